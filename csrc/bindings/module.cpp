@@ -1,0 +1,38 @@
+// The extension module dragoman._core.
+#include <pybind11/stl.h>
+
+#include "bindings/bindings.h"
+#include "core/check.h"
+#include "core/parallel.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+PYBIND11_MODULE(_core, m) {
+  using namespace dragoman;
+  m.doc() = "The C++ core of dragoman.";
+
+  py::register_exception_translator([](std::exception_ptr pointer) {
+    try {
+      if (pointer) std::rethrow_exception(pointer);
+    } catch (const TypeError& error) {
+      py::set_error(PyExc_TypeError, error.what());
+    }
+  });
+
+  bind_tensor(m);
+  bind_ops(m);
+  bind_program(m);
+
+  m.def("cpu_isa", &cpu_isa, "The CPU instruction-set variant in use.");
+  m.def("cpu_isas", &cpu_isas, "The variants this machine runs, best last.");
+  m.def("num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, "n"_a);
+  m.def("memory_stats", [] {
+    const MemoryStats stats = memory_stats();
+    return py::dict("allocated"_a = stats.allocated, "reserved"_a = stats.reserved,
+                    "peak_allocated"_a = stats.peak_allocated);
+  });
+  m.def("reset_peak_memory_stats", &reset_peak_memory_stats);
+  m.def("empty_cache", &empty_cache);
+}

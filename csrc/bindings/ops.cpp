@@ -1,0 +1,79 @@
+// One def per op. No logic: arguments are converted, the GIL is released, and the call goes through its
+// record.
+#include <pybind11/stl.h>
+
+#include "bindings/bindings.h"
+#include "core/program.h"
+#include "ops/activation.h"
+#include "ops/attention.h"
+#include "ops/cross_entropy.h"
+#include "ops/dropout.h"
+#include "ops/elementwise.h"
+#include "ops/embedding.h"
+#include "ops/kv_cache.h"
+#include "ops/linear.h"
+#include "ops/norm.h"
+#include "ops/optimizer.h"
+#include "ops/residual.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace dragoman {
+
+namespace {
+
+template <class Result, class... Arguments, class... Names>
+void def_op(py::module_& m, const char* name, Result (*function)(Arguments...), const Names&... names) {
+  auto* op = new Op<Result, Arguments...>(
+      name, function);  // recorded Programs refer to it: it lives with the process
+  m.def(
+      name, [op](Arguments... arguments) { return (*op)(arguments...); },
+      py::call_guard<py::gil_scoped_release>(), names...);
+}
+
+Tensor reshape(const Tensor& x, const Shape& shape) {
+  return x.reshape(shape);
+}
+
+}  // namespace
+
+void bind_ops(py::module_& m) {
+  def_op(m, "reshape", reshape, "x"_a, "shape"_a);
+  def_op(m, "linear_forward", linear_forward, "x"_a, "weight"_a, "bias"_a, "activation"_a, "sequences"_a);
+  def_op(m, "linear_backward", linear_backward, "dy"_a, "x"_a, "weight"_a, "saved"_a, "activation"_a,
+         "need_dx"_a, "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a, "sequences"_a);
+  def_op(m, "activation_forward", activation_forward, "x"_a, "activation"_a, "sequences"_a);
+  def_op(m, "activation_backward", activation_backward, "dy"_a, "x"_a, "activation"_a, "sequences"_a);
+  def_op(m, "attention_forward", attention_forward, "q"_a, "k"_a, "v"_a, "q_sequences"_a, "k_sequences"_a,
+         "causal"_a, "window"_a, "scale"_a, "dropout"_a, "return_weights"_a);
+  def_op(m, "attention_backward", attention_backward, "dout"_a, "q"_a, "k"_a, "v"_a, "out"_a, "logsumexp"_a,
+         "q_sequences"_a, "k_sequences"_a, "causal"_a, "window"_a, "scale"_a, "dropout"_a);
+  def_op(m, "layer_norm_forward", layer_norm_forward, "x"_a, "weight"_a, "bias"_a, "eps"_a, "sequences"_a);
+  def_op(m, "layer_norm_backward", layer_norm_backward, "dy"_a, "x"_a, "weight"_a, "mean"_a, "rstd"_a,
+         "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a, "sequences"_a);
+  def_op(m, "residual_forward", residual_forward, "x"_a, "residual"_a, "dropout"_a, "sequences"_a);
+  def_op(m, "dropout_forward", dropout_forward, "x"_a, "dropout"_a, "sequences"_a);
+  def_op(m, "dropout_backward", dropout_backward, "dy"_a, "dropout"_a, "sequences"_a);
+  def_op(m, "embedding_forward", embedding_forward, "ids"_a, "weight"_a, "positions"_a, "starts"_a, "scale"_a,
+         "dropout"_a, "sequences"_a);
+  def_op(m, "embedding_backward", embedding_backward, "dy"_a, "ids"_a, "starts"_a, "scale"_a, "dropout"_a,
+         "sequences"_a, "dweight"_a, "accumulate_weight"_a, "dpositions"_a, "accumulate_positions"_a);
+  def_op(m, "add", add, "a"_a, "b"_a);
+  def_op(m, "scale", scale, "x"_a, "factor"_a);
+  def_op(m, "accumulate", accumulate, "y"_a, "x"_a, "factor"_a, "accumulate"_a);
+  def_op(m, "cross_entropy_forward", cross_entropy_forward, "logits"_a, "ids"_a, "smoothing"_a,
+         "num_targets"_a, "sequences"_a);
+  def_op(m, "cross_entropy_backward", cross_entropy_backward, "dloss"_a, "logits"_a, "ids"_a, "logsumexp"_a,
+         "smoothing"_a, "num_targets"_a, "sequences"_a);
+  def_op(m, "linear_cross_entropy_forward", linear_cross_entropy_forward, "x"_a, "weight"_a, "bias"_a,
+         "ids"_a, "smoothing"_a, "num_targets"_a, "need_dx"_a, "need_dweight"_a, "need_dbias"_a,
+         "sequences"_a);
+  def_op(m, "adamw_step", adamw_step, "parameters"_a, "gradients"_a, "mean"_a, "variance"_a, "bounds"_a,
+         "lr_scale"_a, "weight_decay"_a, "lr"_a, "beta1"_a, "beta2"_a, "eps"_a, "step"_a, "gradient_scale"_a);
+  def_op(m, "gradient_norm", gradient_norm, "gradients"_a);
+  def_op(m, "kv_cache_append", kv_cache_append, "cache"_a, "rows"_a, "new_sequences"_a, "sequences"_a);
+  def_op(m, "kv_cache_reorder", kv_cache_reorder, "cache"_a, "indices"_a, "slot"_a);
+}
+
+}  // namespace dragoman

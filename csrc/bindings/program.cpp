@@ -1,0 +1,25 @@
+// Recording op calls and replaying them.
+#include "core/program.h"
+
+#include <pybind11/stl.h>
+
+#include "bindings/bindings.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace dragoman {
+
+void bind_program(py::module_& m) {
+  py::class_<Program>(m, "Program", "Recorded op calls, replayed on other inputs.")
+      .def("replay", &Program::replay, "inputs"_a, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("op_names", &Program::op_names);
+  py::class_<Recorder>(m, "Recorder",
+                       "Writes down this thread's op calls from construction to finish() or stop().")
+      .def(py::init<>())
+      .def("finish", &Recorder::finish, "inputs"_a, "outputs"_a)
+      .def("stop", &Recorder::stop);
+  m.def("is_recording", [] { return Recorder::current() != nullptr; });
+}
+
+}  // namespace dragoman

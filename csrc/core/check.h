@@ -1,0 +1,44 @@
+// CHECK(condition, parts...) throws the error a user sees: the parts, joined, name op, argument, expected and
+// got.
+#pragma once
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace dragoman {
+
+struct ValueError : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
+struct TypeError : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
+template <class Part>
+void append(std::ostream& text, const Part& part) {
+  text << part;
+}
+void append(std::ostream& text, const std::vector<int64_t>& shape);  // (2, 3)
+
+template <class... Parts>
+std::string concat(const Parts&... parts) {
+  std::ostringstream text;
+  (append(text, parts), ...);
+  return text.str();
+}
+
+}  // namespace dragoman
+
+#define CHECK(condition, ...)                                                        \
+  do {                                                                               \
+    if (!(condition)) throw ::dragoman::ValueError(::dragoman::concat(__VA_ARGS__)); \
+  } while (false)
+
+#define CHECK_TYPE(condition, ...)                                                  \
+  do {                                                                              \
+    if (!(condition)) throw ::dragoman::TypeError(::dragoman::concat(__VA_ARGS__)); \
+  } while (false)

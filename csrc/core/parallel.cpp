@@ -1,0 +1,61 @@
+#include "core/parallel.h"
+
+#include <omp.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "core/check.h"
+
+namespace dragoman {
+
+namespace {
+
+std::atomic<int>& thread_count() {
+  static std::atomic<int> count{std::max(1, omp_get_max_threads())};
+  return count;
+}
+
+// A child of fork() has none of its parent's threads, and libgomp would wait for them for ever: the pool is
+// put down before the fork and made anew on both sides when it is next used.
+[[maybe_unused]] const int fork_handler =
+    pthread_atfork([] { omp_pause_resource_all(omp_pause_hard); }, nullptr, nullptr);
+
+}  // namespace
+
+int num_threads() {
+  return thread_count();
+}
+
+int max_threads() {
+  return thread_count();
+}
+
+int thread_index() {
+  return omp_get_thread_num();
+}
+
+void set_num_threads(int threads) {
+  CHECK(threads >= 1 && threads <= 1024, "set_num_threads: n must lie in [1, 1024], got ", threads);
+  thread_count() = threads;
+#pragma omp parallel num_threads(threads)
+  {
+  }  // the pool is made now: a thread that cannot be created later would end the process
+}
+
+void parallel_for_ranges(int64_t size, int64_t grain, RangeFunction function, void* context) noexcept {
+  const int64_t ranges = (size + grain - 1) / grain;
+  const int threads = static_cast<int>(std::min<int64_t>(num_threads(), ranges));
+  if (threads <= 1 || omp_in_parallel()) {
+    for (int64_t begin = 0; begin < size; begin += grain)
+      function(context, begin, std::min(size, begin + grain));
+    return;
+  }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  for (int64_t range = 0; range < ranges; ++range) {
+    function(context, range * grain, std::min(size, (range + 1) * grain));
+  }
+}
+
+}  // namespace dragoman

@@ -1,0 +1,30 @@
+// The one door to the threads. Nothing in here allocates or throws inside a parallel region.
+//
+// Results never depend on the thread count: a body writes only what belongs to its own range, and a reduction
+// runs over chunks of a fixed size that are added in order afterwards.
+#pragma once
+
+#include <cstdint>
+
+namespace dragoman {
+
+int num_threads();
+void set_num_threads(int threads);  // ValueError below 1
+int max_threads();                  // upper bound of thread_index() + 1; sizes per-thread scratch
+int thread_index();                 // of the calling thread inside parallel_for, 0 outside
+
+using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
+void parallel_for_ranges(int64_t size, int64_t grain, RangeFunction function, void* context) noexcept;
+
+// Calls body(begin, end) on ranges that cover [0, size), each at most `grain` long, on the pool's threads.
+// A call from inside a body runs on the calling thread. Static, so that no weak symbol leaves an
+// instruction-set object.
+template <class Body>
+static inline void parallel_for(int64_t size, int64_t grain, const Body& body) {
+  parallel_for_ranges(
+      size, grain,
+      [](void* context, int64_t begin, int64_t end) { (*static_cast<const Body*>(context))(begin, end); },
+      const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+}  // namespace dragoman

@@ -1,0 +1,136 @@
+#include "core/program.h"
+
+#include <map>
+
+namespace dragoman {
+
+namespace {
+
+thread_local Recorder* current_recorder = nullptr;
+
+// What makes two tensors the same slot: the same view of the same memory.
+using TensorKey = std::tuple<const Storage*, int64_t, Shape, DType>;
+
+TensorKey key_of(const Tensor& tensor) {
+  return {tensor.storage().get(), tensor.byte_offset(), tensor.shape(), tensor.dtype()};
+}
+
+// Gives every tensor and Sequences value its slot. The recorded calls hold their tensors, so no memory is
+// used twice.
+class SlotTable {
+ public:
+  int64_t define(const Value& value) {
+    const int64_t slot = num_slots_++;
+    if (const auto* tensor = std::get_if<Tensor>(&value)) {
+      tensors_[key_of(*tensor)] = slot;
+    } else if (const auto* sequences = std::get_if<Sequences>(&value)) {
+      sequences_.emplace_back(*sequences, slot);
+    }
+    return slot;
+  }
+
+  int64_t find(const Value& value) const {
+    if (const auto* tensor = std::get_if<Tensor>(&value)) {
+      const auto found = tensors_.find(key_of(*tensor));
+      return found == tensors_.end() ? -1 : found->second;
+    }
+    if (const auto* sequences = std::get_if<Sequences>(&value)) {
+      for (const auto& [known, slot] : sequences_) {
+        if (known == *sequences) return slot;
+      }
+    }
+    return -1;
+  }
+
+  int64_t size() const { return num_slots_; }
+
+ private:
+  std::map<TensorKey, int64_t> tensors_;
+  std::vector<std::pair<Sequences, int64_t>> sequences_;
+  int64_t num_slots_ = 0;
+};
+
+}  // namespace
+
+Recorder::Recorder() {
+  CHECK(current_recorder == nullptr, "record: this thread is recording a program already");
+  current_recorder = this;
+}
+
+void Recorder::stop() {
+  if (current_recorder == this) current_recorder = nullptr;
+}
+
+Recorder* Recorder::current() {
+  return current_recorder;
+}
+
+void Recorder::append(const ErasedOp& op, std::vector<Value> arguments, std::vector<Value> results) {
+  calls_.push_back({&op, std::move(arguments), std::move(results)});
+}
+
+Program Recorder::finish(const std::vector<Value>& inputs, const std::vector<Value>& outputs) {
+  stop();
+  Program program;
+  SlotTable slots;
+  for (const Value& input : inputs) slots.define(input);
+  program.num_inputs_ = slots.size();
+
+  for (const OpCall& call : calls_) {
+    Program::Step step{call.op, {}, {}, {}};
+    for (const Value& argument : call.arguments) {
+      const int64_t slot = slots.find(argument);
+      step.arguments.push_back({slot, slot < 0 ? argument : Value()});
+    }
+    for (const Value& result : call.results) step.results.push_back(slots.define(result));
+    program.steps_.push_back(std::move(step));
+  }
+  for (const Value& output : outputs) {
+    program.outputs_.push_back(slots.find(output));
+    CHECK(program.outputs_.back() >= 0, "record: output ", program.outputs_.size() - 1,
+          " was made by none of the recorded ops");
+  }
+  program.num_slots_ = slots.size();
+
+  // Liveness: walk backwards; the first sight of a slot is its last use. Outputs live to the end.
+  std::vector<bool> live(static_cast<size_t>(program.num_slots_), false);
+  for (const int64_t slot : program.outputs_) live[slot] = true;
+  for (auto step = program.steps_.rbegin(); step != program.steps_.rend(); ++step) {
+    const auto end_of_life = [&](int64_t slot) {
+      if (slot >= 0 && !live[slot]) {
+        live[slot] = true;
+        step->last_uses.push_back(slot);
+      }
+    };
+    for (const Program::Argument& argument : step->arguments) end_of_life(argument.slot);
+    for (const int64_t slot : step->results) end_of_life(slot);
+  }
+  return program;
+}
+
+std::vector<Value> Program::replay(const std::vector<Value>& inputs) const {
+  CHECK(static_cast<int64_t>(inputs.size()) == num_inputs_, "replay: expected ", num_inputs_, " inputs, got ",
+        inputs.size());
+  std::vector<Value> slots(inputs);
+  slots.resize(static_cast<size_t>(num_slots_));
+  for (const Step& step : steps_) {
+    std::vector<Value> arguments;
+    for (const Argument& argument : step.arguments) {
+      arguments.push_back(argument.slot < 0 ? argument.constant : slots[argument.slot]);
+    }
+    std::vector<Value> results = step.op->invoke(arguments);
+    for (size_t i = 0; i < results.size(); ++i) slots[step.results[i]] = std::move(results[i]);
+    for (const int64_t slot : step.last_uses) slots[slot] = Value();
+  }
+  std::vector<Value> outputs;
+  for (const int64_t slot : outputs_) outputs.push_back(slots[slot]);
+  return outputs;
+}
+
+std::vector<std::string> Program::op_names() const {
+  std::vector<std::string> names;
+  for (const Step& step : steps_) names.push_back(step.op->name);
+  return names;
+}
+
+}  // namespace dragoman

@@ -1,0 +1,163 @@
+// The op-call record. Every op called from Python goes through Op::operator(), and while a Recorder stands,
+// each call is written down: name, arguments, results. A Program replays the calls natively on other inputs.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "core/random.h"
+#include "core/sequences.h"
+#include "core/tensor.h"
+
+namespace dragoman {
+
+// An argument or a result of an op. std::monostate stands for an optional that is absent.
+using Value = std::variant<std::monostate, Tensor, Sequences, Dropout, bool, int64_t, double, std::string,
+                           std::vector<int64_t>>;
+
+// An op without its C++ types: what a Program calls.
+struct ErasedOp {
+  std::string name;
+  std::function<std::vector<Value>(const std::vector<Value>&)> invoke;
+};
+
+struct OpCall {
+  const ErasedOp* op;
+  std::vector<Value> arguments;
+  std::vector<Value> results;
+};
+
+// A list of op calls whose tensors and sequences are slots. A value that no call made and that is no input is
+// a constant: it is referred to, not copied, so a Program follows the weights it was recorded with.
+class Program {
+ public:
+  std::vector<Value> replay(
+      const std::vector<Value>& inputs) const;  // ValueError on a wrong number of inputs
+  std::vector<std::string> op_names() const;
+
+ private:
+  friend class Recorder;
+
+  struct Argument {
+    int64_t slot;  // -1: the constant
+    Value constant;
+  };
+  struct Step {
+    const ErasedOp* op;
+    std::vector<Argument> arguments;
+    std::vector<int64_t> results;    // slots
+    std::vector<int64_t> last_uses;  // slots that nothing after this step reads
+  };
+
+  std::vector<Step> steps_;
+  std::vector<int64_t> outputs_;
+  int64_t num_inputs_ = 0;
+  int64_t num_slots_ = 0;
+};
+
+// Writes down the op calls of the calling thread from construction to finish() or stop(). One at a time a
+// thread.
+class Recorder {
+ public:
+  Recorder();  // ValueError when this thread is recording already
+  ~Recorder() { stop(); }
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
+
+  static Recorder* current();
+  void append(const ErasedOp& op, std::vector<Value> arguments, std::vector<Value> results);
+  void stop();
+  // Stops. ValueError when an output was made by none of the recorded calls and is no input.
+  Program finish(const std::vector<Value>& inputs, const std::vector<Value>& outputs);
+
+ private:
+  std::vector<OpCall> calls_;
+};
+
+namespace detail {
+
+template <class T>
+struct is_optional : std::false_type {};
+template <class T>
+struct is_optional<std::optional<T>> : std::true_type {};
+
+template <class T>
+T from_value(const Value& value) {
+  if constexpr (is_optional<T>::value) {
+    if (std::holds_alternative<std::monostate>(value)) return std::nullopt;
+    return std::get<typename T::value_type>(value);
+  } else {
+    return std::get<T>(value);
+  }
+}
+
+template <class T>
+Value wrap(const T& argument) {
+  if constexpr (is_optional<T>::value) {
+    return argument ? Value(*argument) : Value();
+  } else {
+    return Value(argument);
+  }
+}
+
+template <class... T>
+std::vector<Value> wrap_results(const std::tuple<T...>& results) {
+  return std::apply([](const auto&... result) { return std::vector<Value>{wrap(result)...}; }, results);
+}
+template <class T>
+std::vector<Value> wrap_results(const T& result) {
+  return {wrap(result)};
+}
+
+}  // namespace detail
+
+// A typed op function that records its calls. Lives for the life of the process.
+template <class Result, class... Arguments>
+class Op {
+ public:
+  using Function = Result (*)(Arguments...);
+
+  Op(std::string name, Function function)
+      : function_(function), erased_{std::move(name), [this](const std::vector<Value>& arguments) {
+                                       return invoke(arguments, std::index_sequence_for<Arguments...>());
+                                     }} {}
+  Op(const Op&) = delete;
+  Op& operator=(const Op&) = delete;
+
+  Result operator()(Arguments... arguments) const {
+    Recorder* recorder = Recorder::current();
+    if constexpr (std::is_void_v<Result>) {
+      function_(arguments...);
+      if (recorder != nullptr) recorder->append(erased_, {detail::wrap(arguments)...}, {});
+    } else {
+      Result result = function_(arguments...);
+      if (recorder != nullptr) {
+        recorder->append(erased_, {detail::wrap(arguments)...}, detail::wrap_results(result));
+      }
+      return result;
+    }
+  }
+
+ private:
+  template <size_t... index>
+  std::vector<Value> invoke(const std::vector<Value>& arguments, std::index_sequence<index...>) const {
+    if constexpr (std::is_void_v<Result>) {
+      function_(detail::from_value<std::decay_t<Arguments>>(arguments[index])...);
+      return {};
+    } else {
+      return detail::wrap_results(
+          function_(detail::from_value<std::decay_t<Arguments>>(arguments[index])...));
+    }
+  }
+
+  Function function_;
+  ErasedOp erased_;
+};
+
+}  // namespace dragoman

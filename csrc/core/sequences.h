@@ -1,0 +1,64 @@
+// Where each sequence of a ragged batch begins and how long it is.
+//
+// Packed (the usual case): the sequences lie end to end, `tokens` rows of `capacity`. Slotted and selected
+// layouts serve the KV cache: sequence i owns its own region of a larger buffer, with room to grow or shared
+// with other sequences.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace dragoman {
+
+// What a kernel sees. All arrays live on the kernel's device.
+struct SequencesView {
+  int64_t num_sequences;
+  const int32_t* offsets;  // (num_sequences,) first row of each sequence
+  const int32_t* lengths;  // (num_sequences,) rows of each sequence
+  const int32_t* tokens;   // (1,) packed: rows in use; rows from there on are written as zeros
+  int64_t capacity;        // rows of the buffers
+  int64_t max_length;
+};
+
+class Sequences {
+ public:
+  // Packed. ValueError when a length is negative or capacity < sum(lengths).
+  explicit Sequences(std::vector<int64_t> lengths, std::optional<int64_t> capacity = std::nullopt);
+  // Sequence i owns rows [i * slot, (i + 1) * slot). ValueError when a length exceeds the slot.
+  static Sequences slotted(std::vector<int64_t> lengths, int64_t slot);
+  // Sequence i of the result reads the rows of sequence indices[i].
+  Sequences select(const std::vector<int64_t>& indices) const;
+
+  int64_t size() const { return static_cast<int64_t>(lengths_.size()); }
+  const std::vector<int64_t>& lengths() const { return lengths_; }
+  const Tensor& offsets() const { return offsets_; }  // int32 (num_sequences + 1); the last entry is `tokens`
+  int64_t tokens() const { return tokens_; }          // sum of the lengths
+  int64_t capacity() const { return capacity_; }
+  int64_t max_length() const { return max_length_; }
+  bool packed() const { return packed_; }
+  bool operator==(const Sequences& other) const;  // the same rows for the same sequences
+  SequencesView view() const;
+
+ private:
+  Sequences(std::vector<int64_t> lengths, const std::vector<int64_t>& offsets, int64_t capacity, bool packed);
+
+  std::vector<int64_t> lengths_;
+  Tensor offsets_;
+  Tensor device_lengths_;  // int32 (num_sequences,)
+  int64_t tokens_;
+  int64_t capacity_;
+  int64_t max_length_;
+  bool packed_;
+};
+
+// (op, argument): sequences must be packed and its capacity must equal the rows of `rows_of`.
+void check_rows(const char* op, const char* argument, const Sequences& sequences, const Tensor& rows_of);
+
+// For row-wise ops: where the count of rows in use stands, or null for "all of them".
+const int32_t* tokens_or_null(const char* op, const std::optional<Sequences>& sequences,
+                              const Tensor& rows_of);
+
+}  // namespace dragoman

@@ -1,0 +1,138 @@
+#include "core/storage.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <unordered_map>
+#include <vector>
+
+namespace dragoman {
+
+namespace {
+
+constexpr int64_t alignment = 64;
+constexpr int64_t huge_page = int64_t{2} << 20;
+
+// Four size classes per power of two: a block is at most a quarter larger than what was asked for.
+int64_t rounded_size(int64_t nbytes) {
+  if (nbytes <= 4 * alignment) return std::max<int64_t>(1, (nbytes + alignment - 1) / alignment) * alignment;
+  const int64_t quarter = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(nbytes - 1))) / 4;
+  return (nbytes + quarter - 1) / quarter * quarter;
+}
+
+class HostAllocator {
+ public:
+  void* allocate(int64_t nbytes) {
+    const int64_t size = rounded_size(nbytes);
+    const std::lock_guard lock(mutex_);
+    void* block = nullptr;
+    if (auto cached = free_blocks_.find(size); cached != free_blocks_.end() && !cached->second.empty()) {
+      block = cached->second.back();
+      cached->second.pop_back();
+    } else {
+      block = from_system(size);
+      stats_.reserved += size;
+    }
+    stats_.allocated += size;
+    stats_.peak_allocated = std::max(stats_.peak_allocated, stats_.allocated);
+    return block;
+  }
+
+  void free(void* block, int64_t nbytes) noexcept {
+    const int64_t size = rounded_size(nbytes);
+    const std::lock_guard lock(mutex_);
+    stats_.allocated -= size;
+    try {
+      free_blocks_[size].push_back(block);
+    } catch (const std::bad_alloc&) {
+      std::free(block);
+      stats_.reserved -= size;
+    }
+  }
+
+  void empty_cache() {
+    const std::lock_guard lock(mutex_);
+    release_cached();
+  }
+
+  MemoryStats stats() {
+    const std::lock_guard lock(mutex_);
+    return stats_;
+  }
+
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    stats_.peak_allocated = stats_.allocated;
+  }
+
+ private:
+  void* from_system(int64_t size) {
+    const size_t boundary = static_cast<size_t>(size >= huge_page ? huge_page : alignment);
+    const size_t whole = (static_cast<size_t>(size) + boundary - 1) / boundary * boundary;
+    void* block = std::aligned_alloc(boundary, whole);
+    if (block == nullptr) {
+      release_cached();
+      block = std::aligned_alloc(boundary, whole);
+    }
+    if (block == nullptr) throw std::bad_alloc();
+    return block;
+  }
+
+  void release_cached() {
+    for (auto& [size, blocks] : free_blocks_) {
+      for (void* block : blocks) std::free(block);
+      stats_.reserved -= size * static_cast<int64_t>(blocks.size());
+      blocks.clear();
+    }
+  }
+
+  std::mutex mutex_;
+  std::unordered_map<int64_t, std::vector<void*>> free_blocks_;
+  MemoryStats stats_{};
+};
+
+// Never destroyed: Tensors held by the interpreter may outlive static destructors.
+HostAllocator& host_allocator() {
+  static HostAllocator* allocator = new HostAllocator;
+  return *allocator;
+}
+
+}  // namespace
+
+MemoryStats memory_stats() {
+  return host_allocator().stats();
+}
+void reset_peak_memory_stats() {
+  host_allocator().reset_peak();
+}
+void empty_cache() {
+  host_allocator().empty_cache();
+}
+
+Storage::Storage(int64_t nbytes, Device device)
+    : data_(host_allocator().allocate(nbytes)), nbytes_(nbytes), device_(device), writeable_(true) {}
+
+Storage::Storage(void* data, int64_t nbytes, bool writeable, void* owner, void (*release)(void*))
+    : data_(data),
+      nbytes_(nbytes),
+      device_(Device::cpu),
+      writeable_(writeable),
+      owner_(owner),
+      release_(release) {}
+
+Storage::~Storage() {
+  if (release_ != nullptr) {
+    release_(owner_);
+  } else {
+    host_allocator().free(data_, nbytes_);
+  }
+}
+
+Scratch::Scratch(int64_t nbytes) : data(host_allocator().allocate(nbytes)), nbytes_(nbytes) {}
+Scratch::~Scratch() {
+  host_allocator().free(data, nbytes_);
+}
+
+}  // namespace dragoman

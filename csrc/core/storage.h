@@ -1,0 +1,61 @@
+// Memory: a caching host allocator, Storage (shared, owned or foreign) and Scratch (a kernel's working
+// memory).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/device.h"
+
+namespace dragoman {
+
+struct MemoryStats {
+  int64_t allocated;       // bytes in use now
+  int64_t reserved;        // bytes taken from the system: in use plus cached
+  int64_t peak_allocated;  // largest `allocated` since the last reset
+};
+
+MemoryStats memory_stats();
+void reset_peak_memory_stats();
+void empty_cache();  // gives the cached blocks back to the system
+
+// One block of memory. Tensors share it; the last one to go gives it back.
+class Storage {
+ public:
+  Storage(int64_t nbytes, Device device);  // owned, 64-byte aligned; std::bad_alloc when memory runs out
+  // Foreign memory: `release(owner)` is called once, from any thread, when the last Tensor goes.
+  Storage(void* data, int64_t nbytes, bool writeable, void* owner, void (*release)(void*));
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  void* data() const { return data_; }
+  int64_t nbytes() const { return nbytes_; }
+  Device device() const { return device_; }
+  bool writeable() const { return writeable_; }
+
+ private:
+  void* data_;
+  int64_t nbytes_;
+  Device device_;
+  bool writeable_;
+  void* owner_ = nullptr;
+  void (*release_)(void*) = nullptr;
+};
+
+// A kernel's working memory, taken from the cache before its parallel region and given back at the end of the
+// scope. Out of line throughout: instruction-set objects use it and may hold no weak symbols.
+class Scratch {
+ public:
+  explicit Scratch(int64_t nbytes);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  void* const data;  // 64-byte aligned
+
+ private:
+  int64_t nbytes_;
+};
+
+}  // namespace dragoman

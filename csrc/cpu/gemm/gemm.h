@@ -1,0 +1,33 @@
+// The matrix product every CPU kernel uses.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/activation.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+// C (m, n) = activation(op(A) op(B) + bias), or C += op(A) op(B).
+//
+// op(A) is (m, k): A[i * lda + l], or A[l * lda + i] if transpose_a. op(B) is (k, n): B[l * ldb + j], or B[j
+// * ldb + l] if transpose_b. The sum over k runs in blocks of one fixed length, in order, whatever m, n and
+// the thread count: a row's bits depend on that row of op(A) and on op(B) alone.
+struct Gemm {
+  int64_t m, n, k;
+  const float* a;
+  int64_t lda;
+  bool transpose_a;
+  const float* b;
+  int64_t ldb;
+  bool transpose_b;
+  float* c;
+  int64_t ldc;
+  bool accumulate;        // C += ...; then without bias and activation
+  const float* bias;      // (n,) or null
+  Activation activation;  // applied to the whole sum
+  float* pre;             // (m, n) with ldc, or null: the sum and bias before the activation
+};
+
+void gemm(const Gemm& g);
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

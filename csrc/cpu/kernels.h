@@ -1,0 +1,15 @@
+// Declares every CPU kernel in the namespace of the instruction set being compiled.
+//
+// Code under csrc/cpu is compiled once per instruction set. So that the linker cannot replace one variant's
+// code by another's, these files use no std:: templates and every helper they share is `static inline`.
+#pragma once
+
+#include "core/kernels.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+#define DRAGOMAN_DECLARE(name, Params) void name(const Params& p);
+DRAGOMAN_KERNELS(DRAGOMAN_DECLARE)
+#undef DRAGOMAN_DECLARE
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -1,0 +1,13 @@
+// The table of this instruction set's kernels, for core/dispatch.cpp.
+#include "cpu/kernels.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+extern const Kernels table;
+const Kernels table = {
+#define DRAGOMAN_ENTRY(name, Params) .name = name,
+    DRAGOMAN_KERNELS(DRAGOMAN_ENTRY)
+#undef DRAGOMAN_ENTRY
+};
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

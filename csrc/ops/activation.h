@@ -1,0 +1,39 @@
+// Pointwise activations: ReLU and GELU (Hendrycks & Gimpel 2016, the exact form x Phi(x)).
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "core/sequences.h"
+#include "core/tensor.h"
+
+namespace dragoman {
+
+enum class Activation : int32_t { none, relu, gelu };
+
+// "none", "relu" or "gelu"; ValueError otherwise.
+Activation parse_activation(const char* op, const std::string& text);
+
+struct ActivationForward {
+  const float* x;  // (rows, features)
+  float* y;        // (rows, features)
+  int64_t rows, features;
+  Activation activation;
+  const int32_t* tokens;  // (1,) or null
+};
+
+struct ActivationBackward {
+  const float* dy;  // (rows, features)
+  const float* x;   // (rows, features)
+  float* dx;        // (rows, features)
+  int64_t rows, features;
+  Activation activation;
+  const int32_t* tokens;
+};
+
+Tensor activation_forward(const Tensor& x, const std::string& activation,
+                          const std::optional<Sequences>& sequences);
+Tensor activation_backward(const Tensor& dy, const Tensor& x, const std::string& activation,
+                           const std::optional<Sequences>& sequences);
+
+}  // namespace dragoman

@@ -1,0 +1,73 @@
+// attention: softmax(q k^T scale + mask) v over ragged sequences, without keeping the scores
+// (Vaswani et al. 2017; the streaming softmax of Dao et al. 2022, FlashAttention).
+#pragma once
+
+#include <optional>
+#include <tuple>
+
+#include "core/random.h"
+#include "core/sequences.h"
+#include "core/tensor.h"
+
+namespace dragoman {
+
+enum class BiasKind : int32_t { none, relative, alibi };
+
+// What both directions share. Sequence i of the queries attends to sequence i of the keys.
+//
+// Query t of a sequence with n queries and m keys stands at position t + m - n. `causal`: it sees keys j <=
+// position. `window` >= 0: only keys with |j - position| <= window. A query that may attend to nothing gives
+// 0, with 0 gradient.
+struct AttentionShape {
+  SequencesView q_sequences, k_sequences;
+  int64_t num_heads, kv_heads, head_dim;  // query head h reads key head h / (num_heads / kv_heads)
+  int64_t q_stride, k_stride, v_stride;   // elements between two rows of q, k, v
+  float scale;
+  bool causal;
+  int64_t window;  // -1: unlimited
+  BiasKind bias_kind;
+  const float* bias;  // the bias's small table, or null
+  int64_t bias_size;
+  // Logical index of the mask: ((head * q_capacity + query row) * round_up(longest key sequence, 8) + key).
+  Dropout dropout;  // of the softmax's weights
+};
+
+struct AttentionForward {
+  AttentionShape shape;
+  const float* q;    // (q_capacity, num_heads, head_dim)
+  const float* k;    // (k_capacity, kv_heads, head_dim)
+  const float* v;    // (k_capacity, kv_heads, head_dim)
+  float* out;        // (q_capacity, num_heads, head_dim), dense
+  float* logsumexp;  // (q_capacity, num_heads); -inf for a query without keys
+  float*
+      weights;  // null, or for each sequence in turn (num_heads, queries, keys): the softmax before dropout
+};
+
+struct AttentionBackward {
+  AttentionShape shape;
+  const float* dout;       // (q_capacity, num_heads, head_dim), dense
+  const float* q;          // (q_capacity, num_heads, head_dim)
+  const float* k;          // (k_capacity, kv_heads, head_dim)
+  const float* v;          // (k_capacity, kv_heads, head_dim)
+  const float* out;        // (q_capacity, num_heads, head_dim), dense
+  const float* logsumexp;  // (q_capacity, num_heads)
+  float* dq;               // (q_capacity, num_heads, head_dim), dense
+  float* dk;               // (k_capacity, kv_heads, head_dim), dense
+  float* dv;               // (k_capacity, kv_heads, head_dim), dense
+};
+
+// Returns out, logsumexp and, if return_weights, the weights of all sequences end to end.
+std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(
+    const Tensor& q, const Tensor& k, const Tensor& v, const Sequences& q_sequences,
+    const Sequences& k_sequences, bool causal, std::optional<int64_t> window, std::optional<double> scale,
+    const Dropout& dropout, bool return_weights);
+
+// Returns dq, dk, dv. The key sequences must be packed.
+std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k,
+                                                      const Tensor& v, const Tensor& out,
+                                                      const Tensor& logsumexp, const Sequences& q_sequences,
+                                                      const Sequences& k_sequences, bool causal,
+                                                      std::optional<int64_t> window,
+                                                      std::optional<double> scale, const Dropout& dropout);
+
+}  // namespace dragoman

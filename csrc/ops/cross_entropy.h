@@ -1,0 +1,70 @@
+// cross_entropy: mean over the targets of -log softmax(logits)[id], with label smoothing (Szegedy et al.
+// 2016): the target distribution is (1 - smoothing) on the id plus smoothing / vocabulary everywhere. An id
+// of -1 is no target.
+#pragma once
+
+#include <optional>
+#include <tuple>
+
+#include "core/sequences.h"
+#include "core/tensor.h"
+
+namespace dragoman {
+
+// One pass over rows of ready logits. Row losses are added by the caller, in row order.
+struct CrossEntropyForward {
+  const float* logits;  // (rows, vocabulary)
+  const int32_t* ids;   // (rows,) -1: no target
+  float* row_loss;      // (rows,) 0 where there is no target
+  float* logsumexp;     // (rows,)
+  int64_t rows, vocabulary;
+  float smoothing;
+  const int32_t* tokens;  // (1,) or null: rows from there on are no targets
+};
+
+// dlogits may be the same memory as logits.
+struct CrossEntropyBackward {
+  const float* logits;     // (rows, vocabulary)
+  const int32_t* ids;      // (rows,)
+  const float* logsumexp;  // (rows,)
+  float* dlogits;          // (rows, vocabulary)
+  int64_t rows, vocabulary;
+  float smoothing;
+  float factor;  // upstream gradient / number of targets
+  const int32_t* tokens;
+};
+
+// Projection and loss in chunks of rows: the whole logits matrix never exists. The gradients for an upstream
+// gradient of 1 are made in the same pass, because the logits are at hand only then.
+struct LinearCrossEntropyForward {
+  const float* x;       // (rows, features)
+  const float* weight;  // (vocabulary, features)
+  const float* bias;    // (vocabulary,) or null
+  const int32_t* ids;   // (rows,)
+  float* row_loss;      // (rows,)
+  float* dx;            // (rows, features) or null
+  float* dweight;       // (vocabulary, features) or null
+  float* dbias;         // (vocabulary,) or null
+  int64_t rows, features, vocabulary;
+  float smoothing;
+  float factor;  // 1 / number of targets
+  const int32_t* tokens;
+};
+
+// num_targets: what the sum is divided by; the ids >= 0 among the rows in use where absent.
+// Returns loss () and logsumexp (rows,).
+std::tuple<Tensor, Tensor> cross_entropy_forward(const Tensor& logits, const Tensor& ids, double smoothing,
+                                                 std::optional<int64_t> num_targets,
+                                                 const std::optional<Sequences>& sequences);
+Tensor cross_entropy_backward(const Tensor& dloss, const Tensor& logits, const Tensor& ids,
+                              const Tensor& logsumexp, double smoothing, std::optional<int64_t> num_targets,
+                              const std::optional<Sequences>& sequences);
+
+// Returns loss (), dx, dweight, dbias: the gradients where wanted, for an upstream gradient of 1.
+std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>
+linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                             const Tensor& ids, double smoothing, std::optional<int64_t> num_targets,
+                             bool need_dx, bool need_dweight, bool need_dbias,
+                             const std::optional<Sequences>& sequences);
+
+}  // namespace dragoman

@@ -1,0 +1,24 @@
+// dropout: y = x * mask * scale (Srivastava et al. 2014). The mask is drawn again in backward, never stored.
+#pragma once
+
+#include <optional>
+
+#include "core/random.h"
+#include "core/sequences.h"
+#include "core/tensor.h"
+
+namespace dragoman {
+
+// Forward and backward are the same map: dx = dy * mask * scale.
+struct DropoutForward {
+  const float* x;  // (rows, features)
+  float* y;        // (rows, features)
+  int64_t rows, features;
+  Dropout dropout;
+  const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y
+};
+
+Tensor dropout_forward(const Tensor& x, const Dropout& dropout, const std::optional<Sequences>& sequences);
+Tensor dropout_backward(const Tensor& dy, const Dropout& dropout, const std::optional<Sequences>& sequences);
+
+}  // namespace dragoman

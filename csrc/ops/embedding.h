@@ -1,0 +1,49 @@
+// embedding: y[t] = dropout(weight[ids[t]] * scale + positions[position of t]).
+// The position of a row is its place in its sequence plus the sequence's `start` (what a KV cache already
+// holds).
+#pragma once
+
+#include <optional>
+
+#include "core/random.h"
+#include "core/sequences.h"
+#include "core/tensor.h"
+
+namespace dragoman {
+
+struct EmbeddingForward {
+  const int32_t* ids;      // (rows,)
+  const float* weight;     // (vocabulary, features)
+  const float* positions;  // (max_positions, features) or null
+  const int32_t* starts;   // (num_sequences,) or null: position of each sequence's first row
+  float* y;                // (rows, features)
+  int64_t rows, features;
+  float scale;
+  Dropout dropout;
+  SequencesView sequences;
+};
+
+struct EmbeddingBackward {
+  const float* dy;        // (rows, features)
+  const int32_t* ids;     // (rows,)
+  const int32_t* starts;  // (num_sequences,) or null
+  float* dweight;         // (vocabulary, features) or null
+  float* dpositions;      // (max_positions, features) or null
+  int64_t rows, features, vocabulary, max_positions;
+  float scale;
+  Dropout dropout;
+  bool accumulate_weight, accumulate_positions;
+  SequencesView sequences;
+};
+
+Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::optional<Tensor>& positions,
+                         const std::optional<Tensor>& starts, double scale, const Dropout& dropout,
+                         const Sequences& sequences);
+
+// Writes dweight and dpositions where given, in row order whatever the thread count.
+void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional<Tensor>& starts,
+                        double scale, const Dropout& dropout, const Sequences& sequences,
+                        const std::optional<Tensor>& dweight, bool accumulate_weight,
+                        const std::optional<Tensor>& dpositions, bool accumulate_positions);
+
+}  // namespace dragoman

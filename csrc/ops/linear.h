@@ -1,0 +1,52 @@
+// linear: y = activation(x W^T + bias), the weight (out_features, in_features) as in PyTorch.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "core/sequences.h"
+#include "core/tensor.h"
+#include "ops/activation.h"
+
+namespace dragoman {
+
+struct LinearForward {
+  const float* x;       // (rows, in_features)
+  const float* weight;  // (out_features, in_features)
+  const float* bias;    // (out_features,) or null
+  float* y;             // (rows, out_features)
+  float* pre;           // (rows, out_features) or null: x W^T + bias, kept for GELU's backward
+  int64_t rows, in_features, out_features;
+  Activation activation;
+  const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y and pre
+};
+
+struct LinearBackward {
+  const float* dy;      // (rows, out_features)
+  const float* x;       // (rows, in_features)
+  const float* weight;  // (out_features, in_features)
+  const float* saved;   // (rows, out_features): y for ReLU, pre for GELU, null without activation
+  float* dx;            // (rows, in_features) or null: not wanted
+  float* dweight;       // (out_features, in_features) or null
+  float* dbias;         // (out_features,) or null
+  int64_t rows, in_features, out_features;
+  Activation activation;
+  bool accumulate_weight, accumulate_bias;  // add to what dweight, dbias hold instead of overwriting it
+  const int32_t* tokens;
+};
+
+// Returns y and, for GELU, pre.
+std::tuple<Tensor, std::optional<Tensor>> linear_forward(const Tensor& x, const Tensor& weight,
+                                                         const std::optional<Tensor>& bias,
+                                                         const std::string& activation,
+                                                         const std::optional<Sequences>& sequences);
+
+// Returns dx if need_dx; writes dweight and dbias where given.
+std::optional<Tensor> linear_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                                      const std::optional<Tensor>& saved, const std::string& activation,
+                                      bool need_dx, const std::optional<Tensor>& dweight,
+                                      bool accumulate_weight, const std::optional<Tensor>& dbias,
+                                      bool accumulate_bias, const std::optional<Sequences>& sequences);
+
+}  // namespace dragoman

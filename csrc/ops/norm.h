@@ -1,0 +1,49 @@
+// layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016).
+#pragma once
+
+#include <optional>
+#include <tuple>
+
+#include "core/sequences.h"
+#include "core/tensor.h"
+
+namespace dragoman {
+
+struct LayerNormForward {
+  const float* x;       // (rows, features)
+  const float* weight;  // (features,)
+  const float* bias;    // (features,) or null
+  float* y;             // (rows, features)
+  float* mean;          // (rows,)
+  float* rstd;          // (rows,) 1 / sqrt(var + eps), the variance in two passes
+  int64_t rows, features;
+  float eps;
+  const int32_t* tokens;  // (1,) or null: rows from there on are zeros in every output
+};
+
+struct LayerNormBackward {
+  const float* dy;      // (rows, features)
+  const float* x;       // (rows, features)
+  const float* weight;  // (features,)
+  const float* mean;    // (rows,)
+  const float* rstd;    // (rows,)
+  float* dx;            // (rows, features)
+  float* dweight;       // (features,) or null
+  float* dbias;         // (features,) or null
+  int64_t rows, features;
+  bool accumulate_weight, accumulate_bias;
+  const int32_t* tokens;
+};
+
+// Returns y, mean, rstd.
+std::tuple<Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& x, const Tensor& weight,
+                                                      const std::optional<Tensor>& bias, double eps,
+                                                      const std::optional<Sequences>& sequences);
+
+// Returns dx; writes dweight and dbias where given.
+Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
+                           const Tensor& rstd, const std::optional<Tensor>& dweight, bool accumulate_weight,
+                           const std::optional<Tensor>& dbias, bool accumulate_bias,
+                           const std::optional<Sequences>& sequences);
+
+}  // namespace dragoman

@@ -1,0 +1,47 @@
+"""dragoman builds, trains and serves Transformers, encoder-decoder first."""
+
+from dragoman import cuda, functional, nn, optim
+from dragoman._core import (
+    cpu_isa,
+    cpu_isas,
+    empty_cache,
+    memory_stats,
+    num_threads,
+    reset_peak_memory_stats,
+    set_num_threads,
+)
+from dragoman.autograd import is_grad_enabled, no_grad
+from dragoman.config import TransformerConfig
+from dragoman.model import Transformer, load
+from dragoman.random import manual_seed
+from dragoman.sequences import Sequences
+from dragoman.tensor import Tensor, tensor
+from dragoman.train import Trainer
+from dragoman.translator import Translator
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Sequences",
+    "Tensor",
+    "Trainer",
+    "Transformer",
+    "TransformerConfig",
+    "Translator",
+    "cpu_isa",
+    "cpu_isas",
+    "cuda",
+    "empty_cache",
+    "functional",
+    "is_grad_enabled",
+    "load",
+    "manual_seed",
+    "memory_stats",
+    "nn",
+    "no_grad",
+    "num_threads",
+    "optim",
+    "reset_peak_memory_stats",
+    "set_num_threads",
+    "tensor",
+]

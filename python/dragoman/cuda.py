@@ -1,0 +1,14 @@
+"""What is known of CUDA on this machine."""
+
+from __future__ import annotations
+
+from dragoman import _core
+
+
+def status() -> str:
+    """One sentence: "ready", or why tensors cannot go to "cuda"."""
+    try:
+        _core.Tensor.empty([0], "float32", "cuda")
+    except ValueError as error:
+        return str(error)
+    return "ready"

@@ -1,0 +1,139 @@
+"""AdamW over flat arenas (Loshchilov & Hutter 2019, "Decoupled weight decay regularization")."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import _core, random
+from dragoman.nn.module import Module
+from dragoman.tensor import Tensor
+
+_ALIGNMENT = 16  # floats: every parameter begins on a 64-byte boundary
+
+
+class AdamW:
+    """Adam with decoupled weight decay.
+
+    The trainable parameters of the model move into one flat array (the arena) in backward order; gradients and both moments
+    lie in arrays of the same layout, so a step is one pass over memory. Parameters keep their identity: only their memory
+    moves.
+
+    Args:
+        model: whose parameters to train.
+        lr: learning rate; may be set between steps.
+        betas: decay of the first and second moment, each in [0, 1).
+        eps: added to the root of the second moment.
+        weight_decay: parameters of two or more dimensions shrink by lr * weight_decay each step; norms and biases do not.
+        max_grad_norm: gradients are scaled down to this norm where theirs is larger; None for no clipping.
+
+    Raises:
+        ValueError: an argument out of range, or a model without trainable parameters.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.98),
+        eps: float = 1e-9,
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
+    ) -> None:
+        _check("lr", lr, lr >= 0, "at least 0")
+        _check("betas[0]", betas[0], 0 <= betas[0] < 1, "in [0, 1)")
+        _check("betas[1]", betas[1], 0 <= betas[1] < 1, "in [0, 1)")
+        _check("eps", eps, eps > 0, "above 0")
+        _check("weight_decay", weight_decay, weight_decay >= 0, "at least 0")
+        if max_grad_norm is not None:
+            _check("max_grad_norm", max_grad_norm, max_grad_norm > 0, "above 0")
+        self.lr = lr
+        self.betas = betas
+        self.eps = eps
+        self.max_grad_norm = max_grad_norm
+        self.step_count = 0
+
+        self._parameters = [p for _, p in reversed(list(model.named_parameters())) if p.requires_grad]
+        if not self._parameters:
+            raise ValueError("AdamW: model must have trainable parameters, got none")
+        sizes = [-(-p.size // _ALIGNMENT) * _ALIGNMENT for p in self._parameters]
+        bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        total = int(bounds[-1])
+        self._values = _core.Tensor.zeros([total])
+        self._gradients = _core.Tensor.zeros([total])
+        self._mean = _core.Tensor.zeros([total])
+        self._variance = _core.Tensor.zeros([total])
+        for parameter, first in zip(self._parameters, bounds.tolist(), strict=False):
+            shape = list(parameter.shape)
+            place = self._values.slice(first, shape)
+            place.copy_(parameter.numpy())
+            gradient = self._gradients.slice(first, shape)
+            if parameter.grad is not None:
+                gradient.copy_(parameter.grad.numpy())
+            parameter.data = place
+            parameter.grad, parameter.grad_owned = Tensor(gradient), True
+        decay = [weight_decay if len(p.shape) > 1 else 0.0 for p in self._parameters]
+        self._bounds = _core.Tensor.from_numpy(bounds, "int64")
+        self._lr_scale = _core.Tensor.from_numpy(np.ones(len(decay), np.float32), "float32")
+        self._weight_decay = _core.Tensor.from_numpy(np.array(decay, np.float32), "float32")
+
+    def step(self) -> float:
+        """One update from the gradients accumulated so far, which are then cleared. Returns their norm before clipping.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; parameters and moments are untouched.
+        """
+        norm = float(_core.gradient_norm(self._gradients).numpy())
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"AdamW: the gradient's norm must be finite, got {norm}")
+        clip = 1.0 if self.max_grad_norm is None else min(1.0, self.max_grad_norm / max(norm, 1e-12))
+        _core.adamw_step(
+            self._values,
+            self._gradients,
+            self._mean,
+            self._variance,
+            self._bounds,
+            self._lr_scale,
+            self._weight_decay,
+            self.lr,
+            *self.betas,
+            self.eps,
+            self.step_count + 1,
+            clip,
+        )
+        self.step_count += 1
+        self.zero_grad()
+        random.advance_step()
+        return norm
+
+    def zero_grad(self) -> None:
+        """Clears the gradients."""
+        self._gradients.zero_()
+
+    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """The moments and the step count; with the parameters and the learning rate, all that the next step depends on."""
+        return {
+            "mean": self._mean.numpy().copy(),
+            "variance": self._variance.numpy().copy(),
+            "step": np.array(self.step_count, np.int64),
+        }
+
+    def load_state_dict(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        """Restores what `state_dict` returned for a model of the same shape. ValueError otherwise."""
+        missing = {"mean", "variance", "step"} - state.keys()
+        if missing:
+            raise ValueError(f"AdamW: state must hold mean, variance and step, got none of {sorted(missing)}")
+        for name in ("mean", "variance"):
+            if state[name].shape != self._mean.shape:
+                raise ValueError(f"AdamW: {name} must have shape {self._mean.shape}, got {state[name].shape}")
+        for name, moment in (("mean", self._mean), ("variance", self._variance)):
+            moment.copy_(np.ascontiguousarray(state[name], np.float32))
+        self.step_count = int(state["step"])
+
+
+def _check(name: str, value: float, ok: bool, expected: str) -> None:
+    if not ok:
+        raise ValueError(f"AdamW: {name} must be {expected}, got {value}")

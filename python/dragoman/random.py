@@ -1,0 +1,97 @@
+"""The library's random state: one seed, the training step, and a counter of dropout masks.
+
+Dropout masks are Philox4x32-10 bits at (seed, step, id): see csrc/core/random.h. Parameters are initialised from a NumPy
+generator of the same seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dragoman import _core
+
+
+@dataclass
+class _State:
+    seed: int
+    step: int = 0
+    next_id: int = 0
+    generator: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.generator = np.random.Generator(np.random.Philox(self.seed))
+
+
+_state = _State(0)
+
+
+def manual_seed(n: int) -> None:
+    """Starts every random stream of the library anew from seed `n` in [0, 2^64)."""
+    global _state
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise TypeError(f"manual_seed: n must be an int, got {type(n).__name__}")
+    if not 0 <= n < 2**64:
+        raise ValueError(f"manual_seed: n must lie in [0, 2^64), got {n}")
+    _state = _State(int(n))
+
+
+def generator() -> np.random.Generator:
+    """The generator that initialises parameters."""
+    return _state.generator
+
+
+def next_dropout(p: float) -> _core.Dropout:
+    """The mask of the next dropout call of this step; p in [0, 1). ValueError otherwise."""
+    dropout = _core.Dropout(p, _state.seed, _state.step, _state.next_id)
+    if p > 0:
+        _state.next_id = (_state.next_id + 1) % 2**32
+    return dropout
+
+
+def advance_step() -> None:
+    """Moves on to the masks of the next step. The optimizer calls it."""
+    _state.step += 1
+    _state.next_id = 0
+
+
+def get_state() -> dict[str, Any]:
+    """All of the random state, as values that JSON can hold."""
+    philox = _state.generator.bit_generator.state
+    return {
+        "seed": _state.seed,
+        "step": _state.step,
+        "next_id": _state.next_id,
+        "generator": {
+            "counter": [int(x) for x in philox["state"]["counter"]],
+            "key": [int(x) for x in philox["state"]["key"]],
+            "buffer": [int(x) for x in philox["buffer"]],
+            "buffer_pos": int(philox["buffer_pos"]),
+            "has_uint32": int(philox["has_uint32"]),
+            "uinteger": int(philox["uinteger"]),
+        },
+    }
+
+
+def set_state(state: dict[str, Any]) -> None:
+    """Restores what `get_state` returned. ValueError when a field is missing or is no number."""
+    global _state
+    try:
+        new = _State(int(state["seed"]), int(state["step"]), int(state["next_id"]))
+        saved = state["generator"]
+        new.generator.bit_generator.state = {
+            "bit_generator": "Philox",
+            "state": {
+                "counter": np.array(saved["counter"], np.uint64),
+                "key": np.array(saved["key"], np.uint64),
+            },
+            "buffer": np.array(saved["buffer"], np.uint64),
+            "buffer_pos": int(saved["buffer_pos"]),
+            "has_uint32": int(saved["has_uint32"]),
+            "uinteger": int(saved["uinteger"]),
+        }
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"set_state: state is not one that get_state returned: {error!r}") from error
+    _state = new
