@@ -36,7 +36,7 @@ class SlotTable {
     }
     if (const auto* sequences = std::get_if<Sequences>(&value)) {
       for (const auto& [known, slot] : sequences_) {
-        if (known == *sequences) return slot;
+        if (known.offsets().storage() == sequences->offsets().storage()) return slot;
       }
     }
     return -1;

@@ -18,6 +18,9 @@ struct DropoutForward {
   const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y
 };
 
+// ValueError when the mask has more than the 2^35 elements that its 32-bit block counter can number.
+void check_mask_size(const char* op, const Dropout& dropout, int64_t rows, int64_t features);
+
 Tensor dropout_forward(const Tensor& x, const Dropout& dropout, const std::optional<Sequences>& sequences);
 Tensor dropout_backward(const Tensor& dy, const Dropout& dropout, const std::optional<Sequences>& sequences);
 

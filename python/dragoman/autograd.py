@@ -1,7 +1,7 @@
 """Reverse-mode differentiation: a tape over coarse ops.
 
-Every call of a Function inside `grad` mode becomes a node that keeps what its backward needs. `backward` visits the nodes
-in reverse order, frees what each one kept as soon as it has run, and leaves gradients on the leaves.
+Unless `no_grad` stands, every call of a Function becomes a node that keeps what its backward needs. `backward` visits
+the nodes in reverse order, frees what each one kept as soon as it has run, and leaves gradients on the leaves.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ def no_grad() -> Iterator[None]:
 
 
 class Function:
-    """An op with its derivative. A subclass writes `forward`, which calls the core and sets `self.saved`, and `backward`,
-    which hands a gradient to every input by `give` or writes it through `sink`.
+    """An op with its derivative.
+
+    A subclass writes `forward`, which calls the core and sets `self.saved`, and `backward`, which hands a gradient to
+    every input by `give` or writes it through `sink`.
 
     An instance is one call, and a node of the tape.
     """

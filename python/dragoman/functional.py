@@ -109,9 +109,7 @@ class LayerNorm(Function):
         x, weight, bias, mean, rstd, sequences = self.saved
         give(
             x,
-            _core.layer_norm_backward(
-                dy, x.data, weight.data, mean, rstd, *sink(weight), *sink(bias), sequences
-            ),
+            _core.layer_norm_backward(dy, x.data, weight.data, mean, rstd, *sink(weight), *sink(bias), sequences),
         )
 
 
@@ -256,22 +254,20 @@ class Residual(Function):
 
     def backward(self, dy: _core.Tensor) -> None:
         x, residual, dropout, sequences = self.saved
-        give(residual, dy)
+        # The identity, except that rows which are not in use get zeros whatever dy holds there.
+        tail = sequences is not None and sequences.tokens < sequences.capacity
+        give(residual, _core.dropout_backward(dy, _core.Dropout(), sequences) if tail else dy)
         give(x, _core.dropout_backward(dy, dropout, sequences))
 
 
-def residual(
-    x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: _core.Sequences | None = None
-) -> Tensor:
+def residual(x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: _core.Sequences | None = None) -> Tensor:
     """residual + dropout(x), both (tokens, features) float32; dropout is a rate in [0, 1)."""
     _check_tensors("residual", x=x, residual=residual)
     return Residual()(x, residual, random.next_dropout(dropout), sequences)
 
 
 class Dropout(Function):
-    def forward(
-        self, x: Tensor, dropout: _core.Dropout, sequences: _core.Sequences | None
-    ) -> _core.Tensor:
+    def forward(self, x: Tensor, dropout: _core.Dropout, sequences: _core.Sequences | None) -> _core.Tensor:
         self.saved = (x, dropout, sequences)
         return _core.dropout_forward(x.data, dropout, sequences)
 
@@ -322,15 +318,11 @@ class Embedding(Function):
         sequences: _core.Sequences,
     ) -> _core.Tensor:
         self.saved = (ids, weight, positions, starts, scale, dropout, sequences)
-        return _core.embedding_forward(
-            ids, weight.data, _data(positions), starts, scale, dropout, sequences
-        )
+        return _core.embedding_forward(ids, weight.data, _data(positions), starts, scale, dropout, sequences)
 
     def backward(self, dy: _core.Tensor) -> None:
         ids, weight, positions, starts, scale, dropout, sequences = self.saved
-        _core.embedding_backward(
-            dy, ids, starts, scale, dropout, sequences, *sink(weight), *sink(positions)
-        )
+        _core.embedding_backward(dy, ids, starts, scale, dropout, sequences, *sink(weight), *sink(positions))
 
 
 def embedding(
@@ -360,9 +352,7 @@ def embedding(
     _check_tensors("embedding", weight=weight)
     first = None if starts is None else _int32("embedding", "starts", starts)
     mask = random.next_dropout(dropout)
-    return Embedding()(
-        _int32("embedding", "ids", ids), weight, positions, first, scale, mask, sequences
-    )
+    return Embedding()(_int32("embedding", "ids", ids), weight, positions, first, scale, mask, sequences)
 
 
 def feed_forward(
@@ -436,7 +426,7 @@ class LinearCrossEntropy(Function):
         num_targets: int | None,
         sequences: _core.Sequences | None,
     ) -> _core.Tensor:
-        needs = [self.needs_grad(tensor) for tensor in (x, weight, bias)]
+        needs = (self.needs_grad(x), self.needs_grad(weight), self.needs_grad(bias))
         loss, *grads = _core.linear_cross_entropy_forward(
             x.data, weight.data, _data(bias), ids, smoothing, num_targets, *needs, sequences
         )

@@ -18,16 +18,17 @@ _ALIGNMENT = 16  # floats: every parameter begins on a 64-byte boundary
 class AdamW:
     """Adam with decoupled weight decay.
 
-    The trainable parameters of the model move into one flat array (the arena) in backward order; gradients and both moments
-    lie in arrays of the same layout, so a step is one pass over memory. Parameters keep their identity: only their memory
-    moves.
+    The trainable parameters of the model move into one flat array (the arena) in backward order; gradients and both
+    moments lie in arrays of the same layout, so a step is one pass over memory. Parameters keep their identity: only
+    their memory moves.
 
     Args:
         model: whose parameters to train.
         lr: learning rate; may be set between steps.
         betas: decay of the first and second moment, each in [0, 1).
         eps: added to the root of the second moment.
-        weight_decay: parameters of two or more dimensions shrink by lr * weight_decay each step; norms and biases do not.
+        weight_decay: parameters of two or more dimensions shrink by lr * weight_decay each step; norms and biases do
+            not.
         max_grad_norm: gradients are scaled down to this norm where theirs is larger; None for no clipping.
 
     Raises:
@@ -114,7 +115,7 @@ class AdamW:
         self._gradients.zero_()
 
     def state_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """The moments and the step count; with the parameters and the learning rate, all that the next step depends on."""
+        """The moments and the step count: with the parameters, all that the next step depends on."""
         return {
             "mean": self._mean.numpy().copy(),
             "variance": self._variance.numpy().copy(),

@@ -1,7 +1,7 @@
 """The library's random state: one seed, the training step, and a counter of dropout masks.
 
-Dropout masks are Philox4x32-10 bits at (seed, step, id): see csrc/core/random.h. Parameters are initialised from a NumPy
-generator of the same seed.
+Dropout masks are Philox4x32-10 bits at (seed, step, id): see csrc/core/random.h. Parameters are initialised from a
+NumPy generator of the same seed.
 """
 
 from __future__ import annotations

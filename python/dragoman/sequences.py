@@ -43,7 +43,7 @@ class Sequences(_core.Sequences):
                 f"from_padded: lengths must have shape {padded.shape[:1]} for an array of shape {padded.shape}, "
                 f"got {counts.shape}"
             )
-        if counts.size and not (0 <= counts.min() and counts.max() <= padded.shape[1]):
+        if counts.size and not (counts.min() >= 0 and counts.max() <= padded.shape[1]):
             raise ValueError(
                 f"from_padded: lengths must lie in [0, {padded.shape[1]}], got [{counts.min()}, {counts.max()}]"
             )
@@ -51,7 +51,7 @@ class Sequences(_core.Sequences):
         return tensor(padded[in_use]), cls([int(count) for count in counts])
 
     def to_padded(self, rows: npt.ArrayLike | Tensor, fill: float = 0) -> npt.NDArray[Any]:
-        """The rectangle (number of sequences, longest, ...) of rows (capacity, ...), `fill` where a sequence is shorter."""
+        """The rectangle (number of sequences, longest, ...) of rows (capacity, ...); `fill` where a sequence ends."""
         values = np.asarray(rows)
         if values.shape[:1] != (self.capacity,):
             raise ValueError(f"to_padded: rows must have {self.capacity} rows, got shape {values.shape}")

@@ -80,7 +80,7 @@ class Tensor:
         """The value of a one-element tensor; ValueError otherwise."""
         if self.size != 1:
             raise ValueError(f"item: the tensor must have one element, got shape {self.shape}")
-        return self.numpy().item()  # type: ignore[no-any-return]
+        return float(self.numpy().item())
 
     def copy_(self, array: npt.ArrayLike) -> None:
         """Copies `array` of the same shape into this tensor's memory, converting the dtype. ValueError otherwise."""

@@ -1,0 +1,34 @@
+// The activations on a vector, and their slopes.
+#pragma once
+
+#include "cpu/simd.h"
+#include "ops/activation.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+static inline Vec activate(Vec x, Activation activation) {
+  switch (activation) {
+    case Activation::relu:
+      return vmax(Vec{}, x);
+    case Activation::gelu:
+      return x * normal(x).cdf;
+    default:
+      return x;
+  }
+}
+
+// Of the activation at x; ReLU's is the same at its y. GELU: Phi(x) + x phi(x).
+static inline Vec slope(Vec x, Activation activation) {
+  switch (activation) {
+    case Activation::relu:
+      return x > 0.0f ? broadcast(1.0f) : Vec{};
+    case Activation::gelu: {
+      const Normal at = normal(x);
+      return at.cdf + x * at.pdf;
+    }
+    default:
+      return broadcast(1.0f);
+  }
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

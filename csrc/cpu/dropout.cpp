@@ -1,0 +1,17 @@
+#include "ops/dropout.h"
+
+#include "cpu/dropout_mask.h"
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+void dropout_forward(const DropoutForward& p) {
+  parallel_elements(p.rows, p.features, p.tokens, p.y, [&](int64_t begin, int64_t end) {
+    each_masked_vector(p.dropout, begin, end, [&](int64_t i, Vec factor, auto part) {
+      store(p.y + i, load(p.x + i, part) * factor, part);
+    });
+  });
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

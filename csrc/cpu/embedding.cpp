@@ -1,0 +1,86 @@
+#include "ops/embedding.h"
+
+#include "core/storage.h"
+#include "cpu/dropout_mask.h"
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+// Columns that one task of backward walks all rows for.
+constexpr int64_t slice_columns = 128;
+
+// position (tokens,): of each row in its sequence, counted from the sequence's start.
+static void fill_positions(const SequencesView& sequences, const int32_t* starts, int32_t* position) {
+  for (int64_t i = 0; i < sequences.num_sequences; ++i) {
+    const int32_t start = starts == nullptr ? 0 : starts[i];
+    for (int32_t row = 0; row < sequences.lengths[i]; ++row)
+      position[sequences.offsets[i] + row] = start + row;
+  }
+}
+
+void embedding_forward(const EmbeddingForward& p) {
+  const int64_t in_use = *p.sequences.tokens;
+  const Scratch scratch(in_use * static_cast<int64_t>(sizeof(int32_t)));
+  int32_t* position = static_cast<int32_t*>(scratch.data);
+  if (p.positions != nullptr) fill_positions(p.sequences, p.starts, position);
+  parallel_for(in_use, row_grain(p.features), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* weight_row = p.weight + p.ids[row] * p.features;
+      const float* position_row = p.positions == nullptr ? nullptr : p.positions + position[row] * p.features;
+      float* y_row = p.y + row * p.features;
+      const auto value = [&](int64_t i, auto part) {
+        const Vec scaled = load(weight_row + i, part) * p.scale;
+        return position_row == nullptr ? scaled : scaled + load(position_row + i, part);
+      };
+      if (p.dropout.threshold == 0) {
+        each_vector(p.features, [&](int64_t i, auto part) { store(y_row + i, value(i, part), part); });
+      } else {
+        const int64_t first = row * p.features;
+        each_masked_vector(p.dropout, first, first + p.features, [&](int64_t index, Vec factor, auto part) {
+          store(p.y + index, value(index - first, part) * factor, part);
+        });
+      }
+    }
+  });
+  zero(p.y + in_use * p.features, (p.rows - in_use) * p.features);
+}
+
+static void parallel_zero(float* to, int64_t size) {
+  parallel_for(size, element_grain, [&](int64_t begin, int64_t end) { zero(to + begin, end - begin); });
+}
+
+void embedding_backward(const EmbeddingBackward& p) {
+  const int64_t in_use = *p.sequences.tokens;
+  const Scratch scratch(in_use * static_cast<int64_t>(sizeof(int32_t)));
+  int32_t* position = static_cast<int32_t*>(scratch.data);
+  if (p.dpositions != nullptr) fill_positions(p.sequences, p.starts, position);
+  if (p.dweight != nullptr && !p.accumulate_weight) parallel_zero(p.dweight, p.vocabulary * p.features);
+  if (p.dpositions != nullptr && !p.accumulate_positions)
+    parallel_zero(p.dpositions, p.max_positions * p.features);
+  // A task owns columns, not rows: whatever the threads, an element of a table gets its rows in order.
+  parallel_for(p.features, slice_columns, [&](int64_t begin, int64_t end) {
+    for (int64_t row = 0; row < in_use; ++row) {
+      const int64_t first = row * p.features;
+      const auto add_gradient = [&](int64_t index, Vec factor, auto part) {
+        const Vec g = load(p.dy + index, part) * factor;
+        if (p.dweight != nullptr) {
+          float* dweight = p.dweight + p.ids[row] * p.features + (index - first);
+          store(dweight, load(dweight, part) + g * p.scale, part);
+        }
+        if (p.dpositions != nullptr) {
+          float* dposition = p.dpositions + position[row] * p.features + (index - first);
+          store(dposition, load(dposition, part) + g, part);
+        }
+      };
+      if (p.dropout.threshold == 0) {
+        each_vector(end - begin,
+                    [&](int64_t i, auto part) { add_gradient(first + begin + i, broadcast(1.0f), part); });
+      } else {
+        each_masked_vector(p.dropout, first + begin, first + end, add_gradient);
+      }
+    }
+  });
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -1,0 +1,56 @@
+// How a product is cut into tasks. Only time depends on it, never a result's bits.
+#pragma once
+
+#include "core/parallel.h"
+#include "cpu/gemm/micro_kernel.h"
+#include "cpu/gemm/pack.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+// The longest stretch of k that is summed in registers, the same for every product: where partial sums are
+// cut decides a result's bits.
+constexpr int64_t depth_block = 512;
+
+// Each task makes `rows` x `columns` of C; there are row_tasks x column_tasks of them. Both sizes are whole
+// tiles.
+struct Partition {
+  int64_t rows, columns, row_tasks, column_tasks, grain;
+};
+
+static inline Partition cut(int64_t m, int64_t n, int64_t row_tasks, int64_t column_tasks) {
+  const int64_t rows = divide_up(divide_up(m, row_tasks), tile_rows) * tile_rows;
+  const int64_t columns = divide_up(divide_up(n, column_tasks), tile_columns) * tile_columns;
+  return {rows, columns, divide_up(m, rows), divide_up(n, columns), 1};
+}
+
+// Tasks whose columns of B stay in L2, and among a few such cuts the one whose busiest thread has the least to do.
+static inline Partition choose_partition(int64_t m, int64_t n, int64_t k) {
+  constexpr int64_t most_columns = 512;
+  constexpr int64_t packing = 32;           // what packing one element costs, in multiply-adds
+  constexpr int64_t serial_work = 1 << 20;  // below this a fork costs more than it saves
+  const int64_t fewest_columns = divide_up(n, most_columns);
+  const bool serial = (m * n + packing * (m + n)) * k <= serial_work;
+  const int64_t threads = serial ? 1 : num_threads();
+
+  Partition best{};
+  int64_t best_work = -1;
+  const auto consider = [&](int64_t row_tasks, int64_t column_tasks) {
+    const Partition p = cut(m, n, max_of(1, row_tasks), max_of(fewest_columns, column_tasks));
+    const int64_t work = divide_up(p.row_tasks * p.column_tasks, threads) *
+                         (p.rows * p.columns + packing * (p.rows + p.columns));
+    if (best_work < 0 || work < best_work) {
+      best = p;
+      best_work = work;
+    }
+  };
+  for (int64_t parts = 1; parts <= threads; parts *= 2) {
+    for (int64_t rounds = 1; rounds <= 4; ++rounds) {
+      consider(rounds * threads / parts, parts);
+      consider(parts, rounds * threads / parts);
+    }
+  }
+  if (serial) best.grain = best.row_tasks * best.column_tasks;
+  return best;
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

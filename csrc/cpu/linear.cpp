@@ -1,0 +1,121 @@
+#include "ops/linear.h"
+
+#include "core/storage.h"
+#include "cpu/activation.h"
+#include "cpu/gemm/gemm.h"
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+constexpr int64_t bias_chunk_rows = 128;  // rows whose sum is one partial result of dbias
+constexpr int64_t bias_columns = 256;
+
+void linear_forward(const LinearForward& p) {
+  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  gemm({.m = in_use,
+        .n = p.out_features,
+        .k = p.in_features,
+        .a = p.x,
+        .lda = p.in_features,
+        .transpose_a = false,
+        .b = p.weight,
+        .ldb = p.in_features,
+        .transpose_b = true,
+        .c = p.y,
+        .ldc = p.out_features,
+        .accumulate = false,
+        .bias = p.bias,
+        .activation = p.activation,
+        .pre = p.pre});
+  const int64_t tail = (p.rows - in_use) * p.out_features;
+  zero(p.y + in_use * p.out_features, tail);
+  if (p.pre != nullptr) zero(p.pre + in_use * p.out_features, tail);
+}
+
+// dpre (size,) = dy times the activation's slope: the gradient of x W^T + bias.
+static void multiply_by_slope(const LinearBackward& p, int64_t size, float* dpre) {
+  parallel_for(size, element_grain, [&](int64_t begin, int64_t end) {
+    each_vector(end - begin, [&](int64_t i, auto part) {
+      const Vec at = load(p.saved + begin + i, part);
+      store(dpre + begin + i, load(p.dy + begin + i, part) * slope(at, p.activation), part);
+    });
+  });
+}
+
+// dbias (features,) (+)= the sum of dpre's rows: partial (chunks, features) first, then its rows in order.
+static void sum_rows(const float* dpre, int64_t rows, int64_t features, bool accumulate, float* dbias) {
+  const int64_t chunks = (rows + bias_chunk_rows - 1) / bias_chunk_rows;
+  const Scratch scratch(chunks * features * static_cast<int64_t>(sizeof(float)));
+  float* partial = static_cast<float*>(scratch.data);
+  parallel_for(chunks, 1, [&](int64_t chunk, int64_t) {
+    float* partial_chunk = partial + chunk * features;
+    zero(partial_chunk, features);
+    const int64_t row_end = min_of(rows, (chunk + 1) * bias_chunk_rows);
+    for (int64_t row = chunk * bias_chunk_rows; row < row_end; ++row) {
+      const float* dpre_row = dpre + row * features;
+      each_vector(features, [&](int64_t i, auto part) {
+        store(partial_chunk + i, load(partial_chunk + i, part) + load(dpre_row + i, part), part);
+      });
+    }
+  });
+  parallel_for(features, bias_columns, [&](int64_t begin, int64_t end) {
+    each_vector(end - begin, [&](int64_t i, auto part) {
+      Vec sum{};
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        sum += load(partial + chunk * features + begin + i, part);
+      }
+      store(dbias + begin + i, accumulate ? load(dbias + begin + i, part) + sum : sum, part);
+    });
+  });
+}
+
+void linear_backward(const LinearBackward& p) {
+  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const int64_t size = in_use * p.out_features;
+  const bool activated = p.activation != Activation::none;
+  const Scratch scratch(activated ? size * static_cast<int64_t>(sizeof(float)) : 0);
+  const float* dpre = p.dy;  // (in_use, out_features)
+  if (activated) {
+    multiply_by_slope(p, size, static_cast<float*>(scratch.data));
+    dpre = static_cast<const float*>(scratch.data);
+  }
+  if (p.dx != nullptr) {
+    gemm({.m = in_use,
+          .n = p.in_features,
+          .k = p.out_features,
+          .a = dpre,
+          .lda = p.out_features,
+          .transpose_a = false,
+          .b = p.weight,
+          .ldb = p.in_features,
+          .transpose_b = false,
+          .c = p.dx,
+          .ldc = p.in_features,
+          .accumulate = false,
+          .bias = nullptr,
+          .activation = Activation::none,
+          .pre = nullptr});
+    zero(p.dx + in_use * p.in_features, (p.rows - in_use) * p.in_features);
+  }
+  if (p.dweight != nullptr) {
+    gemm({.m = p.out_features,
+          .n = p.in_features,
+          .k = in_use,
+          .a = dpre,
+          .lda = p.out_features,
+          .transpose_a = true,
+          .b = p.x,
+          .ldb = p.in_features,
+          .transpose_b = false,
+          .c = p.dweight,
+          .ldc = p.in_features,
+          .accumulate = p.accumulate_weight,
+          .bias = nullptr,
+          .activation = Activation::none,
+          .pre = nullptr});
+  }
+  if (p.dbias != nullptr) sum_rows(dpre, in_use, p.out_features, p.accumulate_bias, p.dbias);
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -1,0 +1,99 @@
+#include "ops/norm.h"
+
+#include "core/storage.h"
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+// Rows whose parameter gradients are added up in one go; the chunks are then added in order.
+constexpr int64_t chunk_rows = 64;
+
+// Three passes over a row, which stays in the first cache: mean, variance, output.
+static void normalize_row(const LayerNormForward& p, int64_t row) {
+  const float* x_row = p.x + row * p.features;
+  float* y_row = p.y + row * p.features;
+  const float count = static_cast<float>(p.features);
+  const float mean = sum_of(p.features, [&](int64_t i, auto part) { return load(x_row + i, part); }) / count;
+  const float squares = sum_of(p.features, [&](int64_t i, auto part) {
+    const Vec centred = load(x_row + i, part) - mean;
+    return centred * centred;
+  });
+  const float rstd = 1.0f / __builtin_sqrtf(squares / count + p.eps);
+  each_vector(p.features, [&](int64_t i, auto part) {
+    Vec y = (load(x_row + i, part) - mean) * rstd * load(p.weight + i, part);
+    if (p.bias != nullptr) y += load(p.bias + i, part);
+    store(y_row + i, y, part);
+  });
+  p.mean[row] = mean;
+  p.rstd[row] = rstd;
+}
+
+void layer_norm_forward(const LayerNormForward& p) {
+  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  parallel_for(in_use, row_grain(p.features), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) normalize_row(p, row);
+  });
+  zero(p.y + in_use * p.features, (p.rows - in_use) * p.features);
+  zero(p.mean + in_use, p.rows - in_use);
+  zero(p.rstd + in_use, p.rows - in_use);
+}
+
+// dx = rstd * (g - mean(g) - normal * mean(g * normal)) with g = dy * weight and normal = (x - mean) * rstd.
+static void backward_row(const LayerNormBackward& p, int64_t row, float* dweight, float* dbias) {
+  const float* x_row = p.x + row * p.features;
+  const float* dy_row = p.dy + row * p.features;
+  float* dx_row = p.dx + row * p.features;
+  const float mean = p.mean[row], rstd = p.rstd[row], count = static_cast<float>(p.features);
+  const float g_mean =
+      sum_of(p.features,
+             [&](int64_t i, auto part) { return load(dy_row + i, part) * load(p.weight + i, part); }) /
+      count;
+  const float g_normal_mean = sum_of(p.features,
+                                     [&](int64_t i, auto part) {
+                                       const Vec normal = (load(x_row + i, part) - mean) * rstd;
+                                       return load(dy_row + i, part) * load(p.weight + i, part) * normal;
+                                     }) /
+                              count;
+  each_vector(p.features, [&](int64_t i, auto part) {
+    const Vec dy = load(dy_row + i, part);
+    const Vec normal = (load(x_row + i, part) - mean) * rstd;
+    store(dx_row + i, (dy * load(p.weight + i, part) - g_mean - normal * g_normal_mean) * rstd, part);
+    store(dweight + i, load(dweight + i, part) + dy * normal, part);
+    store(dbias + i, load(dbias + i, part) + dy, part);
+  });
+}
+
+// total (features,) (+)= the chunks' partial sums, `stride` elements apart.
+static void add_chunks(const float* partial, int64_t chunks, int64_t stride, int64_t features,
+                       bool accumulate, float* total) {
+  if (total == nullptr) return;
+  parallel_for(features, row_grain(chunks), [&](int64_t begin, int64_t end) {
+    each_vector(end - begin, [&](int64_t i, auto part) {
+      Vec sum{};
+      for (int64_t chunk = 0; chunk < chunks; ++chunk)
+        sum += load(partial + chunk * stride + begin + i, part);
+      if (accumulate) sum += load(total + begin + i, part);
+      store(total + begin + i, sum, part);
+    });
+  });
+}
+
+void layer_norm_backward(const LayerNormBackward& p) {
+  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const int64_t chunks = (in_use + chunk_rows - 1) / chunk_rows;
+  const Scratch scratch(chunks * 2 * p.features * static_cast<int64_t>(sizeof(float)));
+  float* partial = static_cast<float*>(scratch.data);  // (chunks, 2, features): dweight, dbias
+  parallel_for(chunks, 1, [&](int64_t chunk, int64_t) {
+    float* dweight = partial + chunk * 2 * p.features;
+    zero(dweight, 2 * p.features);
+    const int64_t end = min_of(in_use, (chunk + 1) * chunk_rows);
+    for (int64_t row = chunk * chunk_rows; row < end; ++row)
+      backward_row(p, row, dweight, dweight + p.features);
+  });
+  add_chunks(partial, chunks, 2 * p.features, p.features, p.accumulate_weight, p.dweight);
+  add_chunks(partial + p.features, chunks, 2 * p.features, p.features, p.accumulate_bias, p.dbias);
+  zero(p.dx + in_use * p.features, (p.rows - in_use) * p.features);
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -1,0 +1,86 @@
+#include "ops/optimizer.h"
+
+#include "core/storage.h"
+#include "cpu/kernels.h"
+#include "cpu/rows.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+// The largest segment i with bounds[i] <= element.
+static int64_t segment_of(const AdamW& p, int64_t element) {
+  int64_t low = 0, high = p.num_segments - 1;
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (p.bounds[middle] <= element) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+void adamw_step(const AdamW& p) {
+  const double mean_correction = 1.0 - __builtin_pow(p.beta1, static_cast<double>(p.step));
+  const double variance_correction = 1.0 - __builtin_pow(p.beta2, static_cast<double>(p.step));
+  const float beta2 = static_cast<float>(p.beta2), eps = static_cast<float>(p.eps);
+  const float mean_gain = static_cast<float>(1.0 - p.beta1),
+              variance_gain = static_cast<float>(1.0 - p.beta2);
+  const float deviation_factor = static_cast<float>(1.0 / __builtin_sqrt(variance_correction));
+  parallel_for(p.size, element_grain, [&](int64_t begin, int64_t end) {
+    for (int64_t segment = segment_of(p, begin); begin < end; ++segment) {
+      const int64_t segment_end = min_of(end, p.bounds[segment + 1]);
+      const double lr = p.lr * p.lr_scale[segment];
+      const float step_size = static_cast<float>(lr / mean_correction);
+      const float decay = static_cast<float>(lr * p.weight_decay[segment]);
+      each_vector(segment_end - begin, [&](int64_t i, auto part) {
+        const int64_t at = begin + i;
+        const Vec g = load(p.gradients + at, part) * p.gradient_scale;
+        const Vec old_mean = load(p.mean + at, part);
+        const Vec mean = old_mean + (g - old_mean) * mean_gain;
+        const Vec variance = load(p.variance + at, part) * beta2 + g * g * variance_gain;
+        const Vec parameter = load(p.parameters + at, part);
+        const Vec decayed = parameter - parameter * decay;
+        store(p.mean + at, mean, part);
+        store(p.variance + at, variance, part);
+        store(p.parameters + at, decayed - mean * step_size / (vsqrt(variance) * deviation_factor + eps),
+              part);
+      });
+      begin = max_of(begin, segment_end);
+    }
+  });
+}
+
+typedef float HalfVec __attribute__((vector_size(vector_bytes / 2), aligned(4), may_alias));
+typedef double DoubleVec __attribute__((vector_size(vector_bytes)));
+
+static double sum_of_squares(const float* x, int64_t size) {
+  constexpr int64_t half = lanes / 2;
+  DoubleVec sum[2] = {};
+  int64_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    for (int64_t j = 0; j < 2; ++j) {
+      const DoubleVec v =
+          __builtin_convertvector(*reinterpret_cast<const HalfVec*>(x + i + j * half), DoubleVec);
+      sum[j] += v * v;
+    }
+  }
+  double total = 0.0;
+  for (int64_t lane = 0; lane < half; ++lane) total += sum[0][lane] + sum[1][lane];
+  for (; i < size; ++i) total += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return total;
+}
+
+void gradient_norm(const GradientNorm& p) {
+  const int64_t chunks = (p.size + element_grain - 1) / element_grain;
+  const Scratch scratch(chunks * static_cast<int64_t>(sizeof(double)));
+  double* partial = static_cast<double*>(scratch.data);
+  parallel_for(p.size, element_grain, [&](int64_t begin, int64_t end) {
+    partial[begin / element_grain] = sum_of_squares(p.gradients + begin, end - begin);
+  });
+  double total = 0.0;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) total += partial[chunk];
+  *p.norm = static_cast<float>(__builtin_sqrt(total));
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -1,0 +1,245 @@
+// The vector of float32 lanes every CPU kernel computes with, and the functions on it.
+//
+// A tail is a vector whose last lanes are switched off, never a scalar loop: an element's bits do not depend
+// on where in a row it stands. Loops over a row use each_vector, sum_of and largest_of.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+#if defined(__AVX512F__)
+constexpr int64_t vector_bytes = 64;
+#elif defined(__AVX2__)
+constexpr int64_t vector_bytes = 32;
+#else
+constexpr int64_t vector_bytes = 16;
+#endif
+constexpr int64_t lanes = vector_bytes / 4;
+
+typedef float Vec __attribute__((vector_size(vector_bytes)));
+typedef int32_t IntVec __attribute__((vector_size(vector_bytes)));
+typedef Vec UnalignedVec __attribute__((aligned(4), may_alias));
+
+constexpr float infinity = __builtin_inff();
+
+// -- Scalars --
+
+static inline int64_t min_of(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+static inline int64_t max_of(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+// -- Loads and stores --
+
+// Which lanes of a vector are in use: all of them, or the first `count` of 1 .. lanes - 1.
+struct AllLanes {};
+struct FirstLanes {
+  int64_t count;
+};
+
+static inline Vec broadcast(float value) {
+  return value - Vec{};
+}
+
+static inline Vec load(const float* from) {
+  return *reinterpret_cast<const UnalignedVec*>(from);
+}
+static inline void store(float* to, Vec v) {
+  *reinterpret_cast<UnalignedVec*>(to) = v;
+}
+
+static inline Vec load(const float* from, AllLanes) {
+  return load(from);
+}
+static inline void store(float* to, Vec v, AllLanes) {
+  store(to, v);
+}
+static inline Vec keep(Vec v, AllLanes, float = 0.0f) {
+  return v;
+}
+
+#ifdef __AVX512F__
+
+static inline __mmask16 mask_of(FirstLanes part) {
+  return static_cast<__mmask16>((1u << part.count) - 1);
+}
+
+// Lanes switched off read as 0.
+static inline Vec load(const float* from, FirstLanes part) {
+  return _mm512_maskz_loadu_ps(mask_of(part), from);
+}
+static inline void store(float* to, Vec v, FirstLanes part) {
+  _mm512_mask_storeu_ps(to, mask_of(part), v);
+}
+
+// Lanes switched off become `fill`.
+static inline Vec keep(Vec v, FirstLanes part, float fill = 0.0f) {
+  return _mm512_mask_mov_ps(broadcast(fill), mask_of(part), v);
+}
+
+#else
+
+static inline Vec load(const float* from, FirstLanes part) {
+  float lane[lanes] = {};
+  for (int64_t i = 0; i < part.count; ++i) lane[i] = from[i];
+  return load(lane);
+}
+
+static inline void store(float* to, Vec v, FirstLanes part) {
+  float lane[lanes];
+  store(lane, v);
+  for (int64_t i = 0; i < part.count; ++i) to[i] = lane[i];
+}
+
+static inline Vec keep(Vec v, FirstLanes part, float fill = 0.0f) {
+  float lane[lanes];
+  store(lane, v);
+  for (int64_t i = part.count; i < lanes; ++i) lane[i] = fill;
+  return load(lane);
+}
+
+#endif
+
+// -- Elementwise --
+
+// A NaN in b comes through; a NaN in a is dropped. (gcc 12 warns about its own header's unmasked intrinsics.)
+#ifdef __AVX512F__
+static inline Vec vmax(Vec a, Vec b) {
+  return _mm512_maskz_max_ps(0xFFFF, a, b);
+}
+static inline Vec vmin(Vec a, Vec b) {
+  return _mm512_maskz_min_ps(0xFFFF, a, b);
+}
+#else
+static inline Vec vmax(Vec a, Vec b) {
+  return a > b ? a : b;
+}
+static inline Vec vmin(Vec a, Vec b) {
+  return a < b ? a : b;
+}
+#endif
+
+static inline Vec vsqrt(Vec v) {
+  for (int64_t i = 0; i < lanes; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+}
+
+// e^x to about 1 ulp. 0 below -86.5 (no denormals), infinity from 88.73 on, NaN for NaN.
+static inline Vec vexp(Vec x) {
+  constexpr float log2_e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  constexpr float to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded value in the low bits
+  const Vec bounded = vmin(broadcast(89.0f), x);
+  const Vec shifted = bounded * log2_e + to_integer;
+  const Vec k = shifted - to_integer;
+  const Vec r = (bounded - k * ln2_high) - k * ln2_low;
+  Vec p = 1.381314486e-3f * r + 8.369418826e-3f;
+  p = p * r + 4.166845678e-2f;
+  p = p * r + 1.666651479e-1f;
+  p = p * r + 4.999999305e-1f;
+  p = (p * r) * r + r + 1.0f;
+  // p * 2^k as (2 p) * 2^(k - 1): k reaches 128.
+  const IntVec exponent = (reinterpret_cast<IntVec>(shifted) - (0x4B400000 - 126)) << 23;
+  const Vec result = (p + p) * reinterpret_cast<Vec>(exponent);
+  return x < -86.5f ? Vec{} : result;
+}
+
+// The standard normal distribution: Phi(x) and its density.
+struct Normal {
+  Vec cdf, pdf;
+};
+
+// Phi(-a) = e^(-a^2 / 2) q(1 / (1 + 0.3 a)) for a >= 0, q a polynomial: relative error under 1e-7 besides the
+// exponential's.
+static inline Normal normal(Vec x) {
+  const Vec a = x < 0.0f ? -x : x;
+  const Vec e = vexp(a * a * -0.5f);
+  const Vec t = 1.0f / (a * 0.3f + 1.0f);
+  Vec q = 3.831153035e-2f * t - 1.688411961e-1f;
+  q = q * t + 2.279879207e-1f;
+  q = q * t - 7.573648268e-2f;
+  q = q * t + 1.420027181e-1f;
+  q = q * t + 9.491095023e-2f;
+  q = q * t + 1.218620138e-1f;
+  q = q * t + 1.194958880e-1f;
+  q = q * t + 6.686105256e-6f;
+  const Vec tail = e * q;
+  return {x < 0.0f ? tail : 1.0f - tail, e * 0.398942280f};
+}
+
+// -- Across lanes --
+
+// Folds halves onto each other until one lane is left: one fixed order.
+template <class Combine>
+static inline __attribute__((always_inline)) float fold_lanes(Vec v, const Combine& combine) {
+#ifdef __AVX512F__
+  v = combine(v, _mm512_maskz_shuffle_f32x4(0xFFFF, v, v, 0x4E));
+  v = combine(v, _mm512_maskz_shuffle_f32x4(0xFFFF, v, v, 0xB1));
+  v = combine(v, _mm512_maskz_permute_ps(0xFFFF, v, 0x4E));
+  v = combine(v, _mm512_maskz_permute_ps(0xFFFF, v, 0xB1));
+#else
+#pragma GCC unroll 3
+  for (int32_t half = lanes / 2; half > 0; half /= 2) {
+    IntVec partner;
+    for (int32_t i = 0; i < lanes; ++i) partner[i] = i ^ half;
+    v = combine(v, __builtin_shuffle(v, partner));
+  }
+#endif
+  return v[0];
+}
+
+static inline float sum_lanes(Vec v) {
+  return fold_lanes(v, [](Vec a, Vec b) { return a + b; });
+}
+
+static inline float max_lanes(Vec v) {
+  return fold_lanes(v, [](Vec a, Vec b) { return vmax(a, b); });
+}
+
+// -- Loops over `size` elements --
+
+// Calls body(first element, AllLanes or FirstLanes) for each vector in turn.
+template <class Body>
+static inline __attribute__((always_inline)) void each_vector(int64_t size, const Body& body) {
+  int64_t i = 0;
+  for (; i + lanes <= size; i += lanes) body(i, AllLanes{});
+  if (i < size) body(i, FirstLanes{size - i});
+}
+
+// Sum of value(first element, part) over all elements, in four vectors that are added at the end.
+template <class Value>
+static inline __attribute__((always_inline)) float sum_of(int64_t size, const Value& value) {
+  Vec sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * lanes <= size; i += 4 * lanes) {
+    for (int64_t j = 0; j < 4; ++j) sum[j] += value(i + j * lanes, AllLanes{});
+  }
+  for (; i + lanes <= size; i += lanes) sum[0] += value(i, AllLanes{});
+  if (i < size) sum[1] += keep(value(i, FirstLanes{size - i}), FirstLanes{size - i});
+  return sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+// Largest of value(first element, part) over all elements; -infinity when there are none.
+template <class Value>
+static inline __attribute__((always_inline)) float largest_of(int64_t size, const Value& value) {
+  Vec most[4];
+  for (int64_t j = 0; j < 4; ++j) most[j] = broadcast(-infinity);
+  int64_t i = 0;
+  for (; i + 4 * lanes <= size; i += 4 * lanes) {
+    for (int64_t j = 0; j < 4; ++j) most[j] = vmax(value(i + j * lanes, AllLanes{}), most[j]);
+  }
+  for (; i + lanes <= size; i += lanes) most[0] = vmax(value(i, AllLanes{}), most[0]);
+  if (i < size) {
+    const FirstLanes part{size - i};
+    most[1] = vmax(keep(value(i, part), part, -infinity), most[1]);
+  }
+  return max_lanes(vmax(vmax(most[0], most[1]), vmax(most[2], most[3])));
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

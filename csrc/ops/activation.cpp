@@ -1,0 +1,49 @@
+#include "ops/activation.h"
+
+#include "core/dispatch.h"
+
+namespace dragoman {
+
+Activation parse_activation(const char* op, const std::string& text) {
+  if (text == "none") return Activation::none;
+  if (text == "relu") return Activation::relu;
+  if (text == "gelu") return Activation::gelu;
+  throw ValueError(concat(op, ": activation must be \"none\", \"relu\" or \"gelu\", got \"", text, "\""));
+}
+
+Tensor activation_forward(const Tensor& x, const std::string& activation,
+                          const std::optional<Sequences>& sequences) {
+  const Activation kind = parse_activation("activation", activation);
+  check_dtype("activation", "x", x, DType::float32);
+  check_rank("activation", "x", x, 2);
+  const int32_t* tokens = tokens_or_null("activation", sequences, x);
+  Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
+  kernels(x).activation_forward({.x = x.data<float>(),
+                                 .y = y.data<float>(),
+                                 .rows = x.dim(0),
+                                 .features = x.dim(1),
+                                 .activation = kind,
+                                 .tokens = tokens});
+  return y;
+}
+
+Tensor activation_backward(const Tensor& dy, const Tensor& x, const std::string& activation,
+                           const std::optional<Sequences>& sequences) {
+  const Activation kind = parse_activation("activation_backward", activation);
+  check_dtype("activation_backward", "x", x, DType::float32);
+  check_rank("activation_backward", "x", x, 2);
+  check_dtype("activation_backward", "dy", dy, DType::float32);
+  check_shape("activation_backward", "dy", dy, x.shape());
+  const int32_t* tokens = tokens_or_null("activation_backward", sequences, x);
+  Tensor dx = Tensor::empty(x.shape(), DType::float32, x.device());
+  kernels(x).activation_backward({.dy = dy.data<float>(),
+                                  .x = x.data<float>(),
+                                  .dx = dx.data<float>(),
+                                  .rows = x.dim(0),
+                                  .features = x.dim(1),
+                                  .activation = kind,
+                                  .tokens = tokens});
+  return dx;
+}
+
+}  // namespace dragoman

@@ -1,0 +1,136 @@
+#include "ops/cross_entropy.h"
+
+#include "core/dispatch.h"
+
+namespace dragoman {
+
+namespace {
+
+// What the losses are divided by. Checks the ids of the rows in use on the way.
+int64_t checked_targets(const char* op, const Tensor& ids, int64_t rows, int64_t vocabulary, double smoothing,
+                        std::optional<int64_t> num_targets, const int32_t* tokens) {
+  check_dtype(op, "ids", ids, DType::int32);
+  check_shape(op, "ids", ids, {rows});
+  CHECK(vocabulary > 0, op, ": the vocabulary must have at least one entry, got 0");
+  CHECK(smoothing >= 0.0 && smoothing < 1.0, op, ": label_smoothing must lie in [0, 1), got ", smoothing);
+  const int32_t* id = ids.data<int32_t>();
+  const int64_t in_use = tokens == nullptr ? rows : *tokens;
+  int64_t targets = 0;
+  for (int64_t row = 0; row < in_use; ++row) {
+    CHECK(id[row] >= -1 && id[row] < vocabulary, op, ": ids must lie in [-1, ", vocabulary, "), got ",
+          id[row], " at row ", row);
+    targets += id[row] >= 0;
+  }
+  if (!num_targets) return targets;
+  CHECK(*num_targets > 0 || (*num_targets == 0 && targets == 0), op, ": num_targets must be at least 1, got ",
+        *num_targets);
+  return *num_targets;
+}
+
+// Row losses added in row order.
+Tensor mean_loss(const Tensor& row_loss, int64_t targets) {
+  double total = 0.0;
+  for (int64_t row = 0; row < row_loss.numel(); ++row) total += row_loss.data<float>()[row];
+  Tensor loss = Tensor::empty({}, DType::float32, row_loss.device());
+  *loss.data<float>() = targets > 0 ? static_cast<float>(total / static_cast<double>(targets)) : 0.0f;
+  return loss;
+}
+
+float factor_of(double upstream, int64_t targets) {
+  return targets > 0 ? static_cast<float>(upstream / static_cast<double>(targets)) : 0.0f;
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> cross_entropy_forward(const Tensor& logits, const Tensor& ids, double smoothing,
+                                                 std::optional<int64_t> num_targets,
+                                                 const std::optional<Sequences>& sequences) {
+  check_dtype("cross_entropy", "logits", logits, DType::float32);
+  check_rank("cross_entropy", "logits", logits, 2);
+  const int64_t rows = logits.dim(0), vocabulary = logits.dim(1);
+  const int32_t* tokens = tokens_or_null("cross_entropy", sequences, logits);
+  const int64_t targets =
+      checked_targets("cross_entropy", ids, rows, vocabulary, smoothing, num_targets, tokens);
+  Tensor row_loss = Tensor::empty({rows}, DType::float32, logits.device());
+  Tensor logsumexp = Tensor::empty({rows}, DType::float32, logits.device());
+  kernels(logits).cross_entropy_forward({.logits = logits.data<float>(),
+                                         .ids = ids.data<int32_t>(),
+                                         .row_loss = row_loss.data<float>(),
+                                         .logsumexp = logsumexp.data<float>(),
+                                         .rows = rows,
+                                         .vocabulary = vocabulary,
+                                         .smoothing = static_cast<float>(smoothing),
+                                         .tokens = tokens});
+  return {mean_loss(row_loss, targets), logsumexp};
+}
+
+Tensor cross_entropy_backward(const Tensor& dloss, const Tensor& logits, const Tensor& ids,
+                              const Tensor& logsumexp, double smoothing, std::optional<int64_t> num_targets,
+                              const std::optional<Sequences>& sequences) {
+  const char* op = "cross_entropy_backward";
+  check_dtype(op, "dloss", dloss, DType::float32);
+  check_shape(op, "dloss", dloss, {});
+  check_dtype(op, "logits", logits, DType::float32);
+  check_rank(op, "logits", logits, 2);
+  const int64_t rows = logits.dim(0), vocabulary = logits.dim(1);
+  check_dtype(op, "logsumexp", logsumexp, DType::float32);
+  check_shape(op, "logsumexp", logsumexp, {rows});
+  const int32_t* tokens = tokens_or_null(op, sequences, logits);
+  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets, tokens);
+  Tensor dlogits = Tensor::empty(logits.shape(), DType::float32, logits.device());
+  kernels(logits).cross_entropy_backward({.logits = logits.data<float>(),
+                                          .ids = ids.data<int32_t>(),
+                                          .logsumexp = logsumexp.data<float>(),
+                                          .dlogits = dlogits.data<float>(),
+                                          .rows = rows,
+                                          .vocabulary = vocabulary,
+                                          .smoothing = static_cast<float>(smoothing),
+                                          .factor = factor_of(*dloss.data<float>(), targets),
+                                          .tokens = tokens});
+  return dlogits;
+}
+
+std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>
+linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                             const Tensor& ids, double smoothing, std::optional<int64_t> num_targets,
+                             bool need_dx, bool need_dweight, bool need_dbias,
+                             const std::optional<Sequences>& sequences) {
+  const char* op = "linear_cross_entropy";
+  check_dtype(op, "x", x, DType::float32);
+  check_rank(op, "x", x, 2);
+  check_dtype(op, "weight", weight, DType::float32);
+  check_rank(op, "weight", weight, 2);
+  const int64_t rows = x.dim(0), features = x.dim(1), vocabulary = weight.dim(0);
+  check_shape(op, "weight", weight, {vocabulary, features});
+  if (bias) {
+    check_dtype(op, "bias", *bias, DType::float32);
+    check_shape(op, "bias", *bias, {vocabulary});
+  }
+  CHECK(bias || !need_dbias, op, ": need_dbias must be false without a bias, got true");
+  const int32_t* tokens = tokens_or_null(op, sequences, x);
+  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets, tokens);
+  const auto wanted = [&](bool need, const Shape& shape) {
+    return need ? std::optional(Tensor::empty(shape, DType::float32, x.device())) : std::nullopt;
+  };
+  Tensor row_loss = Tensor::empty({rows}, DType::float32, x.device());
+  std::optional<Tensor> dx = wanted(need_dx, x.shape());
+  std::optional<Tensor> dweight = wanted(need_dweight, weight.shape());
+  std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary});
+  kernels(x).linear_cross_entropy_forward({.x = x.data<float>(),
+                                           .weight = weight.data<float>(),
+                                           .bias = data_or_null(bias),
+                                           .ids = ids.data<int32_t>(),
+                                           .row_loss = row_loss.data<float>(),
+                                           .dx = data_or_null(dx),
+                                           .dweight = data_or_null(dweight),
+                                           .dbias = data_or_null(dbias),
+                                           .rows = rows,
+                                           .features = features,
+                                           .vocabulary = vocabulary,
+                                           .smoothing = static_cast<float>(smoothing),
+                                           .factor = factor_of(1.0, targets),
+                                           .tokens = tokens});
+  return {mean_loss(row_loss, targets), dx, dweight, dbias};
+}
+
+}  // namespace dragoman

@@ -1,0 +1,114 @@
+#include "ops/embedding.h"
+
+#include "core/dispatch.h"
+#include "ops/dropout.h"
+
+namespace dragoman {
+
+namespace {
+
+void check_rows_of_ids(const char* op, const Tensor& ids, const Sequences& sequences) {
+  check_dtype(op, "ids", ids, DType::int32);
+  check_rank(op, "ids", ids, 1);
+  check_rows(op, "sequences", sequences, ids);
+}
+
+// Only the rows in use: what lies after them is anybody's.
+void check_ids(const char* op, const Tensor& ids, int64_t vocabulary, const Sequences& sequences) {
+  const int32_t* id = ids.data<int32_t>();
+  for (int64_t row = 0; row < sequences.tokens(); ++row) {
+    CHECK(id[row] >= 0 && id[row] < vocabulary, op, ": ids must lie in [0, ", vocabulary, "), got ", id[row],
+          " at row ", row);
+  }
+}
+
+void check_starts(const char* op, const Tensor& starts, const Sequences& sequences) {
+  check_dtype(op, "starts", starts, DType::int32);
+  check_shape(op, "starts", starts, {sequences.size()});
+  for (int64_t i = 0; i < sequences.size(); ++i) {
+    CHECK(starts.data<int32_t>()[i] >= 0, op, ": starts must be at least 0, got ", starts.data<int32_t>()[i],
+          " for sequence ", i);
+  }
+}
+
+void check_positions(const char* op, const char* argument, int64_t max_positions,
+                     const std::optional<Tensor>& starts, const Sequences& sequences) {
+  for (int64_t i = 0; i < sequences.size(); ++i) {
+    const int64_t length = sequences.lengths()[i];
+    const int64_t start = starts ? starts->data<int32_t>()[i] : 0;
+    CHECK(length == 0 || start + length <= max_positions, op, ": ", argument, " must have at least ",
+          start + length, " rows for sequence ", i, " (start ", start, ", length ", length, "), got ",
+          max_positions);
+  }
+}
+
+}  // namespace
+
+Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::optional<Tensor>& positions,
+                         const std::optional<Tensor>& starts, double scale, const Dropout& dropout,
+                         const Sequences& sequences) {
+  check_rows_of_ids("embedding", ids, sequences);
+  check_dtype("embedding", "weight", weight, DType::float32);
+  check_rank("embedding", "weight", weight, 2);
+  const int64_t rows = ids.dim(0), features = weight.dim(1);
+  check_ids("embedding", ids, weight.dim(0), sequences);
+  if (starts) check_starts("embedding", *starts, sequences);
+  if (positions) {
+    check_dtype("embedding", "positions", *positions, DType::float32);
+    check_rank("embedding", "positions", *positions, 2);
+    check_shape("embedding", "positions", *positions, {positions->dim(0), features});
+    check_positions("embedding", "positions", positions->dim(0), starts, sequences);
+  }
+  check_mask_size("embedding", dropout, rows, features);
+  Tensor y = Tensor::empty({rows, features}, DType::float32, weight.device());
+  kernels(weight).embedding_forward({.ids = ids.data<int32_t>(),
+                                     .weight = weight.data<float>(),
+                                     .positions = data_or_null(positions),
+                                     .starts = data_or_null<int32_t>(starts),
+                                     .y = y.data<float>(),
+                                     .rows = rows,
+                                     .features = features,
+                                     .scale = static_cast<float>(scale),
+                                     .dropout = dropout,
+                                     .sequences = sequences.view()});
+  return y;
+}
+
+void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional<Tensor>& starts,
+                        double scale, const Dropout& dropout, const Sequences& sequences,
+                        const std::optional<Tensor>& dweight, bool accumulate_weight,
+                        const std::optional<Tensor>& dpositions, bool accumulate_positions) {
+  check_rows_of_ids("embedding_backward", ids, sequences);
+  check_dtype("embedding_backward", "dy", dy, DType::float32);
+  check_rank("embedding_backward", "dy", dy, 2);
+  const int64_t rows = ids.dim(0), features = dy.dim(1);
+  check_shape("embedding_backward", "dy", dy, {rows, features});
+  if (starts) check_starts("embedding_backward", *starts, sequences);
+  if (dweight) {
+    check_rank("embedding_backward", "dweight", *dweight, 2);
+    check_output("embedding_backward", "dweight", *dweight, {dweight->dim(0), features});
+    check_ids("embedding_backward", ids, dweight->dim(0), sequences);
+  }
+  if (dpositions) {
+    check_rank("embedding_backward", "dpositions", *dpositions, 2);
+    check_output("embedding_backward", "dpositions", *dpositions, {dpositions->dim(0), features});
+    check_positions("embedding_backward", "dpositions", dpositions->dim(0), starts, sequences);
+  }
+  check_mask_size("embedding_backward", dropout, rows, features);
+  kernels(dy).embedding_backward({.dy = dy.data<float>(),
+                                  .ids = ids.data<int32_t>(),
+                                  .starts = data_or_null<int32_t>(starts),
+                                  .dweight = data_or_null(dweight),
+                                  .dpositions = data_or_null(dpositions),
+                                  .rows = rows,
+                                  .features = features,
+                                  .vocabulary = dweight ? dweight->dim(0) : 0,
+                                  .max_positions = dpositions ? dpositions->dim(0) : 0,
+                                  .scale = static_cast<float>(scale),
+                                  .dropout = dropout,
+                                  .accumulate_weight = accumulate_weight,
+                                  .accumulate_positions = accumulate_positions,
+                                  .sequences = sequences.view()});
+}
+
+}  // namespace dragoman

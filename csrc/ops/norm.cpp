@@ -1,0 +1,79 @@
+#include "ops/norm.h"
+
+#include "core/dispatch.h"
+
+namespace dragoman {
+
+namespace {
+
+void check_input(const char* op, const Tensor& x, const Tensor& weight) {
+  check_dtype(op, "x", x, DType::float32);
+  check_rank(op, "x", x, 2);
+  CHECK(x.dim(1) > 0, op, ": x must have at least one feature, got shape ", x.shape());
+  check_dtype(op, "weight", weight, DType::float32);
+  check_shape(op, "weight", weight, {x.dim(1)});
+}
+
+void check_statistic(const char* op, const char* argument, const Tensor& statistic, int64_t rows) {
+  check_dtype(op, argument, statistic, DType::float32);
+  check_shape(op, argument, statistic, {rows});
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& x, const Tensor& weight,
+                                                      const std::optional<Tensor>& bias, double eps,
+                                                      const std::optional<Sequences>& sequences) {
+  check_input("layer_norm", x, weight);
+  if (bias) {
+    check_dtype("layer_norm", "bias", *bias, DType::float32);
+    check_shape("layer_norm", "bias", *bias, {x.dim(1)});
+  }
+  CHECK(eps >= 0.0, "layer_norm: eps must be at least 0, got ", eps);
+  const int32_t* tokens = tokens_or_null("layer_norm", sequences, x);
+  Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
+  Tensor mean = Tensor::empty({x.dim(0)}, DType::float32, x.device());
+  Tensor rstd = Tensor::empty({x.dim(0)}, DType::float32, x.device());
+  kernels(x).layer_norm_forward({.x = x.data<float>(),
+                                 .weight = weight.data<float>(),
+                                 .bias = data_or_null(bias),
+                                 .y = y.data<float>(),
+                                 .mean = mean.data<float>(),
+                                 .rstd = rstd.data<float>(),
+                                 .rows = x.dim(0),
+                                 .features = x.dim(1),
+                                 .eps = static_cast<float>(eps),
+                                 .tokens = tokens});
+  return {y, mean, rstd};
+}
+
+Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
+                           const Tensor& rstd, const std::optional<Tensor>& dweight, bool accumulate_weight,
+                           const std::optional<Tensor>& dbias, bool accumulate_bias,
+                           const std::optional<Sequences>& sequences) {
+  check_input("layer_norm_backward", x, weight);
+  check_dtype("layer_norm_backward", "dy", dy, DType::float32);
+  check_shape("layer_norm_backward", "dy", dy, x.shape());
+  check_statistic("layer_norm_backward", "mean", mean, x.dim(0));
+  check_statistic("layer_norm_backward", "rstd", rstd, x.dim(0));
+  if (dweight) check_output("layer_norm_backward", "dweight", *dweight, {x.dim(1)});
+  if (dbias) check_output("layer_norm_backward", "dbias", *dbias, {x.dim(1)});
+  const int32_t* tokens = tokens_or_null("layer_norm_backward", sequences, x);
+  Tensor dx = Tensor::empty(x.shape(), DType::float32, x.device());
+  kernels(x).layer_norm_backward({.dy = dy.data<float>(),
+                                  .x = x.data<float>(),
+                                  .weight = weight.data<float>(),
+                                  .mean = mean.data<float>(),
+                                  .rstd = rstd.data<float>(),
+                                  .dx = dx.data<float>(),
+                                  .dweight = data_or_null(dweight),
+                                  .dbias = data_or_null(dbias),
+                                  .rows = x.dim(0),
+                                  .features = x.dim(1),
+                                  .accumulate_weight = accumulate_weight,
+                                  .accumulate_bias = accumulate_bias,
+                                  .tokens = tokens});
+  return dx;
+}
+
+}  // namespace dragoman

@@ -1,0 +1,27 @@
+#include "ops/residual.h"
+
+#include "core/dispatch.h"
+#include "ops/dropout.h"
+
+namespace dragoman {
+
+Tensor residual_forward(const Tensor& x, const Tensor& residual, const Dropout& dropout,
+                        const std::optional<Sequences>& sequences) {
+  check_dtype("residual", "x", x, DType::float32);
+  check_rank("residual", "x", x, 2);
+  check_dtype("residual", "residual", residual, DType::float32);
+  check_shape("residual", "residual", residual, x.shape());
+  check_mask_size("residual", dropout, x.dim(0), x.dim(1));
+  const int32_t* tokens = tokens_or_null("residual", sequences, x);
+  Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
+  kernels(x).residual_forward({.x = x.data<float>(),
+                               .residual = residual.data<float>(),
+                               .y = y.data<float>(),
+                               .rows = x.dim(0),
+                               .features = x.dim(1),
+                               .dropout = dropout,
+                               .tokens = tokens});
+  return y;
+}
+
+}  // namespace dragoman

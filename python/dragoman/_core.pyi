@@ -1,0 +1,300 @@
+"""The C++ core of dragoman."""
+
+from __future__ import annotations
+
+import collections.abc
+import typing
+
+import numpy
+import numpy.typing
+
+__all__: list[str] = [
+    "Dropout",
+    "Program",
+    "Recorder",
+    "Sequences",
+    "Tensor",
+    "accumulate",
+    "activation_backward",
+    "activation_forward",
+    "adamw_step",
+    "add",
+    "attention_backward",
+    "attention_forward",
+    "cpu_isa",
+    "cpu_isas",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "embedding_backward",
+    "embedding_forward",
+    "empty_cache",
+    "gradient_norm",
+    "is_recording",
+    "kv_cache_append",
+    "kv_cache_reorder",
+    "layer_norm_backward",
+    "layer_norm_forward",
+    "linear_backward",
+    "linear_cross_entropy_forward",
+    "linear_forward",
+    "memory_stats",
+    "num_threads",
+    "reset_peak_memory_stats",
+    "reshape",
+    "residual_forward",
+    "scale",
+    "set_num_threads",
+]
+
+class Tensor:
+    """
+    A contiguous array in the core's memory or borrowed from NumPy.
+    """
+    @staticmethod
+    def empty(shape: collections.abc.Sequence[int], dtype: str = "float32", device: str = "cpu") -> Tensor: ...
+    @staticmethod
+    def from_numpy(array: numpy.typing.NDArray[typing.Any], dtype: str) -> Tensor: ...
+    @staticmethod
+    def zeros(shape: collections.abc.Sequence[int], dtype: str = "float32", device: str = "cpu") -> Tensor: ...
+    def clone(self) -> Tensor: ...
+    def copy_(self, array: numpy.typing.NDArray[typing.Any]) -> None: ...
+    def narrow(self, begin: int, size: int) -> Tensor: ...
+    def numpy(self) -> numpy.typing.NDArray[typing.Any]:
+        """
+        A read-only view; bfloat16 as uint16.
+        """
+    def slice(self, first: int, shape: collections.abc.Sequence[int]) -> Tensor: ...
+    def zero_(self) -> None: ...
+    @property
+    def data_ptr(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def numel(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def writeable(self) -> bool: ...
+
+class Sequences:
+    """
+    Where each sequence of a ragged batch begins and how long it is.
+    """
+
+    __hash__: typing.ClassVar[None]  # type: ignore[assignment]
+    @staticmethod
+    def slotted(lengths: collections.abc.Sequence[int], slot: int) -> Sequences: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __init__(self, lengths: collections.abc.Sequence[int], capacity: int | None = None) -> None: ...
+    def __len__(self) -> int: ...
+    def __repr__(self) -> str: ...
+    def select(self, indices: collections.abc.Sequence[int]) -> Sequences: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def lengths(self) -> list[int]: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def offsets(self) -> Tensor: ...
+    @property
+    def packed(self) -> bool: ...
+    @property
+    def tokens(self) -> int: ...
+
+class Dropout:
+    """
+    The mask of one dropout: its rate and its place in the stream of random bits.
+    """
+    def __init__(self, p: float = 0.0, seed: int = 0, step: int = 0, id: int = 0) -> None: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def threshold(self) -> int: ...
+
+class Program:
+    """
+    Recorded op calls, replayed on other inputs.
+    """
+    def replay(
+        self,
+        inputs: collections.abc.Sequence[
+            Tensor | Sequences | Dropout | bool | int | float | str | collections.abc.Sequence[int] | None
+        ],
+    ) -> list[Tensor | Sequences | Dropout | bool | int | float | str | list[int] | None]: ...
+    @property
+    def op_names(self) -> list[str]: ...
+
+class Recorder:
+    """
+    Writes down this thread's op calls from construction to finish() or stop().
+    """
+    def __init__(self) -> None: ...
+    def finish(
+        self,
+        inputs: collections.abc.Sequence[
+            Tensor | Sequences | Dropout | bool | int | float | str | collections.abc.Sequence[int] | None
+        ],
+        outputs: collections.abc.Sequence[
+            Tensor | Sequences | Dropout | bool | int | float | str | collections.abc.Sequence[int] | None
+        ],
+    ) -> Program: ...
+    def stop(self) -> None: ...
+
+def accumulate(y: Tensor, x: Tensor, factor: float, accumulate: bool) -> None: ...
+def activation_backward(dy: Tensor, x: Tensor, activation: str, sequences: Sequences | None) -> Tensor: ...
+def activation_forward(x: Tensor, activation: str, sequences: Sequences | None) -> Tensor: ...
+def adamw_step(
+    parameters: Tensor,
+    gradients: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    bounds: Tensor,
+    lr_scale: Tensor,
+    weight_decay: Tensor,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    gradient_scale: float,
+) -> None: ...
+def add(a: Tensor, b: Tensor) -> Tensor: ...
+def attention_backward(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    logsumexp: Tensor,
+    q_sequences: Sequences,
+    k_sequences: Sequences,
+    causal: bool,
+    window: int | None,
+    scale: float | None,
+    dropout: Dropout,
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def attention_forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_sequences: Sequences,
+    k_sequences: Sequences,
+    causal: bool,
+    window: int | None,
+    scale: float | None,
+    dropout: Dropout,
+    return_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]: ...
+def cpu_isa() -> str:
+    """
+    The CPU instruction-set variant in use.
+    """
+
+def cpu_isas() -> list[str]:
+    """
+    The variants this machine runs, best last.
+    """
+
+def cross_entropy_backward(
+    dloss: Tensor,
+    logits: Tensor,
+    ids: Tensor,
+    logsumexp: Tensor,
+    smoothing: float,
+    num_targets: int | None,
+    sequences: Sequences | None,
+) -> Tensor: ...
+def cross_entropy_forward(
+    logits: Tensor, ids: Tensor, smoothing: float, num_targets: int | None, sequences: Sequences | None
+) -> tuple[Tensor, Tensor]: ...
+def dropout_backward(dy: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
+def dropout_forward(x: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
+def embedding_backward(
+    dy: Tensor,
+    ids: Tensor,
+    starts: Tensor | None,
+    scale: float,
+    dropout: Dropout,
+    sequences: Sequences,
+    dweight: Tensor | None,
+    accumulate_weight: bool,
+    dpositions: Tensor | None,
+    accumulate_positions: bool,
+) -> None: ...
+def embedding_forward(
+    ids: Tensor,
+    weight: Tensor,
+    positions: Tensor | None,
+    starts: Tensor | None,
+    scale: float,
+    dropout: Dropout,
+    sequences: Sequences,
+) -> Tensor: ...
+def empty_cache() -> None: ...
+def gradient_norm(gradients: Tensor) -> Tensor: ...
+def is_recording() -> bool: ...
+def kv_cache_append(cache: Tensor, rows: Tensor, new_sequences: Sequences, sequences: Sequences) -> None: ...
+def kv_cache_reorder(cache: Tensor, indices: Tensor, slot: int) -> Tensor: ...
+def layer_norm_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    dweight: Tensor | None,
+    accumulate_weight: bool,
+    dbias: Tensor | None,
+    accumulate_bias: bool,
+    sequences: Sequences | None,
+) -> Tensor: ...
+def layer_norm_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, sequences: Sequences | None
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def linear_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    saved: Tensor | None,
+    activation: str,
+    need_dx: bool,
+    dweight: Tensor | None,
+    accumulate_weight: bool,
+    dbias: Tensor | None,
+    accumulate_bias: bool,
+    sequences: Sequences | None,
+) -> Tensor | None: ...
+def linear_cross_entropy_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    ids: Tensor,
+    smoothing: float,
+    num_targets: int | None,
+    need_dx: bool,
+    need_dweight: bool,
+    need_dbias: bool,
+    sequences: Sequences | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]: ...
+def linear_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, sequences: Sequences | None
+) -> tuple[Tensor, Tensor | None]: ...
+def memory_stats() -> dict[str, int]: ...
+def num_threads() -> int: ...
+def reset_peak_memory_stats() -> None: ...
+def reshape(x: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
+def residual_forward(x: Tensor, residual: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
+def scale(x: Tensor, factor: float) -> Tensor: ...
+def set_num_threads(n: int) -> None: ...

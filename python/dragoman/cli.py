@@ -1,0 +1,176 @@
+"""The command line: dragoman train | translate | evaluate | info."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import dragoman
+from dragoman import commands
+
+TRAIN = """\
+Trains a Transformer on two files of sentences, line i of one the translation of line i of the other
+(UTF-8, plain or .gz). DIR gets model.safetensors, config.json, tokenizer.json, log.jsonl and checkpoints/.
+
+example:
+  dragoman train --source train.en --target train.de --valid-source val.en --valid-target val.de --output en-de
+"""
+TRANSLATE = """\
+Translates standard input, line by line, to standard output; an empty line stays empty.
+
+example:
+  dragoman translate en-de < test.en > test.de
+"""
+EVALUATE = """\
+Translates a file and compares it with a reference: BLEU, BLEU without case, and chrF, by sacreBLEU. The last
+line of standard output is a JSON object with all of them.
+
+example:
+  dragoman evaluate en-de --source test.en --target test.de
+"""
+INFO = """\
+Says what this installation can do and, with DIR, what a model is made of.
+
+example:
+  dragoman info en-de
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, 2 for a mistake in what was asked, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        if options.threads is not None:
+            dragoman.set_num_threads(options.threads)
+        run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        return _refuse(
+            options.command, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        )
+    except (ValueError, FloatingPointError, ModuleNotFoundError) as error:
+        return _refuse(options.command, str(error))
+    return 0
+
+
+def _refuse(command: str, message: str) -> int:
+    print(f"dragoman {command}: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dragoman", description="Builds, trains and serves Transformers for translation."
+    )
+    parser.add_argument("--version", action="version", version=f"dragoman {dragoman.__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        added = subparsers.add_parser(
+            name,
+            help=text.partition(".")[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        added.set_defaults(run=run)
+        added.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+        return added
+
+    _train_arguments(command("train", TRAIN, commands.train))
+    translate = command("translate", TRANSLATE, commands.translate)
+    translate.add_argument("folder", metavar="DIR", help="a trained model")
+    _search_arguments(translate)
+    evaluate = command("evaluate", EVALUATE, commands.evaluate)
+    evaluate.add_argument("folder", metavar="DIR", help="a trained model")
+    evaluate.add_argument("--source", required=True, metavar="FILE", help="sentences to translate")
+    evaluate.add_argument("--target", required=True, metavar="FILE", help="their reference translations")
+    _search_arguments(evaluate)
+    info = command("info", INFO, commands.info)
+    info.add_argument("folder", metavar="DIR", nargs="?", help="a trained model")
+    return parser
+
+
+def _search_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--beam", type=int, default=5, metavar="N", help="beam size; 1 is greedy search (default: 5)"
+    )
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        default=0.6,
+        metavar="X",
+        help="0 favours short translations, 1 longer ones (default: 0.6)",
+    )
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `train`. One that is not given is absent, so that defaults stand in Trainer alone."""
+    files = parser.add_argument_group("files")
+    for name, text in (("source", "training sentences"), ("target", "their translations")):
+        files.add_argument(f"--{name}", required=True, metavar="FILE", help=text)
+    files.add_argument(
+        "--output", required=True, metavar="DIR", help="folder of the model, made where missing"
+    )
+    for name, text in (("source", "validation sentences"), ("target", "their translations")):
+        files.add_argument(f"--valid-{name}", metavar="FILE", help=text)
+    files.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint in DIR, with its preset, vocabulary and dropout",
+    )
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--preset",
+        choices=commands.PRESETS,
+        default="tiny",
+        help="tiny: 4+4 layers of 128, small: 4+4 of 256, base: 6+6 of 512, big: 6+6 of 1024 (default: tiny)",
+    )
+    model.add_argument(
+        "--vocab-size",
+        type=int,
+        default=10000,
+        metavar="N",
+        help="joint byte-pair vocabulary (default: 10000)",
+    )
+    model.add_argument("--dropout", type=float, metavar="P", help="rate (default: 0.1; tiny and big 0.3)")
+
+    def option(group: argparse._ArgumentGroup, flag: str, name: str, kind: type, text: str) -> None:
+        group.add_argument(
+            f"--{flag}",
+            dest=name,
+            type=kind,
+            default=argparse.SUPPRESS,
+            metavar="N" if kind is int else "X",
+            help=text,
+        )
+
+    limits = parser.add_argument_group(
+        "limits", "the first one reached ends the run; 30 epochs when none is given"
+    )
+    option(limits, "epochs", "epochs", int, "passes over the data")
+    option(limits, "steps", "max_steps", int, "optimizer steps")
+    option(limits, "minutes", "max_minutes", float, "wall-clock time")
+
+    training = parser.add_argument_group("training")
+    option(training, "batch-tokens", "batch_tokens", int, "tokens of a batch (default: 4096)")
+    option(training, "max-length", "max_length", int, "longer sentences are left out (default: 256 tokens)")
+    option(training, "accumulate", "accumulate", int, "batches per step (default: 1)")
+    option(training, "lr", "lr", float, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
+    option(training, "warmup", "warmup", int, "steps to the peak, then inverse square root (default: 2000)")
+    option(training, "label-smoothing", "label_smoothing", float, "in [0, 1) (default: 0.1)")
+    option(training, "weight-decay", "weight_decay", float, "of AdamW (default: 0)")
+    option(training, "clip", "max_grad_norm", float, "largest norm of the gradient (default: 1)")
+    option(training, "average", "average", int, "last checkpoints to average (default: 8)")
+    option(training, "checkpoint-every", "checkpoint_every", int, "steps (default: once an epoch)")
+    option(training, "log-interval", "log_interval", int, "steps between lines of log.jsonl (default: 50)")
+    option(training, "seed", "seed", int, "of weights, data order and dropout (default: 0)")

@@ -1,0 +1,195 @@
+"""TransformerConfig: what a Transformer is made of, as kept in config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+FORMAT = 1  # of config.json
+
+_CHOICES = {
+    "activation": ("relu", "gelu"),
+    "positions": ("sinusoidal", "learned"),
+    "tie_embeddings": ("none", "two", "three"),
+}
+_SIZES = (
+    "vocab_size", "d_model", "num_heads", "d_ff", "num_encoder_layers", "num_decoder_layers", "max_length",
+)  # fmt: skip
+_RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout")
+_FLAGS = ("norm_first", "scale_embeddings", "output_bias")
+_IDS = ("pad_id", "bos_id", "eos_id", "unk_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """The shape of an encoder-decoder Transformer (Vaswani et al. 2017, arXiv:1706.03762).
+
+    Attributes:
+        vocab_size: source tokens, and target tokens where `tgt_vocab_size` is None.
+        d_model: size of a row between layers.
+        num_heads: attention heads; a divisor of d_model.
+        d_ff: hidden size of the feed-forward networks.
+        num_encoder_layers, num_decoder_layers: depths; they may differ.
+        tgt_vocab_size: target tokens; None for as many as source tokens.
+        norm_first: pre-norm layers, x + sublayer(norm(x)); otherwise post-norm, norm(x + sublayer(x)).
+        final_norm: whether encoder and decoder end in a norm; None: pre-norm stacks do, post-norm do not.
+        activation: "relu" or "gelu".
+        norm_eps: added to the variance in norms.
+        positions: "sinusoidal" or "learned".
+        max_length: rows of a learned table of positions, and the longest output of `generate` by default.
+        tie_embeddings: "none", "two" (target embedding = output projection) or "three" (source too).
+        scale_embeddings: multiply embeddings by sqrt(d_model).
+        output_bias: whether the output projection has a bias.
+        dropout: rate on the way into residual connections; all rates in [0, 1), in training only.
+        attention_dropout: rate of attention weights.
+        activation_dropout: rate of the feed-forward networks' hidden values.
+        embedding_dropout: rate of embeddings with their positions.
+        pad_id, bos_id, eos_id, unk_id: padding, beginning and end of a sentence, unknown token.
+
+    Raises:
+        ValueError: naming the field, what was expected and what came.
+    """
+
+    vocab_size: int
+    d_model: int
+    num_heads: int
+    d_ff: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    tgt_vocab_size: int | None = None
+    norm_first: bool = False
+    final_norm: bool | None = None
+    activation: Literal["relu", "gelu"] = "relu"
+    norm_eps: float = 1e-5
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    max_length: int = 1024
+    tie_embeddings: Literal["none", "two", "three"] = "three"
+    scale_embeddings: bool = True
+    output_bias: bool = False
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    embedding_dropout: float = 0.1
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+    unk_id: int = 3
+
+    @classmethod
+    def tiny(cls, **overrides: Any) -> Self:
+        """4 + 4 layers of 128, for tens of thousands of sentence pairs (Wu et al. 2021, arXiv:2105.14462)."""
+        return cls._preset(overrides, 10000, 128, 4, 256, 4, dropout=0.3, embedding_dropout=0.3)
+
+    @classmethod
+    def small(cls, **overrides: Any) -> Self:
+        """4 + 4 layers of 256."""
+        return cls._preset(overrides, 8000, 256, 4, 1024, 4)
+
+    @classmethod
+    def base(cls, **overrides: Any) -> Self:
+        """6 + 6 layers of 512: the base model of Vaswani et al. 2017."""
+        return cls._preset(overrides, 32000, 512, 8, 2048, 6)
+
+    @classmethod
+    def big(cls, **overrides: Any) -> Self:
+        """6 + 6 layers of 1024: the big model of Vaswani et al. 2017."""
+        return cls._preset(overrides, 32000, 1024, 16, 4096, 6, dropout=0.3, embedding_dropout=0.3)
+
+    @classmethod
+    def _preset(
+        cls,
+        overrides: dict[str, Any],
+        vocab: int,
+        d_model: int,
+        heads: int,
+        d_ff: int,
+        layers: int,
+        **rates: float,
+    ) -> Self:
+        depths = {"num_encoder_layers": layers, "num_decoder_layers": layers}
+        sizes = {"vocab_size": vocab, "d_model": d_model, "num_heads": heads, "d_ff": d_ff, **depths}
+        _check_names(cls, overrides)
+        return cls(**(sizes | rates | overrides))
+
+    def with_dropout(self, p: float) -> Self:
+        """The same model with every dropout at rate p."""
+        rates: dict[str, Any] = dict.fromkeys(_RATES, p)
+        return dataclasses.replace(self, **rates)
+
+    @property
+    def output_size(self) -> int:
+        """Number of target tokens."""
+        return self.vocab_size if self.tgt_vocab_size is None else self.tgt_vocab_size
+
+    @property
+    def ends_in_norm(self) -> bool:
+        """Whether encoder and decoder end in a norm."""
+        return self.norm_first if self.final_norm is None else self.final_norm
+
+    def to_dict(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The config that `to_dict` gave. ValueError for an unknown, missing or mistyped field."""
+        fields = dict(values)
+        if (got := fields.pop("format", None)) != FORMAT:
+            raise ValueError(f"TransformerConfig: format must be {FORMAT}, got {got!r}")
+        _check_names(cls, fields)
+        required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+        if missing := [name for name in required if name not in fields]:
+            raise ValueError(f"TransformerConfig: {missing[0]} must be given, got none")
+        return cls(**fields)
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            value = getattr(self, name)
+            self._check(name, _is_int(value) and value >= 1, "an int of at least 1")
+        size = self.tgt_vocab_size
+        self._check("tgt_vocab_size", size is None or (_is_int(size) and size >= 1), "None or an int above 0")
+        for name in _FLAGS:
+            self._check(name, isinstance(getattr(self, name), bool), "a bool")
+        self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
+        for name, choices in _CHOICES.items():
+            self._check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        for name in _RATES:
+            value = getattr(self, name)
+            self._check(name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
+        eps = self.norm_eps
+        self._check("norm_eps", _is_number(eps) and math.isfinite(eps) and eps > 0, "a number above 0")
+        self._check("num_heads", self.d_model % self.num_heads == 0, f"a divisor of d_model = {self.d_model}")
+        fits = self.tie_embeddings != "three" or self.output_size == self.vocab_size
+        self._check("tgt_vocab_size", fits, f"{self.vocab_size}, the source's, to tie three embeddings")
+        smallest = min(self.vocab_size, self.output_size)
+        for place, name in enumerate(_IDS):
+            value = getattr(self, name)
+            self._check(name, _is_int(value) and 0 <= value < smallest, f"an int in [0, {smallest})")
+            others = [getattr(self, other) for other in _IDS[:place]]
+            self._check(name, value not in others, "different from the other special ids")
+
+    def _check(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise ValueError(f"TransformerConfig: {name} must be {expected}, got {getattr(self, name)!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_names(cls: type[TransformerConfig], values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a name that is no field, with the nearest one that is."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    for name in values:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"TransformerConfig: unknown field {name!r}{hint}")

@@ -1,0 +1,34 @@
+"""Layers."""
+
+from dragoman.nn.attention import MultiHeadAttention, record_attention
+from dragoman.nn.decoder import Decoder, TransformerDecoderLayer
+from dragoman.nn.dropout import Dropout
+from dragoman.nn.embedding import Embedding
+from dragoman.nn.encoder import Encoder, TransformerEncoderLayer
+from dragoman.nn.feed_forward import FeedForward
+from dragoman.nn.kv_cache import KVCache
+from dragoman.nn.linear import Linear
+from dragoman.nn.module import Module, Parameter
+from dragoman.nn.norm import LayerNorm
+from dragoman.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
+from dragoman.nn.residual import Residual
+
+__all__ = [
+    "Decoder",
+    "Dropout",
+    "Embedding",
+    "Encoder",
+    "FeedForward",
+    "KVCache",
+    "LayerNorm",
+    "LearnedPositionalEncoding",
+    "Linear",
+    "Module",
+    "MultiHeadAttention",
+    "Parameter",
+    "Residual",
+    "SinusoidalPositionalEncoding",
+    "TransformerDecoderLayer",
+    "TransformerEncoderLayer",
+    "record_attention",
+]

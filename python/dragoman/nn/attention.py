@@ -1,0 +1,113 @@
+"""MultiHeadAttention, and a way to look at its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from dragoman import functional
+from dragoman._core import Sequences
+from dragoman.nn.kv_cache import KVCache
+from dragoman.nn.linear import Linear
+from dragoman.nn.module import Module
+from dragoman.tensor import Tensor
+
+AttentionRecord = dict["MultiHeadAttention", list[Tensor]]
+
+_record: ContextVar[AttentionRecord | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def record_attention() -> Iterator[AttentionRecord]:
+    """Inside, every MultiHeadAttention that runs leaves its weights in the record that is yielded.
+
+    record[attention] holds a (num_heads, queries, keys) Tensor a sequence: the softmax, before dropout.
+    """
+    record: AttentionRecord = {}
+    token = _record.set(record)
+    try:
+        yield record
+    finally:
+        _record.reset(token)
+
+
+class MultiHeadAttention(Module):
+    """softmax(q k^T / sqrt(head_dim)) v in `num_heads` slices of d_model, between projections
+    (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
+
+    Args:
+        d_model: size of a row of queries, memory and result.
+        num_heads: a divisor of d_model.
+        dropout: rate at which weights are dropped in training, in [0, 1).
+
+    Raises:
+        ValueError: num_heads does not divide d_model.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, *, dropout: float = 0.0) -> None:
+        if num_heads < 1 or d_model % num_heads:
+            raise ValueError(f"MultiHeadAttention: num_heads must divide {d_model}, got {num_heads}")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.q_proj = Linear(d_model, d_model)
+        self.k_proj = Linear(d_model, d_model)
+        self.v_proj = Linear(d_model, d_model)
+        self.out_proj = Linear(d_model, d_model)
+
+    def __call__(
+        self,
+        x: Tensor,
+        sequences: Sequences,
+        memory: Tensor | None = None,
+        memory_sequences: Sequences | None = None,
+        *,
+        causal: bool = False,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Self-attention, or attention from x to a memory.
+
+        Args:
+            x: (tokens, d_model), what asks.
+            sequences: of x.
+            memory: (memory tokens, d_model), what is read; x itself by default.
+            memory_sequences: of memory; sequence i of x reads sequence i of it.
+            causal: a token reads only itself and earlier ones.
+            cache: where keys and values are kept from one step of decoding to the next.
+
+        Returns:
+            (tokens, d_model).
+        """
+        source, k_sequences = x, sequences
+        if memory is not None:
+            if memory_sequences is None:
+                raise ValueError("MultiHeadAttention: memory_sequences must be given with memory, got None")
+            source, k_sequences = memory, memory_sequences
+        q = self._heads(self.q_proj(x, sequences))
+        if cache is None:
+            k, v = self._keys_values(source, k_sequences)
+        elif memory is None:
+            k, v, k_sequences = cache.append(self, *self._keys_values(x, sequences), sequences)
+        else:
+            k, v = cache.memory(self, lambda: self._keys_values(source, k_sequences))
+        out = self._attend(q, k, v, sequences, k_sequences, causal)
+        return self.out_proj(out.reshape(-1, x.shape[1]), sequences)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(tokens, d_model) -> (tokens, num_heads, head_dim)."""
+        return x.reshape(-1, self.num_heads, x.shape[1] // self.num_heads)
+
+    def _keys_values(self, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        return self._heads(self.k_proj(x, sequences)), self._heads(self.v_proj(x, sequences))
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, q_sequences: Sequences, k_sequences: Sequences, causal: bool
+    ) -> Tensor:
+        rate = self.dropout if self.training else 0.0
+        record = _record.get()
+        if record is None:
+            return functional.attention(q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate)
+        out, record[self] = functional.attention(
+            q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate, return_weights=True
+        )
+        return out

@@ -1,0 +1,112 @@
+"""TransformerDecoderLayer and the Decoder, a stack of them."""
+
+from __future__ import annotations
+
+from dragoman._core import Sequences
+from dragoman.nn.attention import MultiHeadAttention
+from dragoman.nn.feed_forward import FeedForward
+from dragoman.nn.kv_cache import KVCache
+from dragoman.nn.module import Module
+from dragoman.nn.norm import LayerNorm
+from dragoman.nn.residual import Residual
+from dragoman.tensor import Tensor
+
+
+class TransformerDecoderLayer(Module):
+    """Causal self-attention, attention to a memory and a feed-forward network, each with norm and residual.
+
+    Post-norm, norm(x + sublayer(x)), as in Vaswani et al. 2017 (arXiv:1706.03762), or pre-norm,
+    x + sublayer(norm(x)) (Xiong et al. 2020, arXiv:2002.04745).
+
+    Args:
+        d_model: size of a row.
+        num_heads: a divisor of d_model.
+        d_ff: size of the feed-forward network's hidden row.
+        norm_first: pre-norm.
+        activation: "relu" or "gelu".
+        norm_eps: added to the variance in norms.
+        dropout: rate on the way into a residual connection; all rates in [0, 1), in training only.
+        attention_dropout: rate of attention weights.
+        activation_dropout: rate of the feed-forward network's hidden values.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        *,
+        norm_first: bool = False,
+        activation: str = "relu",
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+    ) -> None:
+        self.norm_first = norm_first
+        self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
+        self.norm1 = LayerNorm(d_model, eps=norm_eps)
+        self.cross_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
+        self.norm2 = LayerNorm(d_model, eps=norm_eps)
+        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=activation_dropout)
+        self.norm3 = LayerNorm(d_model, eps=norm_eps)
+        self.residual = Residual(dropout)
+
+    def __call__(
+        self,
+        x: Tensor,
+        sequences: Sequences,
+        memory: Tensor,
+        memory_sequences: Sequences,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """x (tokens, d_model), memory (memory tokens, d_model) -> (tokens, d_model)."""
+        s, read = sequences, (memory, memory_sequences)
+        if self.norm_first:
+            x = self.residual(self.self_attention(self.norm1(x, s), s, causal=True, cache=cache), x, s)
+            x = self.residual(self.cross_attention(self.norm2(x, s), s, *read, cache=cache), x, s)
+            x = self.residual(self.feed_forward(self.norm3(x, s), s), x, s)
+        else:
+            x = self.norm1(self.residual(self.self_attention(x, s, causal=True, cache=cache), x, s), s)
+            x = self.norm2(self.residual(self.cross_attention(x, s, *read, cache=cache), x, s), s)
+            x = self.norm3(self.residual(self.feed_forward(x, s), x, s), s)
+        return x
+
+
+class Decoder(Module):
+    """Layers one after the other. Make each layer anew, so that each has weights of its own.
+
+    Args:
+        layers: what to run, in order.
+        norm: applied to the last layer's output, as pre-norm stacks need.
+    """
+
+    def __init__(self, layers: list[TransformerDecoderLayer], norm: LayerNorm | None = None) -> None:
+        self.layers = layers
+        self.norm = norm
+
+    def __call__(
+        self,
+        x: Tensor,
+        sequences: Sequences,
+        memory: Tensor,
+        memory_sequences: Sequences,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Runs the stack over x, or with a cache over the tokens that follow those it holds.
+
+        Args:
+            x: (tokens, d_model).
+            sequences: of x.
+            memory: (memory tokens, d_model), the encoder's output.
+            memory_sequences: sequence i of x reads sequence i of the memory.
+            cache: holds the earlier tokens; it grows by those of x.
+
+        Returns:
+            (tokens, d_model).
+        """
+        if cache is not None:
+            cache.extend(sequences)
+        for layer in self.layers:
+            x = layer(x, sequences, memory, memory_sequences, cache)
+        return x if self.norm is None else self.norm(x, sequences)

@@ -1,0 +1,75 @@
+"""Embedding: a row of a table for every token id, and its position."""
+
+from __future__ import annotations
+
+import numpy.typing as npt
+
+from dragoman import functional
+from dragoman._core import Sequences
+from dragoman.nn import init
+from dragoman.nn.module import Module, Parameter
+from dragoman.tensor import Tensor
+
+
+class Embedding(Module):
+    """y = dropout(weight[id] * scale + positions[position of the token]).
+
+    The table begins as N(0, 1 / features).
+
+    Args:
+        vocab_size: rows of the table.
+        features: size of a row.
+        scale: what the rows are multiplied by; sqrt(d_model) in Vaswani et al. 2017.
+        dropout: rate in [0, 1), applied in training.
+        weight: a parameter of shape (vocab_size, features) to share (tie) instead of a new one.
+
+    Raises:
+        ValueError: `weight` has another shape.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        features: int,
+        *,
+        scale: float = 1.0,
+        dropout: float = 0.0,
+        weight: Parameter | None = None,
+    ) -> None:
+        if weight is None:
+            weight = Parameter(init.normal(vocab_size, features))
+        if weight.shape != (vocab_size, features):
+            raise ValueError(
+                f"Embedding: weight must have shape {(vocab_size, features)}, got {weight.shape}"
+            )
+        self.weight = weight
+        self.scale = scale
+        self.dropout = dropout
+
+    def __call__(
+        self,
+        ids: npt.ArrayLike | Tensor,
+        sequences: Sequences,
+        positions: Tensor | None = None,
+        starts: npt.ArrayLike | None = None,
+    ) -> Tensor:
+        """Embeds a ragged batch.
+
+        Args:
+            ids: (tokens,) integers in [0, vocab_size).
+            sequences: where each sequence of ids begins.
+            positions: (at least the longest position + 1, features) what to add for each position, or None.
+            starts: (sequences,) the position of each sequence's first token; 0 by default.
+
+        Returns:
+            (tokens, features).
+        """
+        return functional.embedding(
+            ids,
+            self.weight,
+            sequences,
+            positions=positions,
+            starts=starts,
+            scale=self.scale,
+            dropout=self.dropout if self.training else 0.0,
+        )

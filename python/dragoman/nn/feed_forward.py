@@ -1,0 +1,39 @@
+"""FeedForward: the two-layer network applied to every token."""
+
+from __future__ import annotations
+
+from dragoman import functional
+from dragoman._core import Sequences
+from dragoman.nn.linear import Linear
+from dragoman.nn.module import Module
+from dragoman.tensor import Tensor
+
+
+class FeedForward(Module):
+    """y = dropout(activation(x W1^T + b1)) W2^T + b2 (Vaswani et al. 2017, arXiv:1706.03762, section 3.3).
+
+    Args:
+        d_model: size of a row of x and y.
+        d_ff: size of the hidden row.
+        activation: "relu" or "gelu".
+        dropout: rate of the hidden values in training, in [0, 1).
+    """
+
+    def __init__(self, d_model: int, d_ff: int, *, activation: str = "relu", dropout: float = 0.0) -> None:
+        self.linear1 = Linear(d_model, d_ff)
+        self.linear2 = Linear(d_ff, d_model)
+        self.activation = activation
+        self.dropout = dropout
+
+    def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
+        """x (tokens, d_model) -> (tokens, d_model)."""
+        return functional.feed_forward(
+            x,
+            self.linear1.weight,
+            self.linear1.bias,
+            self.linear2.weight,
+            self.linear2.bias,
+            activation=self.activation,
+            dropout=self.dropout if self.training else 0.0,
+            sequences=sequences,
+        )

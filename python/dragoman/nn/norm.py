@@ -1,0 +1,28 @@
+"""LayerNorm."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dragoman import functional
+from dragoman._core import Sequences
+from dragoman.nn.module import Module, Parameter
+from dragoman.tensor import Tensor
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016, arXiv:1607.06450).
+
+    Args:
+        features: size of a row.
+        eps: added to the variance.
+    """
+
+    def __init__(self, features: int, *, eps: float = 1e-5) -> None:
+        self.eps = eps
+        self.weight = Parameter(np.ones(features))
+        self.bias = Parameter(np.zeros(features))
+
+    def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
+        """x (tokens, features) -> (tokens, features)."""
+        return functional.layer_norm(x, self.weight, self.bias, eps=self.eps, sequences=sequences)

@@ -1,0 +1,64 @@
+"""Positional encodings: tables whose row p is added to the embedding of the token at position p."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman.nn import init
+from dragoman.nn.module import Module, Parameter
+from dragoman.tensor import Tensor, tensor
+
+
+def sinusoidal_table(length: int, features: int) -> npt.NDArray[Any]:
+    """float32 (length, features), computed in float64: column 2i of row p is sin(p / 10000^(2i / features)),
+    column 2i + 1 the cosine of that angle (Vaswani et al. 2017, arXiv:1706.03762, section 3.5)."""
+    even = np.arange(0, features, 2)
+    angles = np.arange(length)[:, None] / 10000.0 ** (even / features)
+    table = np.empty((length, features), np.float32)
+    table[:, 0::2] = np.sin(angles)
+    table[:, 1::2] = np.cos(angles[:, : features // 2])
+    return table
+
+
+class SinusoidalPositionalEncoding(Module):
+    """The fixed table of Vaswani et al. 2017; it has no parameters and no longest sequence.
+
+    Args:
+        features: size of a row.
+    """
+
+    def __init__(self, features: int) -> None:
+        self.features = features
+        self.table = tensor(sinusoidal_table(64, features))
+
+    def __call__(self, length: int) -> Tensor:
+        """The table for positions [0, length): (at least length, features)."""
+        table = self.table
+        if length > table.shape[0]:
+            rows = max(length, 2 * table.shape[0])
+            self.table = table = tensor(sinusoidal_table(rows, self.features))
+        return table
+
+
+class LearnedPositionalEncoding(Module):
+    """A trained table (Gehring et al. 2017, arXiv:1705.03122); it begins as N(0, 1 / features).
+
+    Args:
+        max_length: rows of the table: the longest sequence.
+        features: size of a row.
+    """
+
+    def __init__(self, max_length: int, features: int) -> None:
+        self.weight = Parameter(init.normal(max_length, features))
+
+    def __call__(self, length: int) -> Tensor:
+        """The table for positions [0, length): (max_length, features). ValueError above max_length."""
+        most = self.weight.shape[0]
+        if length > most:
+            raise ValueError(
+                f"LearnedPositionalEncoding: a sequence must have at most {most} tokens, got {length}"
+            )
+        return self.weight

@@ -1,0 +1,23 @@
+"""Residual: the connection around a sublayer."""
+
+from __future__ import annotations
+
+from dragoman import functional
+from dragoman._core import Sequences
+from dragoman.nn.module import Module
+from dragoman.tensor import Tensor
+
+
+class Residual(Module):
+    """residual + dropout(x), in one pass over memory.
+
+    Args:
+        p: dropout rate of x in training, in [0, 1).
+    """
+
+    def __init__(self, p: float) -> None:
+        self.p = p
+
+    def __call__(self, x: Tensor, residual: Tensor, sequences: Sequences | None = None) -> Tensor:
+        """x and residual (tokens, features) -> (tokens, features)."""
+        return functional.residual(x, residual, dropout=self.p if self.training else 0.0, sequences=sequences)

@@ -1,0 +1,102 @@
+"""Translator: text in, text out, from a folder that training wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+from dragoman.data import cut_batches, source_ids
+from dragoman.generate import generate
+from dragoman.model import Transformer, load
+from dragoman.tokenizer import Tokenizer
+
+BATCH_TOKENS = 2048  # source tokens translated together
+
+
+class Translator:
+    """Translates texts with a trained model. Made by `Translator.load`.
+
+    Args:
+        model: the model.
+        tokenizer: the one it was trained with.
+
+    Raises:
+        ValueError: the tokenizer has more tokens than the model.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise ValueError(
+                f"Translator: tokenizer must have at most {model.config.vocab_size} tokens, "
+                f"as the model, got {tokenizer.vocab_size}"
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32") -> Translator:
+        """Reads model.safetensors, config.json and tokenizer.json.
+
+        Args:
+            folder: that `Trainer` or `dragoman train` wrote.
+            device: "cpu".
+            compute_type: "float32".
+
+        Raises:
+            OSError: a file is missing.
+            ValueError: a file that cannot be used, naming it; another device or compute type.
+        """
+        if device != "cpu":
+            raise ValueError(f"Translator: device must be 'cpu', got {device!r}")
+        if compute_type != "float32":
+            raise ValueError(f"Translator: compute_type must be 'float32', got {compute_type!r}")
+        return cls(load(folder), Tokenizer.load(Path(folder) / "tokenizer.json"))
+
+    @overload
+    def __call__(
+        self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+    ) -> str: ...
+
+    @overload
+    def __call__(
+        self, text: Sequence[str], beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+    ) -> list[str]: ...
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        beam: int = 5,
+        length_penalty: float = 0.6,
+        max_length: int | None = None,
+    ) -> str | list[str]:
+        """Translates a text, or each of several.
+
+        Texts are translated in batches of similar length; a translation does not depend on the texts beside
+        it. A text without a token (empty, or of spaces) becomes "".
+
+        Args:
+            text: one text or several.
+            beam: hypotheses followed side by side; 1 is greedy search.
+            length_penalty: exponent that favours longer translations (Wu et al. 2016), at least 0.
+            max_length: most tokens of a translation; twice the source's plus 10 by default.
+
+        Returns:
+            A str for a str, else a list in the order of the texts.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        ids = source_ids(self.tokenizer, texts)
+        lengths = [len(source) for source in ids]
+        order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
+        outputs = [""] * len(texts)
+        for batch in cut_batches(order, lengths, BATCH_TOKENS):
+            found = generate(
+                self.model,
+                [ids[i] for i in batch],
+                beam=beam,
+                length_penalty=length_penalty,
+                max_length=max_length,
+            )
+            for i, hypotheses in zip(batch, found, strict=True):
+                outputs[i] = self.tokenizer.decode(hypotheses[0].ids)
+        return outputs[0] if isinstance(text, str) else outputs

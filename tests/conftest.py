@@ -1,0 +1,18 @@
+"""Fixtures: every test starts from the same seed and leaves the thread count as it found it."""
+
+import dragoman as dg
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    threads = dg.num_threads()
+    dg.manual_seed(0)
+    yield
+    dg.set_num_threads(threads)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1234)

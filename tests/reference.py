@@ -1,0 +1,267 @@
+"""Naive NumPy truth for every op: each `x` with its `x_backward` below it.
+
+Nothing here casts: float64 arguments give the truth, float32 arguments the plain implementation that sets the
+error bar. Arguments hold used rows only, and attention takes lengths: no padding or tail exists on this side.
+`x_backward(dy, ...)` takes the arguments of `x` and returns a gradient for each differentiable one, in order.
+"""
+
+import math
+
+import numpy as np
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def assert_close(actual, truth, plain32=None):
+    """The largest error is at most twice the plain float32 one, plus roundings."""
+    actual, truth = np.asarray(actual, np.float64), np.asarray(truth, np.float64)
+    assert actual.shape == truth.shape, f"shape {actual.shape}, expected {truth.shape}"
+    if truth.size == 0:
+        return
+    largest = np.abs(truth).max()
+    plain_error = 1e-5 * largest if plain32 is None else np.abs(np.asarray(plain32, np.float64) - truth).max()
+    error = np.abs(actual - truth).max()
+    bar = 2 * plain_error + 1e-6 * largest + 1e-8
+    assert error <= bar, f"error {error:.3g} above {bar:.3g}, the largest value being {largest:.3g}"
+
+
+# Activations
+
+
+def activation(x, kind):
+    if kind == "relu":
+        return np.maximum(x, 0)
+    if kind == "gelu":
+        return (x * (0.5 * (1 + _erf(x / math.sqrt(2))))).astype(x.dtype)
+    return x
+
+
+def activation_backward(dy, x, kind):
+    if kind == "relu":
+        return (dy * (x > 0),)
+    if kind == "gelu":
+        cdf = 0.5 * (1 + _erf(x / math.sqrt(2)))
+        density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        return ((dy * (cdf + x * density)).astype(x.dtype),)
+    return (dy,)
+
+
+# Linear
+
+
+def linear(x, weight, bias=None, kind="none"):
+    pre = x @ weight.T
+    return activation(pre if bias is None else pre + bias, kind)
+
+
+def linear_backward(dy, x, weight, bias=None, kind="none"):
+    (dpre,) = activation_backward(dy, linear(x, weight, bias), kind)
+    return dpre @ weight, dpre.T @ x, None if bias is None else dpre.sum(0)
+
+
+# Layer norm
+
+
+def layer_norm(x, weight, bias=None, eps=1e-5):
+    centred = x - x.mean(-1, keepdims=True)
+    y = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + x.dtype.type(eps)) * weight
+    return y if bias is None else y + bias
+
+
+def layer_norm_backward(dy, x, weight, bias=None, eps=1e-5):
+    centred = x - x.mean(-1, keepdims=True)
+    rstd = 1 / np.sqrt((centred**2).mean(-1, keepdims=True) + x.dtype.type(eps))
+    normed, dnormed = centred * rstd, dy * weight
+    dx = rstd * (
+        dnormed - dnormed.mean(-1, keepdims=True) - normed * (dnormed * normed).mean(-1, keepdims=True)
+    )
+    return dx, (dy * normed).sum(0), None if bias is None else dy.sum(0)
+
+
+# Random bits and dropout
+
+
+def philox(seed, counter):
+    """Philox4x32-10 (Salmon et al. 2011). counter (..., 4) uint32 -> (..., 4) uint32."""
+    mask = np.uint64(0xFFFFFFFF)
+    c = [counter[..., i].astype(np.uint64) for i in range(4)]
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    for _ in range(10):
+        left, right = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [
+            (right >> np.uint64(32)) ^ c[1] ^ np.uint64(key[0]),
+            right & mask,
+            (left >> np.uint64(32)) ^ c[3] ^ np.uint64(key[1]),
+            left & mask,
+        ]
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return np.stack(c, -1).astype(np.uint32)
+
+
+def dropout_multiplier(index, p, seed, step, id):
+    """0 for a dropped logical index, 65536 / (65536 - round(65536 p)) for a kept one; float64."""
+    threshold = round(p * 65536)
+    index = np.asarray(index, np.int64)
+    counter = np.empty((*index.shape, 4), np.uint32)
+    counter[..., 0] = index // 8
+    counter[..., 1] = id
+    counter[..., 2] = step & 0xFFFFFFFF
+    counter[..., 3] = step >> 32
+    lane = index % 8
+    word = np.take_along_axis(philox(seed, counter), lane[..., None] // 2, -1)[..., 0]
+    draw = (word >> (16 * (lane % 2)).astype(np.uint32)) & 0xFFFF
+    return np.where(draw >= threshold, 65536 / (65536 - threshold), 0.0)
+
+
+def dropout_mask(rows, features, p, seed, step, id):
+    """The multipliers of a row-wise dropout, (rows, features)."""
+    return dropout_multiplier(np.arange(rows * features).reshape(rows, features), p, seed, step, id)
+
+
+def attention_dropout_masks(q_lengths, k_lengths, num_heads, q_capacity, p, seed, step, id):
+    """The multipliers of attention's weights: for each sequence (num_heads, queries, keys)."""
+    pitch = (max(k_lengths, default=0) + 7) // 8 * 8
+    masks, first = [], 0
+    for n, m in zip(q_lengths, k_lengths, strict=True):
+        head, row, key = np.ogrid[:num_heads, first : first + n, :m]
+        masks.append(dropout_multiplier((head * q_capacity + row) * pitch + key, p, seed, step, id))
+        first += n
+    return masks
+
+
+# Attention
+
+
+def attention(q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None):
+    """Returns out (tokens, num_heads, head_dim) and each sequence's weights before dropout (heads, n, m)."""
+    out, weights = np.zeros(q.shape, q.dtype), []
+    for q_rows, k_rows, allowed, mask in _sequences(q_lengths, k_lengths, causal, window, masks):
+        key, value = _heads(k[k_rows], q.shape[1]), _heads(v[k_rows], q.shape[1])
+        weight = _softmax(np.einsum("nhd,mhd->hnm", q[q_rows], key) * _scale(q, scale), allowed)
+        weights.append(weight)
+        out[q_rows] = np.einsum("hnm,mhd->nhd", weight * mask, value)
+    return out, weights
+
+
+def attention_backward(
+    dout, q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None
+):
+    dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    group = q.shape[1] // k.shape[1]
+    for q_rows, k_rows, allowed, mask in _sequences(q_lengths, k_lengths, causal, window, masks):
+        key, value = _heads(k[k_rows], q.shape[1]), _heads(v[k_rows], q.shape[1])
+        weight = _softmax(np.einsum("nhd,mhd->hnm", q[q_rows], key) * _scale(q, scale), allowed)
+        dweight = np.einsum("nhd,mhd->hnm", dout[q_rows], value) * mask
+        dscore = weight * (dweight - (dweight * weight).sum(-1, keepdims=True)) * _scale(q, scale)
+        dq[q_rows] = np.einsum("hnm,mhd->nhd", dscore, key)
+        for h in range(q.shape[1]):
+            dk[k_rows, h // group] += dscore[h].T @ q[q_rows, h]
+            dv[k_rows, h // group] += (weight * mask)[h].T @ dout[q_rows, h]
+    return dq, dk, dv
+
+
+def _sequences(q_lengths, k_lengths, causal, window, masks):
+    """For each sequence: its query rows, key rows, who may attend to what (n, m), dropout multipliers."""
+    q_first = k_first = 0
+    for i, (n, m) in enumerate(zip(q_lengths, k_lengths, strict=True)):
+        position, key = np.arange(n)[:, None] + m - n, np.arange(m)[None]
+        allowed = np.ones((n, m), bool)
+        if causal:
+            allowed &= key <= position
+        if window is not None:
+            allowed &= abs(key - position) <= window
+        mask = np.float32(1) if masks is None else masks[i].astype(np.float32)
+        yield slice(q_first, q_first + n), slice(k_first, k_first + m), allowed, mask
+        q_first, k_first = q_first + n, k_first + m
+
+
+def _heads(x, num_heads):
+    return np.repeat(x, num_heads // x.shape[1], axis=1)
+
+
+def _scale(q, scale):
+    return q.dtype.type(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+
+
+def _softmax(scores, allowed):
+    """Rows that may attend to nothing give zeros."""
+    scores = np.where(allowed, scores, -np.inf)
+    largest = scores.max(-1, keepdims=True, initial=-np.inf)
+    powers = np.exp(scores - np.where(np.isfinite(largest), largest, 0))
+    total = powers.sum(-1, keepdims=True)
+    return (powers / np.where(total > 0, total, 1)).astype(scores.dtype)
+
+
+# Embedding
+
+
+def embedding(weight, positions, ids, place, scale=1.0):
+    """y[t] = weight[ids[t]] * scale + positions[place[t]]."""
+    y = weight[ids] * weight.dtype.type(scale)
+    return y if positions is None else y + positions[place]
+
+
+def embedding_backward(dy, weight, positions, ids, place, scale=1.0):
+    dweight = np.zeros_like(weight)
+    np.add.at(dweight, ids, dy * dy.dtype.type(scale))
+    if positions is None:
+        return dweight, None
+    dpositions = np.zeros_like(positions)
+    np.add.at(dpositions, place, dy)
+    return dweight, dpositions
+
+
+def sinusoidal_positions(count, d_model):
+    """PE(pos, 2i) = sin(pos / 10000^(2i / d_model)), PE(pos, 2i + 1) = cos of it (Vaswani et al. 2017)."""
+    table = np.zeros((count, d_model))
+    for pos in range(count):
+        for column in range(d_model):
+            angle = pos / 10000 ** (2 * (column // 2) / d_model)
+            table[pos, column] = math.sin(angle) if column % 2 == 0 else math.cos(angle)
+    return table
+
+
+# Cross entropy
+
+
+def cross_entropy(logits, ids, smoothing=0.0, num_targets=None):
+    """Mean over the targets (ids >= 0) of -sum(target distribution * log softmax)."""
+    used, target = _targets(logits, ids, smoothing)
+    shifted = logits[used] - logits[used].max(-1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return -(target * log_softmax).sum() / _count(used, num_targets, logits)
+
+
+def cross_entropy_backward(dloss, logits, ids, smoothing=0.0, num_targets=None):
+    used, target = _targets(logits, ids, smoothing)
+    powers = np.exp(logits[used] - logits[used].max(-1, keepdims=True))
+    dlogits = np.zeros_like(logits)
+    dlogits[used] = powers / powers.sum(-1, keepdims=True) - target
+    return (dlogits * (dloss / _count(used, num_targets, logits)),)
+
+
+def _targets(logits, ids, smoothing):
+    used = np.asarray(ids) >= 0
+    vocabulary = logits.shape[1]
+    return used, ((1 - smoothing) * np.eye(vocabulary)[ids[used]] + smoothing / vocabulary).astype(
+        logits.dtype
+    )
+
+
+def _count(used, num_targets, logits):
+    return logits.dtype.type(max(used.sum(), 1) if num_targets is None else num_targets)
+
+
+# Optimizer
+
+
+def adamw(parameters, gradients, mean, variance, *, lr, betas, eps, weight_decay, step):
+    """Returns the new parameters, mean and variance (Loshchilov & Hutter 2019, algorithm 2)."""
+    mean = betas[0] * mean + (1 - betas[0]) * gradients
+    variance = betas[1] * variance + (1 - betas[1]) * gradients**2
+    update = (mean / (1 - betas[0] ** step)) / (np.sqrt(variance / (1 - betas[1] ** step)) + eps)
+    return parameters - lr * (update + weight_decay * parameters), mean, variance
+
+
+def gradient_norm(gradients):
+    return np.sqrt(np.sum(np.asarray(gradients, np.float64) ** 2))

@@ -1,0 +1,222 @@
+"""attention against the reference: ragged, causal, windowed, grouped, with dropout."""
+
+import dragoman as dg
+import numpy as np
+import pytest
+import reference
+from gradcheck import check_op, check_reference, with_tail
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+# (query lengths, key lengths, num_heads, kv_heads, head_dim, options)
+CASES = {
+    "one": ([1], [1], 1, 1, 1, {}),
+    "odd": ([31, 33], [33, 31], 3, 3, 31, {}),
+    "long": ([257], [1023], 2, 2, 64, {}),
+    "causal": ([31, 1, 65], [31, 1, 65], 4, 4, 16, {"causal": True}),
+    "causal_more_keys": ([3, 1], [70, 5], 2, 2, 8, {"causal": True}),
+    "causal_more_queries": ([70, 5], [3, 1], 2, 2, 8, {"causal": True}),
+    "causal_long": ([300], [300], 1, 1, 33, {"causal": True}),
+    "window": ([65, 40], [65, 40], 2, 2, 8, {"window": 5}),
+    "window_zero": ([9], [9], 2, 2, 8, {"window": 0}),
+    "window_causal": ([300], [300], 2, 1, 16, {"window": 70, "causal": True}),
+    "window_apart": ([40], [3], 1, 1, 4, {"window": 2}),
+    "groups": ([17, 33], [20, 31], 6, 2, 16, {}),
+    "one_kv_head": ([17, 33], [20, 31], 5, 1, 16, {"causal": True}),
+    "scale": ([17], [19], 2, 2, 8, {"scale": 0.125}),
+    "empty_queries": ([0, 5, 0], [3, 4, 0], 2, 2, 8, {}),
+    "empty_keys": ([3, 5, 2], [0, 4, 0], 2, 1, 8, {}),
+    "wide_head": ([13], [17], 1, 1, 257, {}),
+}
+
+
+def make(rng, q_lengths, k_lengths, num_heads, kv_heads, head_dim):
+    q, k = (sum(q_lengths), num_heads, head_dim), (sum(k_lengths), kv_heads, head_dim)
+    return [rng.standard_normal(shape).astype(np.float32) for shape in (q, k, k)]
+
+
+def check(rng, case, tail, p=0.0):
+    q_lengths, k_lengths, num_heads, *_, options = case
+    q_sequences = dg.Sequences(q_lengths, capacity=sum(q_lengths) + tail)
+    k_sequences = dg.Sequences(k_lengths, capacity=sum(k_lengths) + tail)
+    masks = next_masks(q_sequences, k_sequences, num_heads, p) if p else None
+    check_op(
+        lambda *qkv: dg.functional.attention(*qkv, q_sequences, k_sequences, dropout=p, **options),
+        lambda *qkv: reference.attention(*qkv, q_lengths, k_lengths, masks=masks, **options)[0],
+        lambda dy, *qkv: reference.attention_backward(dy, *qkv, q_lengths, k_lengths, masks=masks, **options),
+        make(rng, *case[:5]),
+        rows=(0, 1, 2),
+        tail=tail,
+    )
+
+
+def next_masks(q_sequences, k_sequences, num_heads, p):
+    """The multipliers the next attention call draws; the generator is put back to where it was."""
+    state = dg.random.get_state()
+    dropout = dg.random.next_dropout(p)
+    dg.random.set_state(state)
+    return reference.attention_dropout_masks(
+        q_sequences.lengths,
+        k_sequences.lengths,
+        num_heads,
+        q_sequences.capacity,
+        p,
+        dropout.seed,
+        dropout.step,
+        dropout.id,
+    )
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2])
+@pytest.mark.parametrize("tail", [0, 3])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_matches_reference(rng, case, tail, p):
+    check(rng, case, tail, p)
+
+
+lengths = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=5)
+
+
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@given(
+    lengths=lengths,
+    heads=st.sampled_from([(1, 1), (4, 2), (3, 1)]),
+    head_dim=st.sampled_from([1, 3, 8, 17]),
+    causal=st.booleans(),
+    window=st.none() | st.integers(0, 45),
+    p=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 1000),
+)
+def test_any_ragged_batch(lengths, heads, head_dim, causal, window, p, seed):
+    q_lengths, k_lengths = (list(side) for side in zip(*lengths, strict=True))
+    case = (q_lengths, k_lengths, *heads, head_dim, {"causal": causal, "window": window})
+    check(np.random.default_rng(seed), case, tail=2, p=p)
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 1}, {"scale": 0.3}], ids=str)
+def test_reference_gradient(rng, options):
+    q_lengths, k_lengths = [3, 2, 2], [2, 4, 0]
+    masks = [rng.integers(0, 2, (4, n, m)) * 1.5 for n, m in zip(q_lengths, k_lengths, strict=True)]
+    check_reference(
+        lambda *qkv: reference.attention(*qkv, q_lengths, k_lengths, masks=masks, **options)[0],
+        lambda dy, *qkv: reference.attention_backward(dy, *qkv, q_lengths, k_lengths, masks=masks, **options),
+        make(rng, q_lengths, k_lengths, 4, 2, 3),
+    )
+
+
+def test_one_query_by_hand():
+    """Scores 2.4989, 5.5011 and 3.4999; the literals come from a computation in 30 decimal digits."""
+    q = np.array([[[0.31, 0.41]]], np.float32)
+    k = np.array([[[7.77, 0.22]], [[17.19, 0.42]], [[10.47, 0.62]]], np.float32)
+    v = np.array([[[0.13, 0.23]], [[0.33, 0.43]], [[0.53, 0.63]]], np.float32)
+    out, (weights,) = dg.functional.attention(
+        *map(dg.tensor, (q, k, v)), dg.Sequences([1]), dg.Sequences([3]), scale=1.0, return_weights=True
+    )
+    expected_weights = [0.041927358373187140615, 0.84398823786511814930, 0.11408440376169450009]
+    np.testing.assert_allclose(weights.numpy(), [[expected_weights]], rtol=1e-6)
+    np.testing.assert_allclose(out.numpy(), [[[0.34443140907770142989, 0.44443140907770142989]]], rtol=1e-6)
+    truth, _ = reference.attention(*(x.astype(np.float64) for x in (q, k, v)), [1], [3], scale=1.0)
+    np.testing.assert_allclose(truth, [[[0.34443140907770142989, 0.44443140907770142989]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["odd", "causal_more_keys", "causal_more_queries", "window_causal", "groups", "empty_keys"]
+)
+def test_weights_equal_the_reference_and_sum_to_one(rng, name):
+    q_lengths, k_lengths, *heads, options = CASES[name]
+    qkv = make(rng, q_lengths, k_lengths, *heads)
+    tail = 2
+    out, weights = dg.functional.attention(
+        *(dg.tensor(with_tail(x, tail)) for x in qkv),
+        dg.Sequences(q_lengths, capacity=sum(q_lengths) + tail),
+        dg.Sequences(k_lengths, capacity=sum(k_lengths) + tail),
+        return_weights=True,
+        **options,
+    )
+    truth_out, truth = reference.attention(*(x.astype(np.float64) for x in qkv), q_lengths, k_lengths, **options)
+    _, plain = reference.attention(*qkv, q_lengths, k_lengths, **options)
+    reference.assert_close(out.numpy()[: len(truth_out)], truth_out)
+    assert len(weights) == len(q_lengths)
+    for actual, expected, plain32 in zip(weights, truth, plain, strict=True):
+        reference.assert_close(actual.numpy(), expected, plain32)
+        np.testing.assert_allclose(actual.numpy().sum(-1), expected.any(-1), atol=1e-6)
+
+
+def test_weights_are_those_before_dropout(rng):
+    qkv = [dg.tensor(x) for x in make(rng, [5], [7], 2, 2, 4)]
+    sequences = dg.Sequences([5]), dg.Sequences([7])
+    _, (plain,) = dg.functional.attention(*qkv, *sequences, return_weights=True)
+    _, (dropped,) = dg.functional.attention(*qkv, *sequences, dropout=0.5, return_weights=True)
+    np.testing.assert_array_equal(plain.numpy(), dropped.numpy())
+
+
+def test_query_without_keys_gives_zero(rng):
+    """The first two of five queries over three keys stand before every key."""
+    q, k, v = (dg.tensor(x, requires_grad=True) for x in make(rng, [5], [3], 2, 2, 4))
+    out = dg.functional.attention(q, k, v, dg.Sequences([5]), dg.Sequences([3]), causal=True)
+    assert not out.numpy()[:2].any()
+    assert out.numpy()[2:].all()
+    dg.functional.linear(out.reshape(1, -1), dg.tensor(np.ones((1, 40), np.float32))).reshape().backward()
+    assert not q.grad.numpy()[:2].any()
+    # Query 2 sees one key: its weight is 1 whatever the scores, so its gradient is 0 but for a rounding.
+    assert np.abs(q.grad.numpy()[2]).max() < 1e-6
+    assert q.grad.numpy()[3:].all()
+
+
+def test_no_rows(rng):
+    check(rng, ([0, 0], [0, 0], 2, 2, 8, {}), tail=3)
+    q, k = dg.tensor(np.ones((0, 2, 4), np.float32)), dg.tensor(np.ones((3, 2, 4), np.float32))
+    out = dg.functional.attention(q, k, k, dg.Sequences([0]), dg.Sequences([3]))
+    assert out.shape == (0, 2, 4)
+
+
+def test_huge_scores_stay_finite(rng):
+    """Scores of 1e6 apart: the softmax is one-hot and nothing overflows."""
+    q, k, v = (rng.standard_normal((40, 1, 8)).astype(np.float32) for _ in range(3))
+    out = dg.functional.attention(*map(dg.tensor, (1e3 * q, 1e3 * k, v)), dg.Sequences([40]), dg.Sequences([40]))
+    truth, _ = reference.attention(*(x.astype(np.float64) for x in (1e3 * q, 1e3 * k, v)), [40], [40])
+    np.testing.assert_allclose(out.numpy(), truth, atol=1e-4)
+
+
+def test_dropout_rate(rng):
+    """With equal scores and one-hot values the output shows the multipliers themselves."""
+    n, m, p = 64, 128, 0.25
+    q, k = np.zeros((n, 1, m), np.float32), np.zeros((m, 1, m), np.float32)
+    v = np.eye(m, dtype=np.float32)[:, None]
+    masks = next_masks(dg.Sequences([n]), dg.Sequences([m]), 1, p)
+    out = dg.functional.attention(*map(dg.tensor, (q, k, v)), dg.Sequences([n]), dg.Sequences([m]), dropout=p).numpy()
+    np.testing.assert_array_equal(out[:, 0] > 0, masks[0][0] > 0)
+    np.testing.assert_allclose(out[:, 0] * m, masks[0][0], rtol=1e-5)
+    assert abs((out == 0).mean() - p) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"k": (7, 2, 5)}, ValueError, r"attention: k must have q's head_dim 4, got 5"),
+        ({"v": (7, 2, 5)}, ValueError, r"attention: v must .*got \(7, 2, 5\)"),
+        ({"v": (6, 2, 4)}, ValueError, r"attention: .*v.* must .*6"),
+        ({"q": (5, 16)}, ValueError, r"attention: q must have 3 dimensions, got shape \(5, 16\)"),
+        ({"q": (5, 3, 4)}, ValueError, r"attention: .*heads.*got"),
+        ({"q_sequences": [4]}, ValueError, r"attention: q_sequences must have capacity 5.*got 4"),
+        ({"k_sequences": [9]}, ValueError, r"attention: k_sequences must have capacity 7.*got 9"),
+        ({"k_sequences": [3, 4]}, ValueError, r"attention: k_sequences must .*got 2"),
+        ({"window": -1}, ValueError, r"attention: window must .*got -1"),
+        ({"dropout": 1.0}, ValueError, r"dropout: p must lie in \[0, 1\), got 1"),
+        ({"bias": "alibi"}, ValueError, r"attention: bias must "),
+        ({"q_dtype": np.int32}, TypeError, r"attention: q must be float32, got int32"),
+    ],
+    ids=str,
+)
+def test_errors_name_the_argument(change, error, message):
+    shapes = {"q": (5, 4, 4), "k": (7, 2, 4), "v": (7, 2, 4)}
+    tensors = {
+        name: dg.tensor(np.ones(change.get(name, shape), change.get(name + "_dtype", np.float32)))
+        for name, shape in shapes.items()
+    }
+    sequences = [
+        dg.Sequences(change.get(name, default)) for name, default in [("q_sequences", [5]), ("k_sequences", [7])]
+    ]
+    options = {name: value for name, value in change.items() if name in ("window", "dropout", "bias")}
+    with pytest.raises(error, match=message):
+        dg.functional.attention(*tensors.values(), *sequences, **options)

@@ -1,0 +1,145 @@
+"""The tape: what accumulates, what is freed, what is refused."""
+
+import gc
+
+import dragoman as dg
+import numpy as np
+import pytest
+from gradcheck import backward
+
+
+def leaf(rng, *shape):
+    return dg.tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=True)
+
+
+def scalar(out):
+    """The sum of the elements, as a tensor on the tape."""
+    ones = dg.tensor(np.ones((1, out.size), np.float32))
+    return dg.functional.linear(out.reshape(1, -1), ones).reshape()
+
+
+def test_a_second_backward_adds(rng):
+    """For a parameter (the kernel adds in place), an activation (the tape adds) and a tied weight (both)."""
+    x, weight, bias = leaf(rng, 7, 5), leaf(rng, 5, 5), leaf(rng, 5)
+    leaves = (x, weight, bias)
+
+    def loss():
+        hidden = dg.functional.linear(x, weight, bias, activation="gelu")
+        return scalar(dg.functional.residual(dg.functional.linear(hidden, weight), x))
+
+    loss().backward()
+    once = [tensor.grad.numpy().copy() for tensor in leaves]
+    loss().backward()
+    for tensor, grad in zip(leaves, once, strict=True):
+        np.testing.assert_allclose(tensor.grad.numpy(), 2 * grad, rtol=1e-6, atol=1e-6)
+    for tensor in leaves:
+        tensor.grad = None
+    loss().backward()
+    for tensor, grad in zip(leaves, once, strict=True):
+        np.testing.assert_array_equal(tensor.grad.numpy(), grad)
+
+
+def test_gradients_of_a_tensor_used_many_times_add_up(rng):
+    x = leaf(rng, 3, 4)
+    backward(x + x * 2.0 + (x + x), np.full((3, 4), 0.5))
+    np.testing.assert_array_equal(x.grad.numpy(), np.full((3, 4), 2.5))
+
+
+def test_gradients_that_start_as_one_array_do_not_stay_one(rng):
+    """residual without dropout may hand one array to both inputs; adding to one leaves the other alone."""
+    x, residual = leaf(rng, 3, 4), leaf(rng, 3, 4)
+    backward(dg.functional.residual(x, residual), np.ones((3, 4)))
+    backward(x * 3.0, np.ones((3, 4)))
+    np.testing.assert_array_equal(x.grad.numpy(), np.full((3, 4), 4))
+    np.testing.assert_array_equal(residual.grad.numpy(), np.ones((3, 4)))
+
+
+def test_only_what_requires_a_gradient_gets_one(rng):
+    x, weight = leaf(rng, 3, 4), dg.tensor(np.ones((2, 4), np.float32))
+    out = dg.functional.linear(x, weight)
+    assert out.requires_grad
+    backward(out, np.ones((3, 2)))
+    assert weight.grad is None
+    assert x.grad.shape == (3, 4)
+    assert not dg.functional.relu(x.detach()).requires_grad
+
+
+def test_backward_twice_is_refused(rng):
+    loss = scalar(leaf(rng, 2, 2))
+    loss.backward()
+    with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+        loss.backward()
+
+
+def test_backward_through_a_freed_part_is_refused_and_leaves_gradients_alone(rng):
+    x, y = leaf(rng, 2, 2), leaf(rng, 2, 2)
+    shared = dg.functional.relu(x)
+    scalar(shared).backward()
+    before = x.grad.numpy().copy()
+    with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+        scalar(shared + y).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), before)
+    assert y.grad is None
+
+
+def test_a_loss_must_be_a_scalar(rng):
+    with pytest.raises(ValueError, match=r"backward: the loss must be a scalar, got shape \(2, 2\)"):
+        dg.functional.relu(leaf(rng, 2, 2)).backward()
+
+
+def test_no_grad(rng):
+    x = leaf(rng, 2, 2)
+    with dg.no_grad():
+        assert not dg.is_grad_enabled()
+        with dg.no_grad():
+            loss = scalar(x)
+        assert not dg.is_grad_enabled()
+    assert dg.is_grad_enabled()
+    assert not loss.requires_grad
+    with pytest.raises(RuntimeError, match="requires no gradient"):
+        loss.backward()
+    with pytest.raises(ZeroDivisionError), dg.no_grad():
+        _ = 1 / 0
+    assert dg.is_grad_enabled()
+
+
+def test_linear_cross_entropy_under_no_grad_keeps_nothing(rng):
+    x, weight = leaf(rng, 4, 3), leaf(rng, 9, 3)
+    ids = np.arange(4)
+    with dg.no_grad():
+        value = dg.functional.linear_cross_entropy(x, weight, ids)
+    np.testing.assert_array_equal(value.numpy(), dg.functional.linear_cross_entropy(x, weight, ids).numpy())
+    assert not value.requires_grad
+
+
+def test_backward_frees_the_tape(rng):
+    """After backward only leaves, gradients and the loss hold memory, though the output still stands."""
+    x, weight = leaf(rng, 64, 64), leaf(rng, 64, 64)
+    gc.collect()
+    before = dg.memory_stats()["allocated"]
+    hidden = x
+    for _ in range(10):
+        hidden = dg.functional.linear(hidden, weight, activation="gelu")
+    loss = scalar(hidden)
+    del hidden
+    loss.backward()
+    gc.collect()
+    assert dg.memory_stats()["allocated"] - before <= 3 * 64 * 64 * 4
+
+
+def test_a_long_tape_does_not_overflow_the_stack(rng):
+    x = leaf(rng, 1, 1)
+    out = x
+    for _ in range(5000):
+        out = out * 1.0
+    out.reshape().backward()
+    assert x.grad.numpy() == 1
+    del out
+
+
+def test_a_long_tape_without_backward_goes_quietly(rng):
+    """Dropping a graph of many thousand nodes must not recurse as deep."""
+    out = leaf(rng, 1, 1)
+    for _ in range(100_000):
+        out = out * 1.0
+    del out

@@ -1,0 +1,169 @@
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dragoman.checkpoint import (
+    FORMAT,
+    CheckpointFolder,
+    atomic_write,
+    average_checkpoints,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
+
+
+class Arrays:
+    """Stands for a model or an optimizer."""
+
+    def __init__(self, **arrays):
+        self.arrays = {name: np.asarray(array) for name, array in arrays.items()}
+
+    def state_dict(self):
+        return self.arrays
+
+    def load_state_dict(self, state):
+        if state.keys() != self.arrays.keys():
+            raise ValueError(f"load_state_dict: names {sorted(state)}")
+        self.arrays = dict(state)
+
+
+def of(value):
+    return Arrays(w=np.full((2, 3), value, np.float32)), Arrays(step=np.array(7, np.int64))
+
+
+def fail(*arguments, **keywords):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_failed_write_leaves_the_old_file(broken, monkeypatch, tmp_path):
+    path = tmp_path / "file"
+    atomic_write(path, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, broken, fail)
+        with pytest.raises(OSError, match="No space"):
+            atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_data_is_on_disk_before_the_name(monkeypatch, tmp_path):
+    # A rename that reaches the disk before the data leaves an empty file after a power cut.
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a)))
+    atomic_write(tmp_path / "file", b"x")
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_the_mode_follows_the_umask(tmp_path):
+    previous = os.umask(0o027)
+    try:
+        atomic_write(tmp_path / "file", b"x")
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "c.safetensors"
+    matrix = np.arange(6, dtype=np.float32).reshape(3, 2).T  # not contiguous
+    state = {"step": 3, "random": {"seed": 2**63, "counter": [1, 2]}}
+    save_checkpoint(path, Arrays(w=matrix), Arrays(step=np.array(7)), state)
+    assert read_state(path) == state
+    assert load_file(path)["optimizer.step"] == 7
+    model, optimizer = of(0)
+    assert load_checkpoint(path, model, optimizer) == state
+    np.testing.assert_array_equal(model.arrays["w"], matrix)
+    assert optimizer.arrays["step"].shape == ()
+
+
+def test_load_names_a_bad_file(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, *of(1), {})
+    whole = path.read_bytes()
+    for broken in (b"", whole[:20], whole[:-1], b"\xff" * 100):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"c\.safetensors: not a safetensors file"):
+            read_state(path)
+
+
+@pytest.mark.parametrize(
+    "metadata, message",
+    [
+        (None, "field format must be"),
+        ({"format": "pt"}, "field format must be .*, got 'pt'"),
+        ({"format": FORMAT}, "field state is not JSON"),
+        ({"format": FORMAT, "state": "[1]"}, "field state must be an object, got list"),
+    ],
+)
+def test_load_names_a_bad_field(metadata, message, tmp_path):
+    save_file({"model.w": np.zeros(2)}, tmp_path / "c.safetensors", metadata=metadata)
+    with pytest.raises(ValueError, match=rf"c\.safetensors: metadata {message}"):
+        read_state(tmp_path / "c.safetensors")
+
+
+def test_load_names_the_file_that_does_not_fit(tmp_path):
+    save_checkpoint(tmp_path / "c.safetensors", Arrays(v=np.zeros(1)), Arrays(), {})
+    with pytest.raises(ValueError, match=r"c\.safetensors: load_state_dict: names \['v'\]"):
+        load_checkpoint(tmp_path / "c.safetensors", *of(1))
+
+
+def test_average(tmp_path, rng):
+    arrays = rng.standard_normal((3, 40, 5), np.float32)
+    paths = [tmp_path / f"{i}" for i in range(3)]
+    for path, array in zip(paths, arrays, strict=True):
+        save_checkpoint(path, Arrays(w=array), Arrays(mean=array), {})
+    average = average_checkpoints(paths)
+    assert average.keys() == {"w"}
+    assert average["w"].dtype == np.float32
+    np.testing.assert_array_equal(average["w"], arrays.astype(np.float64).mean(axis=0).astype(np.float32))
+
+
+def test_average_names_the_file_that_differs(tmp_path):
+    save_checkpoint(tmp_path / "a", Arrays(w=np.zeros(2)), Arrays(), {})
+    save_checkpoint(tmp_path / "b", Arrays(w=np.zeros(3)), Arrays(), {})
+    save_checkpoint(tmp_path / "c", Arrays(v=np.zeros(2)), Arrays(), {})
+    with pytest.raises(ValueError, match=r"b: array model\.w must have shape \(2,\), got \(3,\)"):
+        average_checkpoints([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(ValueError, match=r"c: array model\.[vw] is not in every checkpoint"):
+        average_checkpoints([tmp_path / "a", tmp_path / "c"])
+
+
+def names(folder):
+    return [path.stem for path in folder.files()]
+
+
+def test_folder_keeps_the_last_regular_ones(tmp_path):
+    folder = CheckpointFolder(tmp_path / "checkpoints", keep=2)
+    for step in (5, 10, 100_000_000):
+        folder.save(step, *of(step), {"step": step})
+    assert names(folder) == ["step-00000010", "step-100000000"]
+    folder.save(100_000_003, *of(0), {"step": 0}, regular=False)
+    assert names(folder) == ["step-00000010", "step-100000000", "stop-100000003"]
+    folder.save(100_000_005, *of(0), {"step": 0})
+    assert names(folder) == ["step-100000000", "step-100000005"]
+
+
+def test_folder_averages_none_of_the_first_half(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep=8)
+    for step in range(1, 6):
+        folder.save(step, *of(step), {})
+    assert [path.stem for path in folder.to_average()] == [f"step-{step:08d}" for step in (3, 4, 5)]
+
+
+def test_newest_passes_over_a_damaged_file(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep=3)
+    for step in (1, 2):
+        folder.save(step, *of(step), {"step": step})
+    path = tmp_path / "step-00000002.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    assert json.dumps(read_state(folder.newest())) == '{"step": 1}'
+    with pytest.raises(ValueError, match="empty: no checkpoint to resume from"):
+        CheckpointFolder(tmp_path / "empty", 1).newest()

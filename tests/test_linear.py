@@ -1,0 +1,102 @@
+"""linear and feed_forward against the reference."""
+
+import dragoman as dg
+import numpy as np
+import pytest
+import reference
+from gradcheck import backward, check_op, check_reference
+
+SIZES = [(1, 1, 1), (31, 33, 1), (33, 31, 65), (7, 1023, 33), (1023, 33, 31), (64, 128, 96), (130, 257, 100)]
+
+
+def grid(rng, *shape):
+    """Multiples of 1/8: sums of their products are exact in float32, so nothing sits astride ReLU's kink."""
+    return rng.integers(-16, 17, shape) / 8
+
+
+@pytest.mark.parametrize("tail", [0, 5])
+@pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
+@pytest.mark.parametrize(("rows", "in_features", "out_features"), SIZES)
+def test_matches_reference(rng, rows, in_features, out_features, kind, tail):
+    make = grid if kind == "relu" else (lambda rng, *shape: rng.standard_normal(shape))
+    bias = make(rng, out_features) if rows != 31 else None
+    inputs = [make(rng, rows, in_features), make(rng, out_features, in_features), bias]
+    sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
+    check_op(
+        lambda *args: dg.functional.linear(*args, activation=kind, sequences=sequences),
+        lambda *args: reference.linear(*args, kind),
+        lambda dy, *args: reference.linear_backward(dy, *args, kind),
+        inputs,
+        tail=tail,
+    )
+
+
+@pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
+def test_reference_gradient(rng, kind):
+    inputs = [rng.standard_normal(shape) for shape in [(3, 4), (5, 4), (5,)]]
+    check_reference(
+        lambda *args: reference.linear(*args, kind),
+        lambda dy, *args: reference.linear_backward(dy, *args, kind),
+        inputs,
+    )
+
+
+@pytest.mark.parametrize("tail", [0, 3])
+def test_no_rows(tail):
+    weight = dg.tensor(np.ones((4, 3), np.float32), requires_grad=True)
+    x = dg.tensor(np.full((tail, 3), np.nan, np.float32))
+    out = dg.functional.linear(x, weight, sequences=dg.Sequences([0, 0], capacity=tail))
+    assert out.shape == (tail, 4)
+    assert not out.numpy().any()
+    if tail:
+        backward(out, np.ones((tail, 4)))
+        assert not weight.grad.numpy().any()
+
+
+@pytest.mark.parametrize("kind", ["relu", "gelu"])
+def test_feed_forward_is_two_linears_around_a_dropout(rng, kind):
+    arrays = [rng.standard_normal(shape) for shape in [(17, 12), (40, 12), (40,), (12, 40), (12,)]]
+    dropout = dg.random.next_dropout(0.3)
+    mask = reference.dropout_mask(17, 40, 0.3, dropout.seed, dropout.step, dropout.id)
+    dg.manual_seed(0)
+
+    def forward(x, weight1, bias1, weight2, bias2):
+        hidden = reference.linear(x, weight1, bias1, kind) * mask.astype(x.dtype)
+        return reference.linear(hidden, weight2, bias2)
+
+    def backward_(dy, x, weight1, bias1, weight2, bias2):
+        factor = mask.astype(x.dtype)
+        hidden = reference.linear(x, weight1, bias1, kind)
+        dhidden, dweight2, dbias2 = reference.linear_backward(dy, hidden * factor, weight2, bias2)
+        first = reference.linear_backward(dhidden * factor, x, weight1, bias1, kind)
+        return *first, dweight2, dbias2
+
+    check_op(
+        lambda *args: dg.functional.feed_forward(
+            *args, activation=kind, dropout=0.3, sequences=dg.Sequences([10, 7], capacity=20)
+        ),
+        forward,
+        backward_,
+        arrays,
+        tail=3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shapes", "activation", "message"),
+    [
+        (((2, 3), (4, 5), None), "none", r"linear: weight .*\(4, 5\)"),
+        (((2, 3), (4, 3), (3,)), "none", r"linear: bias must have shape \(4,\), got \(3,\)"),
+        (((2, 3), (4,), None), "none", r"linear: weight .*\(4,\)"),
+        (((2, 3), (4, 3), None), "tanh", r"linear: activation .*tanh"),
+    ],
+)
+def test_errors_name_the_argument(shapes, activation, message):
+    x, weight, bias = (None if shape is None else dg.tensor(np.ones(shape, np.float32)) for shape in shapes)
+    with pytest.raises(ValueError, match=message):
+        dg.functional.linear(x, weight, bias, activation=activation)
+
+
+def test_dtype_error():
+    with pytest.raises(TypeError, match="linear: x must be float32, got int32"):
+        dg.functional.linear(dg.tensor(np.ones((2, 3), np.int32)), dg.tensor(np.ones((4, 3), np.float32)))

@@ -1,0 +1,428 @@
+"""The Transformer against a float64 reference of all of it, its config, and the folder it is kept in."""
+
+import dataclasses
+import json
+
+import dragoman as dg
+import numpy as np
+import pytest
+import reference
+from dragoman import _core
+from safetensors.numpy import load_file, save_file
+
+SRC = [[5, 6, 7], [8], [], [9, 10, 11, 12, 4]]
+TGT = [[4, 5], [6, 7, 8, 9], [10], []]
+FED = [[1, *ids] for ids in TGT]
+
+
+def small_config(**overrides):
+    sizes = {"vocab_size": 13, "d_model": 12, "num_heads": 3, "d_ff": 20}
+    depths = {"num_encoder_layers": 2, "num_decoder_layers": 3}
+    rates = {"dropout": 0.0, "embedding_dropout": 0.0}
+    return dg.TransformerConfig(**(sizes | depths | rates | overrides))
+
+
+class Reference:
+    """The model in float64 NumPy, written out from the paper on the weights of a state dict."""
+
+    def __init__(self, model):
+        self.config, self.state = (
+            model.config,
+            {k: v.astype(np.float64) for k, v in model.state_dict().items()},
+        )
+
+    def linear(self, x, name):
+        return reference.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
+
+    def norm(self, x, name):
+        eps = self.config.norm_eps
+        return reference.layer_norm(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"], eps)
+
+    def attention(self, x, memory, name, causal=False):
+        heads, size = self.config.num_heads, self.config.d_model // self.config.num_heads
+        q = self.linear(x, f"{name}.q_proj").reshape(-1, heads, size)
+        k, v = (self.linear(memory, f"{name}.{kind}_proj").reshape(-1, heads, size) for kind in "kv")
+        out, _ = reference.attention(q, k, v, [len(x)], [len(memory)], causal=causal)
+        return self.linear(out.reshape(x.shape), f"{name}.out_proj")
+
+    def feed_forward(self, x, name):
+        hidden = reference.activation(self.linear(x, f"{name}.linear1"), self.config.activation)
+        return self.linear(hidden, f"{name}.linear2")
+
+    def sublayer(self, x, norm, function):
+        if self.config.norm_first:
+            return x + function(self.norm(x, norm))
+        return self.norm(x + function(x), norm)
+
+    def embed(self, ids, name, positions):
+        d_model = self.config.d_model
+        if self.config.positions == "learned":
+            table = self.state[f"{positions}.weight"][: len(ids)]
+        else:
+            table = dg.nn.positional.sinusoidal_table(len(ids), d_model).astype(np.float64)
+        scale = d_model**0.5 if self.config.scale_embeddings else 1.0
+        return self.state[name][np.array(ids, int)].reshape(-1, d_model) * scale + table
+
+    def logits(self, src, tgt):
+        config = self.config
+        source = "src_embedding.weight"
+        target = source if config.tie_embeddings == "three" else "tgt_embedding.weight"
+        memory = self.embed(src, source, "src_positions")
+        for i in range(config.num_encoder_layers):
+            name = f"encoder.layers.{i}"
+            memory = self.sublayer(
+                memory, f"{name}.norm1", lambda x, name=name: self.attention(x, x, f"{name}.self_attention")
+            )
+            memory = self.sublayer(
+                memory, f"{name}.norm2", lambda x, name=name: self.feed_forward(x, f"{name}.feed_forward")
+            )
+        if config.ends_in_norm:
+            memory = self.norm(memory, "encoder.norm")
+        x = self.embed(tgt, target, "tgt_positions")
+        for i in range(config.num_decoder_layers):
+            name = f"decoder.layers.{i}"
+            x = self.sublayer(
+                x, f"{name}.norm1", lambda x, name=name: self.attention(x, x, f"{name}.self_attention", True)
+            )
+            x = self.sublayer(
+                x, f"{name}.norm2", lambda x, name=name: self.attention(x, memory, f"{name}.cross_attention")
+            )
+            x = self.sublayer(
+                x, f"{name}.norm3", lambda x, name=name: self.feed_forward(x, f"{name}.feed_forward")
+            )
+        if config.ends_in_norm:
+            x = self.norm(x, "decoder.norm")
+        weight = self.state["output.weight" if config.tie_embeddings == "none" else target]
+        return reference.linear(x, weight, self.state.get("output.bias"))
+
+    def loss(self, src_batch, tgt_batch, smoothing):
+        total, count = 0.0, 0
+        for src, tgt in zip(src_batch, tgt_batch, strict=True):
+            logits = self.logits(src, [1, *tgt])
+            log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+            targets = [*tgt, 2]
+            picked = log_probs[np.arange(len(targets)), targets]
+            total -= ((1 - smoothing) * picked + smoothing * log_probs.mean(1)).sum()
+            count += len(targets)
+        return total / count
+
+
+CONFIGS = [
+    {},
+    {"norm_first": True, "activation": "gelu", "positions": "learned", "max_length": 9},
+    {"tie_embeddings": "two", "tgt_vocab_size": 17, "output_bias": True, "final_norm": True},
+    {"tie_embeddings": "none", "scale_embeddings": False, "norm_first": True, "final_norm": False},
+]
+
+
+def perturbed(model, rng):
+    """No value of a model in use is exactly 0 or 1."""
+    model.load_state_dict(
+        {k: v + rng.normal(0, 0.1, v.shape).astype(np.float32) for k, v in model.state_dict().items()}
+    )
+    return model
+
+
+@pytest.mark.parametrize("overrides", CONFIGS)
+def test_logits_against_the_reference(rng, overrides):
+    model = perturbed(dg.Transformer(small_config(**overrides)), rng)
+    truth = Reference(model)
+    expected = np.concatenate([truth.logits(src, tgt) for src, tgt in zip(SRC, FED, strict=True)])
+    actual = model.logits(SRC, FED)
+    assert actual.dtype == np.float32 and actual.shape == (11, model.config.output_size)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("overrides", CONFIGS)
+def test_loss_and_gradients_against_the_reference(rng, overrides):
+    model = perturbed(dg.Transformer(small_config(**overrides)), rng)
+    truth = Reference(model)
+    loss = model.loss(SRC, TGT, label_smoothing=0.2)
+    assert loss.item() == pytest.approx(truth.loss(SRC, TGT, 0.2), rel=1e-5)
+    loss.backward()
+    largest = max(np.abs(p.grad.numpy()).max() for p in model.parameters())
+    for name, parameter in model.named_parameters():
+        values = truth.state[name].reshape(-1)
+        for index in rng.choice(values.size, min(3, values.size), replace=False):
+            before, step = values[index], 1e-5
+            losses = []
+            for shifted in (before + step, before - step):
+                values[index] = shifted
+                losses.append(truth.loss(SRC, TGT, 0.2))
+            values[index] = before
+            expected = (losses[0] - losses[1]) / (2 * step)
+            assert abs(parameter.grad.numpy().reshape(-1)[index] - expected) < 2e-5 * largest, name
+
+
+def test_a_sentence_does_not_notice_its_batch():
+    model = dg.Transformer(small_config())
+    together = model.logits(SRC, FED)
+    alone = np.concatenate([model.logits([src], [tgt]) for src, tgt in zip(SRC, FED, strict=True)])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_num_targets_adds_up_batches():
+    model = dg.Transformer(small_config())
+    whole = model.loss(SRC, TGT).item()
+    parts = [
+        model.loss(SRC[:2], TGT[:2], num_targets=11).item(),
+        model.loss(SRC[2:], TGT[2:], num_targets=11).item(),
+    ]
+    assert sum(parts) == pytest.approx(whole, rel=1e-6)
+
+
+def test_dropout_is_in_the_loss_and_never_in_logits():
+    model = dg.Transformer(small_config().with_dropout(0.4))
+    assert model.loss(SRC, TGT).item() != model.loss(SRC, TGT).item()
+    np.testing.assert_array_equal(model.logits(SRC, FED), model.logits(SRC, FED))
+    assert model.training
+    model.eval()
+    assert model.loss(SRC, TGT).item() == model.loss(SRC, TGT).item()
+
+
+def test_sinusoidal_positions_have_no_end():
+    model = dg.Transformer(small_config(max_length=4))
+    assert model.logits([[5] * 300], [[6] * 150]).shape == (150, 13)
+
+
+def test_empty_batches():
+    model = dg.Transformer(small_config())
+    assert model.logits([], []).shape == (0, 13)
+    assert model.logits([[]], [[]]).shape == (0, 13)
+    with pytest.raises(ValueError, match="at least one sentence"):
+        model.loss([], [])
+
+
+@pytest.mark.parametrize(
+    ("src", "tgt", "error", "message"),
+    [
+        ([[5], [6, 13]], [[4], [4]], ValueError, r"src_batch\[1\]\[1\] must lie in \[0, 13\), .*got 13"),
+        ([[5], [6]], [[4], [4, -1]], ValueError, r"tgt_batch\[1\]\[1\] must lie in .*got -1"),
+        ([[5.0]], [[4]], TypeError, r"src_batch\[0\]\[0\] must be an int, got float 5.0"),
+        ([[5]], [[None]], TypeError, r"tgt_batch\[0\]\[0\] must be an int, got NoneType"),
+        ([5], [[4]], TypeError, r"src_batch\[0\] must be a list of ids, got int"),
+        (["five"], [[4]], TypeError, r"src_batch\[0\] must be a list of ids, got str"),
+        ([[2**70]], [[4]], ValueError, r"src_batch\[0\]\[0\] must lie in"),
+        ([[5], [6]], [[4]], ValueError, "tgt_batch must have 2 sentences, as src_batch, got 1"),
+    ],
+)
+def test_a_bad_id_is_named_by_its_place(src, tgt, error, message):
+    model = dg.Transformer(small_config())
+    for method in (model.logits, model.loss):
+        with pytest.raises(error, match=f"{method.__name__}: {message}"):
+            method(src, tgt)
+
+
+def test_ids_may_be_arrays():
+    model = dg.Transformer(small_config())
+    arrays = [np.array(ids, np.uint16) for ids in SRC], [np.array(ids) for ids in FED]
+    np.testing.assert_array_equal(model.logits(*arrays), model.logits(SRC, FED))
+
+
+def test_attention_weights():
+    model = dg.Transformer(small_config())
+    weights = model.attention_weights([5, 6, 7, 8], [1, 9])
+    assert {kind: [w.shape for w in layers] for kind, layers in weights.items()} == {
+        "encoder": [(3, 4, 4)] * 2,
+        "decoder": [(3, 2, 2)] * 3,
+        "cross": [(3, 2, 4)] * 3,
+    }
+    for layers in weights.values():
+        for layer in layers:
+            np.testing.assert_allclose(layer.sum(-1), 1, atol=1e-6)
+    assert all((layer[:, 0, 1] == 0).all() for layer in weights["decoder"])
+
+
+@pytest.mark.parametrize(("tied", "count"), [("none", 3), ("two", 2), ("three", 1)])
+def test_tied_embeddings_are_one_parameter(tied, count):
+    model = dg.Transformer(small_config(tie_embeddings=tied))
+    weights = {id(module.weight) for module in (model.src_embedding, model.tgt_embedding, model.output)}
+    assert len(weights) == count
+    assert sum(p.shape == (13, 12) for p in model.parameters()) == count
+
+
+@pytest.mark.parametrize("overrides", CONFIGS)
+def test_a_saved_model_loads_as_it_was(tmp_path, overrides):
+    model = dg.Transformer(small_config(**overrides))
+    model.save(tmp_path / "new" / "folder")
+    state = dg.random.get_state()
+    loaded = dg.load(tmp_path / "new" / "folder")
+    assert dg.random.get_state() == state, "loading draws no random numbers"
+    assert loaded.config == model.config and not loaded.training
+    np.testing.assert_array_equal(loaded.logits(SRC, FED), model.logits(SRC, FED))
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_weights(folder, change):
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "message"),
+    [
+        (lambda f: (f / "config.json").write_text("{"), "config.json", "Expecting"),
+        (lambda f: (f / "config.json").write_text("[1]"), "config.json", "must hold an object, got list"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json", "decode"),
+        (lambda f: (f / "config.json").write_text("[" * 100000), "config.json", ""),
+        (lambda f: edit_config(f, dmodel=3), "config.json", "unknown field 'dmodel'; did you mean d_model?"),
+        (lambda f: edit_config(f, d_ff="20"), "config.json", "d_ff must be an int of at least 1, got '20'"),
+        (lambda f: edit_config(f, format=2), "config.json", "format must be 1, got 2"),
+        (
+            lambda f: edit_config(f, num_encoder_layers=10**9),
+            "model.safetensors",
+            "encoder.layers.999999999.",
+        ),
+        (
+            lambda f: edit_config(f, vocab_size=10**12),
+            "model.safetensors",
+            "src_embedding.weight must have shape",
+        ),
+        (
+            lambda f: edit_config(f, d_ff=10**12),
+            "model.safetensors",
+            "feed_forward.linear1.weight must have shape",
+        ),
+        (
+            lambda f: edit_config(f, norm_first=True),
+            "model.safetensors",
+            "missing parameters: encoder.norm.weight",
+        ),
+        (
+            lambda f: edit_weights(f, lambda s: s.pop("decoder.layers.0.norm1.bias")),
+            "model.safetensors",
+            "missing",
+        ),
+        (
+            lambda f: edit_weights(f, lambda s: s.update({"extra": np.zeros(1, np.float32)})),
+            "model.safetensors",
+            "unexpected parameters: extra",
+        ),
+        (
+            lambda f: edit_weights(f, lambda s: s.update({"src_embedding.weight": np.zeros((13, 12))})),
+            "model.safetensors",
+            "src_embedding.weight must be float32, got float64",
+        ),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors", ""),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "model.safetensors", ""),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-7]),
+            "model.safetensors",
+            "",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_refused_by_file_and_field(tmp_path, damage, file, message):
+    dg.Transformer(small_config()).save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        dg.load(tmp_path)
+    assert str(tmp_path / file) in str(caught.value) and message in str(caught.value)
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        dg.load(tmp_path)
+    dg.Transformer(small_config()).save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        dg.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("preset", "layers", "d_model", "d_ff", "heads"),
+    [
+        ("tiny", 4, 128, 256, 4),
+        ("small", 4, 256, 1024, 4),
+        ("base", 6, 512, 2048, 8),
+        ("big", 6, 1024, 4096, 16),
+    ],
+)
+def test_presets(preset, layers, d_model, d_ff, heads):
+    config = getattr(dg.TransformerConfig, preset)()
+    assert (config.num_encoder_layers, config.num_decoder_layers) == (layers, layers)
+    assert (config.d_model, config.d_ff, config.num_heads) == (d_model, d_ff, heads)
+    assert config.tie_embeddings == "three" and not config.ends_in_norm and config.activation == "relu"
+    assert dg.TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    changed = getattr(dg.TransformerConfig, preset)(vocab_size=77, dropout=0.05)
+    assert (changed.vocab_size, changed.dropout, changed.d_model) == (77, 0.05, d_model)
+
+
+def test_the_base_model_has_the_size_the_paper_gives():
+    config = dg.TransformerConfig.base(vocab_size=37000)
+    with dg.nn.init.skip_init():
+        assert dg.Transformer(config).num_parameters() == pytest.approx(65e6, rel=0.03)
+
+
+def test_with_dropout_sets_every_rate():
+    config = dg.TransformerConfig.tiny().with_dropout(0.25)
+    rates = (config.dropout, config.attention_dropout, config.activation_dropout, config.embedding_dropout)
+    assert rates == (0.25,) * 4
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("vocab_size", 0),
+        ("vocab_size", 3),
+        ("d_model", 12.0),
+        ("num_heads", 5),
+        ("num_heads", True),
+        ("num_decoder_layers", 0),
+        ("tgt_vocab_size", 14),
+        ("tgt_vocab_size", -1),
+        ("norm_first", 1),
+        ("final_norm", "yes"),
+        ("activation", "swish"),
+        ("norm_eps", 0),
+        ("norm_eps", float("nan")),
+        ("positions", None),
+        ("tie_embeddings", "four"),
+        ("dropout", 1.0),
+        ("attention_dropout", float("nan")),
+        ("embedding_dropout", -0.1),
+        ("eos_id", 13),
+        ("unk_id", 1),
+        ("bos_id", False),
+    ],
+)
+def test_a_bad_field_is_named(field, value):
+    with pytest.raises(ValueError, match=r"TransformerConfig: \w+ must be .*, got ") as caught:
+        small_config(**{field: value})
+    if value != 3:  # a vocabulary that small shows in the last special id
+        assert f"{field} must be" in str(caught.value) and f"got {value!r}" in str(caught.value)
+
+
+def test_config_is_frozen_and_closed():
+    config = small_config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.d_model = 3
+    with pytest.raises(ValueError, match=r"unknown field .d_modl.; did you mean d_model"):
+        dg.TransformerConfig.tiny(d_modl=3)
+    values = config.to_dict()
+    del values["d_ff"]
+    with pytest.raises(ValueError, match="d_ff must be given"):
+        dg.TransformerConfig.from_dict(values)
+
+
+def test_decode_reads_a_memory_of_spare_rows():
+    model = dg.Transformer(small_config()).eval()
+    ids = np.array([5, 6, 7, 8], np.int32)
+    exact, spare = _core.Sequences([3, 1]), _core.Sequences([3, 1], 6)
+    memory = model.encode(ids, exact)
+    spare_memory = model.encode(np.concatenate([ids, [0, 0]]), spare)
+    np.testing.assert_array_equal(spare_memory.numpy()[:4], memory)
+    assert not spare_memory.numpy()[4:].any()
+    target = _core.Sequences([1, 2])
+    hidden = model.decode([1, 1, 9], target, memory, exact)
+    np.testing.assert_array_equal(model.decode([1, 1, 9], target, spare_memory, spare), hidden)

@@ -1,0 +1,228 @@
+"""Modules: names, state, modes, initial values, and layers whose buffers have rows to spare."""
+
+import dragoman as dg
+import numpy as np
+import pytest
+import reference
+from dragoman import nn
+from dragoman._core import Sequences
+from dragoman.nn.init import skip_init
+from gradcheck import backward, poison_cache, with_tail
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        self.embedding = nn.Embedding(7, 4)
+        self.layers = [nn.Linear(4, 3), nn.Linear(3, 4, bias=False)]
+        self.output = nn.Linear(4, 7, bias=False, weight=self.embedding.weight)
+        self.scale = 2.0
+
+
+def test_names_follow_attributes_and_tied_parameters_count_once():
+    module = Tied()
+    assert {name: p.shape for name, p in module.named_parameters()} == {
+        "embedding.weight": (7, 4),
+        "layers.0.weight": (3, 4),
+        "layers.0.bias": (3,),
+        "layers.1.weight": (4, 3),
+    }
+    assert [name for name, _ in module.named_modules()] == ["", "embedding", "layers.0", "layers.1", "output"]
+    assert module.num_parameters() == 28 + 15 + 12
+    assert len(module.parameters()) == 4
+
+
+def test_repr_is_a_tree_of_shapes_and_counts():
+    assert repr(Tied()).splitlines() == [
+        "Tied, 55 parameters",
+        "  embedding: Embedding, 28 parameters",
+        "    weight (7, 4) 28",
+        "  layers.0: Linear, 15 parameters",
+        "    weight (3, 4) 12",
+        "    bias (3,) 3",
+        "  layers.1: Linear, 12 parameters",
+        "    weight (4, 3) 12",
+        "  output: Linear, 28 parameters",
+        "    weight (7, 4) tied to embedding.weight",
+    ]
+
+
+def test_state_is_a_copy_and_loads_into_the_same_memory():
+    source, target = Tied(), Tied()
+    memory = [p.data.data_ptr for p in target.parameters()]
+    state = source.state_dict()
+    target.load_state_dict(state)
+    assert [p.data.data_ptr for p in target.parameters()] == memory
+    for name, value in target.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+    state["embedding.weight"][:] = 0
+    assert source.embedding.weight.numpy().any()
+    assert target.output.weight is target.embedding.weight
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("layers.1.weight"), "missing parameters: layers.1.weight"),
+        (lambda s: s.update({"output.weight": np.zeros((7, 4))}), "unexpected parameters: output.weight"),
+        (
+            lambda s: s.update({"layers.0.bias": np.zeros(4, np.float32)}),
+            r"layers.0.bias must have shape \(3,\)",
+        ),
+        (lambda s: s.update({"layers.0.bias": np.zeros(3)}), "layers.0.bias must be float32, got float64"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_whole(change, message):
+    module = Tied()
+    before = module.state_dict()
+    state = {name: value + 1 for name, value in before.items()}
+    change(state)
+    with pytest.raises(ValueError, match=message):
+        module.load_state_dict(state)
+    for name, value in module.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_modes_reach_the_whole_tree_and_inference_gives_them_back():
+    module = Tied()
+    assert module.training and module.layers[0].training
+    module.eval()
+    assert not any(m.training for _, m in module.named_modules())
+    module.train()
+    module.output.eval()
+    with module.inference():
+        assert not any(m.training for _, m in module.named_modules())
+        assert not dg.is_grad_enabled()
+    assert module.training and module.layers[1].training and not module.output.training
+    assert dg.is_grad_enabled()
+
+
+def test_dropout_is_at_work_in_training_only():
+    x = dg.tensor(np.ones((50, 40), np.float32))
+    dropout = nn.Dropout(0.25)
+    dropped = dropout(x).numpy()
+    assert 0.2 < (dropped == 0).mean() < 0.3
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(4 / 3)}
+    np.testing.assert_array_equal(dropout.eval()(x), x)
+    residual = nn.Residual(0.5)
+    assert set(np.unique(residual(x, x))) == {1, 3}
+    np.testing.assert_array_equal(residual.eval()(x, x), 2 * x.numpy())
+
+
+def test_initial_values():
+    weight = nn.Linear(300, 100).weight.numpy()
+    bound = (6 / 400) ** 0.5
+    assert np.abs(weight).max() <= bound
+    assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert abs(weight.mean()) < 0.02 * bound
+    assert nn.Embedding(1000, 64).weight.numpy().std() == pytest.approx(64**-0.5, rel=0.02)
+    assert not nn.Linear(3, 2).bias.numpy().any()
+    norm = nn.LayerNorm(5)
+    assert (norm.weight.numpy() == 1).all() and not norm.bias.numpy().any()
+
+
+def test_the_seed_decides_the_initial_values():
+    dg.manual_seed(5)
+    first, second = nn.Linear(4, 4).weight.numpy(), nn.Linear(4, 4).weight.numpy()
+    assert (first != second).any()
+    dg.manual_seed(5)
+    np.testing.assert_array_equal(nn.Linear(4, 4).weight, first)
+
+
+def test_skip_init_draws_nothing():
+    dg.manual_seed(5)
+    with skip_init():
+        assert not nn.Linear(4, 4).weight.numpy().any()
+        assert not nn.Embedding(4, 4).weight.numpy().any()
+    after = nn.Linear(4, 4).weight.numpy()
+    dg.manual_seed(5)
+    np.testing.assert_array_equal(nn.Linear(4, 4).weight, after)
+
+
+@pytest.mark.parametrize("features", [1, 6, 7])
+def test_sinusoidal_table(features):
+    encoding = nn.SinusoidalPositionalEncoding(features)
+    table = encoding(200).numpy()
+    assert table.shape[0] >= 200 and table.dtype == np.float32
+    for position in (0, 1, 63, 64, 199):
+        for column in range(features):
+            angle = position / 10000 ** ((column - column % 2) / features)
+            assert table[position, column] == np.float32(np.cos(angle) if column % 2 else np.sin(angle))
+    assert not encoding.parameters()
+
+
+def test_learned_positions_have_an_end():
+    encoding = nn.LearnedPositionalEncoding(8, 4)
+    assert encoding(8) is encoding.weight
+    with pytest.raises(ValueError, match="at most 8 tokens, got 9"):
+        encoding(9)
+
+
+def test_constructors_name_what_is_wrong():
+    with pytest.raises(ValueError, match="num_heads must divide 6, got 4"):
+        nn.MultiHeadAttention(6, 4)
+    weight = nn.Parameter(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"Linear: weight must have shape \(2, 3\), got \(3, 2\)"):
+        nn.Linear(3, 2, weight=weight)
+    with pytest.raises(ValueError, match=r"Embedding: weight must have shape \(2, 3\), got \(3, 2\)"):
+        nn.Embedding(2, 3, weight=weight)
+    attention, one = nn.MultiHeadAttention(4, 2), Sequences([1])
+    x = dg.tensor(np.zeros((1, 4), np.float32))
+    with pytest.raises(ValueError, match="memory_sequences must be given"):
+        attention(x, one, x)
+
+
+def test_attention_against_the_reference(rng):
+    attention = nn.MultiHeadAttention(12, 3)
+    state = {name: value.astype(np.float64) for name, value in attention.state_dict().items()}
+    x, memory = rng.standard_normal((5, 12)), rng.standard_normal((7, 12))
+    q_lengths, k_lengths = [2, 0, 3], [4, 1, 2]
+
+    def project(rows, name):
+        return reference.linear(rows, state[f"{name}_proj.weight"], state[f"{name}_proj.bias"])
+
+    heads = [project(*pair).reshape(-1, 3, 4) for pair in ((x, "q"), (memory, "k"), (memory, "v"))]
+    truth, weights = reference.attention(*heads, q_lengths, k_lengths)
+    tensors = [dg.tensor(array) for array in (x, memory)]
+    with nn.record_attention() as record:
+        out = attention(tensors[0], Sequences(q_lengths), tensors[1], Sequences(k_lengths))
+    reference.assert_close(out, project(truth.reshape(-1, 12), "out"))
+    for actual, expected in zip(record[attention], weights, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_rows_to_spare_stay_zeros_and_change_nothing(rng, norm_first):
+    def layer(kind):
+        return kind(8, 2, 12, norm_first=norm_first, activation="gelu")
+
+    encoder = nn.Encoder([layer(nn.TransformerEncoderLayer) for _ in range(2)], nn.LayerNorm(8))
+    decoder = nn.Decoder([layer(nn.TransformerDecoderLayer) for _ in range(2)], nn.LayerNorm(8))
+    source, target = (rng.standard_normal((rows, 8)).astype(np.float32) for rows in (5, 6))
+    upstream = rng.standard_normal((6, 8)).astype(np.float32)
+
+    def run(tail):
+        poison_cache()
+        src, tgt = Sequences([2, 3], 5 + tail), Sequences([4, 2], 6 + tail)
+        memory = encoder(dg.tensor(with_tail(source, tail)), src)
+        out = decoder(dg.tensor(with_tail(target, tail)), tgt, memory, src)
+        backward(out, with_tail(upstream, tail))
+        grads = [p.grad.numpy().copy() for p in encoder.parameters() + decoder.parameters()]
+        for parameter in encoder.parameters() + decoder.parameters():
+            parameter.grad = None
+        return memory.numpy(), out.numpy(), grads
+
+    memory, out, grads = run(0)
+    spare_memory, spare_out, spare_grads = run(3)
+    np.testing.assert_array_equal(spare_memory[:5], memory)
+    np.testing.assert_array_equal(spare_out[:6], out)
+    assert not spare_memory[5:].any() and not spare_out[6:].any()
+    for spare, grad in zip(spare_grads, grads, strict=True):
+        np.testing.assert_array_equal(spare, grad)
+
+
+def test_layers_of_a_stack_differ():
+    """Cloned layers with equal weights (PyTorch #86274) learn the same thing for a while."""
+    model = dg.Transformer(dg.TransformerConfig.tiny(vocab_size=20))
+    for stack in (model.encoder, model.decoder):
+        first, second = (layer.self_attention.q_proj.weight.numpy() for layer in stack.layers[:2])
+        assert (first != second).mean() > 0.99

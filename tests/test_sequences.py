@@ -1,0 +1,68 @@
+"""Sequences: packed, slotted and selected layouts."""
+
+import dragoman as dg
+import numpy as np
+import pytest
+
+
+def test_packed():
+    sequences = dg.Sequences([3, 0, 5, 2])
+    np.testing.assert_array_equal(np.asarray(sequences.offsets.numpy()), [0, 3, 3, 8, 10])
+    assert (sequences.tokens, sequences.capacity, sequences.max_length, len(sequences)) == (10, 10, 5, 4)
+    assert sequences.lengths == [3, 0, 5, 2]
+    assert dg.Sequences([3], capacity=7).capacity == 7
+    assert dg.Sequences([]).tokens == 0
+    assert dg.Sequences([2, 1]) == dg.Sequences([2, 1])
+    assert dg.Sequences([2, 1]) != dg.Sequences([1, 2])
+    assert "tokens=10" in repr(sequences)
+
+
+def test_slotted_and_selected():
+    slotted = dg.Sequences.slotted([2, 0, 3], 4)
+    np.testing.assert_array_equal(slotted.offsets.numpy()[:3], [0, 4, 8])
+    assert (slotted.capacity, slotted.packed) == (12, False)
+    chosen = slotted.select([2, 2, 0])
+    assert chosen.lengths == [3, 3, 2]
+    np.testing.assert_array_equal(chosen.offsets.numpy()[:3], [8, 8, 0])
+    assert chosen.capacity == 12
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dg.Sequences([3, -1]), r"Sequences: lengths must .*got -1 at position 1"),
+        (lambda: dg.Sequences([3, 2], capacity=4), r"Sequences: capacity must lie in \[5, .*got 4"),
+        (lambda: dg.Sequences([2**31 - 1, 1]), r"Sequences: lengths must .*at position 1"),
+        (lambda: dg.Sequences.slotted([5], 4), r"Sequences: lengths must lie in \[0, 4\], got 5"),
+        (lambda: dg.Sequences([1]).select([1]), r"Sequences.select: indices must lie in \[0, 1\), got 1"),
+        (lambda: dg.Sequences.from_padded(np.ones((2, 3)), [1, 4]), r"lengths must lie in \[0, 3\], got \[1, 4\]"),
+        (lambda: dg.Sequences.from_padded(np.ones((2, 3)), [1]), r"lengths must have shape \(2,\) .*got \(1,\)"),
+        (lambda: dg.Sequences([2]).to_padded(np.ones((3, 1))), r"to_padded: rows must have 2 rows, got shape"),
+    ],
+    ids=range(8),
+)
+def test_errors_name_the_argument(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("lengths", [[3, 0, 4], [0, 0], [1]])
+def test_rectangles_there_and_back(rng, lengths):
+    padded = rng.standard_normal((len(lengths), max(lengths), 5)).astype(np.float32)
+    rows, sequences = dg.Sequences.from_padded(padded, lengths)
+    np.testing.assert_array_equal(rows.numpy(), np.concatenate([padded[i, :n] for i, n in enumerate(lengths)]))
+    assert sequences.lengths == lengths
+    back = sequences.to_padded(rows, fill=-1)
+    for i, n in enumerate(lengths):
+        np.testing.assert_array_equal(back[i, :n], padded[i, :n])
+        assert (back[i, n:] == -1).all()
+
+
+def test_to_padded_leaves_the_tail_out():
+    rows = np.array([[1], [2], [np.nan], [np.nan]], np.float32)
+    np.testing.assert_array_equal(dg.Sequences([1, 1], capacity=4).to_padded(rows), [[[1]], [[2]]])
+
+
+def test_row_ops_refuse_a_slotted_layout():
+    with pytest.raises(ValueError, match="sequences must be packed, got a slotted"):
+        dg.functional.relu(dg.tensor(np.ones((4, 2), np.float32)), sequences=dg.Sequences.slotted([1, 1], 2))

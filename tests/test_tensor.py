@@ -1,0 +1,152 @@
+"""Tensor: memory shared with NumPy, dtypes, and the caching allocator."""
+
+import gc
+import sys
+
+import dragoman as dg
+import ml_dtypes
+import numpy as np
+import pytest
+
+DTYPES = {
+    "float32": np.float32,
+    "bfloat16": ml_dtypes.bfloat16,
+    "int32": np.int32,
+    "int64": np.int64,
+    "bool": np.bool_,
+    "int8": np.int8,
+    "uint8": np.uint8,
+}
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_shares_numpys_memory_both_ways(name):
+    array = np.array([[0, 1, 1], [1, 0, 1]]).astype(DTYPES[name])
+    tensor = dg.tensor(array)
+    assert (tensor.dtype, tensor.shape, tensor.device) == (name, (2, 3), "cpu")
+    assert tensor.data.data_ptr == array.ctypes.data
+    view = np.asarray(tensor)
+    assert view.dtype == array.dtype
+    assert view.ctypes.data == array.ctypes.data
+    assert not view.flags.writeable
+    np.testing.assert_array_equal(view, array)
+    array[0, 0] = 1
+    assert tensor.numpy()[0, 0] == 1
+
+
+def test_borrowed_memory_outlives_its_python_names():
+    array = np.arange(1000, dtype=np.float32)
+    references = sys.getrefcount(array)
+    tensor = dg.tensor(array)
+    view = tensor.numpy()
+    assert sys.getrefcount(array) > references
+    expected = array.copy()
+    del tensor
+    gc.collect()
+    np.testing.assert_array_equal(view, expected)
+    del view
+    gc.collect()
+    assert sys.getrefcount(array) == references
+
+
+def test_own_memory_outlives_its_tensor():
+    view = (dg.tensor(np.ones(1000, np.float32)) * 2.0).numpy()
+    gc.collect()
+    dg.tensor(np.zeros(1000, np.float32)) * 1.0
+    np.testing.assert_array_equal(view, 2)
+
+
+def test_conversions():
+    assert dg.tensor([1.5, 2]).dtype == "float32"
+    assert dg.tensor(np.float64(3)).shape == ()
+    half = dg.tensor([1, 2.5], dtype="bfloat16")
+    np.testing.assert_array_equal(np.asarray(half).astype(np.float32), [1, 2.5])
+    transposed = dg.tensor(np.arange(6, dtype=np.float32).reshape(2, 3).T)
+    np.testing.assert_array_equal(transposed.numpy(), [[0, 3], [1, 4], [2, 5]])
+    np.testing.assert_array_equal(dg.tensor(np.arange(3, dtype=">i4")).numpy(), [0, 1, 2])
+    unaligned = np.frombuffer(b"x" + np.arange(3, dtype=np.float32).tobytes(), np.float32, offset=1)
+    np.testing.assert_array_equal(dg.tensor(unaligned).numpy(), [0, 1, 2])
+    assert np.asarray(dg.tensor([1, 2]), dtype=np.float64).dtype == np.float64
+    assert dg.tensor(np.ones((2, 0, 3), np.float32)).shape == (2, 0, 3)
+
+
+def test_item_reshape_and_arithmetic(rng):
+    x = rng.standard_normal((4, 6)).astype(np.float32)
+    tensor = dg.tensor(x)
+    np.testing.assert_array_equal(tensor.reshape(3, -1).numpy(), x.reshape(3, 8))
+    assert tensor.reshape(3, 8).data.data_ptr == tensor.data.data_ptr
+    np.testing.assert_array_equal((tensor + tensor * 0.5).numpy(), x + x * np.float32(0.5))
+    assert dg.tensor([2.5]).item() == 2.5
+
+
+def test_read_only_arrays_are_not_written():
+    array = np.ones(4, np.float32)
+    array.flags.writeable = False
+    tensor = dg.tensor(array)
+    with pytest.raises(ValueError, match="writeable"):
+        tensor.copy_(np.zeros(4))
+    np.testing.assert_array_equal(array, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: dg.tensor(np.array(["a"])), TypeError, "tensor: array must .*got <U1"),
+        (lambda: dg.tensor(np.array([object()])), TypeError, "tensor: array must .*got object"),
+        (
+            lambda: dg.tensor(np.ones(2, np.complex64), dtype="float32"),
+            TypeError,
+            "tensor: array must .*complex64",
+        ),
+        (lambda: dg.tensor([1.0], dtype="float16"), ValueError, "tensor: dtype must be one of .*float16"),
+        (lambda: dg.tensor([1.0], device="tpu"), ValueError, "device: must be cpu or cuda, got tpu"),
+        (lambda: dg.tensor([1.0], device="cuda"), ValueError, "no CUDA backend"),
+        (lambda: dg.tensor([1], requires_grad=True), TypeError, "float32 .*got int64"),
+        (lambda: dg.tensor([1.0, 2.0]).item(), ValueError, r"item: .*one element, got shape \(2,\)"),
+        (
+            lambda: dg.tensor([1.0, 2.0]).reshape(3),
+            ValueError,
+            r"reshape: shape must hold 2 elements, got \(3,\)",
+        ),
+        (
+            lambda: dg.tensor([1.0, 2.0]) + dg.tensor([1.0]),
+            ValueError,
+            r"add: b must have shape \(2,\), got \(1,\)",
+        ),
+        (
+            lambda: dg.functional.relu(np.ones((2, 2), np.float32)),
+            TypeError,
+            "x must be a Tensor, got ndarray",
+        ),
+    ],
+    ids=range(11),
+)
+def test_errors_name_the_argument(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_allocator_reuses_and_reports():
+    gc.collect()
+    dg.empty_cache()
+    before = dg.memory_stats()
+    first = dg.tensor(np.ones(300_000, np.float32)) * 1.0
+    address = first.data.data_ptr
+    held = dg.memory_stats()["allocated"] - before["allocated"]
+    assert 1_200_000 <= held <= 1_500_000
+    del first
+    assert dg.memory_stats()["allocated"] == before["allocated"]
+    assert dg.memory_stats()["reserved"] >= before["reserved"] + held
+    assert dg.memory_stats()["peak_allocated"] >= before["allocated"] + held
+    second = dg.tensor(np.ones(300_000, np.float32)) * 1.0
+    assert second.data.data_ptr == address
+    assert second.data.data_ptr % 64 == 0
+    del second
+    dg.empty_cache()
+    assert dg.memory_stats()["reserved"] == before["reserved"]
+
+
+def test_too_much_memory_is_a_memory_error():
+    with pytest.raises(MemoryError):
+        dg._core.Tensor.empty([2**45])
+    assert dg.tensor([1.0]).item() == 1
