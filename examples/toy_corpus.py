@@ -1,6 +1,6 @@
 """Writes a small parallel corpus: numbers in English words and in German ones, which say the ones before the tens.
 
-python examples/toy_corpus.py FOLDER [PAIRS]
+python examples/toy_corpus.py [FOLDER]
 """
 
 import random
@@ -40,11 +40,10 @@ def pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "toy")
     folder.mkdir(parents=True, exist_ok=True)
-    corpus = pairs(int(sys.argv[2]) if len(sys.argv) > 2 else 3000)
-    for suffix, lines in zip(("en", "de"), zip(*corpus, strict=True), strict=True):
-        (folder / f"train.{suffix}").write_text("".join(f"{line}\n" for line in lines))
+    for suffix, lines in zip(("en", "de"), zip(*pairs(3000), strict=True), strict=True):
+        (folder / f"train.{suffix}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

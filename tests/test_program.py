@@ -122,6 +122,8 @@ def test_errors(rng):
     program = record(lambda x: x * 2.0, x)
     with pytest.raises(ValueError, match="replay: expected 1 inputs, got 2"):
         program.replay([x.data, y.data])
+    with pytest.raises(TypeError, match="replay: input 0 must be of the kind that was recorded"):
+        program.replay([3])
     with pytest.raises(ValueError, match="record: output 0 was made by none of the recorded ops"):
         record(lambda x: y, x)
     weight = dg.tensor(np.ones((3, 2), np.float32))

@@ -73,8 +73,10 @@ Program Recorder::finish(const std::vector<Value>& inputs, const std::vector<Val
   stop();
   Program program;
   SlotTable slots;
-  for (const Value& input : inputs) slots.define(input);
-  program.num_inputs_ = slots.size();
+  for (const Value& input : inputs) {
+    slots.define(input);
+    program.input_kinds_.push_back(input.index());
+  }
 
   for (const OpCall& call : calls_) {
     Program::Step step{call.op, {}, {}, {}};
@@ -109,8 +111,12 @@ Program Recorder::finish(const std::vector<Value>& inputs, const std::vector<Val
 }
 
 std::vector<Value> Program::replay(const std::vector<Value>& inputs) const {
-  CHECK(static_cast<int64_t>(inputs.size()) == num_inputs_, "replay: expected ", num_inputs_, " inputs, got ",
+  CHECK(inputs.size() == input_kinds_.size(), "replay: expected ", input_kinds_.size(), " inputs, got ",
         inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    CHECK_TYPE(inputs[i].index() == input_kinds_[i], "replay: input ", i,
+               " must be of the kind that was recorded");
+  }
   std::vector<Value> slots(inputs);
   slots.resize(static_cast<size_t>(num_slots_));
   for (const Step& step : steps_) {

@@ -37,8 +37,8 @@ struct OpCall {
 // a constant: it is referred to, not copied, so a Program follows the weights it was recorded with.
 class Program {
  public:
-  std::vector<Value> replay(
-      const std::vector<Value>& inputs) const;  // ValueError on a wrong number of inputs
+  // ValueError on a wrong number of inputs, TypeError on one of another kind than was recorded.
+  std::vector<Value> replay(const std::vector<Value>& inputs) const;
   std::vector<std::string> op_names() const;
 
  private:
@@ -56,8 +56,8 @@ class Program {
   };
 
   std::vector<Step> steps_;
+  std::vector<size_t> input_kinds_;  // Value::index() of each input
   std::vector<int64_t> outputs_;
-  int64_t num_inputs_ = 0;
   int64_t num_slots_ = 0;
 };
 

@@ -14,7 +14,7 @@ struct Buffers {
   float* query;  // (row_block, width) q * scale
   float* key;    // (head_dim, key_block) one key block, transposed
   float* value;  // (key_block, width) the same block's values
-  float* score;  // (tile_rows, key_block) scores, then exp(score - most)
+  float* score;  // (tile_rows, key_block) scores, then exp(score - most), dropout applied
   float* out;    // (row_block, width) sum of exp(score - most) * value
   float* most;   // (row_block,) largest score so far
   float* sum;    // (row_block,) sum of exp(score - most)
@@ -34,8 +34,8 @@ struct Buffers {
   }
 };
 
-// One row of scores becomes exp(score - most), 0 for keys outside its span; sum and out (width,) follow a new
-// maximum.
+// One row of scores becomes exp(score - most), dropout applied; 0 for keys the row does not see. `sum` grows,
+// and a new maximum rescales it and out (width,).
 void softmax_step(const AttentionShape& shape, const Row& row, int64_t first_key, int64_t columns,
                   int64_t width, float* score, float* most, float* sum, float* out) {
   Vec high = broadcast(*most);
@@ -62,8 +62,7 @@ void softmax_step(const AttentionShape& shape, const Row& row, int64_t first_key
   *sum += sum_lanes(total);
 }
 
-// The softmax itself, from the scores of a second pass over the keys. weights (num_heads, queries, keys) of
-// the sequence.
+// weights (num_heads, queries, keys) of the sequence: the softmax, in a second pass over the keys.
 void write_weights(const AttentionForward& p, const Group& group, const Row* rows, int64_t count,
                    const Buffers& b, float* weights) {
   const AttentionShape& s = p.shape;
@@ -78,6 +77,7 @@ void write_weights(const AttentionForward& p, const Group& group, const Row* row
     for (int64_t i = 0; i < count; i += tile_rows) {
       const int64_t tile = min_of(tile_rows, count - i);
       const int64_t seen = keys_seen(rows + i, tile, first_key);
+      if (seen == 0) continue;
       product(tile, round_up(seen, padding), s.head_dim, {b.query + i * width, width, 1}, b.key, key_block,
               b.score, key_block, false);
       for (int64_t r = 0; r < tile; ++r) {

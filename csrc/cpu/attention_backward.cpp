@@ -42,12 +42,11 @@ struct Buffers {
   }
 };
 
-// One row: weight = exp(score - logsumexp), dscore = weight * (dweight - delta); weight leaves with the
-// dropout applied.
+// One row: softmax = exp(weight - logsumexp); dscore = softmax * (dscore - delta), weight = softmax, dropout
+// applied to both.
 void softmax_backward(const AttentionShape& shape, const Row& row, int64_t first_key, int64_t columns,
                       float logsumexp, float delta, float* weight, float* dscore) {
-  // The softmax of one score is constant: exactly no gradient, where dweight - delta would leave rounding
-  // errors.
+  // A softmax over one key is constant: no gradient at all, where dscore - delta leaves rounding errors.
   const Span varying = row.keys.end - row.keys.begin > 1 ? row.keys : Span{0, 0};
   const uint64_t kept = kept_keys(shape, row, first_key);
   for (int64_t j = 0; j < columns; j += lanes) {
@@ -103,9 +102,7 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
 void backward_group(const AttentionBackward& p, const Group& group, const Buffers& b) {
   const AttentionShape& s = p.shape;
   const int64_t width = round_up(s.head_dim, padding);
-  for (int64_t i = 0; i < group.rows(); ++i) {
-    zero(p.dq + group.out_index(group.row(i)), s.head_dim);
-  }
+  for (int64_t i = 0; i < group.rows(); ++i) zero(p.dq + group.out_index(group.row(i)), s.head_dim);
   for (int64_t first_key = 0; first_key < group.keys; first_key += key_block) {
     const int64_t keys = min_of(key_block, group.keys - first_key);
     pack_transposed(p.k + group.k_index(first_key), s.k_stride, keys, s.head_dim, b.key_t);
@@ -115,8 +112,9 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
     }
     zero(b.dkey, key_block * width);
     zero(b.dvalue, key_block * width);
-    for (int64_t first = 0; first < group.rows(); first += row_block)
+    for (int64_t first = 0; first < group.rows(); first += row_block) {
       backward_rows(p, group, first, first_key, b);
+    }
     for (int64_t j = 0; j < keys; ++j) {
       float* dk_row = p.dk + group.dk_index(first_key + j);
       float* dv_row = p.dv + group.dk_index(first_key + j);

@@ -1,9 +1,7 @@
-// What attention's two directions share: which keys a query sees, packing, and the product of two small
-// matrices.
+// What attention's two directions share: which keys a query sees, packing, and products of small matrices.
 //
-// The queries of one sequence that read one key head are its *rows*, (query, head of the group) pairs in this
-// order. Keys come in blocks of `key_block`, counted from the start of the sequence; packed buffers are
-// 64-byte aligned.
+// A group is one sequence and one key head; its rows are the (query, query head) pairs that read it, in this
+// order. Its keys come in blocks of `key_block`, counted from the start of the sequence.
 #pragma once
 
 #include "cpu/dropout_mask.h"
@@ -15,7 +13,7 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 
 constexpr int64_t key_block = 64;  // the 64 bits that dropout draws at a time
 constexpr int64_t tile_rows = 8;   // of a product's left matrix: their sums live in registers
-constexpr int64_t padding = 16;    // packed columns are padded with zeros to a multiple of the widest vector
+constexpr int64_t padding = 16;    // packed columns are padded to a multiple of the widest vector
 
 static inline int64_t round_up(int64_t size, int64_t multiple) {
   return (size + multiple - 1) / multiple * multiple;
@@ -32,7 +30,6 @@ struct Row {
   Span keys;  // that it sees; neither end falls from one row to the next
 };
 
-// One sequence and one key head.
 struct Group {
   const AttentionShape& shape;
   int64_t kv_head, num_heads;  // query heads kv_head * num_heads .. + num_heads - 1 read it
@@ -85,8 +82,7 @@ static inline IntVec inside(Span span, int64_t first_key) {
   return from_begin < static_cast<uint32_t>(span.end - span.begin);
 }
 
-// Bit j: the dropout keeps the row's weight of key first_key + j. All ones without dropout, whose scale is 1
-// then.
+// Bit j: dropout keeps the row's weight of key first_key + j. All ones without dropout; its scale is 1 then.
 static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, int64_t first_key) {
   if (shape.dropout.threshold == 0) return ~uint64_t{0};
   const int64_t key_stride = round_up(shape.k_sequences.max_length, 8);
@@ -97,12 +93,12 @@ static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, in
 // to (round_up(head_dim, padding),) = from (head_dim,) * factor, padded with zeros.
 static inline void pack_row(const float* from, int64_t head_dim, float factor, float* to) {
   each_vector(head_dim, [&](int64_t d, auto part) { store(to + d, load(from + d, part) * factor); });
-  for (int64_t d = round_up(head_dim, lanes); d < round_up(head_dim, padding); d += lanes)
+  for (int64_t d = round_up(head_dim, lanes); d < round_up(head_dim, padding); d += lanes) {
     store(to + d, Vec{});
+  }
 }
 
-// Transposes a square of vectors: log2(lanes) times, the first half of the rows is interleaved with the
-// second.
+// Transposes a square: log2(lanes) times, the first half of its rows is interleaved with the second.
 static inline void transpose(Vec (&row)[lanes]) {
   IntVec low, high;
   for (int32_t i = 0; i < lanes; ++i) {
@@ -122,16 +118,16 @@ static inline void transpose(Vec (&row)[lanes]) {
   }
 }
 
-// to (head_dim, key_block) = the transpose of from (count, head_dim), its last row repeated up to the
-// padding.
+// to (head_dim, key_block) = transpose of from (count, head_dim), whose last row is repeated as padding.
 static inline void pack_transposed(const float* from, int64_t stride, int64_t count, int64_t head_dim,
                                    float* to) {
   for (int64_t key = 0; key < round_up(count, padding); key += lanes) {
     each_vector(head_dim, [&](int64_t d, auto part) {
       Vec square[lanes];
 #pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i)
+      for (int64_t i = 0; i < lanes; ++i) {
         square[i] = load(from + min_of(key + i, count - 1) * stride + d, part);
+      }
       transpose(square);
       const int64_t used = min_of(lanes, head_dim - d);
 #pragma GCC unroll 16
@@ -186,9 +182,8 @@ static inline __attribute__((always_inline)) void product_rows(int64_t columns, 
   for (; j < columns; j += lanes) product_tile<R, 1>(depth, a, b + j, b_row, c + j, c_row, accumulate);
 }
 
-// c (rows, columns) = a (rows, depth) b (depth, columns), or c += a b. `columns` is a multiple of `padding`;
-// a and c have room for round_up(rows, tile_rows) rows. Each sum runs over the depth in order, whatever the
-// number of rows.
+// c (rows, columns) = a (rows, depth) b (depth, columns), or c += a b; each sum runs over the depth in order.
+// `columns` is a multiple of `padding`; a and c have room for round_up(rows, tile_rows) rows.
 static void product(int64_t rows, int64_t columns, int64_t depth, View a, const float* b, int64_t b_row,
                     float* c, int64_t c_row, bool accumulate) {
   for (int64_t i = 0; i < rows; i += tile_rows) {
@@ -210,13 +205,13 @@ static inline void zero_tail(float* rows, const SequencesView& sequences, int64_
   zero(rows + tokens * features, (sequences.capacity - tokens) * features);
 }
 
-// Hands out the parts of one thread's working memory.
+// Hands out the parts of one thread's working memory; sizes are multiples of 16, so that all are aligned.
 struct Arena {
   float* next;
 
   float* take(int64_t size) {
     float* part = next;
-    next += round_up(size, padding);
+    next += size;
     return part;
   }
 };

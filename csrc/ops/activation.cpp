@@ -14,9 +14,9 @@ Activation parse_activation(const char* op, const std::string& text) {
 Tensor activation_forward(const Tensor& x, const std::string& activation,
                           const std::optional<Sequences>& sequences) {
   const Activation kind = parse_activation("activation", activation);
-  check_dtype("activation", "x", x, DType::float32);
-  check_rank("activation", "x", x, 2);
-  const int32_t* tokens = tokens_or_null("activation", sequences, x);
+  check_dtype(activation.c_str(), "x", x, DType::float32);
+  check_rank(activation.c_str(), "x", x, 2);
+  const int32_t* tokens = tokens_or_null(activation.c_str(), sequences, x);
   Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
   kernels(x).activation_forward({.x = x.data<float>(),
                                  .y = y.data<float>(),

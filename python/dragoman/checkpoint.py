@@ -59,7 +59,8 @@ def save_checkpoint(path: str | Path, model: Stateful, optimizer: Stateful, stat
     """Writes model, optimizer and `state` (anything JSON holds) as one file, atomically."""
     arrays = {f"model.{name}": array for name, array in model.state_dict().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state_dict().items()}
-    atomic_write(path, save(arrays, metadata={"format": FORMAT, "state": json.dumps(state)}))
+    contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
+    atomic_write(path, save(contiguous, metadata={"format": FORMAT, "state": json.dumps(state)}))
 
 
 def read_state(path: str | Path) -> State:

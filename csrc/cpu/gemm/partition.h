@@ -23,7 +23,8 @@ static inline Partition cut(int64_t m, int64_t n, int64_t row_tasks, int64_t col
   return {rows, columns, divide_up(m, rows), divide_up(n, columns), 1};
 }
 
-// Tasks whose columns of B stay in L2, and among a few such cuts the one whose busiest thread has the least to do.
+// Tasks whose columns of B stay in L2, and among a few such cuts the one whose busiest thread has the least
+// to do.
 static inline Partition choose_partition(int64_t m, int64_t n, int64_t k) {
   constexpr int64_t most_columns = 512;
   constexpr int64_t packing = 32;           // what packing one element costs, in multiply-adds
