@@ -4,8 +4,6 @@ import stat
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
-
 from dragoman.checkpoint import (
     FORMAT,
     CheckpointFolder,
@@ -15,6 +13,7 @@ from dragoman.checkpoint import (
     read_state,
     save_checkpoint,
 )
+from safetensors.numpy import load_file, save_file
 
 
 class Arrays:

@@ -1,7 +1,6 @@
 import dataclasses
 
 import pytest
-
 from dragoman.schedule import InverseSqrt
 
 
@@ -10,9 +9,7 @@ def test_is_the_formula_of_the_paper():
     d_model, warmup = 512, 4000
     schedule = InverseSqrt((d_model * warmup) ** -0.5, warmup)
     for step in (1, 2, 3999, 4000, 4001, 100_000):
-        assert schedule(step) == pytest.approx(
-            d_model**-0.5 * min(step**-0.5, step * warmup**-1.5), rel=1e-12
-        )
+        assert schedule(step) == pytest.approx(d_model**-0.5 * min(step**-0.5, step * warmup**-1.5), rel=1e-12)
 
 
 def test_peaks_at_warmup():

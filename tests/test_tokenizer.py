@@ -3,7 +3,6 @@ import sys
 import unicodedata
 
 import pytest
-
 from dragoman.tokenizer import SPECIALS, Tokenizer
 
 pytest.importorskip("tokenizers")

@@ -1,6 +1,8 @@
+import io
 import json
 import os
 import signal
+import sys
 import threading
 
 import dragoman as dg
@@ -47,17 +49,18 @@ def pairs(rng):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_learns_to_copy_and_to_reverse(reverse, rng):
+def test_learns_to_copy_and_to_reverse(reverse, rng, tmp_path):
     # Position and content must both get through: an error in masks, positions or ties shows as strings never right.
     config = TransformerConfig(
         vocab_size=20, d_model=64, num_heads=4, d_ff=128, num_encoder_layers=2, num_decoder_layers=2,
         dropout=0.0, embedding_dropout=0.0,
     )  # fmt: skip
     model = model_of(config=config)
-    data = pairs_of(rng, 4000, reverse=reverse)
+    data = pairs_of(rng, 20_000, reverse=reverse)
     seen = {tuple(target) for _, target in data}
-    unseen = [pair for pair in pairs_of(rng, 400, reverse=reverse) if tuple(pair[1]) not in seen][:200]
-    Trainer(model, batch_tokens=1024, lr=3e-3, warmup=100, label_smoothing=0.0, max_steps=600).fit(data)
+    unseen = [pair for pair in pairs_of(rng, 400, reverse=reverse) if tuple(pair[1]) not in seen]
+    options = {"batch_tokens": 1024, "lr": 3e-3, "warmup": 100, "label_smoothing": 0.0}
+    Trainer(model, output=tmp_path, max_steps=1200, checkpoint_every=50, **options).fit(data)
     found = generate(model, [source for source, _ in unseen], beam=1)
     exact = [hypotheses[0].ids == target for hypotheses, (_, target) in zip(found, unseen, strict=True)]
     assert len(exact) > 100
@@ -122,9 +125,7 @@ def test_resuming_after_a_crash_goes_back_to_the_last_checkpoint(pairs, tmp_path
 
 def test_resume_refuses_other_data_and_another_model(pairs, tmp_path):
     Trainer(model_of(), output=tmp_path, max_steps=2, **OPTIONS).fit(pairs)
-    with pytest.raises(
-        ValueError, match=r"stop-00000002.*: pairs must be the same to resume, was 60, got 59"
-    ):
+    with pytest.raises(ValueError, match=r"stop-00000002.*: pairs must be the same to resume, was 60, got 59"):
         Trainer(model_of(), output=tmp_path, max_steps=4, **OPTIONS).fit(pairs[1:], resume=True)
     with pytest.raises(ValueError, match="batch_tokens must be the same to resume, was 64, got 65"):
         Trainer(model_of(), output=tmp_path, **{**OPTIONS, "batch_tokens": 65}).fit(pairs, resume=True)
@@ -171,9 +172,7 @@ def test_the_log_holds_what_was_done(pairs, tmp_path):
 
 def test_the_validation_loss_is_the_mean_over_tokens(pairs):
     model = model_of()
-    record = [
-        r for r in Trainer(model, max_steps=1, batch_tokens=10_000).fit(pairs, pairs) if "valid_loss" in r
-    ]
+    record = [r for r in Trainer(model, max_steps=1, batch_tokens=10_000).fit(pairs, pairs) if "valid_loss" in r]
     logits = model.logits([src for src, _ in pairs], [[1, *tgt] for _, tgt in pairs]).astype(np.float64)
     labels = np.concatenate([[*tgt, 2] for _, tgt in pairs])
     log_p = (
@@ -246,12 +245,24 @@ def test_a_second_signal_stops_at_once():
 
 def test_trains_off_the_main_thread(pairs):
     records = []
-    thread = threading.Thread(
-        target=lambda: records.extend(Trainer(model_of(), max_steps=3, **OPTIONS).fit(pairs))
-    )
+    thread = threading.Thread(target=lambda: records.extend(Trainer(model_of(), max_steps=3, **OPTIONS).fit(pairs)))
     thread.start()
     thread.join()
     assert records[-1]["step"] == 3
+
+
+def test_a_terminal_gets_a_bar_and_a_file_gets_lines(pairs, monkeypatch):
+    pytest.importorskip("tqdm")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, bar in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        Trainer(model_of(), max_steps=3, **OPTIONS).fit(pairs)
+        assert ("3/3" in stream.getvalue()) == bar
+        assert ("step 3: epoch" in stream.getvalue()) != bar
 
 
 def test_limits(pairs):

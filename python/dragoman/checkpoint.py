@@ -157,9 +157,7 @@ class CheckpointFolder:
         self.folder = Path(folder)
         self.keep = keep
 
-    def save(
-        self, step: int, model: Stateful, optimizer: Stateful, state: State, *, regular: bool = True
-    ) -> None:
+    def save(self, step: int, model: Stateful, optimizer: Stateful, state: State, *, regular: bool = True) -> None:
         """Writes the checkpoint of `step`, then deletes those it makes superfluous."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{'step' if regular else 'stop'}-{step:08d}.safetensors"

@@ -53,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        return _refuse(
-            options.command, f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        )
+        return _refuse(options.command, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (ValueError, FloatingPointError, ModuleNotFoundError) as error:
         return _refuse(options.command, str(error))
     return 0
@@ -100,9 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _search_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--beam", type=int, default=5, metavar="N", help="beam size; 1 is greedy search (default: 5)"
-    )
+    parser.add_argument("--beam", type=int, default=5, metavar="N", help="beam size; 1 is greedy search (default: 5)")
     parser.add_argument(
         "--length-penalty",
         type=float,
@@ -117,9 +113,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files")
     for name, text in (("source", "training sentences"), ("target", "their translations")):
         files.add_argument(f"--{name}", required=True, metavar="FILE", help=text)
-    files.add_argument(
-        "--output", required=True, metavar="DIR", help="folder of the model, made where missing"
-    )
+    files.add_argument("--output", required=True, metavar="DIR", help="folder of the model, made where missing")
     for name, text in (("source", "validation sentences"), ("target", "their translations")):
         files.add_argument(f"--valid-{name}", metavar="FILE", help=text)
     files.add_argument(
@@ -154,9 +148,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
             help=text,
         )
 
-    limits = parser.add_argument_group(
-        "limits", "the first one reached ends the run; 30 epochs when none is given"
-    )
+    limits = parser.add_argument_group("limits", "the first one reached ends the run; 30 epochs when none is given")
     option(limits, "epochs", "epochs", int, "passes over the data")
     option(limits, "steps", "max_steps", int, "optimizer steps")
     option(limits, "minutes", "max_minutes", float, "wall-clock time")

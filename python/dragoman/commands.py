@@ -30,6 +30,7 @@ BLOCK = 256  # lines translated together
 
 
 def train(options: argparse.Namespace) -> None:
+    """Tokenizer and model from two files, or from the folder of the run that is resumed."""
     if (options.valid_source is None) != (options.valid_target is None):
         raise ValueError("--valid-source and --valid-target go together")
     pairs = read_parallel(options.source, options.target)
@@ -44,14 +45,13 @@ def train(options: argparse.Namespace) -> None:
         rates = {} if options.dropout is None else dict.fromkeys(DROPOUTS, options.dropout)
         dragoman.manual_seed(getattr(options, "seed", 0))
         model = Transformer(PRESETS[options.preset](vocab_size=tokenizer.vocab_size, **rates))
-    given = {
-        field.name: getattr(options, field.name) for field in fields(Trainer) if hasattr(options, field.name)
-    }
+    given = {field.name: getattr(options, field.name) for field in fields(Trainer) if hasattr(options, field.name)}
     trainer = Trainer(model, tokenizer=tokenizer, **given)
     trainer.fit(pairs, validation, resume=options.resume)
 
 
 def translate(options: argparse.Namespace) -> None:
+    """Standard input to standard output, a block of lines at a time; at a terminal, line by line."""
     translator = Translator.load(options.folder)
     lines = _input_lines()
     size = 1 if sys.stdin.isatty() else BLOCK
@@ -67,14 +67,14 @@ def _input_lines() -> Iterator[str]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
+    """Scores of a file's translations: readable lines, then one of JSON."""
     try:
-        from sacrebleu.metrics import BLEU, CHRF
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
     except ModuleNotFoundError:
         raise ModuleNotFoundError("needs the extra: pip install 'dragoman[text]'") from None
     pairs = read_parallel(options.source, options.target)
-    outputs = Translator.load(options.folder)(
-        [source for source, _ in pairs], options.beam, options.length_penalty
-    )
+    outputs = Translator.load(options.folder)([source for source, _ in pairs], options.beam, options.length_penalty)
     references = [[target for _, target in pairs]]
     result: dict[str, float | str] = {"sentences": len(pairs), "beam": options.beam}
     for name, metric in (("bleu", BLEU()), ("bleu_lowercase", BLEU(lowercase=True)), ("chrf", CHRF())):
@@ -86,6 +86,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def info(options: argparse.Namespace) -> None:
+    """What this installation has, and what a folder's model is made of."""
     stats = dragoman.memory_stats()
     print(f"dragoman {dragoman.__version__}")
     print(f"instruction set: {dragoman.cpu_isa()} (of {', '.join(dragoman.cpu_isas())})")

@@ -55,9 +55,7 @@ class Tokenizer:
         backend.normalizer = library.normalizers.NFC()
         backend.pre_tokenizer = library.pre_tokenizers.Metaspace()
         backend.decoder = library.decoders.Metaspace()
-        trainer = library.trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=list(SPECIALS), show_progress=False
-        )
+        trainer = library.trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIALS), show_progress=False)
         backend.train_from_iterator(lines, trainer)
         if (size := backend.get_vocab_size()) > vocab_size:
             raise ValueError(
@@ -96,10 +94,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts, on all cores."""
-        return [
-            list(encoding.ids)
-            for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)
-        ]
+        return [list(encoding.ids) for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are left out."""

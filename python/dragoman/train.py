@@ -119,6 +119,4 @@ class Trainer:
             if self.tokenizer is None:
                 raise ValueError("Trainer: pairs of text need a tokenizer, got none")
             pairs = encode_pairs(self.tokenizer, cast(Sequence[tuple[str, str]], pairs))
-        return Batches(
-            cast(Sequence[Pair], pairs), self.batch_tokens, max_length=self.max_length, seed=self.seed
-        )
+        return Batches(cast(Sequence[Pair], pairs), self.batch_tokens, max_length=self.max_length, seed=self.seed)

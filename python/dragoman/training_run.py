@@ -68,7 +68,9 @@ class TrainingRun:
             **{name: getattr(trainer, name) for name in _SAME},
         }
         self.output = None if trainer.output is None else Path(trainer.output)
-        self.checkpoints = self.output and CheckpointFolder(self.output / "checkpoints", trainer.average)
+        self.checkpoints = None
+        if self.output is not None:
+            self.checkpoints = CheckpointFolder(self.output / "checkpoints", trainer.average)
         self.saved = -1  # step of the newest checkpoint
         self.sums = _Sums()
         self.position = self._restore() if resume else self._begin()
@@ -106,10 +108,7 @@ class TrainingRun:
             self.stop.received is not None
             or (options.epochs is not None and position.epoch >= options.epochs)
             or (options.max_steps is not None and position.step >= options.max_steps)
-            or (
-                options.max_minutes is not None
-                and time.monotonic() - self.started >= 60 * options.max_minutes
-            )
+            or (options.max_minutes is not None and time.monotonic() - self.started >= 60 * options.max_minutes)
         )
 
     def _epoch(self) -> None:
@@ -143,9 +142,7 @@ class TrainingRun:
             total += loss.item()
             loss.backward()
         if not math.isfinite(total):
-            raise FloatingPointError(
-                f"the loss became {total} at step {self.position.step + 1}; a lower lr may help"
-            )
+            raise FloatingPointError(f"the loss became {total} at step {self.position.step + 1}; a lower lr may help")
         self.position.step += 1
         self.optimizer.lr = self.options.schedule(self.position.step)
         norm = self.optimizer.step()
@@ -234,9 +231,7 @@ class TrainingRun:
             self._average(paths)
         self.model.save(self.output)
         if self.stop.received is not None:
-            self.progress.say(
-                f"stopped after step {self.position.step}; it can be resumed from {self.output}"
-            )
+            self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.output}")
 
     def _average(self, paths: list[Path]) -> None:
         last, last_loss = self.model.state_dict(), None if self.validation is None else self._validate()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
@@ -54,18 +53,16 @@ class Translator:
         return cls(load(folder), Tokenizer.load(Path(folder) / "tokenizer.json"))
 
     @overload
-    def __call__(
-        self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
-    ) -> str: ...
+    def __call__(self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None) -> str: ...
 
     @overload
     def __call__(
-        self, text: Sequence[str], beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+        self, text: list[str], beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
     ) -> list[str]: ...
 
     def __call__(
         self,
-        text: str | Sequence[str],
+        text: str | list[str],
         beam: int = 5,
         length_penalty: float = 0.6,
         max_length: int | None = None,
@@ -84,7 +81,7 @@ class Translator:
         Returns:
             A str for a str, else a list in the order of the texts.
         """
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = [text] if isinstance(text, str) else text
         ids = source_ids(self.tokenizer, texts)
         lengths = [len(source) for source in ids]
         order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)

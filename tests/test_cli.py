@@ -1,0 +1,278 @@
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import dragoman as dg
+import pytest
+from dragoman import Translator
+from dragoman.cli import main
+
+pytest.importorskip("tokenizers")
+
+WORDS = {
+    "a": "ein", "man": "Mann", "dog": "Hund", "child": "Kind", "sees": "sieht", "hears": "hört",
+    "red": "rotes", "big": "großes", "house": "Haus", "boat": "Boot",
+}  # fmt: skip
+ARGUMENTS = [
+    "--vocab-size",
+    "80",
+    "--batch-tokens",
+    "200",
+    "--warmup",
+    "50",
+    "--lr",
+    "1e-3",
+    "--threads",
+    "1",
+    "--dropout",
+    "0",
+]
+
+
+def sentences():
+    """Every 'a X sees|hears a red|big Y': 24 word-by-word translations."""
+    for who in ("man", "dog", "child"):
+        for verb in ("sees", "hears"):
+            for how in ("red", "big"):
+                for what in ("house", "boat"):
+                    source = f"a {who} {verb} a {how} {what}"
+                    yield source, " ".join(WORDS[word] for word in source.split())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    pairs = list(sentences())
+    for suffix, chosen in (("", pairs * 4), (".valid", pairs[::5])):
+        for side, language in enumerate(("en", "de")):
+            text = "".join(f"{pair[side]}\n" for pair in chosen)
+            (folder / f"{language}{suffix}").write_text(text)
+    (folder / "en.gz").write_bytes(gzip.compress((folder / "en").read_bytes()))
+    return folder
+
+
+def train(data, output, *more):
+    files = ["--source", str(data / "en.gz"), "--target", str(data / "de"), "--output", str(output)]
+    return main(["train", *files, *ARGUMENTS, *more])
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("model") / "en-de"
+    valid = ["--valid-source", str(data / "en.valid"), "--valid-target", str(data / "de.valid")]
+    assert train(data, output, *valid, "--epochs", "60", "--seed", "4") == 0
+    return output
+
+
+def run(*arguments, stdin=b""):
+    return subprocess.run(
+        [sys.executable, "-m", "dragoman", *map(str, arguments)], input=stdin, capture_output=True, timeout=120
+    )
+
+
+def test_train_leaves_a_folder_that_translates(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "model.safetensors", "config.json", "tokenizer.json", "log.jsonl", "checkpoints",
+    }  # fmt: skip
+    translator = Translator.load(trained)
+    sources, targets = zip(*sentences(), strict=True)
+    assert translator(list(sources)) == list(targets)
+    assert translator(sources[0], beam=1) == targets[0]
+
+
+def test_a_translation_does_not_depend_on_its_neighbours(trained):
+    translator = Translator.load(trained)
+    sources = [source for source, _ in sentences()]
+    mixed = ["", sources[3], "  ", "a man", *sources, "man"]
+    outputs = translator(mixed)
+    assert outputs == [translator(text) for text in mixed]
+    assert outputs[0] == outputs[2] == ""
+    assert translator([]) == []
+
+
+def test_translate_keeps_lines(trained):
+    source, target = next(sentences())
+    lines = [source, "", f"{source}\r", " ", source]
+    done = run("translate", trained, "--beam", "2", stdin="\n".join(lines).encode())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().split("\n") == [target, "", target, "", target, ""]
+    assert done.stderr == b""
+
+
+def test_translate_names_a_line_that_is_not_utf8(trained):
+    done = run("translate", trained, stdin=b"a man\n\xff\n")
+    assert done.returncode == 2
+    assert done.stderr == b"dragoman translate: standard input: line 2 is not UTF-8\n"
+
+
+def test_evaluate(trained, data, capsys):
+    sacrebleu = pytest.importorskip("sacrebleu")
+    files = ["--source", str(data / "en.valid"), "--target", str(data / "de.valid")]
+    assert main(["evaluate", str(trained), *files]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    sources, targets = ((data / name).read_text().splitlines() for name in ("en.valid", "de.valid"))
+    outputs = Translator.load(trained)(sources)
+    assert result["bleu"] == pytest.approx(sacrebleu.corpus_bleu(outputs, [targets]).score, abs=0.005)
+    assert result["chrf"] == pytest.approx(sacrebleu.corpus_chrf(outputs, [targets]).score, abs=0.005)
+    assert result["sentences"] == len(sources)
+    assert "case:mixed" in result["bleu_signature"]
+    assert "tok:13a" in result["bleu_signature"]
+    assert "case:lc" in result["bleu_lowercase_signature"]
+
+
+def test_info(trained, capsys):
+    assert main(["info"]) == 0
+    assert dg.cpu_isa() in capsys.readouterr().out
+    assert main(["info", str(trained)]) == 0
+    out = capsys.readouterr().out
+    assert f"{dg.load(trained).num_parameters():,} parameters" in out
+    assert '"d_model": 128' in out
+    assert "encoder" in out
+
+
+def test_resume_goes_on(data, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(data, whole, "--steps", "9") == 0
+    assert train(data, parts, "--steps", "4") == 0
+    assert train(data, parts, "--steps", "9") == 2
+    assert train(data, parts, "--steps", "9", "--resume") == 0
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+
+
+def mistakes(data, folder):
+    en, de = f"--source={data / 'en'}", f"--target={data / 'de'}"
+    short = folder / "short"
+    short.write_text("one line\n")
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    out = f"--output={folder / 'out'}"
+    return {
+        ("train", f"--source={folder / 'none'}", de, out): "none: No such file or directory",
+        ("train", en, f"--target={short}", out): "en has 96 lines, .*short has 1",
+        ("train", en, f"--target={folder}", out): "Is a directory",
+        ("train", en, de, out, "--vocab-size=10"): "vocab_size must be at least",
+        ("train", en, de, out, "--lr=-1"): "lr must be positive",
+        ("train", en, de, out, "--dropout=1"): "dropout must be",
+        ("train", en, de, out, "--clip=0"): "max_grad_norm must be above 0",
+        ("train", en, de, out, "--batch-tokens=3"): "more than batch_tokens=3",
+        ("train", en, de, out, "--valid-source=x"): "--valid-target go together",
+        ("train", en, de, out, "--resume"): "out/config.json: No such file or directory",
+        ("train", en, de, f"--output={short}"): "short.*: (Not a directory|File exists)",
+        ("translate", folder / "none"): "none/config.json: No such file or directory",
+        ("translate", broken): "broken/config.json: ",
+        ("evaluate", broken, en, f"--target={short}"): "en has 96 lines",
+        ("info", broken): "broken/config.json: ",
+        ("info", "--threads=0"): r"must lie in \[1, ",
+    }
+
+
+def test_a_mistake_is_one_line_and_status_2(data, tmp_path, capsys):
+    threads = dg.num_threads()
+    for arguments, message in mistakes(data, tmp_path).items():
+        assert main(list(map(str, arguments))) == 2, arguments
+        error = capsys.readouterr().err.splitlines()
+        assert error[-1].startswith(f"dragoman {arguments[0]}: "), error
+        assert "Traceback" not in "".join(error)
+        assert re.search(message, error[-1]), error[-1]
+    dg.set_num_threads(threads)
+
+
+def test_a_missing_extra_is_named(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    assert train(data, tmp_path / "x") == 2
+    assert capsys.readouterr().err.endswith("needs the extra: pip install 'dragoman[text]'\n")
+
+
+def test_help_has_examples_and_defaults():
+    for command in ("train", "translate", "evaluate", "info"):
+        text = run(command, "--help").stdout.decode()
+        assert "example:" in text
+    assert "(default: 10000)" in run("train", "--help").stdout.decode()
+    assert run("--version").stdout.decode() == f"dragoman {dg.__version__}\n"
+    assert run().returncode == 2
+
+
+def test_the_defaults_in_the_help_are_those_of_the_trainer():
+    text = " ".join(run("train", "--help").stdout.decode().split())
+    flags, checked = {"max_grad_norm": "clip"}, []
+    for field in (field for field in fields(dg.Trainer) if field.name != "lr"):
+        flag = flags.get(field.name, field.name.replace("_", "-"))
+        if found := re.search(rf"--{flag} [NX] [^-]*?\(default: ([\d.]+)[ )]", text):
+            checked.append(field.name)
+            assert float(found[1]) == field.default, field.name
+    assert {"batch_tokens", "warmup", "max_grad_norm", "average", "log_interval"} <= set(checked)
+
+
+def test_a_closed_pipe_is_no_error(trained):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "translate", str(trained)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    process.stdin.write(b"a man sees a red boat\n" * 300)
+    process.stdin.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends_with_its_status(number, status, data, tmp_path):
+    output = tmp_path / "out"
+    files = ["--source", data / "en", "--target", data / "de", "--output", output]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "train", *map(str, files), *ARGUMENTS, "--minutes", "5"],
+        stderr=subprocess.PIPE,
+    )
+    log = output / "log.jsonl"
+    while not (log.exists() and log.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert b"Traceback" not in error
+    assert b"can be resumed" in error
+    assert train(data, output, "--steps", "1", "--resume") == 0
+
+
+def test_translate_streams(trained):
+    # A reader of the first block must not wait for the end of the input.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dragoman", "translate", str(trained), "--beam", "1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process.stdin, process.stdout:
+        process.stdin.write(b"a man sees a red boat\n" * 2000)
+        process.stdin.flush()
+        assert process.stdout.readline() == b"ein Mann sieht ein rotes Boot\n"
+        process.stdin.close()
+        assert len(process.stdout.read().splitlines()) == 1999
+    assert process.wait() == 0
+
+
+def test_real_captions(tmp_path):
+    """A few steps on Multi30k lower the validation loss; the evaluation runs through."""
+    pytest.importorskip("sacrebleu")
+    folder = Path(os.environ.get("DRAGOMAN_DATA", "none")) / "multi30k"
+    if not folder.is_dir():
+        pytest.skip("set DRAGOMAN_DATA to a folder with multi30k/")
+    files = [f"--{option}={folder / name}" for option, name in (
+        ("source", "train.en.gz"), ("target", "train.de.gz"),
+        ("valid-source", "val.en.gz"), ("valid-target", "val.de.gz"),
+    )]  # fmt: skip
+    assert main(["train", *files, f"--output={tmp_path}", "--steps=20", "--warmup=20", "--log-interval=5"]) == 0
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.9 * losses[0]
