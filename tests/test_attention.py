@@ -202,7 +202,7 @@ def test_dropout_rate(rng):
         ({"k_sequences": [9]}, ValueError, r"attention: k_sequences must have capacity 7.*got 9"),
         ({"k_sequences": [3, 4]}, ValueError, r"attention: k_sequences must .*got 2"),
         ({"window": -1}, ValueError, r"attention: window must .*got -1"),
-        ({"dropout": 1.0}, ValueError, r"dropout: p must lie in \[0, 1\), got 1"),
+        ({"dropout": 1.0}, ValueError, r"attention: dropout must lie in \[0, 1\), got 1"),
         ({"bias": "alibi"}, ValueError, r"attention: bias must "),
         ({"q_dtype": np.int32}, TypeError, r"attention: q must be float32, got int32"),
     ],

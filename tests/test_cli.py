@@ -20,6 +20,7 @@ WORDS = {
     "a": "ein", "man": "Mann", "dog": "Hund", "child": "Kind", "sees": "sieht", "hears": "hört",
     "red": "rotes", "big": "großes", "house": "Haus", "boat": "Boot",
 }  # fmt: skip
+LONG = {"en": "source", "de": "target"}
 ARGUMENTS = [
     "--vocab-size",
     "80",
@@ -79,7 +80,7 @@ def run(*arguments, stdin=b""):
 
 def test_train_leaves_a_folder_that_translates(trained):
     assert {path.name for path in trained.iterdir()} == {
-        "model.safetensors", "config.json", "tokenizer.json", "log.jsonl", "checkpoints",
+        "model.safetensors", "config.json", "tokenizer.json", "train.toml", "data", "log.jsonl", "checkpoints",
     }  # fmt: skip
     translator = Translator.load(trained)
     sources, targets = zip(*sentences(), strict=True)
@@ -147,6 +148,31 @@ def test_resume_goes_on(data, tmp_path):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
 
 
+def test_a_config_file_trains_the_same(data, tmp_path, capsys):
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert train(data, first, "--steps", "3", "--tokenizer", "unigram", "--min-length", "2") == 0
+    config = f"--config={first / 'train.toml'}"
+    assert main(["train", config, "--output", str(again), "--threads", "1"]) == 0
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+    lines = [(folder / "train.toml").read_text().splitlines() for folder in (first, again)]
+    assert [line for line in lines[0] if line not in lines[1]] == [f'output = "{first}"']
+    assert {'tokenizer = "unigram"', "steps = 3", "epochs = 30", "lr = 0.001"} - set(lines[0]) == {"epochs = 30"}
+    capsys.readouterr()
+    assert main(["train", config, "--set", "stepps=4"]) == 2
+    assert capsys.readouterr().err == "dragoman train: --set: unknown key 'stepps'; did you mean steps?\n"
+    assert main(["train", "--config", str(tmp_path / "none")]) == 2
+    assert "none: No such file" in capsys.readouterr().err
+
+
+def test_several_files_and_the_report(data, tmp_path, capfd):
+    sides = [value for side in ("en", "de") for value in (f"--{LONG[side]}", *[str(data / side)] * 2)]
+    assert main(["train", *sides, "--output", str(tmp_path / "out"), *ARGUMENTS, "--steps=1", "--tokenizer=char"]) == 0
+    error = capfd.readouterr().err
+    assert "192 pairs in " in error
+    assert "% padding" in error
+
+
 def mistakes(data, folder):
     en, de = f"--source={data / 'en'}", f"--target={data / 'de'}"
     short = folder / "short"
@@ -163,6 +189,8 @@ def mistakes(data, folder):
         ("train", en, de, out, "--lr=-1"): "lr must be positive",
         ("train", en, de, out, "--dropout=1"): "dropout must be",
         ("train", en, de, out, "--clip=0"): "max_grad_norm must be above 0",
+        ("train", en, de, out, "--max-ratio=0.5"): "max_ratio must be at least 1",
+        ("train", en, de, out, "--config=" + str(short)): "short: not a TOML file",
         ("train", en, de, out, "--batch-tokens=3"): "more than batch_tokens=3",
         ("train", en, de, out, "--valid-source=x"): "--valid-target go together",
         ("train", en, de, out, "--resume"): "out/config.json: No such file or directory",

@@ -1,8 +1,9 @@
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
-from dragoman.data import Batches, cut_batches, read_lines, read_parallel
+from dragoman.data import Batches, cut_batches, iter_parallel, read_lines, read_parallel, sample_lines
 
 
 def pairs_of(lengths):
@@ -43,6 +44,37 @@ def test_names_what_is_wrong(source, target, message, tmp_path):
         read_parallel(*write(tmp_path, source=source, target=target))
 
 
+def test_several_files_a_side(tmp_path):
+    a, b, c, d = write(tmp_path, a=b"1\n2\n", b=b"3\n", c=b"x\ny", d=b"z\n")
+    assert read_parallel([a, b], [c, d]) == [("1", "x"), ("2", "y"), ("3", "z")]
+    with pytest.raises(ValueError, match=r"a has 2 lines, .*d has 1: they must pair up"):
+        read_parallel([a, b], [d, c])
+    with pytest.raises(ValueError, match=r"b has 1 lines, .*c has 2: they must pair up"):
+        read_parallel([b, a], [c, d])
+    with pytest.raises(ValueError, match="source has 2 files, target has 1"):
+        read_parallel([a, b], c)
+
+
+def test_reading_holds_a_line_at_a_time(tmp_path):
+    (tmp_path / "a").write_bytes(b"word " * 20 + b"\n")
+    (tmp_path / "a").write_bytes((tmp_path / "a").read_bytes() * 5_000)  # 0.5 MB
+    tracemalloc.start()
+    assert sum(1 for _ in iter_parallel(tmp_path / "a", tmp_path / "a")) == 5_000
+    assert tracemalloc.get_traced_memory()[1] < 2e5
+    tracemalloc.stop()
+
+
+def test_a_sample_of_the_lines(tmp_path):
+    lines = [f"line {i}" for i in range(2000)]
+    (path,) = write(tmp_path, a="\n".join(lines).encode())
+    size = path.stat().st_size
+    assert list(sample_lines(path, size)) == lines
+    sample = list(sample_lines([path, path], size))
+    assert sample == list(sample_lines([path, path], size))
+    assert set(sample) < set(lines)
+    assert 0.8 * 2000 < len(sample) < 1.2 * 2000
+
+
 def test_names_a_missing_and_a_broken_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing"):
         read_parallel(tmp_path / "nothing", tmp_path / "nothing")
@@ -65,6 +97,13 @@ def test_an_epoch_holds_every_pair_once_within_the_budget(pairs):
     assert sorted(i for batch in batches.in_order() for i in batch) == list(range(len(pairs)))
 
 
+def test_the_batches_are_those_of_a_plain_loop(pairs):
+    batches = Batches(pairs, 500)
+    order = [i for batch in batches.in_order() for i in batch]
+    assert list(batches.in_order()) == cut_batches(order, batches.costs.tolist(), 500)
+    assert order == sorted(range(len(pairs)), key=lambda i: max(len(pairs[i][0]), len(pairs[i][1]) + 1))
+
+
 def test_batches_are_full(pairs):
     batches = Batches(pairs, 500)
     assert len(batches.epoch(0)) < 1.2 * sum(batches.costs) / 500
@@ -79,9 +118,21 @@ def test_batches_hold_similar_lengths(pairs):
 def test_the_order_depends_on_seed_and_epoch_alone(pairs):
     batches = Batches(pairs, 500, seed=1)
     batches.epoch(0)
-    assert batches.epoch(5) == Batches(pairs, 500, seed=1).epoch(5)
-    assert batches.epoch(5) != batches.epoch(6)
-    assert batches.epoch(5) != Batches(pairs, 500, seed=2).epoch(5)
+    order = list(batches.epoch(5))
+    assert order == list(Batches(pairs, 500, seed=1).epoch(5))
+    assert order != list(batches.epoch(6))
+    assert order == list(batches.epoch(5))
+    assert order != list(Batches(pairs, 500, seed=2).epoch(5))
+
+
+def test_an_order_is_a_sequence(pairs):
+    order = Batches(pairs, 500).epoch(0)
+    assert order[2:5] == [order[2], order[3], order[4]]
+    assert order[-1] == list(order)[-1]
+    assert order[len(order) - 1 : len(order) + 9] == [order[-1]]
+    assert all(type(i) is int for i in order[0])
+    with pytest.raises(IndexError):
+        order[len(order)]
 
 
 def test_batches_are_not_in_order_of_length(pairs):
@@ -93,7 +144,52 @@ def test_batches_are_not_in_order_of_length(pairs):
 def test_drops_and_counts_long_pairs():
     batches = Batches(pairs_of([(5, 5), (11, 2), (2, 10), (10, 9), (1, 1)]), 50, max_length=10)
     assert batches.dropped == 2
+    assert batches.kept.tolist() == [0, 3, 4]
+    assert batches.costs.tolist() == [6, 0, 0, 10, 2]
     assert sorted(i for batch in batches.epoch(0) for i in batch) == [0, 3, 4]
+
+
+def test_drops_short_and_uneven_pairs():
+    pairs = pairs_of([(1, 5), (5, 1), (4, 8), (8, 3), (3, 2)])  # the targets count one more, for </s>
+    assert Batches(pairs, 50, min_length=3).kept.tolist() == [2, 3, 4]
+    assert Batches(pairs, 50, max_ratio=2).kept.tolist() == [3, 4]
+    assert Batches(pairs, 50, max_ratio=2, min_length=4).kept.tolist() == [3]
+    with pytest.raises(ValueError, match=r"left of 5 \(max_length=2, min_length=1, max_ratio=None\)"):
+        Batches(pairs, 50, max_length=2)
+
+
+def test_costs_of_large_batches():
+    batches = Batches(pairs_of([(70_000, 5), (5, 5)]), 100_000)
+    assert batches.costs.tolist() == [70_000, 6]
+
+
+def test_padding_of_rectangles():
+    # One batch: sources of 1, 2 and 6 of 6, targets of 2, 2 and 2 of 2.
+    batches = Batches(pairs_of([(1, 2), (2, 2), (6, 2)]), 99)
+    assert batches.padding() == pytest.approx((18 + 6) / (9 + 6) - 1)
+    assert Batches(pairs_of([(4, 3)] * 5000), 40).padding() == 0
+
+
+def test_memory_of_an_order():
+    class Store:
+        def __len__(self):
+            return 300_000
+
+        def lengths(self, first, last):
+            lengths = np.random.default_rng(first).integers(5, 60, last - first)
+            return lengths, lengths
+
+        def sides(self, indices):
+            raise NotImplementedError
+
+    tracemalloc.start()
+    batches = Batches(Store(), 4096)
+    order = batches.epoch(0)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(order) > 300_000 * 30 / 4096
+    assert held < 8 * 300_000  # 2 bytes of costs, 4 of order, and the ends of the batches
+    assert peak < 60 * 300_000  # a block of 64-bit numbers
 
 
 def test_names_a_pair_beyond_the_budget():

@@ -148,7 +148,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     ("options", "message"),
     [
         ({"lr": -1.0}, "AdamW: lr must be at least 0, got -1.0"),
-        ({"lr": 0.1, "betas": (1.0, 0.9)}, r"AdamW: betas\[0\] must be in \[0, 1\), got 1.0"),
+        ({"lr": 0.1, "betas": (1.0, 0.9)}, r"AdamW: betas\[0\] must lie in \[0, 1\), got 1.0"),
         ({"lr": 0.1, "eps": 0.0}, "AdamW: eps must be above 0, got 0.0"),
         ({"lr": 0.1, "weight_decay": -0.1}, "AdamW: weight_decay must be at least 0, got -0.1"),
         ({"lr": 0.1, "max_grad_norm": 0.0}, "AdamW: max_grad_norm must be above 0, got 0.0"),

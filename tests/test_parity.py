@@ -62,16 +62,18 @@ def pad(batch):
     return ids, torch.arange(width)[None] >= torch.tensor([len(row) for row in batch])[:, None]
 
 
-def twin_of(tensors, name):
-    """What `tensors`, torch's by name, hold for our parameter; q, k, v projections are thirds there."""
-    name = name.replace("self_attention", "self_attn").replace("cross_attention", "multihead_attn")
-    name = name.replace("feed_forward.", "")
-    if name.startswith(("encoder.", "decoder.")):
-        name = f"transformer.{name}"
-    if name.split(".")[-2] in ("q_proj", "k_proj", "v_proj"):
-        prefix, projection, kind = name.rsplit(".", 2)
-        return tensors[f"{prefix}.in_proj_{kind}"].chunk(3)["qkv".index(projection[0])]
-    return tensors[name]
+def as_torch(model, state):
+    """`state`, by our names, as the twin names it."""
+    stacks = dg.interop.to_torch_state_dict(model)
+    outside = {name: a for name, a in state.items() if not name.startswith(("encoder.", "decoder."))}
+    return {f"transformer.{name}": a for name, a in stacks.items()} | outside
+
+
+def from_torch(model, tensors):
+    """What `tensors`, the twin's by name, hold for each of our parameters."""
+    inside = {name.removeprefix("transformer."): t for name, t in tensors.items() if name.startswith("transformer.")}
+    ours = {name: t.numpy() for name, t in tensors.items() if not name.startswith("transformer.")}
+    return ours | dg.interop.from_torch_state_dict(inside, model.config)
 
 
 def assert_parity(ours, theirs):
@@ -111,11 +113,8 @@ def test_transformer_equals_torch(norm_first, activation, tie_embeddings):
         {name: (a + 0.1 * rng.standard_normal(a.shape)).astype(np.float32) for name, a in model.state_dict().items()}
     )
     twin = TorchTwin(config)
-    names = [name for name, _ in model.named_parameters()]
-    with torch.no_grad():
-        parameters = dict(twin.named_parameters())
-        for name, parameter in model.named_parameters():
-            twin_of(parameters, name).copy_(torch.from_numpy(parameter.numpy().copy()))
+    state = {name: torch.from_numpy(a) for name, a in as_torch(model, model.state_dict()).items()}
+    assert not twin.load_state_dict(state, strict=False).unexpected_keys
     assert model.num_parameters() == sum(p.numel() for p in twin.parameters())
 
     fed = [[config.bos_id, *ids] for ids in TARGETS]
@@ -128,8 +127,5 @@ def test_transformer_equals_torch(norm_first, activation, tie_embeddings):
     loss = model.loss(SOURCES, TARGETS, label_smoothing=0.1)
     loss.backward()
     assert loss.item() == pytest.approx(theirs.item(), rel=1e-5)
-    gradients = {name: p.grad for name, p in twin.named_parameters()}
-    assert_parity(
-        {name: parameter.grad.numpy() for name, parameter in model.named_parameters()},
-        {name: twin_of(gradients, name).numpy() for name in names},
-    )
+    gradients = from_torch(model, {name: p.grad for name, p in twin.named_parameters()})
+    assert_parity({name: parameter.grad.numpy() for name, parameter in model.named_parameters()}, gradients)

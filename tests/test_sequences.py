@@ -1,6 +1,7 @@
 """Sequences: packed, slotted and selected layouts."""
 
 import dragoman as dg
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -27,6 +28,11 @@ def test_slotted_and_selected():
     assert chosen.capacity == 12
 
 
+def padded_by(mask, **options):
+    mask = np.array(mask)
+    return dg.Sequences.from_padded(np.ones(np.atleast_2d(mask).shape), mask=mask, **options)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -38,8 +44,14 @@ def test_slotted_and_selected():
         (lambda: dg.Sequences.from_padded(np.ones((2, 3)), [1, 4]), r"lengths must lie in \[0, 3\], got \[1, 4\]"),
         (lambda: dg.Sequences.from_padded(np.ones((2, 3)), [1]), r"lengths must have shape \(2,\) .*got \(1,\)"),
         (lambda: dg.Sequences([2]).to_padded(np.ones((3, 1))), r"to_padded: rows must have 2 rows, got shape"),
+        (lambda: dg.Sequences.from_padded(np.ones((2, 3))), "from_padded: either lengths or mask must be given"),
+        (lambda: padded_by([[True, False]], lengths=[1]), "from_padded: either lengths or mask must be given"),
+        (lambda: padded_by([[True, False], [False, True]]), "mask must be True, then False.* in row 1"),
+        (lambda: padded_by([[True, False, True], [False, False, True]]), "mask must be True.* in row 0"),
+        (lambda: padded_by([True, False]), r"mask must have shape \(1, 2\), got \(2,\)"),
+        (lambda: dg.Sequences.from_padded(np.ones(3), [1]), "array must have at least 2 dimensions"),
     ],
-    ids=range(8),
+    ids=range(14),
 )
 def test_errors_name_the_argument(make, message):
     with pytest.raises(ValueError, match=message):
@@ -56,6 +68,23 @@ def test_rectangles_there_and_back(rng, lengths):
     for i, n in enumerate(lengths):
         np.testing.assert_array_equal(back[i, :n], padded[i, :n])
         assert (back[i, n:] == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.int32])
+def test_a_mask_says_what_may_be_attended_to(dtype):
+    padded = np.arange(12).reshape(3, 4).astype(dtype)
+    mask = np.array([[True, True, False, False], [False] * 4, [True] * 4])
+    rows, sequences = dg.Sequences.from_padded(padded, mask=mask)
+    assert sequences.lengths == [2, 0, 4]
+    assert rows.numpy().dtype == dtype
+    np.testing.assert_array_equal(rows.numpy(), padded[mask])
+    np.testing.assert_array_equal(sequences.mask(), mask)
+    np.testing.assert_array_equal(sequences.to_padded(rows), np.where(mask, padded, 0))
+
+
+def test_a_mask_of_numbers_is_refused():
+    with pytest.raises(TypeError, match="mask must be bool, True for a row in use, got dtype int64"):
+        padded_by([[1, 0]])
 
 
 def test_to_padded_leaves_the_tail_out():

@@ -70,6 +70,37 @@ def test_conversions():
     assert dg.tensor(np.ones((2, 0, 3), np.float32)).shape == (2, 0, 3)
 
 
+def test_bfloat16_there_and_back():
+    """All 65,536 bit patterns, NaN payloads too; and float32 rounded to the nearest, ties to even."""
+    bits = np.arange(2**16, dtype=np.uint16)
+    values = bits.view(ml_dtypes.bfloat16)
+    tensor = dg.tensor(values)
+    np.testing.assert_array_equal(tensor.numpy().view(np.uint16), bits)
+    np.testing.assert_array_equal(dg.tensor(tensor).numpy().view(np.uint16), bits)
+    finite = values[np.isfinite(values.astype(np.float32))]
+    wide = dg.tensor(finite.astype(np.float32))
+    np.testing.assert_array_equal(dg.tensor(wide, dtype="bfloat16").numpy(), finite)
+    np.testing.assert_array_equal(dg.tensor(dg.tensor(finite), dtype="float32").numpy(), wide.numpy())
+    ties = np.array([1 + 2**-8, 1 + 3 * 2**-8], np.float32)
+    np.testing.assert_array_equal(np.float32(dg.tensor(ties, dtype="bfloat16").numpy()), [1, 1 + 2**-6])
+    target = dg.tensor(np.zeros(2, ml_dtypes.bfloat16))
+    target.copy_(ties)
+    np.testing.assert_array_equal(np.float32(target.numpy()), [1, 1 + 2**-6])
+
+
+def test_integers_that_do_not_fit_are_refused():
+    for array, dtype in (
+        ([300], "uint8"),
+        ([-1], "uint8"),
+        ([2**31], "int32"),
+        ([np.nan], "int64"),
+        ([2.0**63], "int64"),
+    ):
+        with pytest.raises(ValueError, match=f"tensor: array must fit in {dtype}, got values in"):
+            dg.tensor(array, dtype=dtype)
+    np.testing.assert_array_equal(dg.tensor([-1.9, 255.9], dtype="int32").numpy(), [-1, 255])
+
+
 def test_item_reshape_and_arithmetic(rng):
     x = rng.standard_normal((4, 6)).astype(np.float32)
     tensor = dg.tensor(x)
@@ -99,7 +130,7 @@ def test_read_only_arrays_are_not_written():
             "tensor: array must .*complex64",
         ),
         (lambda: dg.tensor([1.0], dtype="float16"), ValueError, "tensor: dtype must be one of .*float16"),
-        (lambda: dg.tensor([1.0], device="tpu"), ValueError, "device: must be cpu or cuda, got tpu"),
+        (lambda: dg.tensor([1.0], device="tpu"), ValueError, "tensor: device must be cpu or cuda, got 'tpu'"),
         (lambda: dg.tensor([1.0], device="cuda"), ValueError, "no CUDA backend"),
         (lambda: dg.tensor([1], requires_grad=True), TypeError, "float32 .*got int64"),
         (lambda: dg.tensor([1.0, 2.0]).item(), ValueError, r"item: .*one element, got shape \(2,\)"),

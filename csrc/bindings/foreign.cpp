@@ -1,5 +1,7 @@
 #include "bindings/foreign.h"
 
+#include <pthread.h>
+
 #include <mutex>
 #include <vector>
 
@@ -16,6 +18,11 @@ ReleaseQueue& release_queue() {
   static ReleaseQueue* queue = new ReleaseQueue;
   return *queue;
 }
+
+// Whoever drops a tensor without the GIL may hold the lock while another thread forks.
+[[maybe_unused]] const int fork_handler =
+    pthread_atfork([] { release_queue().mutex.lock(); }, [] { release_queue().mutex.unlock(); },
+                   [] { release_queue().mutex.unlock(); });
 
 // Runs with the GIL held. References are dropped outside the lock: a destructor may free other Tensors.
 int drain(void*) {

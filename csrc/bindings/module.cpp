@@ -3,6 +3,7 @@
 
 #include "bindings/bindings.h"
 #include "core/check.h"
+#include "core/cpu_count.h"
 #include "core/parallel.h"
 
 namespace py = pybind11;
@@ -21,12 +22,15 @@ PYBIND11_MODULE(_core, m) {
   });
 
   bind_tensor(m);
+  bind_dlpack(m);
   bind_ops(m);
   bind_program(m);
 
   m.def("cpu_isa", &cpu_isa, "The CPU instruction-set variant in use.");
   m.def("cpu_isas", &cpu_isas, "The variants this machine runs, best last.");
-  m.def("num_threads", &num_threads);
+  m.def("cpu_count", &cpu_count, "root"_a = "/",
+        "CPUs this process may keep busy, by its affinity and its control groups.");
+  m.def("num_threads", &num_threads, "Threads that an op of the calling thread uses at most.");
   m.def("set_num_threads", &set_num_threads, "n"_a);
   m.def("memory_stats", [] {
     const MemoryStats stats = memory_stats();

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "core/program.h"
 #include "ops/activation.h"
 #include "ops/attention.h"
@@ -28,8 +29,8 @@ void def_op(py::module_& m, const char* name, Result (*function)(Arguments...), 
   auto* op = new Op<Result, Arguments...>(
       name, function);  // recorded Programs refer to it: it lives with the process
   m.def(
-      name, [op](Arguments... arguments) { return (*op)(arguments...); },
-      py::call_guard<py::gil_scoped_release>(), names...);
+      name, [op](Arguments... arguments) { return (*op)(arguments...); }, py::call_guard<ReleaseGil>(),
+      names...);
 }
 
 Tensor reshape(const Tensor& x, const Shape& shape) {

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -12,7 +13,7 @@ namespace dragoman {
 
 void bind_program(py::module_& m) {
   py::class_<Program>(m, "Program", "Recorded op calls, replayed on other inputs.")
-      .def("replay", &Program::replay, "inputs"_a, py::call_guard<py::gil_scoped_release>())
+      .def("replay", &Program::replay, "inputs"_a, py::call_guard<ReleaseGil>())
       .def_property_readonly("op_names", &Program::op_names);
   py::class_<Recorder>(m, "Recorder",
                        "Writes down this thread's op calls from construction to finish() or stop().")

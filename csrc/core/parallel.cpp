@@ -5,15 +5,21 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 
 #include "core/check.h"
+#include "core/cpu_count.h"
 
 namespace dragoman {
 
 namespace {
 
+// What OpenMP was given at the start: OMP_NUM_THREADS, or a thread for each CPU in the affinity mask.
+const int initial_limit = std::max(1, omp_get_max_threads());
+
 std::atomic<int>& thread_count() {
-  static std::atomic<int> count{std::max(1, omp_get_max_threads())};
+  static std::atomic<int> count{
+      std::getenv("OMP_NUM_THREADS") != nullptr ? initial_limit : std::min(initial_limit, cpu_count())};
   return count;
 }
 
@@ -24,8 +30,11 @@ std::atomic<int>& thread_count() {
 
 }  // namespace
 
+// OpenMP keeps a limit for each thread. One below the initial was set on purpose (threadpoolctl does), and
+// holds for what this thread calls; others say nothing, as a thread that never set one has the initial.
 int num_threads() {
-  return thread_count();
+  const int limit = omp_get_max_threads();
+  return limit < initial_limit ? std::min(limit, max_threads()) : max_threads();
 }
 
 int max_threads() {

@@ -8,8 +8,8 @@
 
 namespace dragoman {
 
-int num_threads();
-void set_num_threads(int threads);  // ValueError below 1
+int num_threads();                  // that a parallel_for of the calling thread uses at most
+void set_num_threads(int threads);  // for the whole process; ValueError below 1
 int max_threads();                  // upper bound of thread_index() + 1; sizes per-thread scratch
 int thread_index();                 // of the calling thread inside parallel_for, 0 outside
 

@@ -1,5 +1,7 @@
 #include "core/storage.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
@@ -62,6 +64,10 @@ class HostAllocator {
     return stats_;
   }
 
+  // Around fork(): a child of a fork in the midst of another thread's allocation would wait for ever.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
   void reset_peak() {
     const std::lock_guard lock(mutex_);
     stats_.peak_allocated = stats_.allocated;
@@ -98,6 +104,9 @@ HostAllocator& host_allocator() {
   static HostAllocator* allocator = new HostAllocator;
   return *allocator;
 }
+
+[[maybe_unused]] const int fork_handler = pthread_atfork(
+    [] { host_allocator().lock(); }, [] { host_allocator().unlock(); }, [] { host_allocator().unlock(); });
 
 }  // namespace
 

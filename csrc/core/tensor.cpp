@@ -4,8 +4,9 @@
 
 namespace dragoman {
 
+constexpr int64_t most = int64_t{1} << 48;  // elements
+
 int64_t element_count(const Shape& shape) {
-  constexpr int64_t most = int64_t{1} << 48;
   int64_t count = 1;
   for (const int64_t size : shape) {
     CHECK(size >= 0, "tensor: every size must be at least 0, got shape ", shape);
@@ -41,10 +42,11 @@ Tensor Tensor::reshape(Shape shape) const {
   int64_t* unknown = nullptr;
   for (int64_t& size : shape) {
     if (size == -1) {
-      CHECK(unknown == nullptr, "reshape: at most one size may be -1, got ", shape);
+      CHECK(unknown == nullptr, "reshape: shape must have at most one -1, got ", shape);
       unknown = &size;
     } else {
-      CHECK(size >= 0, "reshape: sizes must be at least -1, got ", shape);
+      CHECK(size >= 0, "reshape: shape must have sizes of at least -1, got ", shape);
+      CHECK(size == 0 || known <= most / size, "reshape: shape must hold ", numel_, " elements, got ", shape);
       known *= size;
     }
   }

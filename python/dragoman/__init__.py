@@ -1,6 +1,6 @@
 """dragoman builds, trains and serves Transformers, encoder-decoder first."""
 
-from dragoman import cuda, functional, nn, optim
+from dragoman import cuda, functional, interop, nn, optim
 from dragoman._core import (
     cpu_isa,
     cpu_isas,
@@ -15,7 +15,7 @@ from dragoman.config import TransformerConfig
 from dragoman.model import Transformer, load
 from dragoman.random import manual_seed
 from dragoman.sequences import Sequences
-from dragoman.tensor import Tensor, tensor
+from dragoman.tensor import Tensor, from_dlpack, tensor
 from dragoman.train import Trainer
 from dragoman.translator import Translator
 
@@ -32,7 +32,9 @@ __all__ = [
     "cpu_isas",
     "cuda",
     "empty_cache",
+    "from_dlpack",
     "functional",
+    "interop",
     "is_grad_enabled",
     "load",
     "manual_seed",

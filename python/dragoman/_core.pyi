@@ -21,6 +21,7 @@ __all__: list[str] = [
     "add",
     "attention_backward",
     "attention_forward",
+    "cpu_count",
     "cpu_isa",
     "cpu_isas",
     "cross_entropy_backward",
@@ -30,6 +31,7 @@ __all__: list[str] = [
     "embedding_backward",
     "embedding_forward",
     "empty_cache",
+    "from_dlpack",
     "gradient_norm",
     "is_recording",
     "kv_cache_append",
@@ -46,6 +48,7 @@ __all__: list[str] = [
     "residual_forward",
     "scale",
     "set_num_threads",
+    "to_dlpack",
 ]
 
 class Tensor:
@@ -198,6 +201,11 @@ def attention_forward(
     dropout: Dropout,
     return_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
+def cpu_count(root: str = "/") -> int:
+    """
+    CPUs this process may keep busy, by its affinity and its control groups.
+    """
+
 def cpu_isa() -> str:
     """
     The CPU instruction-set variant in use.
@@ -244,6 +252,11 @@ def embedding_forward(
     sequences: Sequences,
 ) -> Tensor: ...
 def empty_cache() -> None: ...
+def from_dlpack(capsule: typing.Any) -> Tensor:
+    """
+    A Tensor over the memory of a DLPack capsule.
+    """
+
 def gradient_norm(gradients: Tensor) -> Tensor: ...
 def is_recording() -> bool: ...
 def kv_cache_append(cache: Tensor, rows: Tensor, new_sequences: Sequences, sequences: Sequences) -> None: ...
@@ -292,9 +305,17 @@ def linear_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, sequences: Sequences | None
 ) -> tuple[Tensor, Tensor | None]: ...
 def memory_stats() -> dict[str, int]: ...
-def num_threads() -> int: ...
+def num_threads() -> int:
+    """
+    Threads that an op of the calling thread uses at most.
+    """
+
 def reset_peak_memory_stats() -> None: ...
 def reshape(x: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
 def residual_forward(x: Tensor, residual: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
 def scale(x: Tensor, factor: float) -> Tensor: ...
 def set_num_threads(n: int) -> None: ...
+def to_dlpack(tensor: Tensor, versioned: bool) -> typing.Any:
+    """
+    A DLPack capsule that shares the tensor's memory.
+    """

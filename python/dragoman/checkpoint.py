@@ -1,15 +1,11 @@
-"""Checkpoints: all that a training run needs to go on, in one safetensors file that appears at once or never.
-
-Arrays are named "model.<parameter>" and "optimizer.<name>"; the metadata holds one JSON object, the state of
-the run.
-"""
+"""Checkpoints: one safetensors file each, that appears whole or not at all and proves its content by SHA-256."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,100 +13,106 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-FORMAT = "dragoman.checkpoint.1"
+from dragoman.atomic import atomic_write
+
+FORMAT = "dragoman.checkpoint.2"
+
+_FIELD = b'"sha256":"'  # of the metadata; quotes inside other fields are escaped, so it occurs once
+_BLANK = b"0" * 64  # stands for the digest while it is taken
+_CHUNK = 1 << 20
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 State = dict[str, Any]
 
 
 class Stateful(Protocol):
-    """A model or an optimizer."""
+    """A model, an optimizer, an average."""
 
     def state_dict(self) -> Arrays: ...
 
     def load_state_dict(self, state: Arrays, /) -> None: ...
 
 
-def atomic_write(path: str | Path, data: bytes) -> None:
-    """Writes a file so that a crash at any moment leaves the old content or the new one, never a mixture.
+Parts = Mapping[str, Stateful]  # by name, "model" among them
 
-    The data goes to a temporary file in the same folder, is flushed to the disk and renamed over `path`.
+
+def save_checkpoint(path: str | Path, parts: Parts, state: State) -> None:
+    """Writes parts (arrays `part.name`) and `state` (anything JSON holds) as one file, atomically.
+
+    The metadata holds the SHA-256 of the whole file with the digest's own 64 digits as zeros.
+
+    Raises:
+        OSError: naming the file; what was there before is untouched.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    arrays = {
+        f"{part}.{name}": np.require(array, requirements="C")
+        for part, owner in parts.items()
+        for name, array in owner.state_dict().items()
+    }
+    metadata = {"format": FORMAT, "sha256": _BLANK.decode(), "state": json.dumps(state)}
+    atomic_write(path, seal(save(arrays, metadata=metadata)))
 
 
-def save_checkpoint(path: str | Path, model: Stateful, optimizer: Stateful, state: State) -> None:
-    """Writes model, optimizer and `state` (anything JSON holds) as one file, atomically."""
-    arrays = {f"model.{name}": array for name, array in model.state_dict().items()}
-    arrays |= {f"optimizer.{name}": array for name, array in optimizer.state_dict().items()}
-    contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
-    atomic_write(path, save(contiguous, metadata={"format": FORMAT, "state": json.dumps(state)}))
+def seal(data: bytes) -> bytes:
+    """A safetensors file whose metadata field sha256 is blank, with the digest filled in."""
+    return data.replace(_FIELD + _BLANK, _FIELD + sha256(data).hexdigest().encode(), 1)
 
 
 def read_state(path: str | Path) -> State:
-    """The state of a checkpoint, without its arrays. Raises ValueError, naming the file, for a bad one."""
-    with _open(path) as file:
-        return _state(path, file.metadata())
+    """The state of a checkpoint. Raises ValueError, naming the file, for a bad one."""
+    return CheckpointFile(path).state
 
 
-def load_checkpoint(path: str | Path, model: Stateful, optimizer: Stateful) -> State:
-    """Puts a checkpoint's arrays into model and optimizer; returns its state.
+def load_checkpoint(path: str | Path, parts: Parts) -> State:
+    """Puts a checkpoint's arrays into `parts`; returns its state.
 
     Raises:
-        ValueError: naming the file, when it is no checkpoint or does not fit the model.
+        OSError: the file cannot be read.
+        ValueError: naming the file, when it is no checkpoint, is damaged, or does not fit a part.
     """
-    with _open(path) as file:
-        state = _state(path, file.metadata())
+    file = CheckpointFile(path)
+    for part, owner in parts.items():
         try:
-            model.load_state_dict(_part(file, "model."))
-            optimizer.load_state_dict(_part(file, "optimizer."))
-        except (ValueError, SafetensorError) as error:
+            owner.load_state_dict(file.part(part))
+        except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    return state
+    return file.state
 
 
-def average_checkpoints(paths: Sequence[str | Path]) -> Arrays:
-    """The mean of the models in several checkpoints, as a state dict; holds one array of each at a time.
+class CheckpointFile:
+    """A checkpoint that was verified; its arrays are read when asked for.
+
+    Attributes:
+        path: of the file.
+        state: what was saved beside the arrays.
 
     Raises:
-        ValueError: naming the file and the array in which it differs from the first file.
+        OSError: the file cannot be read.
+        ValueError: naming the file, when it is no checkpoint or is damaged.
     """
-    files = [(path, _open(path)) for path in paths]
-    if not files:
-        raise ValueError("average_checkpoints: paths must name at least one file, got none")
-    names = _names(files[0][1], "model.")
-    for path, file in files:
-        if different := sorted(set(names) ^ set(_names(file, "model."))):
-            raise ValueError(f"{path}: array {different[0]} is not in every checkpoint of the average")
-    return {name.removeprefix("model."): _mean(files, name) for name in names}
 
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self._file = _open(path)
+        metadata = self._file.metadata() or {}
+        if (got := metadata.get("format")) != FORMAT:
+            raise ValueError(f"{path}: metadata field format must be {FORMAT!r}, got {got!r}")
+        _verify(path)
+        self.state = _state(path, metadata.get("state", ""))
 
-def _mean(files: Sequence[tuple[str | Path, Any]], name: str) -> np.ndarray[Any, Any]:
-    first = files[0][1].get_tensor(name)
-    total = first.astype(np.float64)
-    for path, file in files[1:]:
-        array = file.get_tensor(name)
-        if array.shape != first.shape:
-            raise ValueError(f"{path}: array {name} must have shape {first.shape}, got {array.shape}")
-        total += array
-    mean: np.ndarray[Any, Any] = (total / len(files)).astype(first.dtype)
-    return mean
+    def names(self, part: str) -> list[str]:
+        """The arrays of a part."""
+        keys = self._file.keys()
+        return [name.removeprefix(f"{part}.") for name in keys if name.startswith(f"{part}.")]
+
+    def array(self, part: str, name: str) -> np.ndarray[Any, Any]:
+        """One array."""
+        array: np.ndarray[Any, Any] = self._file.get_tensor(f"{part}.{name}")
+        return array
+
+    def part(self, part: str) -> Arrays:
+        """All arrays of a part."""
+        return {name: self.array(part, name) for name in self.names(part)}
 
 
 def _open(path: str | Path) -> Any:
@@ -120,12 +122,24 @@ def _open(path: str | Path) -> Any:
         raise ValueError(f"{path}: not a safetensors file ({error})") from None
 
 
-def _state(path: str | Path, metadata: Mapping[str, str] | None) -> State:
-    metadata = metadata or {}
-    if (got := metadata.get("format")) != FORMAT:
-        raise ValueError(f"{path}: metadata field format must be {FORMAT!r}, got {got!r}")
+def _verify(path: str | Path) -> None:
+    """Raises ValueError unless the file has the digest that it holds."""
+    with Path(path).open("rb") as file:
+        size = file.read(8)
+        header = file.read(int.from_bytes(size, "little"))
+        found = re.search(_FIELD + rb'([0-9a-f]{64})"', header)
+        if found is None:
+            raise ValueError(f"{path}: metadata field sha256 must hold 64 hexadecimal digits")
+        digest = sha256(size + header[: found.start(1)] + _BLANK + header[found.end(1) :])
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest().encode() != found[1]:
+        raise ValueError(f"{path}: damaged: SHA-256 must be {found[1].decode()}, got {digest.hexdigest()}")
+
+
+def _state(path: str | Path, text: str) -> State:
     try:
-        state = json.loads(metadata.get("state", ""))
+        state = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: metadata field state is not JSON ({error})") from None
     if not isinstance(state, dict):
@@ -133,20 +147,12 @@ def _state(path: str | Path, metadata: Mapping[str, str] | None) -> State:
     return state
 
 
-def _names(file: Any, prefix: str) -> list[str]:
-    return [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a mapping)
-
-
-def _part(file: Any, prefix: str) -> Arrays:
-    return {name.removeprefix(prefix): file.get_tensor(name) for name in _names(file, prefix)}
-
-
 class CheckpointFolder:
     """The checkpoints of one run.
 
-    `step-*.safetensors` are written at regular points of the run, and the newest `keep` stay to be averaged.
-    `stop-*.safetensors` is where a run stopped in between; the next regular checkpoint replaces it, so that a
-    run that was interrupted and resumed averages the same checkpoints as one that was not.
+    `step-*.safetensors` are written at regular points of the run; the newest `keep` and the best one stay.
+    `stop-*.safetensors` is where a run began or stopped in between; the next regular checkpoint replaces it, so
+    that a run that was interrupted and resumed averages the same checkpoints as one that was not.
 
     Args:
         folder: made when the first checkpoint is written.
@@ -157,21 +163,31 @@ class CheckpointFolder:
         self.folder = Path(folder)
         self.keep = keep
 
-    def save(self, step: int, model: Stateful, optimizer: Stateful, state: State, *, regular: bool = True) -> None:
-        """Writes the checkpoint of `step`, then deletes those it makes superfluous."""
+    def save(self, step: int, parts: Parts, state: State, *, regular: bool = True, best: int | None = None) -> None:
+        """Writes the checkpoint of `step`, then deletes those it makes superfluous, never that of step `best`.
+
+        Checkpoints of later steps go too: they are of a run that went back to an earlier one.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{'step' if regular else 'stop'}-{step:08d}.safetensors"
-        save_checkpoint(path, model, optimizer, state)
-        superfluous = [old for old in self._files("stop") if old != path]
-        for old in [*superfluous, *self._files("step")[: -self.keep]]:
-            old.unlink()
+        path = self.path(step) if regular else self.folder / f"stop-{step:08d}.safetensors"
+        save_checkpoint(path, parts, state)
+        later = [old for old in self.files() if _step(old) > step]
+        stops = [old for old in self._files("stop") if old != path]
+        former = [old for old in self._files("step") if old not in later][: -self.keep]
+        for old in {*later, *stops, *former}:
+            if best is None or old != self.path(best):
+                old.unlink()
+
+    def path(self, step: int) -> Path:
+        """Of the regular checkpoint of a step."""
+        return self.folder / f"step-{step:08d}.safetensors"
 
     def files(self) -> list[Path]:
         """Every checkpoint, oldest first."""
         return sorted(self._files("step") + self._files("stop"), key=_step)
 
     def newest(self) -> Path:
-        """The newest checkpoint that can be read. Raises ValueError when there is none."""
+        """The newest checkpoint that is whole. Raises ValueError when there is none."""
         for path in reversed(self.files()):
             try:
                 read_state(path)

@@ -12,9 +12,13 @@ from itertools import islice
 from pathlib import Path
 
 import dragoman
+from dragoman import config_file
+from dragoman import demo as date_demo
+from dragoman.atomic import atomic_write
 from dragoman.config import TransformerConfig
-from dragoman.data import decode_line, read_parallel
+from dragoman.data import decode_line, read_parallel, sample_lines
 from dragoman.model import Transformer, load
+from dragoman.shards import tokenize
 from dragoman.tokenizer import Tokenizer
 from dragoman.train import Trainer
 from dragoman.translator import Translator
@@ -27,27 +31,38 @@ PRESETS = {
 }
 DROPOUTS = ("dropout", "embedding_dropout")  # what --dropout sets
 BLOCK = 256  # lines translated together
+SAMPLE_BYTES = 1 << 25  # of text, that a vocabulary is learnt from
 
 
 def train(options: argparse.Namespace) -> None:
-    """Tokenizer and model from two files, or from the folder of the run that is resumed."""
+    """Tokenizer and model from files of text, or from the folder of the run that is resumed."""
     if (options.valid_source is None) != (options.valid_target is None):
         raise ValueError("--valid-source and --valid-target go together")
-    pairs = read_parallel(options.source, options.target)
-    validation = None
-    if options.valid_source is not None:
-        validation = read_parallel(options.valid_source, options.valid_target)
+    output = Path(options.output)
     if options.resume:
-        model = load(options.output)
-        tokenizer = Tokenizer.load(Path(options.output) / "tokenizer.json")
+        model = load(output)
+        tokenizer = Tokenizer.load(output / "tokenizer.json")
     else:
-        tokenizer = Tokenizer.train((line for pair in pairs for line in pair), options.vocab_size)
+        if any((output / "checkpoints").glob("*")):
+            raise ValueError(f"{output}: holds a training run; resume it or choose another folder")
+        lines = sample_lines([*options.source, *options.target], SAMPLE_BYTES)
+        tokenizer = Tokenizer.train(lines, options.vocab_size, options.tokenizer_kind)
         rates = {} if options.dropout is None else dict.fromkeys(DROPOUTS, options.dropout)
         dragoman.manual_seed(getattr(options, "seed", 0))
         model = Transformer(PRESETS[options.preset](vocab_size=tokenizer.vocab_size, **rates))
     given = {field.name: getattr(options, field.name) for field in fields(Trainer) if hasattr(options, field.name)}
     trainer = Trainer(model, tokenizer=tokenizer, **given)
+    pairs = tokenize(tokenizer, options.source, options.target, output / "data", _tell)
+    validation = None
+    if options.valid_source is not None:
+        validation = read_parallel(options.valid_source, options.valid_target)
+    if not options.resume:
+        atomic_write(output / "train.toml", config_file.dump(options, vars(trainer), options.define))
     trainer.fit(pairs, validation, resume=options.resume)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def translate(options: argparse.Namespace) -> None:
@@ -100,6 +115,11 @@ def info(options: argparse.Namespace) -> None:
         print(f"\n{options.folder}: {model.num_parameters():,} parameters")
         print(json.dumps(model.config.to_dict(), indent=2))
         print(model)
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Dates in 25 languages."""
+    date_demo.run(options.output, seed=options.seed)
 
 
 def _version(package: str) -> str:

@@ -156,7 +156,8 @@ class TransformerConfig:
             self._check(name, isinstance(getattr(self, name), bool), "a bool")
         self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
         for name, choices in _CHOICES.items():
-            self._check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+            value = getattr(self, name)
+            self._check(name, isinstance(value, str) and value in choices, f"one of {', '.join(choices)}")
         for name in _RATES:
             value = getattr(self, name)
             self._check(name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")

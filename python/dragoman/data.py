@@ -4,36 +4,53 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import os
+import random
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from dragoman.tokenizer import EOS, Tokenizer
 
 Pair = tuple[Sequence[int], Sequence[int]]  # source ids, target ids
+Files = str | Path | Sequence[str | Path]  # one or several
+Lengths = tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]]]  # of sources, of targets
+Sides = tuple[list[Sequence[int]], list[Sequence[int]]]  # sources, targets
 
 POOL = 100  # batches whose sentences are sorted by length together
+BLOCK = 1 << 20  # pairs whose lengths are looked at together
+SAMPLED = 256  # batches that tell the padding of all
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text file, plain or `.gz`, split at line feeds alone.
+def iter_lines(path: str | Path) -> Iterator[str]:
+    """The lines of a UTF-8 text file, plain or `.gz`, split at line feeds alone; holds one at a time.
 
     Raises:
         OSError: for a file that is missing or cannot be read.
         ValueError: for a broken gzip file, or bytes that are not UTF-8 (naming the line).
     """
-    data = Path(path).read_bytes()
-    if str(path).endswith(".gz"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path}: not a gzip file ({error})") from None
-    raw = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
-    if not raw[-1]:
-        raw.pop()
-    return [decode_line(line, path, number) for number, line in enumerate(raw, 1)]
+    packed = str(path).endswith(".gz")
+    with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) if packed else raw as file:
+        number = 0
+        while True:
+            try:
+                line = file.readline()
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise ValueError(f"{path}: not a gzip file ({error})") from None
+            if not line:
+                return
+            number += 1
+            yield decode_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line, path, number)
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """`iter_lines` as a list."""
+    return list(iter_lines(path))
 
 
 def decode_line(line: bytes, path: str | Path, number: int) -> str:
@@ -44,25 +61,57 @@ def decode_line(line: bytes, path: str | Path, number: int) -> str:
         raise ValueError(f"{path}: line {number} is not UTF-8") from None
 
 
-def read_parallel(source: str | Path, target: str | Path) -> list[tuple[str, str]]:
-    """Reads two files, line i of one the translation of line i of the other.
+def iter_parallel(source: Files, target: Files) -> Iterator[tuple[str, str]]:
+    """Pairs of lines, line i of one file the translation of line i of the other; holds one pair at a time.
+
+    Args:
+        source: a file, or several whose lines follow each other.
+        target: as many, file by file as long as the source's.
 
     Raises:
-        OSError, ValueError: as `read_lines`; ValueError for files without lines, for unequal numbers of lines
-        and for
-            an empty line.
+        OSError, ValueError: as `iter_lines`; ValueError for different numbers of files or lines, for files without
+            lines and for an empty line.
     """
-    sides = {path: read_lines(path) for path in (source, target)}
-    counts = [len(sides[path]) for path in (source, target)]
-    if counts[0] != counts[1]:
-        raise ValueError(f"{source} has {counts[0]} lines, {target} has {counts[1]}: they must pair up")
-    if not counts[0]:
-        raise ValueError(f"{source} has no lines")
-    for path, lines in sides.items():
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                raise ValueError(f"{path}: line {number} is empty")
-    return list(zip(sides[source], sides[target], strict=True))
+    sources, targets = as_files(source), as_files(target)
+    if len(sources) != len(targets):
+        raise ValueError(f"source has {len(sources)} files, target has {len(targets)}: they must pair up")
+    for paths in zip(sources, targets, strict=True):
+        number = 0
+        sides = [iter_lines(path) for path in paths]
+        for number, pair in enumerate(zip_longest(*sides), 1):
+            if None in pair:
+                more = 1 + sum(1 for lines in sides for _ in lines)
+                counts = [number - 1 + (0 if line is None else more) for line in pair]
+                raise ValueError(f"{paths[0]} has {counts[0]} lines, {paths[1]} has {counts[1]}: they must pair up")
+            for path, line in zip(paths, pair, strict=True):
+                if not line.strip():
+                    raise ValueError(f"{path}: line {number} is empty")
+            yield pair[0], pair[1]
+        if not number:
+            raise ValueError(f"{paths[0]} has no lines")
+
+
+def read_parallel(source: Files, target: Files) -> list[tuple[str, str]]:
+    """`iter_parallel` as a list."""
+    return list(iter_parallel(source, target))
+
+
+def as_files(files: Files) -> list[str | Path]:
+    return [files] if isinstance(files, str | Path) else list(files)
+
+
+def sample_lines(files: Files, most: int) -> Iterator[str]:
+    """Lines of files, all of them or, above `most` bytes on the disk, each by chance, about `most` in all.
+
+    The same files give the same lines. Raises OSError, ValueError: as `iter_lines`.
+    """
+    paths = as_files(files)
+    share = min(1.0, most / max(1, sum(os.path.getsize(path) for path in paths)))
+    draw = random.Random(0).random
+    for path in paths:
+        for line in iter_lines(path):
+            if share == 1.0 or draw() < share:
+                yield line
 
 
 def source_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
@@ -70,10 +119,15 @@ def source_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [[*ids, EOS] for ids in tokenizer.encode_batch([text.strip() for text in texts])]
 
 
+def target_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text alone: the model's loss adds <s> and </s>."""
+    return tokenizer.encode_batch([text.strip() for text in texts])
+
+
 def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> list[Pair]:
-    """Token ids of text pairs: `source_ids`, and the target's alone (the model's loss adds <s> and </s>)."""
+    """Token ids of text pairs: `source_ids` and `target_ids`."""
     sources = source_ids(tokenizer, [source for source, _ in pairs])
-    targets = tokenizer.encode_batch([target.strip() for _, target in pairs])
+    targets = target_ids(tokenizer, [target for _, target in pairs])
     return list(zip(sources, targets, strict=True))
 
 
@@ -90,56 +144,187 @@ def cut_batches(order: Iterable[int], costs: Sequence[int], batch_tokens: int) -
     return batches
 
 
+@runtime_checkable
+class PairStore(Protocol):
+    """Pairs that are not Python objects: `dragoman.shards.Shards`."""
+
+    def __len__(self) -> int: ...
+
+    def lengths(self, first: int, last: int) -> Lengths:
+        """The lengths of the pairs [first, last)."""
+
+    def sides(self, indices: Sequence[int]) -> Sides:
+        """The source and the target ids of some pairs."""
+
+
+class _Lists:
+    """Pairs in memory as a PairStore."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def lengths(self, first: int, last: int) -> Lengths:
+        counts = np.array([[len(source), len(target)] for source, target in self._pairs[first:last]], np.int64)
+        return counts[:, 0], counts[:, 1]
+
+    def sides(self, indices: Sequence[int]) -> Sides:
+        return [self._pairs[i][0] for i in indices], [self._pairs[i][1] for i in indices]
+
+
+class Order(Sequence[list[int]]):
+    """Batches in an order, as indices of pairs; one is made a list when it is asked for.
+
+    Args:
+        pairs: (pairs,) indices, batch after batch.
+        ends: (batches,) where each batch ends in `pairs`.
+        turns: (batches,) the batch whose turn it is.
+    """
+
+    def __init__(
+        self, pairs: npt.NDArray[np.uint32], ends: npt.NDArray[np.int64], turns: npt.NDArray[np.integer[Any]]
+    ) -> None:
+        self._pairs, self._ends, self._turns = pairs, ends, turns
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    @overload
+    def __getitem__(self, index: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[int]]: ...
+    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        batch = int(self._turns[index])
+        first = int(self._ends[batch - 1]) if batch else 0
+        indices: list[int] = self._pairs[first : self._ends[batch]].tolist()
+        return indices
+
+
 class Batches:
     """Cuts pairs into batches by a budget of tokens, in an order that depends on (seed, epoch) alone.
 
-    A pair costs the tokens of its longer side, </s> of the target included. Every epoch shuffles the pairs,
-    sorts them by length within pools, cuts the pools into batches and shuffles these, so that batches hold
-    similar lengths.
+    A pair costs the tokens of its longer side, </s> of the target included, as in all lengths here. Every epoch
+    shuffles the pairs, sorts them by length within pools, cuts the pools into batches and shuffles these, so that
+    batches hold similar lengths. Memory: 2 bytes a pair (4 with batches of 65,536 tokens and more), and 4 more for
+    an epoch.
 
     Args:
-        pairs: (source ids, target ids) each.
+        pairs: (source ids, target ids) each, or a `PairStore`.
         batch_tokens: the largest sum of costs in one batch.
-        max_length: pairs that cost more are left out and counted in `.dropped`; None keeps all.
+        max_length: pairs that cost more are left out.
+        min_length: pairs with a side of fewer tokens are left out.
+        max_ratio: pairs with a side more than so many times as long as the other are left out.
         seed: of the order.
+
+    Attributes:
+        costs: (pairs,) 0 for a pair that is left out.
+        dropped: how many these are.
 
     Raises:
         ValueError: when no pair is left, or a pair alone exceeds `batch_tokens` (naming it).
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], batch_tokens: int, *, max_length: int | None = None, seed: int = 0
+        self,
+        pairs: Sequence[Pair] | PairStore,
+        batch_tokens: int,
+        *,
+        max_length: int | None = None,
+        min_length: int = 1,
+        max_ratio: float | None = None,
+        seed: int = 0,
     ) -> None:
-        self.pairs = pairs
+        self.pairs: PairStore = pairs if isinstance(pairs, PairStore) else _Lists(pairs)
         self.batch_tokens = batch_tokens
         self.seed = seed
-        self.costs = [max(len(source), len(target) + 1) for source, target in pairs]
-        self.kept = [i for i, cost in enumerate(self.costs) if max_length is None or cost <= max_length]
-        self.dropped = len(pairs) - len(self.kept)
-        if not self.kept:
-            raise ValueError(f"batches: no pairs are left of {len(pairs)} (max_length={max_length})")
-        longest = max(self.kept, key=self.costs.__getitem__)
-        if self.costs[longest] > batch_tokens:
-            raise ValueError(
-                f"batches: pair {longest + 1} has {self.costs[longest]} tokens, more than "
-                f"batch_tokens={batch_tokens}; raise it or set max_length"
-            )
+        self.costs = np.zeros(len(pairs), np.uint16 if batch_tokens < 1 << 16 else np.uint32)
+        for first in range(0, len(pairs), BLOCK):
+            source, target = self.pairs.lengths(first, min(first + BLOCK, len(pairs)))
+            longer, shorter = np.maximum(source, target + 1), np.minimum(source, target + 1)
+            costs = np.where(shorter >= min_length, longer, 0)
+            if max_length is not None:
+                costs[longer > max_length] = 0
+            if max_ratio is not None:
+                costs[longer > max_ratio * shorter] = 0
+            if costs.max(initial=0) > batch_tokens:
+                raise ValueError(
+                    f"batches: pair {first + int(costs.argmax()) + 1} has {costs.max()} tokens, more than "
+                    f"batch_tokens={batch_tokens}; raise it or set max_length"
+                )
+            self.costs[first : first + len(costs)] = costs
+        self._count = int(np.count_nonzero(self.costs))
+        self.dropped = len(pairs) - self._count
+        if not self._count:
+            limits = f"max_length={max_length}, min_length={min_length}, max_ratio={max_ratio}"
+            raise ValueError(f"batches: no pairs are left of {len(pairs)} ({limits})")
+        self._latest: tuple[int, Order] | None = None
 
-    def epoch(self, epoch: int) -> list[list[int]]:
+    @property
+    def kept(self) -> npt.NDArray[np.uint32]:
+        """The indices of the pairs that are not left out, in their order."""
+        kept = np.empty(self._count, np.uint32)
+        filled = 0
+        for first in range(0, len(self.costs), BLOCK):
+            block = np.flatnonzero(self.costs[first : first + BLOCK])
+            kept[filled : filled + len(block)] = block + first
+            filled += len(block)
+        return kept
+
+    def epoch(self, epoch: int) -> Order:
         """The batches of an epoch, as indices into `pairs`: every kept pair exactly once."""
-        generator = np.random.default_rng([self.seed, epoch])
-        shuffled = [self.kept[i] for i in generator.permutation(len(self.kept))]
-        batches: list[list[int]] = []
-        for pool in cut_batches(shuffled, self.costs, POOL * self.batch_tokens):
-            pool.sort(key=self.costs.__getitem__)
-            batches += cut_batches(pool, self.costs, self.batch_tokens)
-        return [batches[i] for i in generator.permutation(len(batches))]
+        if self._latest is None or self._latest[0] != epoch:
+            self._latest = None  # frees it before the next is made
+            self._latest = epoch, self._shuffled(np.random.default_rng([self.seed, epoch]))
+        return self._latest[1]
 
-    def in_order(self) -> list[list[int]]:
-        """Batches from the shortest to the longest pair, for validation."""
-        order = sorted(self.kept, key=self.costs.__getitem__)
-        return cut_batches(order, self.costs, self.batch_tokens)
+    def _shuffled(self, generator: np.random.Generator) -> Order:
+        order = self.kept
+        generator.shuffle(order)
+        mean = int(self.costs.sum(dtype=np.int64)) / self._count
+        size = max(1, round(POOL * self.batch_tokens / mean))
+        ends = []
+        for first in range(0, self._count, size):
+            pool = order[first : first + size]
+            pool[:] = pool[np.argsort(self.costs[pool], kind="stable")]
+            ends.append(first + self._ends(pool))
+        return self._order(order, np.concatenate(ends), generator)
 
-    def sides(self, batch: Sequence[int]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+    def in_order(self) -> Order:
+        """Batches from the shortest to the longest pair."""
+        order = self.kept
+        order = order[np.argsort(self.costs[order], kind="stable")]
+        return self._order(order, self._ends(order))
+
+    def _order(
+        self, order: npt.NDArray[np.uint32], ends: npt.NDArray[np.int64], generator: np.random.Generator | None = None
+    ) -> Order:
+        turns = np.arange(len(ends)) if generator is None else generator.permutation(len(ends))
+        return Order(order, ends, turns)
+
+    def _ends(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        """Where the batches end that a run of pairs is cut into."""
+        sums = np.cumsum(self.costs[order], dtype=np.int64)
+        ends, spent = [0], 0
+        while ends[-1] < len(sums):
+            ends.append(int(np.searchsorted(sums, spent + self.batch_tokens, side="right")))
+            spent = int(sums[ends[-1] - 1])
+        return np.array(ends[1:], np.int64)
+
+    def sides(self, batch: Sequence[int]) -> Sides:
         """The source and the target ids of a batch."""
-        return [self.pairs[i][0] for i in batch], [self.pairs[i][1] for i in batch]
+        return self.pairs.sides(batch)
+
+    def padding(self) -> float:
+        """Padding tokens for each token, had the batches been padded to rectangles; from up to 256 batches."""
+        order = self.epoch(0)
+        tokens, cells = 0, 0
+        for i in range(0, len(order), -(-len(order) // SAMPLED)):
+            for side in self.sides(order[i]):
+                lengths = [len(ids) for ids in side]
+                tokens += sum(lengths)
+                cells += len(lengths) * max(lengths)
+        return cells / tokens - 1

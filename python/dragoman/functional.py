@@ -7,40 +7,42 @@ every row is in use. Shapes below write `tokens` for the number of rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import _core, random
+from dragoman import _core, arguments, random
+from dragoman.arguments import check_options, check_sequences, check_tensors
 from dragoman.autograd import Function, give, sink
-from dragoman.tensor import Tensor
+from dragoman.tensor import Tensor, as_array
 
 Ids = npt.ArrayLike | Tensor
+
+ACTIVATIONS = ("none", "relu", "gelu")
 
 
 def _data(tensor: Tensor | None) -> _core.Tensor | None:
     return None if tensor is None else tensor.data
 
 
-def _check_tensors(op: str, **arguments: Any) -> None:
-    for name, value in arguments.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be a Tensor, got {type(value).__name__}")
-
-
 def _int32(op: str, name: str, ids: Ids) -> _core.Tensor:
-    """Token ids as an int32 core tensor of one dimension."""
+    """Token ids as an int32 core tensor."""
     if isinstance(ids, Tensor) and ids.dtype == "int32":
         return ids.data
-    values = np.asarray(ids)
+    values = as_array(op, name, ids)
     if values.size == 0:
         values = values.astype(np.int32)
     if values.dtype.kind not in "iu":
         raise TypeError(f"{op}: {name} must be integers, got dtype {values.dtype}")
     if values.size and (values.max() > np.iinfo(np.int32).max or values.min() < np.iinfo(np.int32).min):
         raise ValueError(f"{op}: {name} must fit in int32, got [{values.min()}, {values.max()}]")
-    return _core.Tensor.from_numpy(np.require(values, np.int32, ["C", "A"]), "int32")
+    shape = values.shape
+    return _core.Tensor.from_numpy(np.require(values, np.int32, ["C", "A"]).reshape(shape), "int32")
+
+
+def _dropout(op: str, rate: float, name: str = "dropout") -> _core.Dropout:
+    return random.next_dropout(arguments.number(op, name, rate, 0.0, 1.0))
 
 
 class Linear(Function):
@@ -93,8 +95,9 @@ def linear(
     Returns:
         (tokens, out_features).
     """
-    _check_tensors("linear", x=x, weight=weight)
-    return Linear()(x, weight, bias, activation, sequences)
+    check_tensors("linear", x=x, weight=weight)
+    check_options("linear", bias=bias, sequences=sequences)
+    return Linear()(x, weight, bias, arguments.choice("linear", "activation", activation, ACTIVATIONS), sequences)
 
 
 class LayerNorm(Function):
@@ -129,8 +132,9 @@ def layer_norm(
         bias: (features,) or None.
         eps: added to the variance, which is computed in two passes.
     """
-    _check_tensors("layer_norm", x=x, weight=weight)
-    return LayerNorm()(x, weight, bias, eps, sequences)
+    check_tensors("layer_norm", x=x, weight=weight)
+    check_options("layer_norm", bias=bias, sequences=sequences)
+    return LayerNorm()(x, weight, bias, arguments.number("layer_norm", "eps", eps, 0.0), sequences)
 
 
 class Attention(Function):
@@ -223,13 +227,19 @@ def attention(
     Returns:
         (tokens, num_heads, head_dim), and with return_weights a list of (num_heads, queries, keys), one a sequence.
     """
-    _check_tensors("attention", q=q, k=k, v=v)
+    check_tensors("attention", q=q, k=k, v=v)
+    check_sequences("attention", q_sequences=q_sequences, k_sequences=k_sequences)
     if bias is not None:
         raise ValueError(f"attention: bias must be None (relative biases are not supported yet), got {bias!r}")
+    causal = arguments.flag("attention", "causal", causal)
+    return_weights = arguments.flag("attention", "return_weights", return_weights)
+    if window is not None:
+        window = arguments.integer("attention", "window", window)
+    if scale is not None:
+        scale = arguments.number("attention", "scale", scale)
     function = Attention()
-    out = function(
-        q, k, v, q_sequences, k_sequences, causal, window, scale, random.next_dropout(dropout), return_weights
-    )
+    mask = _dropout("attention", dropout)
+    out = function(q, k, v, q_sequences, k_sequences, causal, window, scale, mask, return_weights)
     if function.weights is None:
         return out
     return out, _split_weights(function.weights, q.shape[1], q_sequences, k_sequences)
@@ -262,8 +272,9 @@ class Residual(Function):
 
 def residual(x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: _core.Sequences | None = None) -> Tensor:
     """residual + dropout(x), both (tokens, features) float32; dropout is a rate in [0, 1)."""
-    _check_tensors("residual", x=x, residual=residual)
-    return Residual()(x, residual, random.next_dropout(dropout), sequences)
+    check_tensors("residual", x=x, residual=residual)
+    check_options("residual", sequences=sequences)
+    return Residual()(x, residual, _dropout("residual", dropout), sequences)
 
 
 class Dropout(Function):
@@ -280,8 +291,9 @@ def dropout(x: Tensor, p: float, *, sequences: _core.Sequences | None = None) ->
     """Zeroes elements of x (tokens, features) at rate p in [0, 1) and scales the rest by 1 / (1 - p)
     (Srivastava et al. 2014). The mask is a function of the seed, the step and the call: see dragoman.random.
     """
-    _check_tensors("dropout", x=x)
-    return Dropout()(x, random.next_dropout(p), sequences)
+    check_tensors("dropout", x=x)
+    check_options("dropout", sequences=sequences)
+    return Dropout()(x, _dropout("dropout", p, "p"), sequences)
 
 
 class Activation(Function):
@@ -296,13 +308,15 @@ class Activation(Function):
 
 def relu(x: Tensor, *, sequences: _core.Sequences | None = None) -> Tensor:
     """max(x, 0), x (tokens, features) float32."""
-    _check_tensors("relu", x=x)
+    check_tensors("relu", x=x)
+    check_options("relu", sequences=sequences)
     return Activation()(x, "relu", sequences)
 
 
 def gelu(x: Tensor, *, sequences: _core.Sequences | None = None) -> Tensor:
     """x Phi(x), the exact form (Hendrycks & Gimpel 2016, arXiv:1606.08415); x (tokens, features) float32."""
-    _check_tensors("gelu", x=x)
+    check_tensors("gelu", x=x)
+    check_options("gelu", sequences=sequences)
     return Activation()(x, "gelu", sequences)
 
 
@@ -349,10 +363,13 @@ def embedding(
     Returns:
         (tokens, features).
     """
-    _check_tensors("embedding", weight=weight)
+    check_tensors("embedding", weight=weight)
+    check_options("embedding", positions=positions)
+    check_sequences("embedding", sequences=sequences)
+    rows = _int32("embedding", "ids", ids)
     first = None if starts is None else _int32("embedding", "starts", starts)
-    mask = random.next_dropout(dropout)
-    return Embedding()(_int32("embedding", "ids", ids), weight, positions, first, scale, mask, sequences)
+    scale = arguments.number("embedding", "scale", scale)
+    return Embedding()(rows, weight, positions, first, scale, _dropout("embedding", dropout), sequences)
 
 
 def feed_forward(
@@ -367,10 +384,35 @@ def feed_forward(
     sequences: _core.Sequences | None = None,
 ) -> Tensor:
     """linear(dropout(activation(linear(x)))): x (tokens, d_model), weight1 (d_ff, d_model), weight2 (d_model, d_ff)."""
-    hidden = linear(x, weight1, bias1, activation=activation, sequences=sequences)
-    if dropout > 0:
-        hidden = Dropout()(hidden, random.next_dropout(dropout), sequences)
-    return linear(hidden, weight2, bias2, sequences=sequences)
+    op = "feed_forward"
+    check_tensors(op, x=x, weight1=weight1, weight2=weight2)
+    check_options(op, bias1=bias1, bias2=bias2, sequences=sequences)
+    _check_feed_forward(x, weight1, bias1, weight2, bias2)
+    rate = arguments.number(op, "dropout", dropout, 0.0, 1.0)
+    arguments.choice(op, "activation", activation, ACTIVATIONS)
+    hidden = Linear()(x, weight1, bias1, activation, sequences)
+    if rate > 0:
+        hidden = Dropout()(hidden, random.next_dropout(rate), sequences)
+    return Linear()(hidden, weight2, bias2, "none", sequences)
+
+
+def _check_feed_forward(
+    x: Tensor, weight1: Tensor, bias1: Tensor | None, weight2: Tensor, bias2: Tensor | None
+) -> None:
+    """In the names of this op's arguments; the products inside know them by others."""
+    given = {"x": x, "weight1": weight1, "bias1": bias1, "weight2": weight2, "bias2": bias2}
+    for name, value in given.items():
+        rank = 1 if name.startswith("bias") else 2
+        if value is not None and value.dtype != "float32":
+            raise TypeError(f"feed_forward: {name} must be float32, got {value.dtype}")
+        if value is not None and len(value.shape) != rank:
+            raise ValueError(f"feed_forward: {name} must have {rank} dimensions, got shape {value.shape}")
+    d_ff, d_model = weight1.shape[0], x.shape[1]
+    shapes = {"weight1": (d_ff, d_model), "bias1": (d_ff,), "weight2": (weight2.shape[0], d_ff)}
+    for name, shape in (shapes | {"bias2": weight2.shape[:1]}).items():
+        value = given[name]
+        if value is not None and value.shape != shape:
+            raise ValueError(f"feed_forward: {name} must have shape {shape}, got {value.shape}")
 
 
 class CrossEntropy(Function):
@@ -410,9 +452,16 @@ def cross_entropy(
     Returns:
         A scalar.
     """
-    _check_tensors("cross_entropy", logits=logits)
+    check_tensors("cross_entropy", logits=logits)
+    check_options("cross_entropy", sequences=sequences)
     targets = _int32("cross_entropy", "ids", ids)
-    return CrossEntropy()(logits, targets, label_smoothing, num_targets, sequences)
+    options = _loss_options("cross_entropy", label_smoothing, num_targets)
+    return CrossEntropy()(logits, targets, *options, sequences)
+
+
+def _loss_options(op: str, label_smoothing: float, num_targets: int | None) -> tuple[float, int | None]:
+    smoothing = arguments.number(op, "label_smoothing", label_smoothing, 0.0, 1.0)
+    return smoothing, None if num_targets is None else arguments.integer(op, "num_targets", num_targets)
 
 
 class LinearCrossEntropy(Function):
@@ -467,9 +516,11 @@ def linear_cross_entropy(
     Returns:
         A scalar.
     """
-    _check_tensors("linear_cross_entropy", x=x, weight=weight)
+    check_tensors("linear_cross_entropy", x=x, weight=weight)
+    check_options("linear_cross_entropy", bias=bias, sequences=sequences)
     targets = _int32("linear_cross_entropy", "ids", ids)
-    return LinearCrossEntropy()(x, weight, bias, targets, label_smoothing, num_targets, sequences)
+    options = _loss_options("linear_cross_entropy", label_smoothing, num_targets)
+    return LinearCrossEntropy()(x, weight, bias, targets, *options, sequences)
 
 
 class Reshape(Function):
@@ -484,8 +535,8 @@ class Reshape(Function):
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The same values in another shape; one size may be -1. ValueError where the number of elements differs."""
-    _check_tensors("reshape", x=x)
-    return Reshape()(x, shape)
+    check_tensors("reshape", x=x)
+    return Reshape()(x, arguments.integers("reshape", "shape", shape, least=-1))
 
 
 class Add(Function):
@@ -500,7 +551,7 @@ class Add(Function):
 
 def add(a: Tensor, b: Tensor) -> Tensor:
     """a + b, float32 of the same shape."""
-    _check_tensors("add", a=a, b=b)
+    check_tensors("add", a=a, b=b)
     return Add()(a, b)
 
 
@@ -516,5 +567,5 @@ class Scale(Function):
 
 def scale(x: Tensor, factor: float) -> Tensor:
     """x * factor, float32."""
-    _check_tensors("scale", x=x)
-    return Scale()(x, factor)
+    check_tensors("scale", x=x)
+    return Scale()(x, arguments.number("scale", "factor", factor))

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 
 from dragoman import functional
 from dragoman._core import Sequences
-from dragoman.checkpoint import atomic_write
+from dragoman.atomic import atomic_write
 from dragoman.config import TransformerConfig
 from dragoman.nn import (
     Decoder,

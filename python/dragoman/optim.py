@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, random
+from dragoman.arguments import number
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 
@@ -44,22 +45,28 @@ class AdamW:
         weight_decay: float = 0.0,
         max_grad_norm: float | None = None,
     ) -> None:
-        _check("lr", lr, lr >= 0, "at least 0")
-        _check("betas[0]", betas[0], 0 <= betas[0] < 1, "in [0, 1)")
-        _check("betas[1]", betas[1], 0 <= betas[1] < 1, "in [0, 1)")
-        _check("eps", eps, eps > 0, "above 0")
-        _check("weight_decay", weight_decay, weight_decay >= 0, "at least 0")
+        if not isinstance(model, Module):
+            raise TypeError(f"AdamW: model must be a Module, got {type(model).__name__}")
+        number("AdamW", "lr", lr, 0.0)
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise TypeError(f"AdamW: betas must be two numbers, got {betas!r}")
+        for i, beta in enumerate(betas):
+            number("AdamW", f"betas[{i}]", beta, 0.0, 1.0)
+        number("AdamW", "weight_decay", weight_decay, 0.0)
+        _check_positive("eps", eps)
         if max_grad_norm is not None:
-            _check("max_grad_norm", max_grad_norm, max_grad_norm > 0, "above 0")
+            _check_positive("max_grad_norm", max_grad_norm)
         self.lr = lr
         self.betas = betas
         self.eps = eps
         self.max_grad_norm = max_grad_norm
         self.step_count = 0
 
-        self._parameters = [p for _, p in reversed(list(model.named_parameters())) if p.requires_grad]
-        if not self._parameters:
+        trainable = [(name, p) for name, p in reversed(list(model.named_parameters())) if p.requires_grad]
+        if not trainable:
             raise ValueError("AdamW: model must have trainable parameters, got none")
+        self._names = [name for name, _ in trainable]
+        self._parameters = [parameter for _, parameter in trainable]
         sizes = [-(-p.size // _ALIGNMENT) * _ALIGNMENT for p in self._parameters]
         bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         total = int(bounds[-1])
@@ -85,11 +92,15 @@ class AdamW:
         """One update from the gradients accumulated so far, which are then cleared. Returns their norm before clipping.
 
         Raises:
-            FloatingPointError: a gradient is not finite; parameters and moments are untouched.
+            FloatingPointError: the norm is not finite, naming the first bad gradient. Then the step is skipped:
+                parameters and moments keep their bits.
         """
         norm = float(_core.gradient_norm(self._gradients).numpy())
         if not math.isfinite(norm):
-            raise FloatingPointError(f"AdamW: the gradient's norm must be finite, got {norm}")
+            name = self.bad_gradient()
+            self.skip()
+            where = f"; the first bad one is of {name}" if name else ""
+            raise FloatingPointError(f"AdamW: the gradient's norm must be finite, got {norm}{where}")
         clip = 1.0 if self.max_grad_norm is None else min(1.0, self.max_grad_norm / max(norm, 1e-12))
         _core.adamw_step(
             self._values,
@@ -106,9 +117,22 @@ class AdamW:
             clip,
         )
         self.step_count += 1
+        self.skip()
+        return norm
+
+    def skip(self) -> None:
+        """Goes on to the next step without an update: clears the gradients and moves the random state on."""
         self.zero_grad()
         random.advance_step()
-        return norm
+
+    def bad_gradient(self) -> str | None:
+        """The parameter whose gradient is not finite, the first as backward reaches them; None if all are finite."""
+        gradients = self._gradients.numpy()
+        bounds = self._bounds.numpy().tolist()
+        for name, first, last in zip(self._names, bounds, bounds[1:], strict=False):
+            if not np.isfinite(gradients[first:last]).all():
+                return name
+        return None
 
     def zero_grad(self) -> None:
         """Clears the gradients."""
@@ -135,6 +159,6 @@ class AdamW:
         self.step_count = int(state["step"])
 
 
-def _check(name: str, value: float, ok: bool, expected: str) -> None:
-    if not ok:
-        raise ValueError(f"AdamW: {name} must be {expected}, got {value}")
+def _check_positive(name: str, value: float) -> None:
+    if number("AdamW", name, value, 0.0) == 0:
+        raise ValueError(f"AdamW: {name} must be above 0, got {value}")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
+from math import cos, pi, sqrt
+
+Schedule = Callable[[int], float]
+
+SCHEDULES = ("inverse_sqrt", "cosine", "linear")
 
 
 @dataclass(frozen=True)
@@ -34,3 +39,61 @@ class InverseSqrt:
 
     def __call__(self, step: int) -> float:
         return self.lr * min(step / self.warmup, sqrt(self.warmup / step))
+
+
+@dataclass(frozen=True)
+class Linear(InverseSqrt):
+    """Linear warm-up to a peak, then a straight line that would reach 0 at the step after the last.
+
+        rate(step) = lr * min(step / warmup, 1 - done),  done = (step - warmup) / (steps + 1 - warmup)
+
+    Args:
+        lr, warmup: as in `InverseSqrt`.
+        steps: of the whole run, more than `warmup`; later ones keep the rate of the last.
+
+    Raises:
+        ValueError: as `InverseSqrt`, and for a warmup that is not below `steps`.
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.warmup < self.steps:
+            raise ValueError(f"schedule: warmup must be below the {self.steps} steps of the run, got {self.warmup}")
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return self.lr * (step / self.warmup)
+        done = (min(step, self.steps) - self.warmup) / (self.steps + 1 - self.warmup)
+        return self.lr * self._left(done)
+
+    def _left(self, done: float) -> float:
+        """The part of the peak left when the part `done` of the way behind it is gone."""
+        return 1.0 - done
+
+
+@dataclass(frozen=True)
+class Cosine(Linear):
+    """As `Linear`, with half a cosine wave for the line: (1 + cos(pi * done)) / 2.
+
+    Loshchilov & Hutter 2017, "SGDR: Stochastic gradient descent with warm restarts", without restarts.
+    """
+
+    def _left(self, done: float) -> float:
+        return (1.0 + cos(pi * done)) / 2.0
+
+
+def make_schedule(name: str, lr: float, warmup: int, steps: int | None) -> Schedule:
+    """The schedule called `name`, one of SCHEDULES.
+
+    Raises:
+        ValueError: an unknown name, "cosine" or "linear" without the `steps` of the run, or as the class.
+    """
+    if name == "inverse_sqrt":
+        return InverseSqrt(lr, warmup)
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule: name must be one of {', '.join(SCHEDULES)}, got {name!r}")
+    if steps is None:
+        raise ValueError(f"schedule: {name} needs the number of steps: give epochs or max_steps")
+    return {"cosine": Cosine, "linear": Linear}[name](lr, warmup, steps)

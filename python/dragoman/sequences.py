@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import _core
-from dragoman.tensor import Tensor, tensor
+from dragoman import _core, arguments
+from dragoman.tensor import Tensor, as_array, tensor
 
 
 class Sequences(_core.Sequences):
@@ -28,33 +28,82 @@ class Sequences(_core.Sequences):
         ValueError: a negative length, or a capacity below sum(lengths).
     """
 
+    def __init__(self, lengths: npt.ArrayLike, capacity: int | None = None) -> None:
+        counts = arguments.integers("Sequences", "lengths", lengths, least=-(2**63))  # the core names the position
+        super().__init__(counts, None if capacity is None else arguments.integer("Sequences", "capacity", capacity))
+
     @classmethod
-    def from_padded(cls, array: npt.ArrayLike, lengths: npt.ArrayLike) -> tuple[Tensor, Self]:
+    def from_padded(
+        cls,
+        array: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        mask: npt.ArrayLike | None = None,
+    ) -> tuple[Tensor, Self]:
         """The rows in use of a rectangle (number of sequences, longest, ...), end to end, and their Sequences.
 
         Args:
             array: padded on the right.
             lengths: (number of sequences,) rows in use of each sequence.
+            mask: (number of sequences, longest) bool instead of lengths, True for a row in use (one that may be
+                attended to): in each sequence first the True, then the False.
+
+        Raises:
+            ValueError: not exactly one of lengths and mask, a length out of range, a mask that is not of this form.
+            TypeError: lengths that are no integers, a mask that is not bool.
         """
-        padded = np.asarray(array)
-        counts = np.asarray(lengths)
-        if padded.ndim < 2 or counts.shape != padded.shape[:1]:
-            raise ValueError(
-                f"from_padded: lengths must have shape {padded.shape[:1]} for an array of shape {padded.shape}, "
-                f"got {counts.shape}"
-            )
-        if counts.size and not (counts.min() >= 0 and counts.max() <= padded.shape[1]):
-            raise ValueError(
-                f"from_padded: lengths must lie in [0, {padded.shape[1]}], got [{counts.min()}, {counts.max()}]"
-            )
-        in_use = np.arange(padded.shape[1]) < counts[:, None]
-        return tensor(padded[in_use]), cls([int(count) for count in counts])
+        padded = as_array("from_padded", "array", array)
+        if padded.ndim < 2:
+            raise ValueError(f"from_padded: array must have at least 2 dimensions, got shape {padded.shape}")
+        if (lengths is None) == (mask is None):
+            raise ValueError("from_padded: either lengths or mask must be given")
+        if mask is None:
+            counts = _checked_lengths(as_array("from_padded", "lengths", lengths), padded.shape)
+        else:
+            counts = _mask_lengths(as_array("from_padded", "mask", mask), padded.shape)
+        return tensor(padded[_in_use(counts, padded.shape[1])]), cls(counts)
 
     def to_padded(self, rows: npt.ArrayLike | Tensor, fill: float = 0) -> npt.NDArray[Any]:
         """The rectangle (number of sequences, longest, ...) of rows (capacity, ...); `fill` where a sequence ends."""
-        values = np.asarray(rows)
+        values = as_array("to_padded", "rows", rows)
         if values.shape[:1] != (self.capacity,):
             raise ValueError(f"to_padded: rows must have {self.capacity} rows, got shape {values.shape}")
         padded = np.full((len(self), self.max_length, *values.shape[1:]), fill, values.dtype)
-        padded[np.arange(self.max_length) < np.array(self.lengths, np.int64)[:, None]] = values[: self.tokens]
+        padded[self.mask()] = values[: self.tokens]
         return padded
+
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """bool (number of sequences, longest): True where `to_padded` has a row in use (one may attend to it)."""
+        return _in_use(np.array(self.lengths, np.int64), self.max_length)
+
+
+def _in_use(lengths: npt.NDArray[Any], longest: int) -> npt.NDArray[np.bool_]:
+    return np.arange(longest) < lengths[:, None]
+
+
+def _checked_lengths(lengths: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if lengths.shape != shape[:1]:
+        raise ValueError(
+            f"from_padded: lengths must have shape {shape[:1]} for an array of shape {shape}, got {lengths.shape}"
+        )
+    if lengths.size == 0:
+        return lengths.astype(np.int64)
+    if lengths.dtype.kind not in "iu":
+        raise TypeError(f"from_padded: lengths must be integers, got dtype {lengths.dtype}")
+    if lengths.min() < 0 or lengths.max() > shape[1]:
+        raise ValueError(f"from_padded: lengths must lie in [0, {shape[1]}], got [{lengths.min()}, {lengths.max()}]")
+    return lengths
+
+
+def _mask_lengths(mask: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if mask.dtype != np.bool_:
+        raise TypeError(f"from_padded: mask must be bool, True for a row in use, got dtype {mask.dtype}")
+    if mask.shape != shape[:2]:
+        raise ValueError(f"from_padded: mask must have shape {shape[:2]}, got {mask.shape}")
+    counts: npt.NDArray[Any] = mask.sum(axis=1)
+    wrong = np.flatnonzero((mask != _in_use(counts, shape[1])).any(axis=1))
+    if wrong.size:
+        raise ValueError(
+            f"from_padded: mask must be True, then False, in every row, got True after False in row {wrong[0]}"
+        )
+    return counts

@@ -4,87 +4,78 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dragoman import random
-from dragoman.checkpoint import CheckpointFolder, average_checkpoints, load_checkpoint
-from dragoman.data import Batches
+from dragoman.averaging import ExponentialAverage, average_checkpoints
+from dragoman.callbacks import Callback, Record
+from dragoman.checkpoint import Arrays, CheckpointFile, Stateful
+from dragoman.data import Batches, Sides
 from dragoman.optim import AdamW
-from dragoman.progress import Progress, Record
+from dragoman.prefetch import Prefetch
+from dragoman.progress import Progress, duration
+from dragoman.run_store import Position, RunStore, Sums
+from dragoman.schedule import make_schedule
 from dragoman.signals import StopSignals
+from dragoman.tensorboard import TensorBoard
+from dragoman.validation import Validation
 
 if TYPE_CHECKING:
     from dragoman.train import Trainer
-
-_SAME = ("batch_tokens", "max_length", "accumulate", "seed")  # what decides the order of the data
-
-
-@dataclass
-class _Position:
-    """How far a run has come: optimizer steps, the next epoch and batch of it, seconds spent in steps."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
-class _Sums:
-    """Since the last record."""
-
-    loss: float = 0.0  # of all target tokens
-    targets: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
 
 
 class TrainingRun:
     """One call of `Trainer.fit`."""
 
-    def __init__(self, trainer: Trainer, batches: Batches, validation: Batches | None, resume: bool) -> None:
+    def __init__(self, trainer: Trainer, batches: Batches, validation: Validation | None, resume: bool) -> None:
         self.options = trainer
         self.model = trainer.model
         self.batches = batches
         self.validation = validation
+        self.score = f"valid_{trainer.best_by}"
         self.started = time.monotonic()
         self.stop = StopSignals()
+        assert trainer.lr is not None
+        self.total_steps = self._total_steps()
+        self.schedule = make_schedule(trainer.schedule, trainer.lr, trainer.warmup, self.total_steps)
         self.optimizer = AdamW(
             trainer.model,
-            trainer.schedule(1),
+            self.schedule(1),
             trainer.betas,
             trainer.eps,
             trainer.weight_decay,
             trainer.max_grad_norm,
         )
-        self.data = {
-            "pairs": len(batches.kept),
-            "lengths": zlib.crc32(np.array(batches.costs, np.int32).tobytes()),
-            **{name: getattr(trainer, name) for name in _SAME},
-        }
-        self.output = None if trainer.output is None else Path(trainer.output)
-        self.checkpoints = None
-        if self.output is not None:
-            self.checkpoints = CheckpointFolder(self.output / "checkpoints", trainer.average)
-        self.saved = -1  # step of the newest checkpoint
-        self.sums = _Sums()
-        self.position = self._restore() if resume else self._begin()
-        log = self.output and self.output / "log.jsonl"
-        self.progress = Progress(log, self.position.step, self._total_steps())
+        self.ema = None if trainer.ema is None else ExponentialAverage(trainer.model, trainer.ema)
+        parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
+        if self.ema is not None:
+            parts["ema"] = self.ema
+        self.store = RunStore(trainer, batches, parts)
+        if resume:
+            self.position, self.sums = self.store.restore()
+        else:
+            random.manual_seed(trainer.seed)
+            self.position, self.sums = Position(), Sums()
+            self.store.begin(self.position, self.sums)
+        self.first_step = self.position.step
+        self.progress = Progress(self.store.log, self.first_step, self.total_steps)
+        self.callbacks: list[Callback] = list(trainer.callbacks)
+        if trainer.tensorboard and self.store.output is not None:
+            self.callbacks.append(TensorBoard(self.store.output / "tensorboard"))
 
     def run(self) -> list[Record]:
         """Trains until a limit or a signal; returns the records."""
         self.progress.say(
             f"{len(self.batches.kept):,} pairs in {len(self.batches.epoch(0)):,} batches, "
-            f"{self.batches.dropped:,} longer than {self.options.max_length} tokens left out; "
-            f"{self.model.num_parameters():,} parameters"
+            f"{self.batches.dropped:,} left out for their lengths; rectangles would have added "
+            f"{self.batches.padding():.0%} padding; {self.model.num_parameters():,} parameters"
         )
+        for path in self.store.damaged:
+            self.progress.say(f"{path}: damaged; going on from step {self.first_step}")
         try:
+            for callback in self.callbacks:
+                callback.on_begin(self.first_step)
             with self.stop:
                 self.model.train()
                 while not self._finished():
@@ -92,6 +83,8 @@ class TrainingRun:
                 self._finish()
         finally:
             self.progress.close()
+            for callback in self.callbacks:
+                callback.on_end()
         self.stop.raise_received()
         return self.progress.records
 
@@ -108,6 +101,7 @@ class TrainingRun:
             self.stop.received is not None
             or (options.epochs is not None and position.epoch >= options.epochs)
             or (options.max_steps is not None and position.step >= options.max_steps)
+            or (options.patience is not None and position.since_best >= options.patience)
             or (options.max_minutes is not None and time.monotonic() - self.started >= 60 * options.max_minutes)
         )
 
@@ -115,133 +109,183 @@ class TrainingRun:
         """Trains from the position to the end of its epoch, or until the run is finished."""
         position, accumulate = self.position, self.options.accumulate
         order = self.batches.epoch(position.epoch)
-        for first in range(position.batch, len(order), accumulate):
-            norm = self._step(order[first : first + accumulate])
-            position.batch = min(first + accumulate, len(order))
-            epoch = position.epoch + position.batch / len(order)
-            if ended := position.batch == len(order):
+        starts = range(position.batch, len(order), accumulate)
+        groups = ([self.batches.sides(batch) for batch in order[first : first + accumulate]] for first in starts)
+        with Prefetch(groups) as ready:
+            self._steps(starts, ready, len(order))
+
+    def _steps(self, starts: range, groups: Iterable[list[Sides]], batches: int) -> None:
+        """Steps on groups of batches, the first batch of each at its start in an epoch of so many."""
+        position, accumulate = self.position, self.options.accumulate
+        for first, sides in zip(starts, groups, strict=True):
+            self._step(sides)
+            position.batch = min(first + accumulate, batches)
+            epoch = round(position.epoch + position.batch / batches, 4)
+            if ended := position.batch == batches:
                 position.epoch, position.batch = position.epoch + 1, 0
             if position.step % self.options.log_interval == 0 or ended:
-                self._record(epoch, norm)
+                self._record(epoch)
             every = self.options.checkpoint_every
             if ended if every is None else position.step % every == 0:
+                if self.validation is not None:
+                    self._validate(self.validation, epoch)
                 self._save()
-            if ended and self.validation is not None:
-                self._record_validation(epoch, self._validate())
             if self._finished():
                 break
 
-    def _step(self, group: list[list[int]]) -> float:
-        """One optimizer step on a group of batches; returns the gradient's norm."""
+    def _step(self, sides: list[Sides]) -> None:
+        """One optimizer step on the sources and targets of a group of batches."""
         began = time.perf_counter()
-        sides = [self.batches.sides(batch) for batch in group]
         targets = sum(len(ids) + 1 for _, tgt in sides for ids in tgt)
         total = 0.0
         for src, tgt in sides:
             loss = self.model.loss(src, tgt, self.options.label_smoothing, targets)
             total += loss.item()
             loss.backward()
-        if not math.isfinite(total):
-            raise FloatingPointError(f"the loss became {total} at step {self.position.step + 1}; a lower lr may help")
         self.position.step += 1
-        self.optimizer.lr = self.options.schedule(self.position.step)
-        norm = self.optimizer.step()
+        norm = self._update(total)
         seconds = time.perf_counter() - began
         self.position.seconds += seconds
-        self.sums.loss += total * targets
-        self.sums.targets += targets
-        self.sums.tokens += targets + sum(len(ids) for src, _ in sides for ids in src)
         self.sums.seconds += seconds
+        self.sums.tokens += targets + sum(len(ids) for src, _ in sides for ids in src)
+        if norm is not None:
+            self.sums.loss += total * targets
+            self.sums.targets += targets
+            self.sums.gradient_norm = norm
         self.progress.advance()
+        for callback in self.callbacks:
+            callback.on_step(self.position.step, total)
+
+    def _update(self, loss: float) -> float | None:
+        """Moves the weights; returns the gradient's norm, or None where that is not finite and nothing moved."""
+        position, optimizer = self.position, self.optimizer
+        optimizer.lr = self.schedule(position.step)
+        try:
+            if not math.isfinite(loss):
+                name = optimizer.bad_gradient()
+                optimizer.skip()
+                raise FloatingPointError(f"the loss became {loss}; the first bad gradient is of {name or 'none'}")
+            norm = optimizer.step()
+        except FloatingPointError as error:
+            position.skipped += 1
+            position.skipped_in_row += 1
+            record = {"step": position.step, "skipped": position.skipped, "reason": str(error)}
+            self._event(record, f"step {position.step} skipped: {error}")
+            if position.skipped_in_row >= self.options.max_bad_steps:
+                raise FloatingPointError(
+                    f"{position.skipped_in_row} steps in a row, up to step {position.step}, had no finite "
+                    f"gradient; a lower lr may help ({error})"
+                ) from None
+            return None
+        position.skipped_in_row = 0
+        if self.ema is not None:
+            self.ema.update(optimizer.step_count)
         return norm
 
-    def _record(self, epoch: float, norm: float) -> None:
-        sums, self.sums = self.sums, _Sums()
-        loss, speed = sums.loss / sums.targets, sums.tokens / sums.seconds
+    def _record(self, epoch: float) -> None:
+        sums, self.sums = self.sums, Sums()
+        if not sums.targets:
+            return  # every step was skipped
+        loss, speed, lr = sums.loss / sums.targets, sums.tokens / sums.seconds, self.optimizer.lr
         record = {
             "step": self.position.step,
-            "epoch": round(epoch, 4),
+            "epoch": epoch,
             "loss": loss,
-            "lr": self.optimizer.lr,
-            "gradient_norm": norm,
+            "lr": lr,
+            "gradient_norm": sums.gradient_norm,
             "tokens_per_s": round(speed, 1),
             "seconds": round(self.position.seconds, 3),
         }
-        self.progress.record(record, f"epoch {epoch:.2f}, loss {loss:.3f}, {speed:,.0f} tokens/s")
-
-    def _validate(self) -> float:
-        """Mean cross entropy per target token of the validation data, without dropout and label smoothing."""
-        assert self.validation is not None
-        sides = [self.validation.sides(batch) for batch in self.validation.in_order()]
-        targets = sum(len(ids) + 1 for _, tgt in sides for ids in tgt)
-        with self.model.inference():
-            return sum(self.model.loss(src, tgt, 0.0, targets).item() for src, tgt in sides)
-
-    def _record_validation(self, epoch: float, loss: float) -> None:
-        perplexity = math.exp(min(loss, 700.0))
-        self.progress.event(
-            {"step": self.position.step, "epoch": epoch, "valid_loss": loss, "valid_perplexity": perplexity},
-            f"epoch {epoch:.0f}: validation loss {loss:.4f}, perplexity {perplexity:.2f}",
+        left = self._seconds_left()
+        self.progress.record(
+            record,
+            f"epoch {epoch:.2f}, loss {loss:.3f}, lr {lr:.3g}, {speed:,.0f} tokens/s"
+            + ("" if left is None else f", {duration(left)} left"),
         )
+        for callback in self.callbacks:
+            callback.on_record(record)
 
-    def _begin(self) -> _Position:
-        if self.checkpoints is not None and self.checkpoints.files():
-            raise ValueError(f"{self.output}: holds a training run; resume it or choose another folder")
-        random.manual_seed(self.options.seed)
-        if self.output is not None:
-            self.model.save(self.output)
-            if self.options.tokenizer is not None:
-                self.options.tokenizer.save(self.output / "tokenizer.json")
-        return _Position()
+    def _event(self, record: Record, text: str) -> None:
+        self.progress.event(record, text)
+        for callback in self.callbacks:
+            callback.on_record(record)
+
+    def _seconds_left(self) -> float | None:
+        """At the speed so far, until the first limit."""
+        spent, done = time.monotonic() - self.started, self.position.step - self.first_step
+        left = []
+        if self.total_steps is not None:
+            left.append((self.total_steps - self.position.step) * spent / max(done, 1))
+        if self.options.max_minutes is not None:
+            left.append(60 * self.options.max_minutes - spent)
+        return max(min(left), 0.0) if left else None
+
+    def _validate(self, validation: Validation, epoch: float) -> None:
+        """Measures the model and notes whether it is the best so far."""
+        position = self.position
+        scores = validation()
+        score = scores[self.score]
+        if better := math.isfinite(score) and self._is_better(score, position.best_score):
+            position.best_step, position.best_score, position.since_best = position.step, score, 0
+        else:
+            position.since_best += 1
+        record = {"step": position.step, "epoch": epoch, **scores}
+        self.progress.event(record, f"epoch {epoch:.4g}: {_told(scores)}{', the best so far' if better else ''}")
+        for callback in self.callbacks:
+            callback.on_validation(record)
+
+    def _is_better(self, score: float, than: float | None) -> bool:
+        return than is None or (score < than if self.options.best_by == "loss" else score > than)
 
     def _save(self, *, regular: bool = True) -> None:
         """Writes a checkpoint, and the model as it is for those who want to use it already."""
-        if self.output is None or self.checkpoints is None:
-            return
-        state = {"position": asdict(self.position), "data": self.data, "random": random.get_state()}
-        self.checkpoints.save(self.position.step, self.model, self.optimizer, state, regular=regular)
-        self.saved = self.position.step
-        self.model.save(self.output)
-
-    def _restore(self) -> _Position:
-        if self.checkpoints is None:
-            raise ValueError("Trainer: resume needs an output folder, got none")
-        path = self.checkpoints.newest()
-        state = load_checkpoint(path, self.model, self.optimizer)
-        for name, value in self.data.items():
-            if (saved := state.get("data", {}).get(name)) != value:
-                raise ValueError(f"{path}: {name} must be the same to resume, was {saved}, got {value}")
-        try:
-            random.set_state(state["random"])
-            position = _Position(**state["position"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: metadata field state is incomplete ({error})") from None
-        self.saved = position.step
-        return position
+        self.progress.sync()
+        self.store.save(self.position, self.sums, regular=regular)
+        self.store.save_model()
 
     def _finish(self) -> None:
-        """Saves where the run stopped; after a run to its limit, puts the averaged weights into the model."""
+        """Saves where the run stopped; after a run to its limit, puts the final weights into the model."""
         self.model.eval()
-        if self.output is None or self.checkpoints is None:
-            return
-        if self.saved != self.position.step:
+        if self.store.saved != self.position.step:
             self._save(regular=False)
-        paths = self.checkpoints.to_average()
-        if self.stop.received is None and len(paths) > 1:
-            self._average(paths)
-        self.model.save(self.output)
-        if self.stop.received is not None:
-            self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.output}")
+        if self.stop.received is None:
+            self._put_final_weights()
+        self.store.save_model()
+        if self.stop.received is not None and self.store.output is not None:
+            self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.store.output}")
 
-    def _average(self, paths: list[Path]) -> None:
-        last, last_loss = self.model.state_dict(), None if self.validation is None else self._validate()
-        self.model.load_state_dict(average_checkpoints(paths))
-        if last_loss is None:
+    def _put_final_weights(self) -> None:
+        """Puts in the weights that `Trainer.final` names; an average only if it is not worse than the last ones."""
+        weights, final = self._final_weights(), self.options.final
+        if weights is None:
             return
-        loss = self._validate()
-        self.progress.event(
-            {"step": self.position.step, "averaged": len(paths), "valid_loss": loss},
-            f"mean of {len(paths)} checkpoints: validation loss {loss:.4f}, last one {last_loss:.4f}",
-        )
-        if loss > last_loss:
+        last = self.model.state_dict()
+        scores = None if self.validation is None or final != "average" else self.validation()
+        self.model.load_state_dict(weights)
+        record: Record = {"step": self.position.step, "final": final}
+        if self.validation is not None:
+            record |= self.validation()
+        if scores is not None and self._is_better(scores[self.score], record[self.score]):
             self.model.load_state_dict(last)
+            record = {"step": self.position.step, "final": "last", **scores}
+        told = f", {_told(record)}" if self.validation is not None else ""
+        self._event(record, f"final weights: {record['final']}{told}")
+
+    def _final_weights(self) -> Arrays | None:
+        """The weights that `Trainer.final` names, None for those of the last step."""
+        final, checkpoints, best = self.options.final, self.store.checkpoints, self.position.best_step
+        if final == "ema" and self.ema is not None:
+            return self.ema.state_dict()
+        if final == "best" and checkpoints is not None and best is not None:
+            return CheckpointFile(checkpoints.path(best)).part("model")
+        if final == "average" and checkpoints is not None and len(paths := checkpoints.to_average()) > 1:
+            return average_checkpoints(paths)
+        return None
+
+
+def _told(scores: Record) -> str:
+    """Scores in words."""
+    text = f"validation loss {scores['valid_loss']:.4f}, perplexity {scores['valid_perplexity']:.2f}"
+    if "valid_bleu" in scores:
+        text += f", BLEU {scores['valid_bleu']:.2f}, chrF {scores['valid_chrf']:.2f}"
+    return text

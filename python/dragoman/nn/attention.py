@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from dragoman import functional
+from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.linear import Linear
@@ -46,7 +46,9 @@ class MultiHeadAttention(Module):
     """
 
     def __init__(self, d_model: int, num_heads: int, *, dropout: float = 0.0) -> None:
-        if num_heads < 1 or d_model % num_heads:
+        arguments.check_sizes("MultiHeadAttention", d_model=d_model, num_heads=num_heads)
+        arguments.check_rates("MultiHeadAttention", dropout=dropout)
+        if d_model % num_heads:
             raise ValueError(f"MultiHeadAttention: num_heads must divide {d_model}, got {num_heads}")
         self.num_heads = num_heads
         self.dropout = dropout

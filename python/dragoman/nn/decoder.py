@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dragoman import arguments
 from dragoman._core import Sequences
 from dragoman.nn.attention import MultiHeadAttention
 from dragoman.nn.feed_forward import FeedForward
@@ -43,6 +44,12 @@ class TransformerDecoderLayer(Module):
         attention_dropout: float = 0.0,
         activation_dropout: float = 0.0,
     ) -> None:
+        op = "TransformerDecoderLayer"
+        arguments.flag(op, "norm_first", norm_first)
+        arguments.number(op, "norm_eps", norm_eps, 0.0)
+        arguments.check_rates(
+            op, dropout=dropout, attention_dropout=attention_dropout, activation_dropout=activation_dropout
+        )
         self.norm_first = norm_first
         self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
         self.norm1 = LayerNorm(d_model, eps=norm_eps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dragoman import functional
+from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
@@ -16,6 +16,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float) -> None:
+        arguments.check_rates("Dropout", p=p)
         self.p = p
 
     def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:

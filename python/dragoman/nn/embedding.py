@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from dragoman import functional
+from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn import init
 from dragoman.nn.module import Module, Parameter
@@ -36,12 +36,15 @@ class Embedding(Module):
         dropout: float = 0.0,
         weight: Parameter | None = None,
     ) -> None:
+        arguments.check_sizes("Embedding", vocab_size=vocab_size, features=features)
+        arguments.number("Embedding", "scale", scale)
+        arguments.check_rates("Embedding", dropout=dropout)
         if weight is None:
             weight = Parameter(init.normal(vocab_size, features))
+        if not isinstance(weight, Parameter):
+            raise TypeError(f"Embedding: weight must be a Parameter, got {type(weight).__name__}")
         if weight.shape != (vocab_size, features):
-            raise ValueError(
-                f"Embedding: weight must have shape {(vocab_size, features)}, got {weight.shape}"
-            )
+            raise ValueError(f"Embedding: weight must have shape {(vocab_size, features)}, got {weight.shape}")
         self.weight = weight
         self.scale = scale
         self.dropout = dropout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dragoman import functional
+from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn import init
 from dragoman.nn.module import Module, Parameter
@@ -29,12 +29,14 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, *, bias: bool = True, weight: Parameter | None = None
     ) -> None:
+        arguments.check_sizes("Linear", in_features=in_features, out_features=out_features)
+        arguments.flag("Linear", "bias", bias)
         if weight is None:
             weight = Parameter(init.xavier_uniform(out_features, in_features))
+        if not isinstance(weight, Parameter):
+            raise TypeError(f"Linear: weight must be a Parameter, got {type(weight).__name__}")
         if weight.shape != (out_features, in_features):
-            raise ValueError(
-                f"Linear: weight must have shape {(out_features, in_features)}, got {weight.shape}"
-            )
+            raise ValueError(f"Linear: weight must have shape {(out_features, in_features)}, got {weight.shape}")
         self.weight = weight
         self.bias = Parameter(np.zeros(out_features)) if bias else None
 

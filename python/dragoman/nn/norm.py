@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dragoman import functional
+from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn.module import Module, Parameter
 from dragoman.tensor import Tensor
@@ -19,6 +19,8 @@ class LayerNorm(Module):
     """
 
     def __init__(self, features: int, *, eps: float = 1e-5) -> None:
+        arguments.check_sizes("LayerNorm", features=features)
+        arguments.number("LayerNorm", "eps", eps, 0.0)
         self.eps = eps
         self.weight = Parameter(np.ones(features))
         self.bias = Parameter(np.zeros(features))

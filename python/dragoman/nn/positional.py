@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import arguments
 from dragoman.nn import init
 from dragoman.nn.module import Module, Parameter
 from dragoman.tensor import Tensor, tensor
@@ -31,6 +32,7 @@ class SinusoidalPositionalEncoding(Module):
     """
 
     def __init__(self, features: int) -> None:
+        arguments.check_sizes("SinusoidalPositionalEncoding", features=features)
         self.features = features
         self.table = tensor(sinusoidal_table(64, features))
 
@@ -52,13 +54,12 @@ class LearnedPositionalEncoding(Module):
     """
 
     def __init__(self, max_length: int, features: int) -> None:
+        arguments.check_sizes("LearnedPositionalEncoding", max_length=max_length, features=features)
         self.weight = Parameter(init.normal(max_length, features))
 
     def __call__(self, length: int) -> Tensor:
         """The table for positions [0, length): (max_length, features). ValueError above max_length."""
         most = self.weight.shape[0]
         if length > most:
-            raise ValueError(
-                f"LearnedPositionalEncoding: a sequence must have at most {most} tokens, got {length}"
-            )
+            raise ValueError(f"LearnedPositionalEncoding: a sequence must have at most {most} tokens, got {length}")
         return self.weight

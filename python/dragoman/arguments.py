@@ -1,0 +1,96 @@
+"""Checks of the arguments a user hands in. Each names the op, the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dragoman import _core
+from dragoman.tensor import Tensor
+
+_LARGEST = float(np.finfo(np.float32).max)  # arithmetic runs in float32
+
+
+def check_tensors(op: str, **arguments: Any) -> None:
+    """TypeError unless each is a Tensor."""
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{op}: {name} must be a Tensor, got {type(value).__name__}")
+
+
+def check_sequences(op: str, **arguments: Any) -> None:
+    """TypeError unless each is a Sequences."""
+    for name, value in arguments.items():
+        if not isinstance(value, _core.Sequences):
+            raise TypeError(f"{op}: {name} must be a Sequences, got {type(value).__name__}")
+
+
+def check_options(op: str, **arguments: Any) -> None:
+    """TypeError unless each is None, or what its name says: a Sequences for `sequences`, else a Tensor."""
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if "sequences" in given:
+        check_sequences(op, sequences=given.pop("sequences"))
+    check_tensors(op, **given)
+
+
+def number(op: str, name: str, value: Any, least: float = -_LARGEST, below: float | None = None) -> float:
+    """`value` as a float in [least, below). TypeError for what is no real number, ValueError for NaN and the rest."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
+    finite = -_LARGEST <= value <= _LARGEST
+    if below is not None and not (finite and least <= value < below):
+        raise ValueError(f"{op}: {name} must lie in [{least:g}, {below:g}), got {value}")
+    if not finite:
+        raise ValueError(f"{op}: {name} must be finite in float32, got {value}")
+    result = float(value)
+    if result < least:
+        raise ValueError(f"{op}: {name} must be at least {least:g}, got {value}")
+    return result
+
+
+def integer(op: str, name: str, value: Any, least: int = 0) -> int:
+    """`value` as an int of at least `least`. TypeError for what is no int, ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{op}: {name} must be an int, got {type(value).__name__}")
+    if not least <= value < 2**63:
+        raise ValueError(f"{op}: {name} must be an int in [{least}, 2^63), got {value}")
+    return int(value)
+
+
+def integers(op: str, name: str, values: Any, least: int = 0) -> list[int]:
+    """A sequence of ints of at least `least`. TypeError for what is none, ValueError otherwise."""
+    try:
+        items = list(values)
+    except TypeError:
+        raise TypeError(f"{op}: {name} must be a sequence of ints, got {type(values).__name__}") from None
+    return [integer(op, name, item, least) for item in items]
+
+
+def flag(op: str, name: str, value: Any) -> bool:
+    """TypeError unless `value` is a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{op}: {name} must be a bool, got {type(value).__name__}")
+    return bool(value)
+
+
+def choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """`value`, which must be one of `choices`. TypeError for what is no str, ValueError otherwise."""
+    if not isinstance(value, str):
+        raise TypeError(f"{op}: {name} must be a str, got {type(value).__name__}")
+    if value not in choices:
+        raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def check_sizes(op: str, **arguments: Any) -> None:
+    """Each must be an int in [1, 2^31). TypeError, ValueError otherwise."""
+    for name, value in arguments.items():
+        if integer(op, name, value, least=1) >= 2**31:
+            raise ValueError(f"{op}: {name} must be an int in [1, 2^31), got {value}")
+
+
+def check_rates(op: str, **arguments: Any) -> None:
+    """Each must be a number in [0, 1). TypeError, ValueError otherwise."""
+    for name, value in arguments.items():
+        number(op, name, value, 0.0, 1.0)

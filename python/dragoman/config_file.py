@@ -1,0 +1,154 @@
+"""TOML files for the options of a command: flat `key = value` lines, the keys named as the options.
+
+The options themselves are the schema: what argparse knows of them (name, type, choices, how many values) is what a
+file is checked against, so no key can be forgotten here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Define = Callable[[argparse.ArgumentParser], None]  # adds a command's options to a parser
+Value = str | bool | int | float | list[str]
+
+_NOT_KEYS = ("config", "set", "resume")  # what a call says of itself, not of the model it makes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --config and --set."""
+    group = parser.add_argument_group("configuration", "what is given as an option wins over --set, and that over FILE")
+    group.add_argument(
+        "--config", metavar="FILE", help='TOML file of options, as in `batch_tokens = 4096`, `source = ["a", "b"]`'
+    )
+    group.add_argument("--set", metavar="KEY=VALUE", action="append", help="one more line for the file")
+
+
+def expand(arguments: Sequence[str], define: Define) -> list[str]:
+    """The arguments of a command, those of its --config and --set spelt out before those that were given.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: naming the file or option, the key, and what is wrong with it.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_arguments(parser)
+    try:
+        found, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return list(arguments)  # the command's own parser says it better
+    actions = _actions(define)
+    values: dict[str, Value] = {}
+    if found.config is not None:
+        values = check(_read(found.config), actions, found.config)
+    for assignment in found.set or ():
+        values |= check(_assignment(assignment), actions, "--set")
+    spelt: list[str] = []
+    for key, value in values.items():
+        flag = actions[key].option_strings[0]
+        if isinstance(value, list):
+            spelt += [flag, *value]
+        elif value is True:
+            spelt.append(flag)
+        elif value is not False:
+            spelt.append(f"{flag}={value}")
+    return [*spelt, *arguments]
+
+
+def dump(options: argparse.Namespace, fields: Mapping[str, Any], define: Define) -> bytes:
+    """The options in effect as TOML that `expand` reads.
+
+    Args:
+        options: what was parsed.
+        fields: values, by `dest`, of options that were not given; one without a value is left out.
+        define: as for `expand`.
+    """
+    lines = []
+    for key, action in _actions(define).items():
+        value = getattr(options, action.dest, None)
+        if value is None:
+            value = fields.get(action.dest)
+        if value is not None:
+            lines.append(f"{key} = {_toml(value)}\n")
+    return "".join(lines).encode()
+
+
+def check(values: Mapping[str, Any], actions: Mapping[str, argparse.Action], origin: str) -> dict[str, Value]:
+    """The values, each known and of the type of its option. Raises ValueError as `expand`."""
+    checked: dict[str, Value] = {}
+    for key, value in values.items():
+        if key not in actions:
+            close = difflib.get_close_matches(key, actions, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"{origin}: unknown key {key!r}{hint}")
+        checked[key] = _checked(value, actions[key], f"{origin}: {key}")
+    return checked
+
+
+def _actions(define: Define) -> dict[str, argparse.Action]:
+    """The options of a command by their keys."""
+    parser = argparse.ArgumentParser(add_help=False)
+    define(parser)
+    keys = ((action.option_strings[0].lstrip("-").replace("-", "_"), action) for action in parser._actions)
+    return {key: action for key, action in keys if key not in _NOT_KEYS}
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_bytes().decode())
+    except ValueError as error:  # of TOML, and of UTF-8
+        raise ValueError(f"{path}: not a TOML file ({error})") from None
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    """KEY=VALUE: a TOML value, or what is none as a string."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set: must be KEY=VALUE, got {text!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        parsed = {}
+    return {key.strip(): parsed["value"] if len(parsed) == 1 else value}
+
+
+def _checked(value: Any, action: argparse.Action, name: str) -> Value:
+    if action.nargs == 0:
+        return _of_type(value, bool, "true or false", name)
+    if action.nargs == "+":
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
+            raise ValueError(f"{name} must be a string or a list of them, got {value!r}")
+        return list(items)
+    if action.type is int:
+        return _of_type(value, int, "an integer", name)
+    if action.type is float:
+        return _of_type(value, (int, float), "a number", name)
+    if action.choices is not None and value not in action.choices:
+        raise ValueError(f"{name} must be one of {_join(action.choices)}, got {value!r}")
+    return _of_type(value, str, "a string", name)
+
+
+def _of_type(value: Value, types: type | tuple[type, ...], words: str, name: str) -> Value:
+    if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+        raise ValueError(f"{name} must be {words}, got {value!r}")
+    return value
+
+
+def _join(choices: Iterable[Any]) -> str:
+    return ", ".join(map(str, choices))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
