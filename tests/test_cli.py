@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def test_a_translation_does_not_depend_on_its_neighbours(trained):
     assert outputs == [translator(text) for text in mixed]
     assert outputs[0] == outputs[2] == ""
     assert translator([]) == []
+
+
+def test_threads_share_a_translator(trained):
+    translator = Translator.load(trained)
+    sources, targets = zip(*sentences(), strict=True)
+    futures = [translator.submit(source, beam=2) for source in sources[:6]]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(translator, sources)) == list(targets)
+    assert [future.result() for future in futures] == list(targets[:6])
+    with pytest.raises(ValueError, match="beam"):
+        translator.submit("a man", beam=0).result()
 
 
 def test_translate_keeps_lines(trained):
