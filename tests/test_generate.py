@@ -42,12 +42,12 @@ def brute_force(model, src, beam, limit, alpha):
         ended = [e for e in extensions[:beam] if e[0][-1] == 2]
         finished += [(ids[:-1], score(total, len(ids))) for ids, total in ended]
         live = [e for e in extensions[: 2 * beam] if e[0][-1] != 2][:beam]
-        if len(finished) >= beam:
+        finished = sorted(finished, key=lambda h: -h[1])[:beam]
+        if len(finished) == beam and (not live or score(live[0][1], len(live[0][0])) <= finished[-1][1]):
             live = []
             break
     cut = [(ids, score(total, limit)) for ids, total in live]
-    best_first = [sorted(group, key=lambda h: -h[1]) for group in (finished[:beam], cut)]
-    return (best_first[0] + best_first[1])[:beam]
+    return (finished + sorted(cut, key=lambda h: -h[1]))[:beam]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

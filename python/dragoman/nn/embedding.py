@@ -39,9 +39,7 @@ class Embedding(Module):
         if weight is None:
             weight = Parameter(init.normal(vocab_size, features))
         if weight.shape != (vocab_size, features):
-            raise ValueError(
-                f"Embedding: weight must have shape {(vocab_size, features)}, got {weight.shape}"
-            )
+            raise ValueError(f"Embedding: weight must have shape {(vocab_size, features)}, got {weight.shape}")
         self.weight = weight
         self.scale = scale
         self.dropout = dropout

@@ -32,9 +32,7 @@ class Linear(Module):
         if weight is None:
             weight = Parameter(init.xavier_uniform(out_features, in_features))
         if weight.shape != (out_features, in_features):
-            raise ValueError(
-                f"Linear: weight must have shape {(out_features, in_features)}, got {weight.shape}"
-            )
+            raise ValueError(f"Linear: weight must have shape {(out_features, in_features)}, got {weight.shape}")
         self.weight = weight
         self.bias = Parameter(np.zeros(out_features)) if bias else None
 

@@ -58,7 +58,5 @@ class LearnedPositionalEncoding(Module):
         """The table for positions [0, length): (max_length, features). ValueError above max_length."""
         most = self.weight.shape[0]
         if length > most:
-            raise ValueError(
-                f"LearnedPositionalEncoding: a sequence must have at most {most} tokens, got {length}"
-            )
+            raise ValueError(f"LearnedPositionalEncoding: a sequence must have at most {most} tokens, got {length}")
         return self.weight
