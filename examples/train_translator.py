@@ -7,14 +7,13 @@ import sys
 import tempfile
 
 import dragoman as dg
-from dragoman.tokenizer import Tokenizer
 from toy_corpus import pairs
 
 corpus = pairs(3200)
 train, held_out = corpus[:3000], [pair for pair in corpus[3000:] if pair not in corpus[:3000]]
 
 dg.manual_seed(0)
-tokenizer = Tokenizer.train((line for pair in train for line in pair), vocab_size=200)
+tokenizer = dg.Tokenizer.train((line for pair in train for line in pair), vocab_size=200)
 config = dg.TransformerConfig(
     vocab_size=tokenizer.vocab_size,
     d_model=64,

@@ -72,9 +72,7 @@ def layer_norm_backward(dy, x, weight, bias=None, eps=1e-5):
     centred = x - x.mean(-1, keepdims=True)
     rstd = 1 / np.sqrt((centred**2).mean(-1, keepdims=True) + x.dtype.type(eps))
     normed, dnormed = centred * rstd, dy * weight
-    dx = rstd * (
-        dnormed - dnormed.mean(-1, keepdims=True) - normed * (dnormed * normed).mean(-1, keepdims=True)
-    )
+    dx = rstd * (dnormed - dnormed.mean(-1, keepdims=True) - normed * (dnormed * normed).mean(-1, keepdims=True))
     return dx, (dy * normed).sum(0), None if bias is None else dy.sum(0)
 
 
@@ -143,9 +141,7 @@ def attention(q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale
     return out, weights
 
 
-def attention_backward(
-    dout, q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None
-):
+def attention_backward(dout, q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None):
     dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     group = q.shape[1] // k.shape[1]
     for q_rows, k_rows, allowed, mask in _sequences(q_lengths, k_lengths, causal, window, masks):
@@ -243,9 +239,7 @@ def cross_entropy_backward(dloss, logits, ids, smoothing=0.0, num_targets=None):
 def _targets(logits, ids, smoothing):
     used = np.asarray(ids) >= 0
     vocabulary = logits.shape[1]
-    return used, ((1 - smoothing) * np.eye(vocabulary)[ids[used]] + smoothing / vocabulary).astype(
-        logits.dtype
-    )
+    return used, ((1 - smoothing) * np.eye(vocabulary)[ids[used]] + smoothing / vocabulary).astype(logits.dtype)
 
 
 def _count(used, num_targets, logits):

@@ -8,9 +8,7 @@ from gradcheck import check_op, check_reference
 
 
 @pytest.mark.parametrize("kind", ["relu", "gelu"])
-@pytest.mark.parametrize(
-    ("rows", "features", "tail"), [(1, 1, 0), (31, 33, 4), (33, 31, 0), (5, 1023, 1), (0, 7, 2)]
-)
+@pytest.mark.parametrize(("rows", "features", "tail"), [(1, 1, 0), (31, 33, 4), (33, 31, 0), (5, 1023, 1), (0, 7, 2)])
 def test_matches_reference(rng, kind, rows, features, tail):
     function = getattr(dg.functional, kind)
     sequences = dg.Sequences([rows // 3, 0, rows - rows // 3], capacity=rows + tail) if tail else None

@@ -60,9 +60,7 @@ def test_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing,
 @pytest.mark.parametrize("num_targets", [None, 1000])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("rows", "vocabulary", "tail", "smoothing"), CASES)
-def test_linear_cross_entropy_matches_reference(
-    rng, rows, vocabulary, tail, smoothing, with_bias, num_targets
-):
+def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing, with_bias, num_targets):
     ids = make_ids(rng, rows, vocabulary)
     sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
 

@@ -24,9 +24,7 @@ def attention(**options):
     def run(rng):
         q_lengths, k_lengths = [3, 200, 1, 0, 64], [90, 150, 31, 4, 64]
         inputs = tensors(rng, (sum(q_lengths), 4, 24), (sum(k_lengths), 2, 24), (sum(k_lengths), 2, 24))
-        return inputs, dg.functional.attention(
-            *inputs, dg.Sequences(q_lengths), dg.Sequences(k_lengths), **options
-        )
+        return inputs, dg.functional.attention(*inputs, dg.Sequences(q_lengths), dg.Sequences(k_lengths), **options)
 
     return run
 
@@ -45,9 +43,7 @@ def embedding(rng):
     inputs = tensors(rng, (20, 65), (400, 65))
     lengths = [400, 300, 0, 323]
     ids = rng.integers(0, 20, sum(lengths))
-    return inputs, dg.functional.embedding(
-        ids, inputs[0], dg.Sequences(lengths), positions=inputs[1], dropout=0.1
-    )
+    return inputs, dg.functional.embedding(ids, inputs[0], dg.Sequences(lengths), positions=inputs[1], dropout=0.1)
 
 
 def cross_entropy(rng):
@@ -141,8 +137,7 @@ def test_attention_of_a_sequence_does_not_depend_on_the_batch(rng, options):
     """Forward and all three gradients, with neighbours that are longer, shorter and empty."""
     q_lengths, k_lengths = [5, 130, 0, 1, 33], [70, 130, 3, 200, 33]
     q_all, k_all, v_all = (
-        rng.standard_normal((sum(n), heads, 16))
-        for n, heads in [(q_lengths, 4), (k_lengths, 2), (k_lengths, 2)]
+        rng.standard_normal((sum(n), heads, 16)) for n, heads in [(q_lengths, 4), (k_lengths, 2), (k_lengths, 2)]
     )
     dy = rng.standard_normal(q_all.shape)
     q_first, k_first = np.cumsum([0, *q_lengths]), np.cumsum([0, *k_lengths])

@@ -16,9 +16,7 @@ def next_mask(rows, features, p):
 
 
 @pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.999])
-@pytest.mark.parametrize(
-    ("rows", "features", "tail"), [(1, 1, 0), (31, 33, 4), (33, 31, 0), (5, 1023, 1), (0, 9, 2)]
-)
+@pytest.mark.parametrize(("rows", "features", "tail"), [(1, 1, 0), (31, 33, 4), (33, 31, 0), (5, 1023, 1), (0, 9, 2)])
 def test_matches_reference(rng, rows, features, tail, p):
     mask = next_mask(rows, features, p)
     sequences = dg.Sequences([rows // 3, 0, rows - rows // 3], capacity=rows + tail) if tail else None

@@ -10,9 +10,7 @@ from test_dropout import next_mask
 
 def place_in_sequence(lengths, starts=None):
     starts = [0] * len(lengths) if starts is None else starts
-    return np.concatenate(
-        [np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)]
-    ).astype(int)
+    return np.concatenate([np.arange(start, start + n) for start, n in zip(starts, lengths, strict=True)]).astype(int)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.25])
@@ -32,9 +30,7 @@ def test_matches_reference(rng, lengths, features, tail, with_positions, p):
         lambda weight, positions: dg.functional.embedding(
             all_ids, weight, sequences, positions=positions, scale=2.5, dropout=p
         ),
-        lambda weight, positions: (reference.embedding(weight, positions, ids, place, 2.5) * mask).astype(
-            weight.dtype
-        ),
+        lambda weight, positions: (reference.embedding(weight, positions, ids, place, 2.5) * mask).astype(weight.dtype),
         lambda dy, weight, positions: reference.embedding_backward(
             (dy * mask).astype(dy.dtype), weight, positions, ids, place, 2.5
         ),

@@ -37,25 +37,21 @@ def brute_force(model, src, beam, limit, alpha):
         extensions = []
         probs = log_probs(model, src, [ids for ids, _ in live])
         for (ids, total), row in zip(live, probs, strict=True):
-            extensions += [
-                ((*ids, token), total + row[token]) for token in range(13) if token not in (0, 1, 3)
-            ]
+            extensions += [((*ids, token), total + row[token]) for token in range(13) if token not in (0, 1, 3)]
         extensions.sort(key=lambda extension: -extension[1])
         ended = [e for e in extensions[:beam] if e[0][-1] == 2]
         finished += [(ids[:-1], score(total, len(ids))) for ids, total in ended]
         live = [e for e in extensions[: 2 * beam] if e[0][-1] != 2][:beam]
-        if len(finished) >= beam:
+        finished = sorted(finished, key=lambda h: -h[1])[:beam]
+        if len(finished) == beam and (not live or score(live[0][1], len(live[0][0])) <= finished[-1][1]):
             live = []
             break
     cut = [(ids, score(total, limit)) for ids, total in live]
-    best_first = [sorted(group, key=lambda h: -h[1]) for group in (finished[:beam], cut)]
-    return (best_first[0] + best_first[1])[:beam]
+    return (finished + sorted(cut, key=lambda h: -h[1]))[:beam]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize(
-    ("beam", "alpha", "max_length"), [(1, 0.6, None), (2, 0.0, 6), (3, 1.0, None), (5, 0.6, 9)]
-)
+@pytest.mark.parametrize(("beam", "alpha", "max_length"), [(1, 0.6, None), (2, 0.0, 6), (3, 1.0, None), (5, 0.6, 9)])
 def test_search_against_brute_force(seed, beam, alpha, max_length):
     model = make_model(seed)
     results = generate(model, SOURCES, beam=beam, max_length=max_length, length_penalty=alpha)

@@ -54,9 +54,7 @@ def test_attention_over_a_cache_is_attention_over_packed_rows(rng, kv_heads, ind
         q, dg.tensor(slotted["k"]), dg.tensor(slotted["v"]), q_sequences, layout, causal=True
     )
     k, v = (dg.tensor(np.concatenate([packed[name][i] for i in indices]).astype(np.float32)) for name in "kv")
-    expected = dg.functional.attention(
-        q, k, v, q_sequences, dg.Sequences([lengths[i] for i in indices]), causal=True
-    )
+    expected = dg.functional.attention(q, k, v, q_sequences, dg.Sequences([lengths[i] for i in indices]), causal=True)
     np.testing.assert_array_equal(actual.numpy(), expected.numpy())
 
 
@@ -90,9 +88,7 @@ def test_errors_name_the_argument():
     with pytest.raises(ValueError, match=r"kv_cache_append: .*sequences"):
         _core.kv_cache_append(cache, rows, dg.Sequences([2, 0, 0]), slotted)
     for bad in ([3], [-1]):
-        with pytest.raises(
-            ValueError, match=r"kv_cache_reorder: indices must lie in \[0, 3\).*got " + str(bad[0])
-        ):
+        with pytest.raises(ValueError, match=r"kv_cache_reorder: indices must lie in \[0, 3\).*got " + str(bad[0])):
             _core.kv_cache_reorder(cache, dg.tensor(np.array(bad, np.int32)).data, 4)
     with pytest.raises(ValueError, match=r"kv_cache_reorder: slot"):
         _core.kv_cache_reorder(cache, dg.tensor(np.zeros(1, np.int32)).data, 5)

@@ -14,9 +14,7 @@ from gradcheck import check_op, check_reference
 )
 def test_matches_reference(rng, rows, features, tail, with_bias):
     sequences = dg.Sequences([rows // 3, 0, rows - rows // 3], capacity=rows + tail) if tail else None
-    eps = (
-        1.0 if features == 1 else 1e-5
-    )  # one feature has variance 0, and 1 / sqrt(eps) multiplies the roundings
+    eps = 1.0 if features == 1 else 1e-5  # one feature has variance 0, and 1 / sqrt(eps) multiplies the roundings
     bias = rng.standard_normal(features) if with_bias else None
     check_op(
         lambda *args: dg.functional.layer_norm(*args, eps=eps, sequences=sequences),
@@ -43,9 +41,7 @@ def test_variance_survives_a_large_mean(rng):
 def test_eps_and_constant_rows():
     """A constant row has variance 0: the result is the bias, and eps stands inside the root."""
     one = np.ones(4, np.float32)
-    constant = dg.functional.layer_norm(
-        dg.tensor(np.full((2, 4), 3, np.float32)), dg.tensor(one), dg.tensor(5 * one)
-    )
+    constant = dg.functional.layer_norm(dg.tensor(np.full((2, 4), 3, np.float32)), dg.tensor(one), dg.tensor(5 * one))
     np.testing.assert_array_equal(constant.numpy(), np.full((2, 4), 5))
     y = dg.functional.layer_norm(dg.tensor(np.array([[-1, 1, -1, 1]], np.float32)), dg.tensor(one), eps=3.0)
     np.testing.assert_allclose(y.numpy(), [[-0.5, 0.5, -0.5, 0.5]], rtol=1e-6)

@@ -87,9 +87,7 @@ class Reference:
             x = self.sublayer(
                 x, f"{name}.norm2", lambda x, name=name: self.attention(x, memory, f"{name}.cross_attention")
             )
-            x = self.sublayer(
-                x, f"{name}.norm3", lambda x, name=name: self.feed_forward(x, f"{name}.feed_forward")
-            )
+            x = self.sublayer(x, f"{name}.norm3", lambda x, name=name: self.feed_forward(x, f"{name}.feed_forward"))
         if config.ends_in_norm:
             x = self.norm(x, "decoder.norm")
         weight = self.state["output.weight" if config.tie_embeddings == "none" else target]

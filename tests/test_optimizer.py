@@ -59,9 +59,7 @@ def test_gradient_norm_matches_reference(rng, size):
 
 
 def test_gradient_norm_neither_overflows_nor_hides_a_nan():
-    np.testing.assert_allclose(
-        _core.gradient_norm(core(np.full(4, 1e30, np.float32))).numpy(), 2e30, rtol=1e-6
-    )
+    np.testing.assert_allclose(_core.gradient_norm(core(np.full(4, 1e30, np.float32))).numpy(), 2e30, rtol=1e-6)
     gradients = np.zeros(100_000, np.float32)
     gradients[77_777] = np.nan
     assert np.isnan(_core.gradient_norm(core(gradients)).numpy())

@@ -33,9 +33,7 @@ def block(rng):
         heads = hidden.reshape(-1, 2, 4)
         attended = dg.functional.attention(heads, heads, heads, sequences, sequences, causal=True)
         out = dg.functional.linear(attended.reshape(-1, 8), weights[1], sequences=sequences)
-        return dg.functional.layer_norm(
-            dg.functional.residual(out, x, sequences=sequences), gain, sequences=sequences
-        )
+        return dg.functional.layer_norm(dg.functional.residual(out, x, sequences=sequences), gain, sequences=sequences)
 
     return run, weights
 
@@ -74,9 +72,7 @@ def test_sequences_that_are_equal_while_recording_stay_apart(rng):
         return dg.functional.attention(q, k, k, q_sequences, k_sequences)
 
     def make(q_lengths, k_lengths):
-        q, k = (
-            dg.tensor(rng.standard_normal((sum(n), 2, 4)).astype(np.float32)) for n in (q_lengths, k_lengths)
-        )
+        q, k = (dg.tensor(rng.standard_normal((sum(n), 2, 4)).astype(np.float32)) for n in (q_lengths, k_lengths))
         return q, k, dg.Sequences(q_lengths), dg.Sequences(k_lengths)
 
     program = record(run, *make([3, 2], [3, 2]))

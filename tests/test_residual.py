@@ -8,9 +8,7 @@ from test_dropout import next_mask
 
 
 @pytest.mark.parametrize("p", [0.0, 0.25])
-@pytest.mark.parametrize(
-    ("rows", "features", "tail"), [(1, 1, 0), (31, 33, 4), (33, 31, 0), (5, 1023, 1), (0, 9, 2)]
-)
+@pytest.mark.parametrize(("rows", "features", "tail"), [(1, 1, 0), (31, 33, 4), (33, 31, 0), (5, 1023, 1), (0, 9, 2)])
 def test_matches_reference(rng, rows, features, tail, p):
     mask = next_mask(rows, features, p) if p else np.ones((rows, features))
     sequences = dg.Sequences([rows // 3, 0, rows - rows // 3], capacity=rows + tail) if tail else None

@@ -16,6 +16,7 @@ from dragoman.model import Transformer, load
 from dragoman.random import manual_seed
 from dragoman.sequences import Sequences
 from dragoman.tensor import Tensor, from_dlpack, tensor
+from dragoman.tokenizer import Tokenizer
 from dragoman.train import Trainer
 from dragoman.translator import Translator
 
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Sequences",
     "Tensor",
+    "Tokenizer",
     "Trainer",
     "Transformer",
     "TransformerConfig",

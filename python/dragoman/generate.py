@@ -45,7 +45,8 @@ def generate(
     """Searches the most probable target of every source sentence.
 
     Each step extends the best `beam` hypotheses of a sentence by a token; pad, bos and unk are never chosen.
-    Those of the best `beam` extensions that end in eos are finished, and a sentence is done when `beam` are.
+    Those of the best `beam` extensions that end in eos are finished. A sentence is done when `beam` are and the best
+    live one, were it to end now, would not be among the best `beam` of them.
     Scores are log P / ((5 + length) / 6)^length_penalty, eos counted in the length (Wu et al. 2016,
     arXiv:1609.08144, section 7). Ties go to the better parent, then to the lower id. A sentence's result does
     not depend on the others in the batch.
@@ -113,9 +114,7 @@ def _run(
 class _Search:
     """The search of one sentence."""
 
-    def __init__(
-        self, config: TransformerConfig, sentence: int, beam: int, limit: int, length_penalty: float
-    ) -> None:
+    def __init__(self, config: TransformerConfig, sentence: int, beam: int, limit: int, length_penalty: float) -> None:
         self.sentence = sentence
         # Ids and log probability, best first.
         self.live: list[tuple[list[int], float]] = [([], 0.0)] if limit else []
@@ -149,13 +148,14 @@ class _Search:
             if total == -np.inf:
                 break
             if token == self._eos:
-                if rank < self._beam and len(self._finished) < self._beam:
+                if rank < self._beam:
                     self._finished.append(self._hypothesis(prefix, total, len(prefix) + 1))
             elif len(live) < self._beam:
                 live.append(([*prefix, token], total))
                 parents.append(int(parent))
         self.live = live
-        if len(self._finished) == self._beam:
+        self._finished = sorted(self._finished, key=lambda h: -h.score)[: self._beam]
+        if self._decided():
             self.live, parents = [], []
         elif live and len(live[0][0]) == self._limit:
             self._cut = [self._hypothesis(prefix, total, self._limit) for prefix, total in live]
@@ -163,8 +163,12 @@ class _Search:
         return parents
 
     def result(self) -> list[Hypothesis]:
-        best_first = [sorted(group, key=lambda h: -h.score) for group in (self._finished, self._cut)]
-        return (best_first[0] + best_first[1])[: self._beam]
+        return (self._finished + sorted(self._cut, key=lambda h: -h.score))[: self._beam]
+
+    def _decided(self) -> bool:
+        if len(self._finished) < self._beam:
+            return False
+        return not self.live or self._hypothesis(*self.live[0], len(self.live[0][0])).score <= self._finished[-1].score
 
     def _hypothesis(self, ids: list[int], log_prob: float, length: int) -> Hypothesis:
         return Hypothesis(ids, log_prob / ((5 + length) / 6) ** self._length_penalty)

@@ -181,9 +181,7 @@ class Transformer(Module):
             num_targets=num_targets,
         )
 
-    def attention_weights(
-        self, src_ids: Sequence[int], tgt_ids: Sequence[int]
-    ) -> dict[str, list[npt.NDArray[Any]]]:
+    def attention_weights(self, src_ids: Sequence[int], tgt_ids: Sequence[int]) -> dict[str, list[npt.NDArray[Any]]]:
         """Where each token of one sentence pair looks.
 
         Args:
@@ -329,6 +327,4 @@ def _refuse(op: str, argument: str, batch: IdBatch, vocab_size: int) -> None:
 
 def _check_pairs(op: str, src_batch: IdBatch, tgt_batch: IdBatch) -> None:
     if len(src_batch) != len(tgt_batch):
-        raise ValueError(
-            f"{op}: tgt_batch must have {len(src_batch)} sentences, as src_batch, got {len(tgt_batch)}"
-        )
+        raise ValueError(f"{op}: tgt_batch must have {len(src_batch)} sentences, as src_batch, got {len(tgt_batch)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import overload
 
@@ -15,6 +17,8 @@ BATCH_TOKENS = 2048  # source tokens translated together
 
 class Translator:
     """Translates texts with a trained model. Made by `Translator.load`.
+
+    Any number of threads may call it or `submit`: one translation runs at a time, on all the library's threads.
 
     Args:
         model: the model.
@@ -32,6 +36,8 @@ class Translator:
             )
         self.model = model
         self.tokenizer = tokenizer
+        self._running = threading.Lock()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dragoman-translator")
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32") -> Translator:
@@ -81,7 +87,17 @@ class Translator:
         Returns:
             A str for a str, else a list in the order of the texts.
         """
-        texts = [text] if isinstance(text, str) else text
+        with self._running:
+            outputs = self._translate([text] if isinstance(text, str) else text, beam, length_penalty, max_length)
+        return outputs[0] if isinstance(text, str) else outputs
+
+    def submit(
+        self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+    ) -> Future[str]:
+        """Queues a text, with the arguments of a call, and returns at once; `.result()` waits for the translation."""
+        return self._executor.submit(self, text, beam, length_penalty, max_length)
+
+    def _translate(self, texts: list[str], beam: int, length_penalty: float, max_length: int | None) -> list[str]:
         ids = source_ids(self.tokenizer, texts)
         lengths = [len(source) for source in ids]
         order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
@@ -96,4 +112,4 @@ class Translator:
             )
             for i, hypotheses in zip(batch, found, strict=True):
                 outputs[i] = self.tokenizer.decode(hypotheses[0].ids)
-        return outputs[0] if isinstance(text, str) else outputs
+        return outputs

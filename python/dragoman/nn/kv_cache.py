@@ -47,9 +47,7 @@ class KVCache:
         while slot < max(self.lengths, default=0):
             slot *= 2
         if slot > self._slot:
-            self._buffers = {
-                key: (self._grown(k, slot), self._grown(v, slot)) for key, (k, v) in self._buffers.items()
-            }
+            self._buffers = {key: (self._grown(k, slot), self._grown(v, slot)) for key, (k, v) in self._buffers.items()}
             self._slot = slot
         self._sequences = Sequences.slotted(self.lengths, slot)
 

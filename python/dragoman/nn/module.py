@@ -85,9 +85,7 @@ class Module:
             raise ValueError(f"load_state_dict: unexpected parameters: {_some(unexpected)}")
         for name, parameter in parameters.items():
             if state[name].shape != parameter.shape:
-                raise ValueError(
-                    f"load_state_dict: {name} must have shape {parameter.shape}, got {state[name].shape}"
-                )
+                raise ValueError(f"load_state_dict: {name} must have shape {parameter.shape}, got {state[name].shape}")
             if state[name].dtype != np.float32:
                 raise ValueError(f"load_state_dict: {name} must be float32, got {state[name].dtype}")
         for name, parameter in parameters.items():
