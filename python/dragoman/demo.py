@@ -25,7 +25,7 @@ from dragoman.tokenizer import SPECIALS, UNK, Tokenizer
 from dragoman.train import Trainer
 from dragoman.translator import Translator
 
-PAIRS = 120_000  # of training
+PAIRS = 200_000  # of training
 TESTS = 200  # pairs a locale
 HELD_OUT = 2_000  # days
 VOCAB_SIZE = 1500
