@@ -8,11 +8,15 @@ namespace cpu {
 namespace baseline {
 extern const Kernels table;
 }
-#ifdef DRAGOMAN_HAS_avx512
+namespace avx2 {
+extern const Kernels table;
+}
 namespace avx512 {
 extern const Kernels table;
 }
-#endif
+namespace avx512_bf16 {
+extern const Kernels table;
+}
 }  // namespace cpu
 
 namespace {
@@ -22,12 +26,29 @@ struct Variant {
   const Kernels* table;
 };
 
+[[maybe_unused]] bool has_avx512() {
+#ifdef __x86_64__
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
+// The slowest first.
 std::vector<Variant> runnable_variants() {
   std::vector<Variant> variants{{"baseline", &cpu::baseline::table}};
+#ifdef DRAGOMAN_HAS_avx2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    variants.push_back({"avx2", &cpu::avx2::table});
+  }
+#endif
 #ifdef DRAGOMAN_HAS_avx512
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    variants.push_back({"avx512", &cpu::avx512::table});
+  if (has_avx512()) variants.push_back({"avx512", &cpu::avx512::table});
+#endif
+#ifdef DRAGOMAN_HAS_avx512_bf16
+  if (has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
+    variants.push_back({"avx512_bf16", &cpu::avx512_bf16::table});
   }
 #endif
   return variants;

@@ -1,10 +1,15 @@
-// Element types of a Tensor. Arithmetic runs in float32; the other types hold ids, counts, flags and stored
-// weights.
+// Element types of a Tensor. Activations are float32 or bfloat16; the other types hold ids, counts, flags and
+// stored weights.
 #pragma once
 
 #include <cstdint>
 
 namespace dragoman {
+
+// The upper half of a float32. Storage only: arithmetic runs in float32.
+struct bfloat16 {
+  uint16_t bits;
+};
 
 enum class DType : uint8_t { float32, bfloat16, int32, int64, boolean, int8, uint8 };
 

@@ -75,7 +75,6 @@ static inline int64_t keys_seen(const Row* rows, int64_t count, int64_t first_ke
 
 // Lanes are true where the keys first_key, first_key + 1, ... lie in the span.
 static inline IntVec inside(Span span, int64_t first_key) {
-  typedef uint32_t UintVec __attribute__((vector_size(vector_bytes)));
   UintVec key;
   for (int64_t i = 0; i < lanes; ++i) key[i] = static_cast<uint32_t>(i);
   const UintVec from_begin = key + static_cast<uint32_t>(first_key - span.begin);

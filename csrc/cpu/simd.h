@@ -1,10 +1,13 @@
-// The vector of float32 lanes every CPU kernel computes with, and the functions on it.
+// The vector of float32 lanes every CPU kernel computes with, and the functions on it. bfloat16 is widened as
+// it is loaded and rounded as it is stored.
 //
 // A tail is a vector whose last lanes are switched off, never a scalar loop: an element's bits do not depend
 // on where in a row it stands. Loops over a row use each_vector, sum_of and largest_of.
 #pragma once
 
 #include <cstdint>
+
+#include "core/dtype.h"
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -23,7 +26,10 @@ constexpr int64_t lanes = vector_bytes / 4;
 
 typedef float Vec __attribute__((vector_size(vector_bytes)));
 typedef int32_t IntVec __attribute__((vector_size(vector_bytes)));
+typedef uint32_t UintVec __attribute__((vector_size(vector_bytes)));
+typedef uint16_t ShortVec __attribute__((vector_size(vector_bytes / 2)));
 typedef Vec UnalignedVec __attribute__((aligned(4), may_alias));
+typedef ShortVec UnalignedShortVec __attribute__((aligned(2), may_alias));
 
 constexpr float infinity = __builtin_inff();
 
@@ -55,10 +61,34 @@ static inline void store(float* to, Vec v) {
   *reinterpret_cast<UnalignedVec*>(to) = v;
 }
 
-static inline Vec load(const float* from, AllLanes) {
+static inline Vec widen(ShortVec v) {
+  return reinterpret_cast<Vec>(__builtin_convertvector(v, UintVec) << 16);
+}
+
+// To the nearest bfloat16, ties to even.
+static inline ShortVec narrow(Vec v) {
+#ifdef __AVX512BF16__
+  return reinterpret_cast<ShortVec>(_mm512_cvtneps_pbh(v));
+#else
+  const UintVec bits = reinterpret_cast<UintVec>(v);
+  const UintVec rounded = bits + 0x7FFF + ((bits >> 16) & 1);
+  return __builtin_convertvector((v == v ? rounded : bits | 0x400000) >> 16, ShortVec);
+#endif
+}
+
+static inline Vec load(const bfloat16* from) {
+  return widen(*reinterpret_cast<const UnalignedShortVec*>(from));
+}
+static inline void store(bfloat16* to, Vec v) {
+  *reinterpret_cast<UnalignedShortVec*>(to) = narrow(v);
+}
+
+template <class T>
+static inline Vec load(const T* from, AllLanes) {
   return load(from);
 }
-static inline void store(float* to, Vec v, AllLanes) {
+template <class T>
+static inline void store(T* to, Vec v, AllLanes) {
   store(to, v);
 }
 static inline Vec keep(Vec v, AllLanes, float = 0.0f) {
@@ -79,6 +109,13 @@ static inline void store(float* to, Vec v, FirstLanes part) {
   _mm512_mask_storeu_ps(to, mask_of(part), v);
 }
 
+static inline Vec load(const bfloat16* from, FirstLanes part) {
+  return widen(reinterpret_cast<ShortVec>(_mm256_maskz_loadu_epi16(mask_of(part), from)));
+}
+static inline void store(bfloat16* to, Vec v, FirstLanes part) {
+  _mm256_mask_storeu_epi16(to, mask_of(part), reinterpret_cast<__m256i>(narrow(v)));
+}
+
 // Lanes switched off become `fill`.
 static inline Vec keep(Vec v, FirstLanes part, float fill = 0.0f) {
   return _mm512_mask_mov_ps(broadcast(fill), mask_of(part), v);
@@ -86,14 +123,16 @@ static inline Vec keep(Vec v, FirstLanes part, float fill = 0.0f) {
 
 #else
 
-static inline Vec load(const float* from, FirstLanes part) {
-  float lane[lanes] = {};
+template <class T>
+static inline Vec load(const T* from, FirstLanes part) {
+  T lane[lanes] = {};
   for (int64_t i = 0; i < part.count; ++i) lane[i] = from[i];
   return load(lane);
 }
 
-static inline void store(float* to, Vec v, FirstLanes part) {
-  float lane[lanes];
+template <class T>
+static inline void store(T* to, Vec v, FirstLanes part) {
+  T lane[lanes];
   store(lane, v);
   for (int64_t i = 0; i < part.count; ++i) to[i] = lane[i];
 }
@@ -200,6 +239,18 @@ static inline float sum_lanes(Vec v) {
 
 static inline float max_lanes(Vec v) {
   return fold_lanes(v, [](Vec a, Vec b) { return vmax(a, b); });
+}
+
+// -- Element types --
+
+// Calls body(float()) or body(bfloat16()): the type of an activation becomes a template parameter.
+template <class Body>
+static inline __attribute__((always_inline)) void with_dtype(DType dtype, const Body& body) {
+  if (dtype == DType::bfloat16) {
+    body(bfloat16());
+  } else {
+    body(float());
+  }
 }
 
 // -- Loops over `size` elements --
