@@ -1,0 +1,151 @@
+"""dragoman beside PyTorch: training steps.
+
+    python bench/compare.py train [--model base] [--batches rectangle] [--dtype float32] [--json FILE]
+
+A step is forward, loss with label smoothing 0.1, backward and AdamW, with dropout 0.1 everywhere. PyTorch is eager,
+with fused AdamW, bfloat16 by autocast, float32 at full precision; where Debian's libjemalloc2 is installed, it runs
+with that preloaded too, and the faster counts. Without dropout and from the same weights, both must first reach the
+same losses. Every measurement runs in a process of its own, the systems taking turns. Writes a list of medians over
+the processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+from training import dragoman_step, torch_step
+from works import MODELS, ORDERS, count_tokens, make_batches
+
+DROPOUT = 0.1
+JEMALLOC = Path("/usr/lib") / os.uname().machine.join(["", "-linux-gnu"]) / "libjemalloc.so.2"
+# What PyTorch's tuning guide recommends: memory is kept for the next step.
+JEMALLOC_OPTIONS = "oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1"
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # of a loss, relative: what rounding may do to it in three steps
+
+
+def check_losses(arguments: argparse.Namespace) -> None:
+    """Both systems, without dropout, from the same weights, on the same few sentences."""
+    model = MODELS[arguments.model]
+    batch = make_batches(model, arguments.batches, 1)[0][:4]
+    theirs, torch_state = torch_step(model, arguments.dtype, 0.0)
+    ours = dragoman_step(model, arguments.dtype, 0.0, torch_state())
+    for step in range(3):
+        expected, got = theirs(batch), ours(batch)
+        if not abs(got - expected) <= TOLERANCE[arguments.dtype] * expected:
+            sys.exit(f"loss of step {step}: PyTorch has {expected}, dragoman {got}")
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """One system: its figures as a line of JSON."""
+    model = MODELS[arguments.model]
+    if arguments.system == "dragoman":
+        step = dragoman_step(model, arguments.dtype, DROPOUT)
+    else:
+        step, _ = torch_step(model, arguments.dtype, DROPOUT)
+    batches = make_batches(model, arguments.batches, arguments.steps)
+    first_loss = step(batches[0])
+    seconds = []
+    for batch in batches:
+        start = time.perf_counter()
+        step(batch)
+        seconds.append(time.perf_counter() - start)
+    if not step(batches[0]) < first_loss:
+        sys.exit(f"{arguments.system}: the loss of a batch must fall, it began at {first_loss}")
+    # Batches of one size have a median; ragged ones differ, so that only their sum means something.
+    typical = statistics.median(seconds) if arguments.batches == "rectangle" else statistics.fmean(seconds)
+    figures = {
+        "ms": 1e3 * typical,
+        "tokens_per_s": sum(map(count_tokens, batches)) / len(batches) / typical,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    print(json.dumps(figures), flush=True)
+
+
+def run(arguments: argparse.Namespace, *more: str, preload: Path | None = None) -> str:
+    """What this script prints in a fresh process, started with the same arguments and `more`."""
+    command = [sys.executable, __file__, arguments.mode, *more]
+    for name in ("model", "batches", "dtype", "threads", "steps"):
+        command += [f"--{name}", str(getattr(arguments, name))]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
+    if preload:
+        environment |= {"LD_PRELOAD": str(preload), "MALLOC_CONF": JEMALLOC_OPTIONS}
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+
+
+def compare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measures the systems in turns; one record a system."""
+    run(arguments, "--check")
+    systems: dict[str, Path | None] = {"dragoman": None, "torch": None}
+    if JEMALLOC.exists():
+        systems["torch+jemalloc"] = JEMALLOC
+    else:
+        print(f"without {JEMALLOC} PyTorch runs with the C library's allocator only", file=sys.stderr)
+    runs: dict[str, list[dict[str, float]]] = {system: [] for system in systems}
+    for _ in range(arguments.rounds):
+        for system, preload in systems.items():
+            runs[system].append(json.loads(run(arguments, "--system", system, preload=preload)))
+            print(system, {name: round(value, 1) for name, value in runs[system][-1].items()}, flush=True)
+    model = MODELS[arguments.model]
+    work = f"{arguments.mode} {arguments.model} "
+    work += f"{model.batch}x{model.length}" if arguments.batches == "rectangle" else f"ragged {arguments.batches}"
+    return [
+        {
+            "work": work,
+            "system": system,
+            "dtype": arguments.dtype,
+            "threads": arguments.threads,
+            **{name: round(statistics.median(run[name] for run in runs[system]), 1) for name in runs[system][0]},
+            "rounds": arguments.rounds,
+            "steps": arguments.steps,
+            "torch": importlib.metadata.version("torch"),
+            **machine(),
+        }
+        for system in systems
+    ]
+
+
+def print_ratios(records: list[dict[str, Any]]) -> None:
+    ours = next(record for record in records if record["system"] == "dragoman")
+    theirs = min((record for record in records if record is not ours), key=lambda record: record["ms"])
+    speed, memory = theirs["ms"] / ours["ms"], ours["peak_mib"] / theirs["peak_mib"]
+    what = f"{ours['work']} {ours['dtype']}, {ours['threads']} threads"
+    print(f"{what}: {speed:.2f} x {theirs['system']}'s speed in {memory:.2f} of its memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mode", choices=["train"])
+    parser.add_argument("--model", choices=MODELS, default="base")
+    parser.add_argument("--batches", choices=ORDERS, default="rectangle", help="all sentences of one length, or ragged")
+    parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--steps", type=int, default=3, help="timed in a process, after one to warm up")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each system")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the records go")
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--system", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.check:
+        check_losses(arguments)
+    elif arguments.system:
+        measure(arguments)
+    else:
+        records = compare(arguments)
+        print_ratios(records)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(records, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
