@@ -2,12 +2,15 @@ import fcntl
 import json
 import os
 import stat
+import tracemalloc
 
+import dragoman as dg
 import numpy as np
 import pytest
 from dragoman.atomic import atomic_write
-from dragoman.averaging import average_checkpoints
-from dragoman.checkpoint import FORMAT, CheckpointFolder, load_checkpoint, read_state, save_checkpoint, seal
+from dragoman.averaging import ExponentialAverage, average_checkpoints
+from dragoman.checkpoint import FORMAT, CheckpointFolder, load_checkpoint, read_state, save_checkpoint
+from dragoman.tensor_file import write_arrays
 from safetensors.numpy import load_file, save
 
 
@@ -17,7 +20,7 @@ class Arrays:
     def __init__(self, **arrays):
         self.arrays = {name: np.asarray(array) for name, array in arrays.items()}
 
-    def state_dict(self):
+    def state_dict(self, *, copy=True):
         return self.arrays
 
     def load_state_dict(self, state):
@@ -165,17 +168,51 @@ def test_every_flipped_byte_is_found(tmp_path):
 @pytest.mark.parametrize(
     "metadata, message",
     [
-        (None, "field format must be"),
+        ({}, "field format must be .*, got None"),
         ({"format": "pt"}, "field format must be .*, got 'pt'"),
-        ({"format": FORMAT}, "field sha256 must hold 64 hexadecimal digits"),
-        ({"format": FORMAT, "sha256": "0" * 64}, "field state is not JSON"),
-        ({"format": FORMAT, "sha256": "0" * 64, "state": "[1]"}, "field state must be an object, got list"),
+        ({"format": FORMAT}, "field state is not JSON"),
+        ({"format": FORMAT, "state": "[1]"}, "field state must be an object, got list"),
     ],
 )
 def test_load_names_a_bad_field(metadata, message, tmp_path):
-    (tmp_path / "c.safetensors").write_bytes(seal(save({"model.w": np.zeros(2)}, metadata=metadata)))
+    write_arrays(tmp_path / "c.safetensors", {"model.w": np.zeros(2)}, metadata, digest=True)
     with pytest.raises(ValueError, match=rf"c\.safetensors: metadata {message}"):
         read_state(tmp_path / "c.safetensors")
+
+
+def test_load_names_a_file_without_digest(tmp_path):
+    write_arrays(tmp_path / "c.safetensors", {"model.w": np.zeros(2)}, {"format": FORMAT})
+    with pytest.raises(ValueError, match=r"c\.safetensors: metadata field sha256 must hold 64 hexadecimal digits"):
+        read_state(tmp_path / "c.safetensors")
+
+
+def test_files_are_those_of_the_library(tmp_path):
+    arrays = {
+        "b": np.arange(6, dtype=np.float32).reshape(3, 2).T,  # not contiguous
+        "a": np.zeros((0, 3), np.float32),
+        "step": np.array(7),
+        'quote " and ü': np.ones(3, np.uint8),
+        "half": np.ones((1, 1, 1), np.float16),
+    }
+    write_arrays(tmp_path / "ours", arrays, {"format": 'a "b" ü'})
+    contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
+    assert (tmp_path / "ours").read_bytes() == save(contiguous, metadata={"format": 'a "b" ü'})
+
+
+def test_a_save_needs_no_memory(tmp_path):
+    model = dg.Transformer(dg.TransformerConfig.tiny(vocab_size=2000))
+    parts = {"model": model, "optimizer": dg.optim.AdamW(model, 1e-3), "ema": ExponentialAverage(model, 0.9)}
+    tracemalloc.start()
+    try:
+        save_checkpoint(tmp_path / "c.safetensors", parts, {})
+        model.save(tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < model.num_parameters()  # 20 times as many bytes were written
+    saved = load_file(tmp_path / "c.safetensors")
+    for name, array in model.state_dict().items():
+        assert saved[f"model.{name}"].tobytes() == array.tobytes()
 
 
 def test_load_names_the_file_that_does_not_fit(tmp_path):

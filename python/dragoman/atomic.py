@@ -13,10 +13,11 @@ _PREFIX = ".dragoman-"  # of temporary files
 _CHUNK = 1 << 24
 
 
-def atomic_write(path: str | Path, data: bytes) -> None:
+def atomic_write(path: str | Path, *parts: bytes | memoryview) -> None:
     """Writes a file so that a crash at any moment leaves the old content or the new one, never a mixture.
 
-    The data goes to a temporary file in the same folder, is flushed to the disk and renamed over `path`.
+    The parts, end to end, go to a temporary file in the same folder, which is flushed to the disk and renamed over
+    `path`.
     Temporary files of writers that were killed are removed first.
 
     Raises:
@@ -29,7 +30,8 @@ def atomic_write(path: str | Path, data: bytes) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it has its name: not stale
-            _write(descriptor, data)
+            for part in parts:
+                _write(descriptor, part)
             os.fsync(descriptor)
             os.replace(temporary, path)
         finally:
@@ -40,7 +42,7 @@ def atomic_write(path: str | Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _write(descriptor: int, data: bytes | memoryview) -> None:
     left = memoryview(data)
     while left:
         written = os.write(descriptor, left[:_CHUNK])

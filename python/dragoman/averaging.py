@@ -61,9 +61,9 @@ class ExponentialAverage:
         for name, average in self._averages.items():
             average += gain * (self._parameters[name].numpy() - average)
 
-    def state_dict(self) -> Arrays:
-        """The averages, by the names of the parameters; not copies."""
-        return self._averages
+    def state_dict(self, *, copy: bool = True) -> Arrays:
+        """The averages, by the names of the parameters; with copy=False those that `update` moves."""
+        return {name: average.copy() if copy else average for name, average in self._averages.items()}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Restores what `state_dict` returned. ValueError when an average is missing or has another shape."""

@@ -11,14 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from dragoman.atomic import atomic_write
+from dragoman.tensor_file import BLANK, DIGEST, write_arrays
 
 FORMAT = "dragoman.checkpoint.2"
 
-_FIELD = b'"sha256":"'  # of the metadata; quotes inside other fields are escaped, so it occurs once
-_BLANK = b"0" * 64  # stands for the digest while it is taken
 _CHUNK = 1 << 20
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -28,7 +25,7 @@ State = dict[str, Any]
 class Stateful(Protocol):
     """A model, an optimizer, an average."""
 
-    def state_dict(self) -> Arrays: ...
+    def state_dict(self, *, copy: bool = True) -> Arrays: ...
 
     def load_state_dict(self, state: Arrays, /) -> None: ...
 
@@ -45,17 +42,9 @@ def save_checkpoint(path: str | Path, parts: Parts, state: State) -> None:
         OSError: naming the file; what was there before is untouched.
     """
     arrays = {
-        f"{part}.{name}": np.require(array, requirements="C")
-        for part, owner in parts.items()
-        for name, array in owner.state_dict().items()
+        f"{part}.{name}": array for part, owner in parts.items() for name, array in owner.state_dict(copy=False).items()
     }
-    metadata = {"format": FORMAT, "sha256": _BLANK.decode(), "state": json.dumps(state)}
-    atomic_write(path, seal(save(arrays, metadata=metadata)))
-
-
-def seal(data: bytes) -> bytes:
-    """A safetensors file whose metadata field sha256 is blank, with the digest filled in."""
-    return data.replace(_FIELD + _BLANK, _FIELD + sha256(data).hexdigest().encode(), 1)
+    write_arrays(path, arrays, {"format": FORMAT, "state": json.dumps(state)}, digest=True)
 
 
 def read_state(path: str | Path) -> State:
@@ -127,10 +116,10 @@ def _verify(path: str | Path) -> None:
     with Path(path).open("rb") as file:
         size = file.read(8)
         header = file.read(int.from_bytes(size, "little"))
-        found = re.search(_FIELD + rb'([0-9a-f]{64})"', header)
+        found = re.search(DIGEST + rb'([0-9a-f]{64})"', header)
         if found is None:
             raise ValueError(f"{path}: metadata field sha256 must hold 64 hexadecimal digits")
-        digest = sha256(size + header[: found.start(1)] + _BLANK + header[found.end(1) :])
+        digest = sha256(size + header[: found.start(1)] + BLANK + header[found.end(1) :])
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     if digest.hexdigest().encode() != found[1]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from dragoman import functional
 from dragoman._core import Sequences
@@ -35,6 +35,7 @@ from dragoman.nn import (
 )
 from dragoman.nn.init import skip_init
 from dragoman.tensor import Tensor
+from dragoman.tensor_file import write_arrays
 
 IdBatch = Sequence[Sequence[int]]  # one list of token ids a sentence
 
@@ -212,7 +213,7 @@ class Transformer(Module):
         """Writes model.safetensors and config.json into `folder`, made where missing, each atomically."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / WEIGHTS, save(self.state_dict(), metadata={"format": "dragoman"}))
+        write_arrays(folder / WEIGHTS, self.state_dict(copy=False), {"format": "dragoman"})
         atomic_write(folder / CONFIG, (json.dumps(self.config.to_dict(), indent=2) + "\n").encode())
 
 

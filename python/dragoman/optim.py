@@ -138,11 +138,15 @@ class AdamW:
         """Clears the gradients."""
         self._gradients.zero_()
 
-    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """The moments and the step count: with the parameters, all that the next step depends on."""
+    def state_dict(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
+        """The moments and the step count: with the parameters, all that the next step depends on.
+
+        With copy=False read-only views, which later steps change.
+        """
+        mean, variance = self._mean.numpy(), self._variance.numpy()
         return {
-            "mean": self._mean.numpy().copy(),
-            "variance": self._variance.numpy().copy(),
+            "mean": mean.copy() if copy else mean,
+            "variance": variance.copy() if copy else variance,
             "step": np.array(self.step_count, np.int64),
         }
 

@@ -68,9 +68,10 @@ class Module:
         """Number of values in all parameters, tied ones counted once."""
         return sum(parameter.size for parameter in self.parameters())
 
-    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """A float32 copy of every parameter, by name."""
-        return {name: parameter.numpy().copy() for name, parameter in self.named_parameters()}
+    def state_dict(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
+        """Every parameter by name: float32 copies, or with copy=False read-only views, which training changes."""
+        arrays = ((name, parameter.numpy()) for name, parameter in self.named_parameters())
+        return {name: array.copy() if copy else array for name, array in arrays}
 
     def load_state_dict(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Copies `state` into the parameters' memory; nothing is changed if it does not fit.
