@@ -1,10 +1,12 @@
 """linear and feed_forward against the reference."""
 
 import dragoman as dg
+import ml_dtypes
 import numpy as np
 import pytest
 import reference
-from gradcheck import backward, check_op, check_reference
+from dragoman import _core
+from gradcheck import backward, check_op, check_reference, poison_cache, with_tail
 
 SIZES = [(1, 1, 1), (31, 33, 1), (33, 31, 65), (7, 1023, 33), (1023, 33, 31), (64, 128, 96), (130, 257, 100)]
 
@@ -29,6 +31,51 @@ def test_matches_reference(rng, rows, in_features, out_features, kind, tail):
         inputs,
         tail=tail,
     )
+
+
+@pytest.mark.parametrize("tail", [0, 5])
+@pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
+@pytest.mark.parametrize(("rows", "in_features", "out_features"), [*SIZES, (12, 2050, 45), (3, 0, 7)])
+def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, tail):
+    """Sums are float32 and rounded once; gradients of the parameters stay float32."""
+
+    def rounded(x):
+        return np.asarray(x, np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
+
+    def core(x):
+        return dg.tensor(with_tail(x, tail), dtype="bfloat16").data
+
+    make = grid if kind == "relu" else (lambda rng, *shape: rng.standard_normal(shape))
+    x, weight, dy = (
+        rounded(make(rng, *shape)) for shape in [(rows, in_features), (out_features, in_features), (rows, out_features)]
+    )
+    bias = make(rng, out_features).astype(np.float32)
+    dweight, dbias = rng.standard_normal(weight.shape).astype(np.float32), make(rng, out_features).astype(np.float32)
+
+    def plain(dtype, rounded):
+        pre = (x.astype(dtype) @ weight.T.astype(dtype)) + bias
+        y = rounded(reference.activation(pre, kind))
+        saved = y if kind == "relu" else rounded(pre)
+        (dpre,) = reference.activation_backward(dy.astype(dtype), saved, kind)
+        dpre = rounded(dpre)
+        return y, rounded(dpre @ weight), dweight + dpre.T @ x, dbias + dpre.sum(0)
+
+    sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
+    weight_data = dg.tensor(weight, dtype="bfloat16").data
+    poison_cache()
+    y, pre = _core.linear_forward(core(x), weight_data, dg.tensor(bias).data, kind, sequences)
+    saved = {"relu": y, "gelu": pre}.get(kind)
+    sums = dg.tensor(dweight.copy()), dg.tensor(dbias.copy())
+    poison_cache()
+    dx = _core.linear_backward(
+        core(dy), core(x), weight_data, saved, kind, True, sums[0].data, True, sums[1].data, True, sequences
+    )
+    actual = [dg.Tensor(y), dg.Tensor(dx), *sums]
+    assert [tensor.dtype for tensor in actual] == ["bfloat16", "bfloat16", "float32", "float32"]
+    for tensor, truth, expected in zip(actual, plain(np.float64, lambda x: x), plain(np.float32, rounded), strict=True):
+        array = tensor.numpy().astype(np.float64)
+        reference.assert_close(array[: len(truth)], truth, expected)
+        assert not array[len(truth) :].any(), "the tail must be zeros"
 
 
 @pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
@@ -98,5 +145,5 @@ def test_errors_name_the_argument(shapes, activation, message):
 
 
 def test_dtype_error():
-    with pytest.raises(TypeError, match="linear: x must be float32, got int32"):
+    with pytest.raises(TypeError, match="linear: x must be float32 or bfloat16, got int32"):
         dg.functional.linear(dg.tensor(np.ones((2, 3), np.int32)), dg.tensor(np.ones((4, 3), np.float32)))

@@ -117,6 +117,7 @@ void bench_linear(int64_t rows, int64_t in, int64_t out, int threads, double pea
                               .rows = rows,
                               .in_features = in,
                               .out_features = out,
+                              .dtype = DType::float32,
                               .activation = Activation::none,
                               .tokens = nullptr};
   LinearBackward only_dx{.dy = dy.data<float>(),
@@ -129,6 +130,7 @@ void bench_linear(int64_t rows, int64_t in, int64_t out, int threads, double pea
                          .rows = rows,
                          .in_features = in,
                          .out_features = out,
+                         .dtype = DType::float32,
                          .activation = Activation::none,
                          .accumulate_weight = false,
                          .accumulate_bias = false,
@@ -138,12 +140,12 @@ void bench_linear(int64_t rows, int64_t in, int64_t out, int threads, double pea
   only_dweight.dweight = dweight.data<float>();
 
   const Kernels& table = kernels(Device::cpu);
-  report({"forward", rows, out, in, forward.x, in, 1, forward.weight, 1, in, forward.y}, threads, peak,
-         [&] { table.linear_forward(forward); });
-  report({"dx", rows, in, out, only_dx.dy, out, 1, only_dx.weight, in, 1, only_dx.dx}, threads, peak,
-         [&] { table.linear_backward(only_dx); });
-  report({"dweight", out, in, rows, only_dx.dy, 1, out, only_dx.x, in, 1, only_dweight.dweight}, threads,
-         peak, [&] { table.linear_backward(only_dweight); });
+  report({"forward", rows, out, in, x.data<float>(), in, 1, weight.data<float>(), 1, in, y.data<float>()},
+         threads, peak, [&] { table.linear_forward(forward); });
+  report({"dx", rows, in, out, dy.data<float>(), out, 1, weight.data<float>(), in, 1, dx.data<float>()},
+         threads, peak, [&] { table.linear_backward(only_dx); });
+  report({"dweight", out, in, rows, dy.data<float>(), 1, out, x.data<float>(), in, 1, only_dweight.dweight},
+         threads, peak, [&] { table.linear_backward(only_dweight); });
 }
 
 }  // namespace

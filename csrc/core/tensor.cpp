@@ -106,6 +106,11 @@ void check_dtype(const char* op, const char* argument, const Tensor& tensor, DTy
   CHECK_TYPE(tensor.dtype() == expected, op, ": ", argument, " must be ", expected, ", got ", tensor.dtype());
 }
 
+void check_activations(const char* op, const char* argument, const Tensor& tensor) {
+  CHECK_TYPE(tensor.dtype() == DType::float32 || tensor.dtype() == DType::bfloat16, op, ": ", argument,
+             " must be float32 or bfloat16, got ", tensor.dtype());
+}
+
 void check_writeable(const char* op, const char* argument, const Tensor& tensor) {
   CHECK(tensor.writeable(), op, ": ", argument, " must be writeable, got a view of a read-only array");
 }

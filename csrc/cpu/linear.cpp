@@ -27,24 +27,31 @@ void linear_forward(const LinearForward& p) {
         .accumulate = false,
         .bias = p.bias,
         .activation = p.activation,
-        .pre = p.pre});
-  const int64_t tail = (p.rows - in_use) * p.out_features;
-  zero(p.y + in_use * p.out_features, tail);
-  if (p.pre != nullptr) zero(p.pre + in_use * p.out_features, tail);
+        .pre = p.pre,
+        .dtype = p.dtype,
+        .c_dtype = p.dtype});
+  with_dtype(p.dtype, [&](auto element) {
+    using T = decltype(element);
+    const int64_t first = in_use * p.out_features, tail = (p.rows - in_use) * p.out_features;
+    zero(static_cast<T*>(p.y) + first, tail);
+    if (p.pre != nullptr) zero(static_cast<T*>(p.pre) + first, tail);
+  });
 }
 
 // dpre (size,) = dy times the activation's slope: the gradient of x W^T + bias.
-static void multiply_by_slope(const LinearBackward& p, int64_t size, float* dpre) {
+template <class T>
+static void multiply_by_slope(const T* dy, const T* saved, Activation activation, int64_t size, T* dpre) {
   parallel_for(size, element_grain, [&](int64_t begin, int64_t end) {
     each_vector(end - begin, [&](int64_t i, auto part) {
-      const Vec at = load(p.saved + begin + i, part);
-      store(dpre + begin + i, load(p.dy + begin + i, part) * slope(at, p.activation), part);
+      const Vec at = load(saved + begin + i, part);
+      store(dpre + begin + i, load(dy + begin + i, part) * slope(at, activation), part);
     });
   });
 }
 
 // dbias (features,) (+)= the sum of dpre's rows: partial (chunks, features) first, then its rows in order.
-static void sum_rows(const float* dpre, int64_t rows, int64_t features, bool accumulate, float* dbias) {
+template <class T>
+static void sum_rows(const T* dpre, int64_t rows, int64_t features, bool accumulate, float* dbias) {
   const int64_t chunks = (rows + bias_chunk_rows - 1) / bias_chunk_rows;
   const Scratch scratch(chunks * features * static_cast<int64_t>(sizeof(float)));
   float* partial = static_cast<float*>(scratch.data);
@@ -53,7 +60,7 @@ static void sum_rows(const float* dpre, int64_t rows, int64_t features, bool acc
     zero(partial_chunk, features);
     const int64_t row_end = min_of(rows, (chunk + 1) * bias_chunk_rows);
     for (int64_t row = chunk * bias_chunk_rows; row < row_end; ++row) {
-      const float* dpre_row = dpre + row * features;
+      const T* dpre_row = dpre + row * features;
       each_vector(features, [&](int64_t i, auto part) {
         store(partial_chunk + i, load(partial_chunk + i, part) + load(dpre_row + i, part), part);
       });
@@ -70,15 +77,17 @@ static void sum_rows(const float* dpre, int64_t rows, int64_t features, bool acc
   });
 }
 
-void linear_backward(const LinearBackward& p) {
+template <class T>
+static void backward(const LinearBackward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
   const int64_t size = in_use * p.out_features;
   const bool activated = p.activation != Activation::none;
-  const Scratch scratch(activated ? size * static_cast<int64_t>(sizeof(float)) : 0);
-  const float* dpre = p.dy;  // (in_use, out_features)
+  const Scratch scratch(activated ? size * static_cast<int64_t>(sizeof(T)) : 0);
+  const T* dpre = static_cast<const T*>(p.dy);  // (in_use, out_features)
   if (activated) {
-    multiply_by_slope(p, size, static_cast<float*>(scratch.data));
-    dpre = static_cast<const float*>(scratch.data);
+    multiply_by_slope(dpre, static_cast<const T*>(p.saved), p.activation, size,
+                      static_cast<T*>(scratch.data));
+    dpre = static_cast<const T*>(scratch.data);
   }
   if (p.dx != nullptr) {
     gemm({.m = in_use,
@@ -95,8 +104,10 @@ void linear_backward(const LinearBackward& p) {
           .accumulate = false,
           .bias = nullptr,
           .activation = Activation::none,
-          .pre = nullptr});
-    zero(p.dx + in_use * p.in_features, (p.rows - in_use) * p.in_features);
+          .pre = nullptr,
+          .dtype = p.dtype,
+          .c_dtype = p.dtype});
+    zero(static_cast<T*>(p.dx) + in_use * p.in_features, (p.rows - in_use) * p.in_features);
   }
   if (p.dweight != nullptr) {
     gemm({.m = p.out_features,
@@ -113,9 +124,14 @@ void linear_backward(const LinearBackward& p) {
           .accumulate = p.accumulate_weight,
           .bias = nullptr,
           .activation = Activation::none,
-          .pre = nullptr});
+          .pre = nullptr,
+          .dtype = p.dtype});
   }
   if (p.dbias != nullptr) sum_rows(dpre, in_use, p.out_features, p.accumulate_bias, p.dbias);
+}
+
+void linear_backward(const LinearBackward& p) {
+  with_dtype(p.dtype, [&](auto element) { backward<decltype(element)>(p); });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

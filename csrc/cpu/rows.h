@@ -17,8 +17,9 @@ static inline int64_t rows_in_use(const int32_t* tokens, int64_t rows) {
   return tokens == nullptr ? rows : *tokens;
 }
 
-static inline void zero(float* to, int64_t count) {
-  if (count > 0) __builtin_memset(to, 0, static_cast<size_t>(count) * sizeof(float));
+template <class T>
+static inline void zero(T* to, int64_t count) {
+  if (count > 0) __builtin_memset(to, 0, static_cast<size_t>(count) * sizeof(T));
 }
 
 // Calls body(begin, end) on ranges that cover the elements of the rows in use; the rest of `out` becomes 0.

@@ -6,10 +6,11 @@ namespace dragoman {
 
 namespace {
 
-// x (rows, in_features) and weight (out_features, in_features), both float32.
+// x (rows, in_features) and weight (out_features, in_features), of one dtype.
 void check_operands(const char* op, const Tensor& x, const Tensor& weight) {
-  check_dtype(op, "x", x, DType::float32);
-  check_dtype(op, "weight", weight, DType::float32);
+  check_activations(op, "x", x);
+  CHECK_TYPE(weight.dtype() == x.dtype(), op, ": weight must be ", x.dtype(), " like x, got ",
+             weight.dtype());
   check_rank(op, "x", x, 2);
   check_rank(op, "weight", weight, 2);
   CHECK(weight.dim(1) == x.dim(1), op, ": weight must have shape (out_features, ", x.dim(1), "), got ",
@@ -29,17 +30,18 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(const Tensor& x, const 
   }
   const Activation kind = parse_activation("linear", activation);
   const int32_t* tokens = tokens_or_null("linear", sequences, x);
-  const Tensor y = Tensor::empty({x.dim(0), weight.dim(0)}, DType::float32, x.device());
+  const Tensor y = Tensor::empty({x.dim(0), weight.dim(0)}, x.dtype(), x.device());
   std::optional<Tensor> pre;
-  if (kind == Activation::gelu) pre = Tensor::empty(y.shape(), DType::float32, x.device());
-  kernels(x).linear_forward({.x = x.data<float>(),
-                             .weight = weight.data<float>(),
+  if (kind == Activation::gelu) pre = Tensor::empty(y.shape(), x.dtype(), x.device());
+  kernels(x).linear_forward({.x = x.raw(),
+                             .weight = weight.raw(),
                              .bias = data_or_null(bias),
-                             .y = y.data<float>(),
-                             .pre = data_or_null(pre),
+                             .y = y.raw(),
+                             .pre = data_or_null<void>(pre),
                              .rows = x.dim(0),
                              .in_features = x.dim(1),
                              .out_features = weight.dim(0),
+                             .dtype = x.dtype(),
                              .activation = kind,
                              .tokens = tokens});
   return {y, pre};
@@ -53,29 +55,30 @@ std::optional<Tensor> linear_backward(const Tensor& dy, const Tensor& x, const T
   constexpr const char* op = "linear_backward";
   check_operands(op, x, weight);
   const Shape y_shape{x.dim(0), weight.dim(0)};
-  check_dtype(op, "dy", dy, DType::float32);
+  check_dtype(op, "dy", dy, x.dtype());
   check_shape(op, "dy", dy, y_shape);
   const Activation kind = parse_activation(op, activation);
   CHECK(saved || kind == Activation::none, op, ": saved must be given for activation \"", activation, "\"");
   if (saved) {
-    check_dtype(op, "saved", *saved, DType::float32);
+    check_dtype(op, "saved", *saved, x.dtype());
     check_shape(op, "saved", *saved, y_shape);
   }
   if (dweight) check_output(op, "dweight", *dweight, weight.shape());
   if (dbias) check_output(op, "dbias", *dbias, {weight.dim(0)});
   const int32_t* tokens = tokens_or_null(op, sequences, x);
   std::optional<Tensor> dx;
-  if (need_dx) dx = Tensor::empty(x.shape(), DType::float32, x.device());
-  kernels(x).linear_backward({.dy = dy.data<float>(),
-                              .x = x.data<float>(),
-                              .weight = weight.data<float>(),
-                              .saved = data_or_null(saved),
-                              .dx = data_or_null(dx),
+  if (need_dx) dx = Tensor::empty(x.shape(), x.dtype(), x.device());
+  kernels(x).linear_backward({.dy = dy.raw(),
+                              .x = x.raw(),
+                              .weight = weight.raw(),
+                              .saved = data_or_null<void>(saved),
+                              .dx = data_or_null<void>(dx),
                               .dweight = data_or_null(dweight),
                               .dbias = data_or_null(dbias),
                               .rows = x.dim(0),
                               .in_features = x.dim(1),
                               .out_features = weight.dim(0),
+                              .dtype = x.dtype(),
                               .activation = kind,
                               .accumulate_weight = accumulate_weight,
                               .accumulate_bias = accumulate_bias,

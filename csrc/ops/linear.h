@@ -12,25 +12,27 @@
 namespace dragoman {
 
 struct LinearForward {
-  const float* x;       // (rows, in_features)
-  const float* weight;  // (out_features, in_features)
-  const float* bias;    // (out_features,) or null
-  float* y;             // (rows, out_features)
-  float* pre;           // (rows, out_features) or null: x W^T + bias, kept for GELU's backward
+  const void* x;       // (rows, in_features)
+  const void* weight;  // (out_features, in_features)
+  const float* bias;   // (out_features,) or null
+  void* y;             // (rows, out_features)
+  void* pre;           // (rows, out_features) or null: x W^T + bias, kept for GELU's backward
   int64_t rows, in_features, out_features;
+  DType dtype;  // of x, weight, y, pre, saved, dy and dx
   Activation activation;
   const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y and pre
 };
 
 struct LinearBackward {
-  const float* dy;      // (rows, out_features)
-  const float* x;       // (rows, in_features)
-  const float* weight;  // (out_features, in_features)
-  const float* saved;   // (rows, out_features): y for ReLU, pre for GELU, null without activation
-  float* dx;            // (rows, in_features) or null: not wanted
-  float* dweight;       // (out_features, in_features) or null
-  float* dbias;         // (out_features,) or null
+  const void* dy;      // (rows, out_features)
+  const void* x;       // (rows, in_features)
+  const void* weight;  // (out_features, in_features)
+  const void* saved;   // (rows, out_features): y for ReLU, pre for GELU, null without activation
+  void* dx;            // (rows, in_features) or null: not wanted
+  float* dweight;      // (out_features, in_features) or null
+  float* dbias;        // (out_features,) or null
   int64_t rows, in_features, out_features;
+  DType dtype;  // of x, weight, y, pre, saved, dy and dx
   Activation activation;
   bool accumulate_weight, accumulate_bias;  // add to what dweight, dbias hold instead of overwriting it
   const int32_t* tokens;

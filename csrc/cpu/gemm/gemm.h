@@ -11,21 +11,24 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 //
 // op(A) is (m, k): A[i * lda + l], or A[l * lda + i] if transpose_a. op(B) is (k, n): B[l * ldb + j], or B[j
 // * ldb + l] if transpose_b. The sum over k runs in blocks of one fixed length, in order, whatever m, n and
-// the thread count: a row's bits depend on that row of op(A) and on op(B) alone.
+// the thread count: a row's bits depend on that row of op(A) and on op(B) alone. Sums are
+// float32; a bfloat16 C is rounded once.
 struct Gemm {
   int64_t m, n, k;
-  const float* a;
+  const void* a;
   int64_t lda;
   bool transpose_a;
-  const float* b;
+  const void* b;
   int64_t ldb;
   bool transpose_b;
-  float* c;
+  void* c;
   int64_t ldc;
-  bool accumulate;        // C += ...; then without bias and activation
-  const float* bias;      // (n,) or null
-  Activation activation;  // applied to the whole sum
-  float* pre;             // (m, n) with ldc, or null: the sum and bias before the activation
+  bool accumulate;                 // C += ..., C float32; then without bias and activation
+  const float* bias;               // (n,) or null
+  Activation activation;           // applied to the whole sum
+  void* pre;                       // (m, n) with ldc, or null: the sum and bias before the activation
+  DType dtype = DType::float32;    // of A and B
+  DType c_dtype = DType::float32;  // of C and pre
 };
 
 void gemm(const Gemm& g);

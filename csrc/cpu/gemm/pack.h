@@ -27,7 +27,8 @@ static inline __attribute__((always_inline)) void exchange_squares(Vec (&rows)[l
 }
 
 // to[l * to_ld + i] = from[i * ld + l] for a lanes x lanes block.
-static inline __attribute__((always_inline)) void transpose(const float* from, int64_t ld, float* to,
+template <class T>
+static inline __attribute__((always_inline)) void transpose(const T* from, int64_t ld, float* to,
                                                             int64_t to_ld) {
   Vec rows[lanes];
 #pragma GCC unroll 16
@@ -42,24 +43,26 @@ static inline __attribute__((always_inline)) void transpose(const float* from, i
 
 // The same where only `rows` x `columns` of `from` exist: as if the other rows were zero; writes `columns`
 // rows of `to`.
-static void transpose_edge(const float* from, int64_t ld, int64_t rows, int64_t columns, float* to,
+template <class T>
+static void transpose_edge(const T* from, int64_t ld, int64_t rows, int64_t columns, float* to,
                            int64_t to_ld) {
   alignas(64) float block[lanes * lanes] = {}, transposed[lanes * lanes];
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t l = 0; l < columns; ++l) block[i * lanes + l] = from[i * ld + l];
+    store(block + i * lanes,
+          columns < lanes ? load(from + i * ld, FirstLanes{columns}) : load(from + i * ld));
   }
   transpose(block, lanes, transposed, lanes);
   for (int64_t l = 0; l < columns; ++l) store(to + l * to_ld, load(transposed + l * lanes));
 }
 
 // Both pack a (depth, width) block into panels (depth, panel_width) of panel_width columns each, one after
-// the other; what the last panel has beyond `width` becomes zero.
+// the other, as float32; what the last panel has beyond `width` becomes zero.
 
 // The block's element (l, j) is source[l * ld + j].
-template <int64_t panel_width>
-static void pack_rows(const float* source, int64_t ld, int64_t depth, int64_t width, float* panels) {
+template <int64_t panel_width, class T>
+static void pack_rows(const T* source, int64_t ld, int64_t depth, int64_t width, float* panels) {
   for (int64_t l = 0; l < depth; ++l) {
-    const float* source_l = source + l * ld;
+    const T* source_l = source + l * ld;
     for (int64_t panel = 0; panel < width; panel += panel_width) {
       float* panel_l = panels + panel * depth + l * panel_width;
 #pragma GCC unroll 4
@@ -74,10 +77,10 @@ static void pack_rows(const float* source, int64_t ld, int64_t depth, int64_t wi
 }
 
 // The block's element (l, j) is source[j * ld + l].
-template <int64_t panel_width>
-static void pack_columns(const float* source, int64_t ld, int64_t depth, int64_t width, float* panels) {
+template <int64_t panel_width, class T>
+static void pack_columns(const T* source, int64_t ld, int64_t depth, int64_t width, float* panels) {
   for (int64_t j = 0; j < divide_up(width, panel_width) * panel_width; j += lanes) {
-    const float* source_j = source + j * ld;
+    const T* source_j = source + j * ld;
     float* panel = panels + j / panel_width * panel_width * depth + j % panel_width;
     const int64_t rows = max_of(0, min_of(lanes, width - j));
     for (int64_t l = 0; l < depth; l += lanes) {
