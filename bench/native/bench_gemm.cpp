@@ -24,24 +24,6 @@ double seconds_of(const Body& body) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// GFLOP/s of `threads` threads that do nothing but multiply-adds; the best of several tries.
-double measured_peak(int threads) {
-  PeakLoop loop = baseline::peak_loop;
-#ifdef DRAGOMAN_HAS_avx512
-  if (cpu_isa() == "avx512") loop = avx512::peak_loop;
-#endif
-  constexpr int64_t iterations = 2'000'000;
-  double best = 0.0;
-  for (int attempt = 0; attempt < 10; ++attempt) {
-    std::vector<double> operations(threads);
-    const double seconds = seconds_of([&] {
-      parallel_for(threads, 1, [&](int64_t begin, int64_t) { operations[begin] = loop(iterations); });
-    });
-    best = std::max(best, operations[0] * threads / seconds * 1e-9);
-  }
-  return best;
-}
-
 Tensor random_matrix(int64_t rows, int64_t columns) {
   static std::mt19937 generator(1);
   std::normal_distribution<float> normal;
@@ -165,7 +147,7 @@ int main() {
   if (num_threads() > 1) thread_counts.push_back(num_threads());
   for (const int threads : thread_counts) {
     set_num_threads(threads);
-    const double peak = measured_peak(threads);
+    const double peak = peak_gflops(DType::float32);
     std::printf("{\"bench\":\"peak\",\"threads\":%d,\"isa\":\"%s\",\"gflops\":%.1f}\n", threads,
                 cpu_isa().c_str(), peak);
     for (const Shape& shape : shapes) bench_linear(shape.rows, shape.in, shape.out, threads, peak);

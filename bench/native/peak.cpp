@@ -1,30 +1,84 @@
 #include "peak.h"
 
-#include "cpu/simd.h"
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
 
-#ifdef __AVX512F__
-#define DRAGOMAN_REGISTER "+v"
-#else
-#define DRAGOMAN_REGISTER "+x"
+#include "core/dispatch.h"
+#include "core/parallel.h"
+#include "core/tensor.h"
+#include "peak_loops.h"
+
+namespace dragoman::bench {
+
+namespace {
+
+const PeakLoops& loops() {
+#ifdef DRAGOMAN_HAS_avx512_bf16
+  if (cpu_isa() == "avx512_bf16") return avx512_bf16::peak_loops;
 #endif
-
-namespace dragoman::bench::DRAGOMAN_ISA {
-
-using namespace cpu::DRAGOMAN_ISA;
-
-double peak_loop(int64_t iterations) {
-  constexpr int chains = 12;  // enough to hide the latency of a multiply-add, few enough for 16 registers
-  Vec sum[chains] = {};
-  Vec factor = broadcast(0.999f), term = broadcast(1e-3f);
-  asm volatile("" : DRAGOMAN_REGISTER(factor), DRAGOMAN_REGISTER(term));
-  for (int64_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 12
-    for (int j = 0; j < chains; ++j) {
-      sum[j] = sum[j] * factor + term;
-      asm volatile("" : DRAGOMAN_REGISTER(sum[j]));  // keeps every round
-    }
-  }
-  return 2.0 * chains * lanes * static_cast<double>(iterations);
+#ifdef DRAGOMAN_HAS_avx512
+  if (cpu_isa() == "avx512") return avx512::peak_loops;
+#endif
+#ifdef DRAGOMAN_HAS_avx2
+  if (cpu_isa() == "avx2") return avx2::peak_loops;
+#endif
+  return baseline::peak_loops;
 }
 
-}  // namespace dragoman::bench::DRAGOMAN_ISA
+// Of a second: the best of several tries.
+template <class Body>
+double best_rate(double amount, const Body& body) {
+  double best = 0.0;
+  for (int attempt = 0; attempt < 10; ++attempt) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    best = std::max(best,
+                    amount / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
+double measure_gflops(DType dtype) {
+  const auto loop = dtype == DType::bfloat16 ? loops().bfloat16 : loops().float32;
+  constexpr int64_t iterations = 2'000'000;
+  const double operations = loop(1) * iterations * num_threads();
+  return 1e-9 * best_rate(operations, [&] {
+           parallel_for(num_threads(), 1, [&](int64_t, int64_t) { loop(iterations); });
+         });
+}
+
+double measure_gbytes(int64_t size) {
+  const Tensor a = Tensor::zeros({size}), b = Tensor::zeros({size});
+  const auto add = loops().add;
+  const int64_t grain = (size + num_threads() - 1) / num_threads();
+  const int repeats = static_cast<int>(1 + (int64_t{1} << 24) / size);
+  return 1e-9 * best_rate(12.0 * static_cast<double>(size) * repeats, [&] {
+           for (int i = 0; i < repeats; ++i) {
+             parallel_for(size, grain, [&](int64_t begin, int64_t end) {
+               add(a.data<float>() + begin, b.data<float>() + begin, end - begin);
+             });
+           }
+         });
+}
+
+}  // namespace
+
+double peak_gflops(DType dtype) {
+  static std::map<std::pair<DType, int>, double> known;
+  double& rate = known[{dtype, num_threads()}];
+  if (rate == 0.0) rate = measure_gflops(dtype);
+  return rate;
+}
+
+double stream_gbytes(double bytes) {
+  static std::map<std::pair<int64_t, int>, double> known;
+  // To the nearest power of two from 4 KiB to 256 MiB: caches end there, and so does the patience.
+  const int64_t rounded = int64_t{1} << std::clamp(std::lround(std::log2(bytes)), 12L, 28L);
+  double& rate = known[{rounded, num_threads()}];
+  if (rate == 0.0) rate = measure_gbytes(rounded / 12);
+  return rate;
+}
+
+}  // namespace dragoman::bench

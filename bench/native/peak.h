@@ -1,18 +1,12 @@
-// The arithmetic peak of one thread, per instruction set.
+// What this machine does at most with the instruction set in use, measured on the spot on num_threads()
+// threads.
 #pragma once
 
-#include <cstdint>
+#include "core/dtype.h"
 
 namespace dragoman::bench {
 
-// Runs `iterations` rounds of independent float32 multiply-adds and returns how many operations those were.
-using PeakLoop = double (*)(int64_t iterations);
-
-namespace baseline {
-double peak_loop(int64_t iterations);
-}
-namespace avx512 {
-double peak_loop(int64_t iterations);
-}
+double peak_gflops(DType dtype);     // multiply-adds and nothing else
+double stream_gbytes(double bytes);  // b += a, over so many bytes read and written
 
 }  // namespace dragoman::bench

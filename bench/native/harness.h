@@ -1,0 +1,49 @@
+// What the benchmarks of ops share: shapes, random tensors, checks, and how a result is reported.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "core/tensor.h"
+
+namespace dragoman::bench {
+
+struct Model {
+  const char* name;
+  int64_t sequences, length;  // of a batch: `sequences` sentences a side, each of `length` tokens
+  int64_t d_model, num_heads, d_ff, vocabulary;
+
+  int64_t tokens() const { return sequences * length; }
+};
+
+Tensor random_tensor(const Shape& shape, DType dtype = DType::float32);  // uniform in [-1, 1)
+Tensor random_ids(int64_t count, int64_t below);                         // int32 in [0, below)
+double value(const Tensor& tensor, int64_t element);
+
+// Ends the program where |got - expected| is more than rounding in `dtype` does to sums of this magnitude.
+void expect_close(const char* what, double got, double expected, double magnitude, DType dtype);
+
+// How much work one call is: it is measured by whichever of the two is given, against the peak of that.
+struct Work {
+  double flop = 0.0;
+  double bytes = 0.0;  // read and written at least
+};
+
+struct Case {
+  Work work;
+  std::function<void()> run;    // one call, its results kept
+  std::function<void()> check;  // the kept results against plain float64 loops
+};
+
+// A benchmark "op/model/dtype"; `make` is called when it runs, so that only its own tensors exist by then.
+void add_case(const std::string& op, const Model& model, DType dtype, const std::function<Case()>& make);
+
+// The ops by subject; each adds its cases for one model and one dtype of activations.
+void add_attention(const Model& model, DType dtype);
+void add_rowwise(const Model& model, DType dtype);
+void add_embedding(const Model& model, DType dtype);
+void add_losses(const Model& model, DType dtype);
+void add_kv_cache(const Model& model, DType dtype);
+void add_optimizer(const Model& model);
+
+}  // namespace dragoman::bench

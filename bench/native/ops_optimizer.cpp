@@ -1,0 +1,72 @@
+// AdamW and the gradient's norm over as many parameters as the model's embedding has.
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "harness.h"
+#include "ops/optimizer.h"
+
+namespace dragoman::bench {
+
+namespace {
+
+constexpr double lr = 1e-3, beta1 = 0.9, beta2 = 0.98, eps = 1e-9, decay = 0.1;
+
+struct Arenas {
+  explicit Arenas(const Model& m)
+      : size(m.vocabulary * m.d_model), parameters(random_tensor({size})), gradients(random_tensor({size})) {
+    bounds.data<int64_t>()[0] = 0;
+    bounds.data<int64_t>()[1] = size;
+    *lr_scale.data<float>() = 1.0f;
+    *weight_decay.data<float>() = static_cast<float>(decay);
+    for (int64_t i = 0; i < size; i += stride) before.push_back(value(parameters, i));
+  }
+
+  void step() {
+    ++steps;
+    adamw_step(parameters, gradients, mean, variance, bounds, lr_scale, weight_decay, lr, beta1, beta2, eps,
+               steps, 1.0);
+  }
+
+  // After the first step.
+  void check_step() const {
+    for (int64_t i = 0; i < size; i += stride) {
+      const double gradient = value(gradients, i), kept = before[i / stride] * (1.0 - lr * decay);
+      const double expected = kept - lr * gradient / (std::abs(gradient) + eps);
+      expect_close("adamw_step", value(parameters, i), expected, 1.0, DType::float32);
+    }
+  }
+
+  void check_norm() const {
+    double sum = 0.0;
+    for (int64_t i = 0; i < size; ++i) sum += value(gradients, i) * value(gradients, i);
+    expect_close("gradient_norm", value(norm, 0), std::sqrt(sum), std::sqrt(sum), DType::float32);
+  }
+
+  static constexpr int64_t stride = 101;
+  const int64_t size;
+  const Tensor parameters, gradients;
+  const Tensor mean = Tensor::zeros({size}), variance = Tensor::zeros({size});
+  const Tensor bounds = Tensor::empty({2}, DType::int64);
+  const Tensor lr_scale = Tensor::empty({1}), weight_decay = Tensor::empty({1});
+  std::vector<double> before;
+  int64_t steps = 0;
+  Tensor norm = lr_scale;
+};
+
+}  // namespace
+
+void add_optimizer(const Model& model) {
+  add_case("adamw_step", model, DType::float32, [=] {
+    const auto a = std::make_shared<Arenas>(model);
+    return Case{{.bytes = 28.0 * static_cast<double>(a->size)}, [=] { a->step(); }, [=] { a->check_step(); }};
+  });
+  add_case("gradient_norm", model, DType::float32, [=] {
+    const auto a = std::make_shared<Arenas>(model);
+    return Case{{.bytes = 4.0 * static_cast<double>(a->size)},
+                [=] { a->norm = gradient_norm(a->gradients); },
+                [=] { a->check_norm(); }};
+  });
+}
+
+}  // namespace dragoman::bench

@@ -1,0 +1,59 @@
+#include "peak_loops.h"
+
+#include "cpu/simd.h"
+
+#ifdef __AVX512F__
+#define DRAGOMAN_REGISTER "+v"
+#else
+#define DRAGOMAN_REGISTER "+x"
+#endif
+
+namespace dragoman::bench::DRAGOMAN_ISA {
+
+using namespace cpu::DRAGOMAN_ISA;
+
+namespace {
+
+constexpr int chains = 12;  // enough to hide the latency of a multiply-add, few enough for 16 registers
+
+double float32_loop(int64_t iterations) {
+  Vec sum[chains] = {};
+  Vec factor = broadcast(0.999f), term = broadcast(1e-3f);
+  asm volatile("" : DRAGOMAN_REGISTER(factor), DRAGOMAN_REGISTER(term));
+  for (int64_t i = 0; i < iterations; ++i) {
+#pragma GCC unroll 12
+    for (int j = 0; j < chains; ++j) {
+      sum[j] = sum[j] * factor + term;
+      asm volatile("" : DRAGOMAN_REGISTER(sum[j]));  // keeps every round
+    }
+  }
+  return 2.0 * chains * lanes * static_cast<double>(iterations);
+}
+
+#ifdef __AVX512BF16__
+double bfloat16_loop(int64_t iterations) {
+  Vec sum[chains] = {};
+  const __m512bh factor = _mm512_cvtne2ps_pbh(broadcast(1e-3f), broadcast(1e-3f));
+  for (int64_t i = 0; i < iterations; ++i) {
+#pragma GCC unroll 12
+    for (int j = 0; j < chains; ++j) {
+      sum[j] = _mm512_dpbf16_ps(sum[j], factor, factor);
+      asm volatile("" : DRAGOMAN_REGISTER(sum[j]));
+    }
+  }
+  return 4.0 * chains * lanes * static_cast<double>(iterations);
+}
+#else
+constexpr auto bfloat16_loop = float32_loop;  // widened, it costs the same
+#endif
+
+void add_loop(const float* a, float* b, int64_t size) {
+  each_vector(size, [&](int64_t i, auto part) { store(b + i, load(a + i, part) + load(b + i, part), part); });
+}
+
+}  // namespace
+
+extern const PeakLoops peak_loops;
+const PeakLoops peak_loops{float32_loop, bfloat16_loop, add_loop};
+
+}  // namespace dragoman::bench::DRAGOMAN_ISA

@@ -1,0 +1,28 @@
+// What one thread does at most, per instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace dragoman::bench {
+
+struct PeakLoops {
+  // Each runs `iterations` rounds of independent multiply-adds and returns how many operations those were.
+  double (*float32)(int64_t iterations);
+  double (*bfloat16)(int64_t iterations);               // products of bfloat16, added up in float32
+  void (*add)(const float* a, float* b, int64_t size);  // b += a
+};
+
+namespace baseline {
+extern const PeakLoops peak_loops;
+}
+namespace avx2 {
+extern const PeakLoops peak_loops;
+}
+namespace avx512 {
+extern const PeakLoops peak_loops;
+}
+namespace avx512_bf16 {
+extern const PeakLoops peak_loops;
+}
+
+}  // namespace dragoman::bench
