@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
-from training import dragoman_step, torch_step
+from training import dragoman_model, dragoman_step, load_torch_weights, torch_step
 from works import MODELS, ORDERS, count_tokens, make_batches
 
 DROPOUT = 0.1
@@ -39,7 +39,9 @@ def check_losses(arguments: argparse.Namespace) -> None:
     model = MODELS[arguments.model]
     batch = make_batches(model, arguments.batches, 1)[0][:4]
     theirs, torch_state = torch_step(model, arguments.dtype, 0.0)
-    ours = dragoman_step(model, arguments.dtype, 0.0, torch_state())
+    transformer = dragoman_model(model, arguments.dtype, 0.0)
+    load_torch_weights(transformer, torch_state())
+    ours = dragoman_step(transformer)
     for step in range(3):
         expected, got = theirs(batch), ours(batch)
         if not abs(got - expected) <= TOLERANCE[arguments.dtype] * expected:
@@ -50,7 +52,7 @@ def measure(arguments: argparse.Namespace) -> None:
     """One system: its figures as a line of JSON."""
     model = MODELS[arguments.model]
     if arguments.system == "dragoman":
-        step = dragoman_step(model, arguments.dtype, DROPOUT)
+        step = dragoman_step(dragoman_model(model, arguments.dtype, DROPOUT))
     else:
         step, _ = torch_step(model, arguments.dtype, DROPOUT)
     batches = make_batches(model, arguments.batches, arguments.steps)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from works import BOS, EOS, Batch, Model
+
+if TYPE_CHECKING:  # a process of one system does not pay for the other's import
+    import dragoman as dg
 
 SMOOTHING = 0.1
 ADAMW = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-9, "weight_decay": 0.0}
@@ -18,8 +21,7 @@ Step = Callable[[Batch], float]  # runs one step and returns its loss
 State = Mapping[str, npt.NDArray[Any]]
 
 
-def dragoman_step(model: Model, dtype: str, dropout: float, torch_state: State | None = None) -> Step:
-    """With the weights of a torch.nn.Transformer beside an "embedding", if given."""
+def dragoman_model(model: Model, dtype: str, dropout: float) -> dg.Transformer:
     import dragoman as dg
 
     dg.manual_seed(0)
@@ -34,12 +36,12 @@ def dragoman_step(model: Model, dtype: str, dropout: float, torch_state: State |
         bos_id=BOS,
         eos_id=EOS,
     ).with_dropout(dropout)
-    transformer = dg.Transformer(config) if dtype == "float32" else dg.Transformer(config, compute_dtype=dtype)
-    if torch_state is not None:
-        stacks = {name: values for name, values in torch_state.items() if name != "embedding"}
-        transformer.load_state_dict(
-            {"src_embedding.weight": torch_state["embedding"], **dg.interop.from_torch_state_dict(stacks, config)}
-        )
+    return dg.Transformer(config) if dtype == "float32" else dg.Transformer(config, compute_dtype=dtype)
+
+
+def dragoman_step(transformer: dg.Transformer) -> Step:
+    import dragoman as dg
+
     optimizer = dg.optim.AdamW(transformer, **ADAMW)
 
     def step(batch: Batch) -> float:
@@ -53,8 +55,17 @@ def dragoman_step(model: Model, dtype: str, dropout: float, torch_state: State |
     return step
 
 
+def load_torch_weights(transformer: dg.Transformer, state: State) -> None:
+    """The state_dict of a torch.nn.Transformer, and an "embedding" beside it."""
+    from dragoman import interop
+
+    stacks = {name: values for name, values in state.items() if name != "embedding"}
+    own = interop.from_torch_state_dict(stacks, transformer.config)
+    transformer.load_state_dict({"src_embedding.weight": state["embedding"], **own})
+
+
 def torch_step(model: Model, dtype: str, dropout: float) -> tuple[Step, Callable[[], State]]:
-    """Eager, fused AdamW, bfloat16 by autocast. The second result tells the weights as `dragoman_step` takes them."""
+    """Eager, fused AdamW, bfloat16 by autocast; and a function that tells the weights, for `load_torch_weights`."""
     import torch
     from torch import nn
     from torch.nn import functional

@@ -1,0 +1,201 @@
+"""How fast a training step of compare.py could be on this machine, and what share of that it reaches.
+
+    python bench/bound.py [--model base] [--dtype float32] [--threads 2]
+
+Two bounds, both without any overlap or overhead. `at peak`: matrix products and attention's products at the rate that
+multiply-adds alone reach (build/dev/bench/native/bench_peak, see CONTRIBUTING.md). `measured`: the same products timed
+by themselves. To both come one pass over memory for what is not fused into a product, dropout's masks drawn twice
+(forward and backward), and AdamW. The last line is a JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import ROOT, machine
+from training import dragoman_model, dragoman_step
+from works import MODELS, Model, make_batches
+
+DROPOUT = 0.1
+ITEM_SIZE = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass
+class Part:
+    name: str
+    ms_at_peak: float
+    ms_measured: float
+
+
+def products(model: Model, dtype: str, gflops: float) -> list[Part]:
+    """The linear layers, forward and both gradients."""
+    from dragoman import _core
+
+    rows = model.batch * model.length
+    d_model, layers = model.d_model, model.layers
+    parts = []
+    # Encoder: 4 projections; decoder: 4 and 4.
+    for count, inputs, outputs in (
+        (12 * layers, d_model, d_model),
+        (2 * layers, d_model, model.d_ff),
+        (2 * layers, model.d_ff, d_model),
+    ):
+        x, dy, weight = random(dtype, rows, inputs), random(dtype, rows, outputs), random(dtype, outputs, inputs)
+        bias, dweight, dbias = (
+            random("float32", outputs),
+            random("float32", outputs, inputs),
+            random("float32", outputs),
+        )
+
+        def step(x=x, dy=dy, weight=weight, bias=bias, dweight=dweight, dbias=dbias) -> None:
+            _core.linear_forward(x, weight, bias, "none", None)
+            _core.linear_backward(dy, x, weight, None, "none", True, dweight, False, dbias, False, None)
+
+        flop = 3 * 2 * rows * inputs * outputs
+        name = f"{count} linear ({rows}, {inputs}) -> {outputs}"
+        parts.append(Part(name, count * 1e-6 * flop / gflops, count * ms_of(step)))
+
+    x, weight = random(dtype, rows, d_model), random(dtype, model.vocab_size, d_model)
+    ids = _core.Tensor.from_numpy(np.arange(rows, dtype=np.int32) % model.vocab_size, "int32")
+    loss_ms = ms_of(
+        lambda: _core.linear_cross_entropy_forward(x, weight, None, ids, 0.1, None, True, True, False, None)
+    )
+    flop = 3 * 2 * rows * d_model * model.vocab_size
+    parts.append(Part(f"linear_cross_entropy ({rows}, {d_model}) -> {model.vocab_size}", 1e-6 * flop / gflops, loss_ms))
+    return parts
+
+
+def attentions(model: Model, dtype: str, gflops: float) -> list[Part]:
+    """Two products in forward and five in backward; half of each where it is causal."""
+    from dragoman import _core
+
+    rows, heads = model.batch * model.length, model.num_heads
+    sequences = _core.Sequences([model.length] * model.batch)
+    q, k, v, dout = (random(dtype, rows, heads, model.d_model // heads) for _ in range(4))
+    parts = []
+    for count, causal in ((2 * model.layers, False), (model.layers, True)):
+        mask: Any = (sequences, sequences, causal, None, None, _core.Dropout())
+
+        def step(mask: Any = mask) -> None:
+            out, logsumexp, _ = _core.attention_forward(q, k, v, *mask, False)
+            _core.attention_backward(dout, q, k, v, out, logsumexp, *mask)
+
+        pairs = rows * (model.length + 1) / 2 if causal else rows * model.length
+        flop = 7 * 2 * pairs * model.d_model
+        name = f"{count} attention{', causal' if causal else ''}"
+        parts.append(Part(name, count * 1e-6 * flop / gflops, count * ms_of(step)))
+    return parts
+
+
+def passes(model: Model, dtype: str, gbytes: float) -> Part:
+    """Rows read and written by norms, residuals and embeddings, where every chain of them is one pass."""
+    size = ITEM_SIZE[dtype]
+    # Residual, dropout and norm of a sublayer: x, residual -> sum, y; dy, sum -> dx, dresidual.
+    streams = 5 * model.layers * 8
+    streams += 2 * 5  # final norms: x -> y; dy, x -> dx
+    bytes_of_row = model.d_model * (streams * size + 2 * (size + 4) + 2 * (size + 8))  # the table is float32
+    ms = 1e-6 * model.batch * model.length * bytes_of_row / gbytes
+    return Part("memory passes", ms, ms)
+
+
+def masks(model: Model, dtype: str) -> Part:
+    """Dropout's random bits, timed in cache."""
+    from dragoman import _core
+
+    tokens, length, layers = model.batch * model.length, model.length, model.layers
+    drawn = 2 * tokens * model.d_model  # embeddings
+    drawn += 5 * layers * tokens * model.d_model  # residuals
+    drawn += 2 * layers * tokens * model.d_ff
+    drawn += layers * model.num_heads * tokens * (2 * length + (length + 1) // 2)  # attention's weights
+    x, dropout = random(dtype, 512, 512), _core.Dropout(DROPOUT)
+    ms = 2 * drawn / 512**2 * ms_of(lambda: _core.dropout_forward(x, dropout, None))
+    return Part("dropout masks, twice", ms, ms)
+
+
+def optimizer(parameters: int, dtype: str, gbytes: float) -> Part:
+    """AdamW: weight, gradient and two moments read, all but the gradient written; in bfloat16 a copy of the weights."""
+    ms = 1e-6 * parameters * (28 + (2 if dtype == "bfloat16" else 0)) / gbytes
+    return Part("AdamW", ms, ms)
+
+
+def random(dtype: str, *shape: int) -> Any:
+    import dragoman as dg
+    from dragoman.tensor import DTYPES
+
+    values = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    return dg.tensor(values.astype(DTYPES[dtype])).data
+
+
+def ms_of(function: Callable[[], Any], at_least: float = 0.2) -> float:
+    """The median of repeated calls that together take `at_least` seconds."""
+    function()
+    seconds: list[float] = []
+    while len(seconds) < 3 or sum(seconds) < at_least:
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, default="base")
+    parser.add_argument("--dtype", choices=ITEM_SIZE, default="float32")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--seconds", type=float, default=10, help="of steps to be timed")
+    parser.add_argument(
+        "--peak",
+        type=Path,
+        default=ROOT / "build/dev/bench/native/bench_peak",
+        help="the executable that measures the machine (default: build/dev/bench/native/bench_peak)",
+    )
+    arguments = parser.parse_args()
+    model, dtype = MODELS[arguments.model], arguments.dtype
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    peak = json.loads(subprocess.run([arguments.peak], check=True, stdout=subprocess.PIPE, text=True).stdout)
+    import dragoman as dg
+
+    if peak["isa"] != dg.cpu_isa():
+        parser.error(f"{arguments.peak} measures {peak['isa']}, while this dragoman uses {dg.cpu_isa()}")
+    transformer = dragoman_model(model, dtype, DROPOUT)
+    step = dragoman_step(transformer)
+    (batch,) = make_batches(model, "rectangle", 1)
+    step_ms = ms_of(lambda: step(batch), arguments.seconds)
+    parts = [
+        *products(model, dtype, peak[dtype]),
+        *attentions(model, dtype, peak[dtype]),
+        passes(model, dtype, peak["memory"]),
+        masks(model, dtype),
+        optimizer(transformer.num_parameters(), dtype, peak["memory"]),
+    ]
+    print(f"{'ms of a step':48} at peak  measured")
+    for part in parts:
+        print(f"{part.name:48} {part.ms_at_peak:7.1f} {part.ms_measured:9.1f}")
+    at_peak, measured = sum(part.ms_at_peak for part in parts), sum(part.ms_measured for part in parts)
+    print(f"{'bound':48} {at_peak:7.1f} {measured:9.1f}")
+    print(f"{f'the step itself: {step_ms:.1f} ms, in % of that':48} {at_peak / step_ms:7.1%} {measured / step_ms:9.1%}")
+    result = {
+        "work": f"train {arguments.model} {model.batch}x{model.length}",
+        "dtype": dtype,
+        "threads": arguments.threads,
+        "step_ms": round(step_ms, 1),
+        "bound_at_peak_ms": round(at_peak, 1),
+        "bound_measured_ms": round(measured, 1),
+        "peak": peak,
+        **machine(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+// What the machine does at most on num_threads() threads, as a line of JSON: bench/bound.py builds on it.
+#include <cstdio>
+
+#include "core/dispatch.h"
+#include "core/parallel.h"
+#include "peak.h"
+
+int main() {
+  using namespace dragoman;
+  using namespace dragoman::bench;
+  std::printf("{\"isa\": \"%s\", \"threads\": %d, \"float32\": %.1f, \"bfloat16\": %.1f, \"memory\": %.1f}\n",
+              cpu_isa().c_str(), num_threads(), peak_gflops(DType::float32), peak_gflops(DType::bfloat16),
+              stream_gbytes(1 << 28));
+}
