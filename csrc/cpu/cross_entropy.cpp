@@ -12,76 +12,106 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 constexpr int64_t chunk_rows = 256;
 constexpr int64_t slice_columns = 256;
 
-// The softmax of a row is exp(x - most) / sum.
-struct RowSoftmax {
-  float most, sum;
-};
-
-static RowSoftmax row_softmax(const float* x, int64_t vocabulary) {
-  const float most = largest_of(vocabulary, [&](int64_t i, auto part) { return load(x + i, part); });
-  const float sum = sum_of(vocabulary, [&](int64_t i, auto part) { return vexp(load(x + i, part) - most); });
-  return {most, sum};
+template <class T>
+static float element(const T* x) {
+  return load(x, FirstLanes{1})[0];
+}
+static float exp_of(float x) {
+  return vexp(broadcast(x))[0];
 }
 
-static float logsumexp_of(RowSoftmax softmax) {
-  return static_cast<float>(softmax.most + __builtin_log(static_cast<double>(softmax.sum)));
+// Of a row x of logits: softmax(x) = exp(x - most) / sum; total is the sum of x - most.
+struct RowStatistics {
+  float most, sum;
+  double total;
+};
+
+// One pass: block by block, each of which stays in L1 while its largest element is found and its exponentials
+// are added up. What was added before a larger element came is put in terms of that one.
+template <class T>
+static RowStatistics row_statistics(const T* x, int64_t vocabulary) {
+  constexpr int64_t block = 1024;
+  float most = -infinity;
+  double sum = 0.0, total = 0.0;
+  for (int64_t first = 0; first < vocabulary; first += block) {
+    const T* x_first = x + first;
+    const int64_t size = min_of(block, vocabulary - first);
+    const float largest = largest_of(size, [&](int64_t i, auto part) { return load(x_first + i, part); });
+    if (largest > most) {
+      if (first > 0) {
+        sum *= exp_of(most - largest);
+        total -= static_cast<double>(first) * (static_cast<double>(largest) - most);
+      }
+      most = largest;
+    }
+    if (most == -infinity) continue;
+    Vec total_lanes{};
+    sum += sum_of(size, [&](int64_t i, auto part) {
+      const Vec below = load(x_first + i, part) - most;
+      total_lanes += keep(below, part);
+      return vexp(below);
+    });
+    total += sum_lanes(total_lanes);
+  }
+  return {most, static_cast<float>(sum), total};
 }
 
 // log(sum) - (1 - smoothing) (x[id] - most) - smoothing mean(x - most); 0 where there is no target.
-static float loss_of(const float* x, int64_t vocabulary, int32_t id, float smoothing, RowSoftmax softmax) {
+template <class T>
+static float loss_of(const T* x, int64_t vocabulary, int32_t id, float smoothing, RowStatistics row) {
   if (id < 0) return 0.0f;
-  const double most = softmax.most;
-  double loss = __builtin_log(static_cast<double>(softmax.sum)) - (1.0 - smoothing) * (x[id] - most);
-  if (smoothing > 0.0f) {
-    const float total =
-        sum_of(vocabulary, [&](int64_t i, auto part) { return load(x + i, part) - softmax.most; });
-    loss -= static_cast<double>(smoothing) * total / static_cast<double>(vocabulary);
-  }
+  const double target = static_cast<double>(element(x + id)) - row.most;
+  double loss = __builtin_log(static_cast<double>(row.sum)) - (1.0 - smoothing) * target;
+  if (smoothing > 0.0f) loss -= smoothing * row.total / static_cast<double>(vocabulary);
   return static_cast<float>(loss);
 }
 
-// dx = factor * (softmax - target distribution), dx may be x. Two passes, exponentials and their sum first:
-// `shift`, the row's largest logit or its logsumexp, is a rounded number, and dividing by the sum takes its
-// error out.
-static void gradient_row(const float* x, float* dx, int64_t vocabulary, int32_t id, float smoothing,
-                         float factor, float shift) {
+// dx = factor * (softmax(x) - target distribution). dx may be x itself, or bfloat16 in the same memory.
+template <class T, class U>
+static void gradient_row(const T* x, U* dx, int64_t vocabulary, int32_t id, float smoothing, float factor,
+                         float most, float sum) {
   if (id < 0) return zero(dx, vocabulary);
-  const float sum = sum_of(vocabulary, [&](int64_t i, auto part) {
-    const Vec e = vexp(load(x + i, part) - shift);
-    store(dx + i, e, part);
-    return e;
-  });
   const float multiplier = factor / sum;
   const float everywhere = factor * smoothing / static_cast<float>(vocabulary);
+  const float at_id = exp_of(element(x + id) - most) * multiplier - everywhere - factor * (1.0f - smoothing);
   each_vector(vocabulary, [&](int64_t i, auto part) {
-    store(dx + i, load(dx + i, part) * multiplier - everywhere, part);
+    store(dx + i, vexp(load(x + i, part) - most) * multiplier - everywhere, part);
   });
-  dx[id] -= factor * (1.0f - smoothing);
+  store(dx + id, broadcast(at_id), FirstLanes{1});
 }
 
 void cross_entropy_forward(const CrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
-  parallel_for(in_use, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const float* logits_row = p.logits + row * p.vocabulary;
-      const RowSoftmax softmax = row_softmax(logits_row, p.vocabulary);
-      p.row_loss[row] = loss_of(logits_row, p.vocabulary, p.ids[row], p.smoothing, softmax);
-      p.logsumexp[row] = logsumexp_of(softmax);
-    }
+  with_dtype(p.dtype, [&](auto element_type) {
+    const auto* logits = static_cast<const decltype(element_type)*>(p.logits);
+    parallel_for(in_use, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const auto* logits_row = logits + row * p.vocabulary;
+        const RowStatistics statistics = row_statistics(logits_row, p.vocabulary);
+        p.row_loss[row] = loss_of(logits_row, p.vocabulary, p.ids[row], p.smoothing, statistics);
+        p.softmax[2 * row] = statistics.most;
+        p.softmax[2 * row + 1] = statistics.sum;
+      }
+    });
   });
   zero(p.row_loss + in_use, p.rows - in_use);
-  zero(p.logsumexp + in_use, p.rows - in_use);
+  zero(p.softmax + 2 * in_use, 2 * (p.rows - in_use));
 }
 
 void cross_entropy_backward(const CrossEntropyBackward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
-  parallel_for(in_use, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      gradient_row(p.logits + row * p.vocabulary, p.dlogits + row * p.vocabulary, p.vocabulary, p.ids[row],
-                   p.smoothing, p.factor, p.logsumexp[row]);
-    }
+  with_dtype(p.dtype, [&](auto element_type) {
+    using T = decltype(element_type);
+    const T* logits = static_cast<const T*>(p.logits);
+    T* dlogits = static_cast<T*>(p.dlogits);
+    parallel_for(in_use, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        gradient_row(logits + row * p.vocabulary, dlogits + row * p.vocabulary, p.vocabulary, p.ids[row],
+                     p.smoothing, p.factor, p.softmax[2 * row], p.softmax[2 * row + 1]);
+      }
+    });
+    zero(dlogits + in_use * p.vocabulary, (p.rows - in_use) * p.vocabulary);
   });
-  zero(p.dlogits + in_use * p.vocabulary, (p.rows - in_use) * p.vocabulary);
 }
 
 // dbias (vocabulary,) (+)= the sum of the chunk's rows, in order.
@@ -130,10 +160,11 @@ void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {
       for (int64_t row = begin; row < end; ++row) {
         float* logits_row = logits + row * p.vocabulary;
         const int32_t id = p.ids[first + row];
-        const RowSoftmax softmax = row_softmax(logits_row, p.vocabulary);
-        p.row_loss[first + row] = loss_of(logits_row, p.vocabulary, id, p.smoothing, softmax);
+        const RowStatistics statistics = row_statistics(logits_row, p.vocabulary);
+        p.row_loss[first + row] = loss_of(logits_row, p.vocabulary, id, p.smoothing, statistics);
         if (need_gradient) {
-          gradient_row(logits_row, logits_row, p.vocabulary, id, p.smoothing, p.factor, softmax.most);
+          gradient_row(logits_row, logits_row, p.vocabulary, id, p.smoothing, p.factor, statistics.most,
+                       statistics.sum);
         }
       }
     });

@@ -45,43 +45,45 @@ float factor_of(double upstream, int64_t targets) {
 std::tuple<Tensor, Tensor> cross_entropy_forward(const Tensor& logits, const Tensor& ids, double smoothing,
                                                  std::optional<int64_t> num_targets,
                                                  const std::optional<Sequences>& sequences) {
-  check_dtype("cross_entropy", "logits", logits, DType::float32);
+  check_activations("cross_entropy", "logits", logits);
   check_rank("cross_entropy", "logits", logits, 2);
   const int64_t rows = logits.dim(0), vocabulary = logits.dim(1);
   const int32_t* tokens = tokens_or_null("cross_entropy", sequences, logits);
   const int64_t targets =
       checked_targets("cross_entropy", ids, rows, vocabulary, smoothing, num_targets, tokens);
   Tensor row_loss = Tensor::empty({rows}, DType::float32, logits.device());
-  Tensor logsumexp = Tensor::empty({rows}, DType::float32, logits.device());
-  kernels(logits).cross_entropy_forward({.logits = logits.data<float>(),
+  Tensor softmax = Tensor::empty({rows, 2}, DType::float32, logits.device());
+  kernels(logits).cross_entropy_forward({.logits = logits.raw(),
                                          .ids = ids.data<int32_t>(),
                                          .row_loss = row_loss.data<float>(),
-                                         .logsumexp = logsumexp.data<float>(),
+                                         .softmax = softmax.data<float>(),
+                                         .dtype = logits.dtype(),
                                          .rows = rows,
                                          .vocabulary = vocabulary,
                                          .smoothing = static_cast<float>(smoothing),
                                          .tokens = tokens});
-  return {mean_loss(row_loss, targets), logsumexp};
+  return {mean_loss(row_loss, targets), softmax};
 }
 
 Tensor cross_entropy_backward(const Tensor& dloss, const Tensor& logits, const Tensor& ids,
-                              const Tensor& logsumexp, double smoothing, std::optional<int64_t> num_targets,
+                              const Tensor& softmax, double smoothing, std::optional<int64_t> num_targets,
                               const std::optional<Sequences>& sequences) {
   const char* op = "cross_entropy_backward";
   check_dtype(op, "dloss", dloss, DType::float32);
   check_shape(op, "dloss", dloss, {});
-  check_dtype(op, "logits", logits, DType::float32);
+  check_activations(op, "logits", logits);
   check_rank(op, "logits", logits, 2);
   const int64_t rows = logits.dim(0), vocabulary = logits.dim(1);
-  check_dtype(op, "logsumexp", logsumexp, DType::float32);
-  check_shape(op, "logsumexp", logsumexp, {rows});
+  check_dtype(op, "softmax", softmax, DType::float32);
+  check_shape(op, "softmax", softmax, {rows, 2});
   const int32_t* tokens = tokens_or_null(op, sequences, logits);
   const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets, tokens);
-  Tensor dlogits = Tensor::empty(logits.shape(), DType::float32, logits.device());
-  kernels(logits).cross_entropy_backward({.logits = logits.data<float>(),
+  Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+  kernels(logits).cross_entropy_backward({.logits = logits.raw(),
                                           .ids = ids.data<int32_t>(),
-                                          .logsumexp = logsumexp.data<float>(),
-                                          .dlogits = dlogits.data<float>(),
+                                          .softmax = softmax.data<float>(),
+                                          .dlogits = dlogits.raw(),
+                                          .dtype = logits.dtype(),
                                           .rows = rows,
                                           .vocabulary = vocabulary,
                                           .smoothing = static_cast<float>(smoothing),

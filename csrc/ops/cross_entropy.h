@@ -13,21 +13,22 @@ namespace dragoman {
 
 // One pass over rows of ready logits. Row losses are added by the caller, in row order.
 struct CrossEntropyForward {
-  const float* logits;  // (rows, vocabulary)
-  const int32_t* ids;   // (rows,) -1: no target
-  float* row_loss;      // (rows,) 0 where there is no target
-  float* logsumexp;     // (rows,)
+  const void* logits;  // (rows, vocabulary)
+  const int32_t* ids;  // (rows,) -1: no target
+  float* row_loss;     // (rows,) 0 where there is no target
+  float* softmax;      // (rows, 2): softmax(x) = exp(x - softmax[0]) / softmax[1]
+  DType dtype;         // of the logits
   int64_t rows, vocabulary;
   float smoothing;
   const int32_t* tokens;  // (1,) or null: rows from there on are no targets
 };
 
-// dlogits may be the same memory as logits.
 struct CrossEntropyBackward {
-  const float* logits;     // (rows, vocabulary)
-  const int32_t* ids;      // (rows,)
-  const float* logsumexp;  // (rows,)
-  float* dlogits;          // (rows, vocabulary)
+  const void* logits;    // (rows, vocabulary)
+  const int32_t* ids;    // (rows,)
+  const float* softmax;  // (rows, 2)
+  void* dlogits;         // (rows, vocabulary)
+  DType dtype;           // of logits and dlogits
   int64_t rows, vocabulary;
   float smoothing;
   float factor;  // upstream gradient / number of targets
@@ -52,12 +53,12 @@ struct LinearCrossEntropyForward {
 };
 
 // num_targets: what the sum is divided by; the ids >= 0 among the rows in use where absent.
-// Returns loss () and logsumexp (rows,).
+// Returns loss () and, for backward, softmax (rows, 2): softmax(x) = exp(x - softmax[0]) / softmax[1].
 std::tuple<Tensor, Tensor> cross_entropy_forward(const Tensor& logits, const Tensor& ids, double smoothing,
                                                  std::optional<int64_t> num_targets,
                                                  const std::optional<Sequences>& sequences);
 Tensor cross_entropy_backward(const Tensor& dloss, const Tensor& logits, const Tensor& ids,
-                              const Tensor& logsumexp, double smoothing, std::optional<int64_t> num_targets,
+                              const Tensor& softmax, double smoothing, std::optional<int64_t> num_targets,
                               const std::optional<Sequences>& sequences);
 
 // Returns loss (), dx, dweight, dbias: the gradients where wanted, for an upstream gradient of 1.

@@ -220,7 +220,7 @@ def cross_entropy_backward(
     dloss: Tensor,
     logits: Tensor,
     ids: Tensor,
-    logsumexp: Tensor,
+    softmax: Tensor,
     smoothing: float,
     num_targets: int | None,
     sequences: Sequences | None,

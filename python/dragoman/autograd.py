@@ -79,14 +79,17 @@ class Function:
         return tensor is not None and tensor.requires_grad and bool(self.inputs)
 
 
-def give(tensor: Tensor, grad: _core.Tensor) -> None:
-    """Adds `grad`, a gradient that the kernel just wrote, to what `tensor` has received so far."""
+def give(tensor: Tensor, grad: _core.Tensor, owned: bool = False) -> None:
+    """Adds `grad`, a gradient that a kernel wrote, to what `tensor` has received so far.
+
+    `owned` says that nobody else holds `grad`: what comes later may be added to it in place.
+    """
     if not tensor.requires_grad:
         return
-    held, owned = _held(tensor)
+    held, held_owned = _held(tensor)
     if held is None:
-        _hold(tensor, grad, False)
-    elif owned:
+        _hold(tensor, grad, owned)
+    elif held_owned:
         _core.accumulate(held, grad, 1.0, True)
     else:
         _hold(tensor, _core.add(held, grad), True)

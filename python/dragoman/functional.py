@@ -424,13 +424,13 @@ class CrossEntropy(Function):
         num_targets: int | None,
         sequences: _core.Sequences | None,
     ) -> _core.Tensor:
-        loss, logsumexp = _core.cross_entropy_forward(logits.data, ids, smoothing, num_targets, sequences)
-        self.saved = (logits, ids, logsumexp, smoothing, num_targets, sequences)
+        loss, softmax = _core.cross_entropy_forward(logits.data, ids, smoothing, num_targets, sequences)
+        self.saved = (logits, ids, softmax, smoothing, num_targets, sequences)
         return loss
 
     def backward(self, dy: _core.Tensor) -> None:
-        logits, ids, logsumexp, *options = self.saved
-        give(logits, _core.cross_entropy_backward(dy, logits.data, ids, logsumexp, *options))
+        logits, ids, softmax, *options = self.saved
+        give(logits, _core.cross_entropy_backward(dy, logits.data, ids, softmax, *options))
 
 
 def cross_entropy(
@@ -483,14 +483,13 @@ class LinearCrossEntropy(Function):
         return loss
 
     def backward(self, dy: _core.Tensor) -> None:
-        x, weight, bias, (dx, dweight, dbias) = self.saved
+        *inputs, grads = self.saved
         factor = float(dy.numpy().item())
-        if dx is not None:
-            give(x, dx if factor == 1.0 else _core.scale(dx, factor))
-        for tensor, grad in ((weight, dweight), (bias, dbias)):
-            buffer, accumulate = sink(tensor)
-            if buffer is not None:
-                _core.accumulate(buffer, grad, factor, accumulate)
+        for tensor, grad in zip(inputs, grads, strict=True):
+            if grad is not None:
+                if factor != 1.0:
+                    _core.accumulate(grad, grad, factor, False)
+                give(tensor, grad, owned=True)
 
 
 def linear_cross_entropy(

@@ -188,11 +188,12 @@ def _limit(config: TransformerConfig, src_length: int, max_length: int | None) -
 def _most_probable(logits: Tensor, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """The k most probable ids of each row of logits (rows, vocabulary), and their log probabilities."""
     ids = top_k(logits.numpy(), k)
-    # The loss knows each row's logsumexp; -1 is no target.
+    # The loss knows each row's softmax; -1 is no target.
     no_targets = _core.Tensor.from_numpy(np.full(logits.shape[0], -1, np.int32), "int32")
-    _, logsumexp = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, None)
+    _, softmax = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, None)
+    most, total = np.hsplit(softmax.numpy().astype(np.float64), 2)
     chosen = np.take_along_axis(logits.numpy(), ids, axis=1).astype(np.float64)
-    return ids, chosen - logsumexp.numpy()[:, None]
+    return ids, chosen - most - np.log(total)
 
 
 def top_k(values: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
