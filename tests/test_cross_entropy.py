@@ -1,12 +1,23 @@
 """cross_entropy and linear_cross_entropy against the reference."""
 
 import dragoman as dg
+import ml_dtypes
 import numpy as np
 import pytest
 import reference
 from gradcheck import check_reference, poison_cache, with_tail
 
-CASES = [(1, 1, 0, 0.0), (31, 33, 4, 0.1), (33, 1023, 0, 0.0), (700, 31, 3, 0.1), (300, 517, 1, 0.3)]
+# rows, vocabulary, rows not in use, smoothing
+CASES = [
+    (0, 5, 2, 0.1),
+    (1, 1, 0, 0.0),
+    (257, 2, 3, 0.1),
+    (31, 33, 4, 0.1),
+    (33, 1025, 0, 0.0),
+    (300, 517, 1, 0.3),
+    (3, 32001, 2, 0.1),
+]
+DTYPES = ["float32", "bfloat16"]
 
 
 def make_ids(rng, rows, vocabulary):
@@ -15,32 +26,51 @@ def make_ids(rng, rows, vocabulary):
     return ids
 
 
-def check(op, forward, backward, inputs, tail, num_targets):
-    """As check_op, for a scalar output and an upstream gradient that is not 1."""
+def rounded(x, dtype):
+    return x if dtype == "float32" else np.asarray(x, np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+def leaf(array, dtype="float32"):
+    tensor = dg.tensor(array, dtype=dtype)
+    tensor.requires_grad = True
+    return tensor
+
+
+def check(op, forward, backward, inputs, tail, dtype):
+    """As check_op, for a scalar output and an upstream gradient that may not be 1. A bias is always float32."""
+    upstream = 4.0 if dtype == "float32" else 1.0
+    inputs = [x if x is None or x.ndim == 1 else rounded(x, dtype) for x in inputs]
     double = [None if x is None else x.astype(np.float64) for x in inputs]
     tensors = [
-        None if x is None else dg.tensor(with_tail(x, tail if i == 0 else 0), requires_grad=True)
+        None if x is None else leaf(with_tail(x, tail if i == 0 else 0), dtype if x.ndim > 1 else "float32")
         for i, x in enumerate(inputs)
     ]
     poison_cache()
     loss = op(*tensors)
-    assert loss.shape == ()
+    assert (loss.shape, loss.dtype) == ((), "float32")
     reference.assert_close(loss.numpy(), forward(*double), forward(*inputs))
     poison_cache()
-    (loss * 3.0).backward()
-    truth, plain = backward(3.0, *double), backward(np.float32(3), *inputs)
+    (loss * upstream).backward()
+    truth, plain = backward(upstream, *double, "float32"), backward(np.float32(upstream), *inputs, dtype)
     for i, tensor in enumerate(tensors):
         if tensor is not None:
-            gradient = tensor.grad.numpy()
+            assert tensor.grad.dtype == (dtype if i == 0 else "float32")
+            gradient = tensor.grad.numpy().astype(np.float64)
             reference.assert_close(gradient[: len(inputs[i])], truth[i], plain[i])
             assert not gradient[len(inputs[i]) :].any()
 
 
 @pytest.mark.parametrize("num_targets", [None, 1000])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "vocabulary", "tail", "smoothing"), CASES)
-def test_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing, num_targets):
+def test_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing, dtype, num_targets):
     ids = make_ids(rng, rows, vocabulary)
     sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
+
+    def backward(dloss, logits, dtype):
+        (dlogits,) = reference.cross_entropy_backward(dloss, logits, ids, smoothing, num_targets)
+        return (rounded(dlogits, dtype),)
+
     check(
         lambda logits: dg.functional.cross_entropy(
             logits,
@@ -50,25 +80,27 @@ def test_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing,
             sequences=sequences,
         ),
         lambda logits: reference.cross_entropy(logits, ids, smoothing, num_targets),
-        lambda dloss, logits: reference.cross_entropy_backward(dloss, logits, ids, smoothing, num_targets),
+        backward,
         [(4 * rng.standard_normal((rows, vocabulary))).astype(np.float32)],
         tail,
-        num_targets,
+        dtype,
     )
 
 
 @pytest.mark.parametrize("num_targets", [None, 1000])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("rows", "vocabulary", "tail", "smoothing"), CASES)
-def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing, with_bias, num_targets):
+def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets):
     ids = make_ids(rng, rows, vocabulary)
     sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
 
-    def backward(dloss, x, weight, bias):
+    def backward(dloss, x, weight, bias, dtype):
         (dlogits,) = reference.cross_entropy_backward(
             dloss, reference.linear(x, weight, bias), ids, smoothing, num_targets
         )
-        return reference.linear_backward(dlogits, x, weight, bias)
+        dx, dweight, dbias = reference.linear_backward(rounded(dlogits, dtype), x, weight, bias)
+        return rounded(dx, dtype), dweight, dbias
 
     shapes = [(rows, 33), (vocabulary, 33), (vocabulary,) if with_bias else None]
     check(
@@ -85,8 +117,80 @@ def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smo
         backward,
         [None if shape is None else rng.standard_normal(shape).astype(np.float32) for shape in shapes],
         tail,
-        num_targets,
+        dtype,
     )
+
+
+def test_extreme_logits(rng):
+    """Row by row another scale; the largest logit may come last, after a thousand smaller ones."""
+    logits = (rng.standard_normal((4, 2500)) * [[1e4], [1e2], [1e-4], [0]]).astype(np.float32)
+    logits[0, -1], logits[1, 3] = 1e5, -1e30
+    ids = np.array([5, 2499, 0, 1])
+    tensor = leaf(logits)
+    loss = dg.functional.cross_entropy(tensor, ids)
+    loss.backward()
+    double = logits.astype(np.float64)
+    reference.assert_close(loss.numpy(), reference.cross_entropy(double, ids), reference.cross_entropy(logits, ids))
+    (truth,) = reference.cross_entropy_backward(1.0, double, ids)
+    (plain,) = reference.cross_entropy_backward(np.float32(1), logits, ids)
+    reference.assert_close(tensor.grad.numpy(), truth, plain)
+
+
+def gradients(make_loss, seed=3):
+    """What `make_loss` leaves on an x (300, 40) and a weight (70, 40)."""
+    rng = np.random.default_rng(seed)
+    x, weight = (leaf(rng.standard_normal(shape).astype(np.float32)) for shape in [(300, 40), (70, 40)])
+    make_loss(x, weight, rng.integers(-1, 70, 300))
+    return [tensor.grad.numpy().copy() for tensor in (x, weight)]
+
+
+def test_losses_add_up():
+    """Gradients made in the forward pass, of losses added with any weights or one after the other, on any leaf."""
+    op = dg.functional.linear_cross_entropy
+
+    def alone(begin, end, factor):
+        return gradients(lambda x, weight, ids: (op(x, weight, ids * 0 + begin, num_targets=end) * factor).backward())
+
+    def together(x, weight, ids):
+        first, second = op(x, weight, ids * 0 + 1, num_targets=7), op(x, weight, ids * 0 + 2, num_targets=9)
+        (first * 0.5 + second * -3.0).backward()
+
+    def in_turn(x, weight, ids):
+        (op(x, weight, ids * 0 + 1, num_targets=7) * 0.5).backward()
+        (op(x, weight, ids * 0 + 2, num_targets=9) * -3.0).backward()
+
+    expected = [a + b for a, b in zip(alone(1, 7, 0.5), alone(2, 9, -3.0), strict=True)]
+    for make_loss in (together, in_turn):
+        for actual, array in zip(gradients(make_loss), expected, strict=True):
+            np.testing.assert_array_equal(actual, array)
+
+
+def test_a_dropped_loss_leaves_no_gradient():
+    op = dg.functional.linear_cross_entropy
+
+    def with_dropped(x, weight, ids):
+        dropped = op(x, weight, ids)
+        assert x.grad is None and weight.grad is None
+        op(x, weight, ids).backward()
+        op(x, weight, ids)
+        del dropped
+
+    plain = gradients(lambda x, weight, ids: op(x, weight, ids).backward())
+    for actual, expected in zip(gradients(with_dropped), plain, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_memory_is_a_chunk_of_logits(rng, dtype):
+    """Beyond gradients, a quarter of 64 MB for a quarter of 2048 x 512 x 32000 logits: less than the weight takes."""
+    x, weight = (leaf(rng.standard_normal(shape), dtype) for shape in [(512, 512), (8000, 512)])
+    ids = rng.integers(0, 8000, 512)
+    before = dg.memory_stats()["allocated"]
+    dg.reset_peak_memory_stats()
+    dg.functional.linear_cross_entropy(x, weight, ids).backward()
+    peak = dg.memory_stats()["peak_allocated"]
+    gradients = x.grad.numpy().nbytes + weight.grad.numpy().nbytes
+    assert peak - before - gradients < 16e6
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -203,7 +203,7 @@ TABLE = {
     F.feed_forward: X | {"weight1": (WEIGHT, tensor(8, 4)), "bias1": (optional(VECTOR), tensor(8))}
     | {"weight2": (WEIGHT, tensor(4, 8)), "bias2": (optional(VECTOR), tensor(4))}
     | {"activation": (CHOICE, "relu"), "dropout": (RATE, 0.1)} | ROWS,
-    F.cross_entropy: {"logits": (SHAPED, tensor(3, 5))} | LOSS,
+    F.cross_entropy: {"logits": (without(SHAPED, "of bfloat16"), tensor(3, 5))} | LOSS,
     F.linear_cross_entropy: X | {"weight": (WEIGHT, tensor(5, 4)), "bias": (optional(VECTOR), tensor(5))} | LOSS,
     F.reshape: {
         "x": ({n: v for n, v in TENSOR.items() if not isinstance(v, dg.Tensor)}, tensor(3, 4)),

@@ -115,11 +115,13 @@ void cross_entropy_backward(const CrossEntropyBackward& p) {
 }
 
 // dbias (vocabulary,) (+)= the sum of the chunk's rows, in order.
-static void add_rows(const float* dlogits, int64_t rows, int64_t vocabulary, bool accumulate, float* dbias) {
+template <class T>
+static void add_rows(const T* dlogits, int64_t ld, int64_t rows, int64_t vocabulary, bool accumulate,
+                     float* dbias) {
   parallel_for(vocabulary, slice_columns, [&](int64_t begin, int64_t end) {
     float sum[slice_columns] = {};
     for (int64_t row = 0; row < rows; ++row) {
-      const float* dlogits_row = dlogits + row * vocabulary + begin;
+      const T* dlogits_row = dlogits + row * ld + begin;
       each_vector(end - begin, [&](int64_t i, auto part) {
         store(sum + i, load(sum + i, part) + load(dlogits_row + i, part), part);
       });
@@ -131,16 +133,20 @@ static void add_rows(const float* dlogits, int64_t rows, int64_t vocabulary, boo
   });
 }
 
-// Per chunk: logits (chunk_rows, vocabulary) = x weight^T + bias; losses, and in place dlogits; then the
-// three products.
-void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {
+// Per chunk: logits (chunk_rows, vocabulary) = x weight^T + bias, float32; losses, and dlogits in the same
+// memory; then the products with them.
+template <class T>
+static void project_and_take_loss(const LinearCrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
   const bool need_gradient = p.dx != nullptr || p.dweight != nullptr || p.dbias != nullptr;
   const Scratch scratch(min_of(chunk_rows, in_use) * p.vocabulary * static_cast<int64_t>(sizeof(float)));
   float* logits = static_cast<float*>(scratch.data);
+  T* dlogits = static_cast<T*>(scratch.data);  // row r begins where row r of the logits does
+  const int64_t dlogits_ld = p.vocabulary * static_cast<int64_t>(sizeof(float) / sizeof(T));
+  T* dx = static_cast<T*>(p.dx);
   for (int64_t first = 0; first < in_use; first += chunk_rows) {
     const int64_t rows = min_of(chunk_rows, in_use - first);
-    const float* x = p.x + first * p.features;
+    const T* x = static_cast<const T*>(p.x) + first * p.features;
     gemm({.m = rows,
           .n = p.vocabulary,
           .k = p.features,
@@ -155,42 +161,45 @@ void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {
           .accumulate = false,
           .bias = p.bias,
           .activation = Activation::none,
-          .pre = nullptr});
+          .pre = nullptr,
+          .dtype = p.dtype});
     parallel_for(rows, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        float* logits_row = logits + row * p.vocabulary;
+        const float* logits_row = logits + row * p.vocabulary;
         const int32_t id = p.ids[first + row];
         const RowStatistics statistics = row_statistics(logits_row, p.vocabulary);
         p.row_loss[first + row] = loss_of(logits_row, p.vocabulary, id, p.smoothing, statistics);
         if (need_gradient) {
-          gradient_row(logits_row, logits_row, p.vocabulary, id, p.smoothing, p.factor, statistics.most,
-                       statistics.sum);
+          gradient_row(logits_row, dlogits + row * dlogits_ld, p.vocabulary, id, p.smoothing, p.factor,
+                       statistics.most, statistics.sum);
         }
       }
     });
-    if (p.dx != nullptr) {
+    if (dx != nullptr) {
       gemm({.m = rows,
             .n = p.features,
             .k = p.vocabulary,
-            .a = logits,
-            .lda = p.vocabulary,
+            .a = dlogits,
+            .lda = dlogits_ld,
             .transpose_a = false,
             .b = p.weight,
             .ldb = p.features,
             .transpose_b = false,
-            .c = p.dx + first * p.features,
+            .c = dx + first * p.features,
             .ldc = p.features,
             .accumulate = false,
             .bias = nullptr,
             .activation = Activation::none,
-            .pre = nullptr});
+            .pre = nullptr,
+            .dtype = p.dtype,
+            .c_dtype = p.dtype});
     }
     if (p.dweight != nullptr) {
       gemm({.m = p.vocabulary,
             .n = p.features,
             .k = rows,
-            .a = logits,
-            .lda = p.vocabulary,
+            .a = dlogits,
+            .lda = dlogits_ld,
             .transpose_a = true,
             .b = x,
             .ldb = p.features,
@@ -200,14 +209,19 @@ void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {
             .accumulate = first > 0,
             .bias = nullptr,
             .activation = Activation::none,
-            .pre = nullptr});
+            .pre = nullptr,
+            .dtype = p.dtype});
     }
-    if (p.dbias != nullptr) add_rows(logits, rows, p.vocabulary, first > 0, p.dbias);
+    if (p.dbias != nullptr) add_rows(dlogits, dlogits_ld, rows, p.vocabulary, first > 0, p.dbias);
   }
   zero(p.row_loss + in_use, p.rows - in_use);
-  if (p.dx != nullptr) zero(p.dx + in_use * p.features, (p.rows - in_use) * p.features);
+  if (dx != nullptr) zero(dx + in_use * p.features, (p.rows - in_use) * p.features);
   if (in_use == 0 && p.dweight != nullptr) zero(p.dweight, p.vocabulary * p.features);
   if (in_use == 0 && p.dbias != nullptr) zero(p.dbias, p.vocabulary);
+}
+
+void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {
+  with_dtype(p.dtype, [&](auto element_type) { project_and_take_loss<decltype(element_type)>(p); });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -98,9 +98,10 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
                              bool need_dx, bool need_dweight, bool need_dbias,
                              const std::optional<Sequences>& sequences) {
   const char* op = "linear_cross_entropy";
-  check_dtype(op, "x", x, DType::float32);
+  check_activations(op, "x", x);
   check_rank(op, "x", x, 2);
-  check_dtype(op, "weight", weight, DType::float32);
+  CHECK_TYPE(weight.dtype() == x.dtype(), op, ": weight must be ", x.dtype(), " like x, got ",
+             weight.dtype());
   check_rank(op, "weight", weight, 2);
   const int64_t rows = x.dim(0), features = x.dim(1), vocabulary = weight.dim(0);
   check_shape(op, "weight", weight, {vocabulary, features});
@@ -111,21 +112,22 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   CHECK(bias || !need_dbias, op, ": need_dbias must be false without a bias, got true");
   const int32_t* tokens = tokens_or_null(op, sequences, x);
   const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets, tokens);
-  const auto wanted = [&](bool need, const Shape& shape) {
-    return need ? std::optional(Tensor::empty(shape, DType::float32, x.device())) : std::nullopt;
+  const auto wanted = [&](bool need, const Shape& shape, DType dtype) {
+    return need ? std::optional(Tensor::empty(shape, dtype, x.device())) : std::nullopt;
   };
   Tensor row_loss = Tensor::empty({rows}, DType::float32, x.device());
-  std::optional<Tensor> dx = wanted(need_dx, x.shape());
-  std::optional<Tensor> dweight = wanted(need_dweight, weight.shape());
-  std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary});
-  kernels(x).linear_cross_entropy_forward({.x = x.data<float>(),
-                                           .weight = weight.data<float>(),
+  std::optional<Tensor> dx = wanted(need_dx, x.shape(), x.dtype());
+  std::optional<Tensor> dweight = wanted(need_dweight, weight.shape(), DType::float32);
+  std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary}, DType::float32);
+  kernels(x).linear_cross_entropy_forward({.x = x.raw(),
+                                           .weight = weight.raw(),
                                            .bias = data_or_null(bias),
                                            .ids = ids.data<int32_t>(),
                                            .row_loss = row_loss.data<float>(),
-                                           .dx = data_or_null(dx),
+                                           .dx = data_or_null<void>(dx),
                                            .dweight = data_or_null(dweight),
                                            .dbias = data_or_null(dbias),
+                                           .dtype = x.dtype(),
                                            .rows = rows,
                                            .features = features,
                                            .vocabulary = vocabulary,

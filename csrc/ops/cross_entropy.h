@@ -38,14 +38,15 @@ struct CrossEntropyBackward {
 // Projection and loss in chunks of rows: the whole logits matrix never exists. The gradients for an upstream
 // gradient of 1 are made in the same pass, because the logits are at hand only then.
 struct LinearCrossEntropyForward {
-  const float* x;       // (rows, features)
-  const float* weight;  // (vocabulary, features)
-  const float* bias;    // (vocabulary,) or null
-  const int32_t* ids;   // (rows,)
-  float* row_loss;      // (rows,)
-  float* dx;            // (rows, features) or null
-  float* dweight;       // (vocabulary, features) or null
-  float* dbias;         // (vocabulary,) or null
+  const void* x;       // (rows, features)
+  const void* weight;  // (vocabulary, features)
+  const float* bias;   // (vocabulary,) or null
+  const int32_t* ids;  // (rows,)
+  float* row_loss;     // (rows,)
+  void* dx;            // (rows, features) or null
+  float* dweight;      // (vocabulary, features) or null
+  float* dbias;        // (vocabulary,) or null
+  DType dtype;         // of x, weight and dx; logits are float32
   int64_t rows, features, vocabulary;
   float smoothing;
   float factor;  // 1 / number of targets

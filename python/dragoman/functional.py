@@ -444,7 +444,7 @@ def cross_entropy(
     """Mean over the targets of -log softmax(logits)[id], smoothed (Szegedy et al. 2016, arXiv:1512.00567).
 
     Args:
-        logits: (tokens, vocabulary) float32.
+        logits: (tokens, vocabulary) float32 or bfloat16; sums and loss are float32.
         ids: (tokens,) integers in [0, vocabulary), or -1 for no target.
         label_smoothing: in [0, 1): the share of the target spread evenly over the vocabulary.
         num_targets: what the sum is divided by; the number of targets where left out.
@@ -507,7 +507,7 @@ def linear_cross_entropy(
     The gradients are made in the forward pass, while a chunk's logits are at hand (Hsu et al. 2024, arXiv:2410.10989).
 
     Args:
-        x: (tokens, features) float32.
+        x: (tokens, features) float32 or bfloat16; logits and loss are float32.
         weight: (vocabulary, features).
         ids, label_smoothing, num_targets: as in cross_entropy.
         bias: (vocabulary,) or None.
