@@ -130,30 +130,41 @@ def attention_dropout_masks(q_lengths, k_lengths, num_heads, q_capacity, p, seed
 # Attention
 
 
-def attention(q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None):
-    """Returns out (tokens, num_heads, head_dim) and each sequence's weights before dropout (heads, n, m)."""
+def as_it_is(x):
+    return x
+
+
+def attention(q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None, rounded=as_it_is):
+    """Returns out (tokens, num_heads, head_dim) and each sequence's weights before dropout (heads, n, m).
+
+    `rounded` is applied where an implementation in lower precision rounds: to the operands of the products and to out.
+    """
     out, weights = np.zeros(q.shape, q.dtype), []
     for q_rows, k_rows, allowed, mask in _sequences(q_lengths, k_lengths, causal, window, masks):
         key, value = _heads(k[k_rows], q.shape[1]), _heads(v[k_rows], q.shape[1])
         weight = _softmax(np.einsum("nhd,mhd->hnm", q[q_rows], key) * _scale(q, scale), allowed)
         weights.append(weight)
-        out[q_rows] = np.einsum("hnm,mhd->nhd", weight * mask, value)
+        out[q_rows] = rounded(np.einsum("hnm,mhd->nhd", rounded(weight * mask), value))
     return out, weights
 
 
-def attention_backward(dout, q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None):
+def attention_backward(
+    dout, q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None, rounded=as_it_is
+):
     dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     group = q.shape[1] // k.shape[1]
     for q_rows, k_rows, allowed, mask in _sequences(q_lengths, k_lengths, causal, window, masks):
         key, value = _heads(k[k_rows], q.shape[1]), _heads(v[k_rows], q.shape[1])
         weight = _softmax(np.einsum("nhd,mhd->hnm", q[q_rows], key) * _scale(q, scale), allowed)
         dweight = np.einsum("nhd,mhd->hnm", dout[q_rows], value) * mask
-        dscore = weight * (dweight - (dweight * weight).sum(-1, keepdims=True)) * _scale(q, scale)
+        dropped = rounded(weight * mask)
+        delta = np.einsum("nhd,nhd->hn", dout[q_rows], rounded(np.einsum("hnm,mhd->nhd", dropped, value)))
+        dscore = rounded(weight * (dweight - delta[:, :, None]) * _scale(q, scale))
         dq[q_rows] = np.einsum("hnm,mhd->nhd", dscore, key)
         for h in range(q.shape[1]):
             dk[k_rows, h // group] += dscore[h].T @ q[q_rows, h]
-            dv[k_rows, h // group] += (weight * mask)[h].T @ dout[q_rows, h]
-    return dq, dk, dv
+            dv[k_rows, h // group] += dropped[h].T @ dout[q_rows, h]
+    return rounded(dq), rounded(dk), rounded(dv)
 
 
 def _sequences(q_lengths, k_lengths, causal, window, masks):

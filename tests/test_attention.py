@@ -1,10 +1,12 @@
 """attention against the reference: ragged, causal, windowed, grouped, with dropout."""
 
 import dragoman as dg
+import ml_dtypes
 import numpy as np
 import pytest
 import reference
-from gradcheck import check_op, check_reference, with_tail
+from dragoman import _core
+from gradcheck import check_op, check_reference, poison_cache, with_tail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +74,53 @@ def next_masks(q_sequences, k_sequences, num_heads, p):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_matches_reference(rng, case, tail, p):
     check(rng, case, tail, p)
+
+
+def rounded(x):
+    return np.asarray(x, np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+def check_bfloat16(rng, case, tail, p=0.0):
+    """Against float64 on the rounded inputs; the bar is a plain implementation that rounds weights and scores'
+    gradients before their products, as this one does."""
+    q_lengths, k_lengths, num_heads, *_, options = case
+    qkv = [rounded(x) for x in make(rng, *case[:5])]
+    dout = rounded(rng.standard_normal(qkv[0].shape))
+    sequences = [dg.Sequences(lengths, capacity=sum(lengths) + tail) for lengths in (q_lengths, k_lengths)]
+    state = dg.random.get_state()
+    dropout = dg.random.next_dropout(p)
+    dg.random.set_state(state)
+    masks = next_masks(*sequences, num_heads, p) if p else None
+
+    def core(x):
+        return dg.tensor(with_tail(x, tail), dtype="bfloat16").data
+
+    common = (*sequences, options.get("causal", False), options.get("window"), options.get("scale"), dropout)
+    poison_cache()
+    out, logsumexp, _ = _core.attention_forward(*map(core, qkv), *common, False)
+    poison_cache()
+    gradients = _core.attention_backward(core(dout), *map(core, qkv), out, logsumexp, *common)
+    assert logsumexp.dtype == "float32"
+
+    def results(dtype, **rounding):
+        q, k, v, dy = (x.astype(dtype) for x in (*qkv, dout))
+        lengths = (q_lengths, k_lengths)
+        expected, _ = reference.attention(q, k, v, *lengths, masks=masks, **options, **rounding)
+        return expected, *reference.attention_backward(dy, q, k, v, *lengths, masks=masks, **options, **rounding)
+
+    for actual, truth, plain in zip(
+        (out, *gradients), results(np.float64), results(np.float32, rounded=rounded), strict=True
+    ):
+        assert actual.dtype == "bfloat16"
+        array = dg.Tensor(actual).numpy().astype(np.float64)
+        reference.assert_close(array[: len(truth)], truth, plain)
+        assert not array[len(truth) :].any(), "the tail must be zeros"
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_bfloat16_matches_reference(rng, case, p):
+    check_bfloat16(rng, case, 3, p)
 
 
 lengths = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=5)
@@ -204,7 +253,7 @@ def test_dropout_rate(rng):
         ({"window": -1}, ValueError, r"attention: window must .*got -1"),
         ({"dropout": 1.0}, ValueError, r"attention: dropout must lie in \[0, 1\), got 1"),
         ({"bias": "alibi"}, ValueError, r"attention: bias must "),
-        ({"q_dtype": np.int32}, TypeError, r"attention: q must be float32, got int32"),
+        ({"q_dtype": np.int32}, TypeError, r"attention: q must be float32 or bfloat16, got int32"),
     ],
     ids=str,
 )

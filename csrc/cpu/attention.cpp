@@ -63,6 +63,7 @@ void softmax_step(const AttentionShape& shape, const Row& row, int64_t first_key
 }
 
 // weights (num_heads, queries, keys) of the sequence: the softmax, in a second pass over the keys.
+template <class T>
 void write_weights(const AttentionForward& p, const Group& group, const Row* rows, int64_t count,
                    const Buffers& b, float* weights) {
   const AttentionShape& s = p.shape;
@@ -73,7 +74,8 @@ void write_weights(const AttentionForward& p, const Group& group, const Row* row
   for (int64_t i = 0; i < count; ++i) zero(weights_row(rows[i]), group.keys);
   for (int64_t first_key = 0; first_key < group.keys; first_key += key_block) {
     const int64_t keys = min_of(key_block, group.keys - first_key);
-    pack_transposed(p.k + group.k_index(first_key), s.k_stride, keys, s.head_dim, b.key);
+    pack_transposed(static_cast<const T*>(p.k) + group.k_index(first_key), s.k_stride, keys, s.head_dim,
+                    b.key);
     for (int64_t i = 0; i < count; i += tile_rows) {
       const int64_t tile = min_of(tile_rows, count - i);
       const int64_t seen = keys_seen(rows + i, tile, first_key);
@@ -94,6 +96,7 @@ void write_weights(const AttentionForward& p, const Group& group, const Row* row
 
 // Rows first .. first + row_block - 1 of a group, in three passes: pack the queries; stream over the key
 // blocks that some row sees, a tile of rows at a time; divide.
+template <class T>
 void forward_rows(const AttentionForward& p, const Group& group, int64_t first, const Buffers& b,
                   float* weights) {
   const AttentionShape& s = p.shape;
@@ -102,7 +105,7 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
   Row rows[row_block];
   for (int64_t i = 0; i < count; ++i) {
     rows[i] = group.row(first + i);
-    pack_row(p.q + group.q_index(rows[i]), s.head_dim, s.scale, b.query + i * width);
+    pack_row(static_cast<const T*>(p.q) + group.q_index(rows[i]), s.head_dim, s.scale, b.query + i * width);
     b.most[i] = -infinity;
     b.sum[i] = 0.0f;
   }
@@ -113,9 +116,11 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
   const int64_t first_block = rows[0].keys.begin / key_block * key_block;
   for (int64_t first_key = first_block; first_key < rows[count - 1].keys.end; first_key += key_block) {
     const int64_t keys = min_of(key_block, group.keys - first_key);
-    pack_transposed(p.k + group.k_index(first_key), s.k_stride, keys, s.head_dim, b.key);
+    pack_transposed(static_cast<const T*>(p.k) + group.k_index(first_key), s.k_stride, keys, s.head_dim,
+                    b.key);
     for (int64_t j = 0; j < keys; ++j) {
-      pack_row(p.v + group.v_index(first_key + j), s.head_dim, 1.0f, b.value + j * width);
+      pack_row(static_cast<const T*>(p.v) + group.v_index(first_key + j), s.head_dim, 1.0f,
+               b.value + j * width);
     }
     for (int64_t i = 0; i < count; i += tile_rows) {
       const int64_t tile = min_of(tile_rows, count - i);
@@ -134,19 +139,18 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
 
   for (int64_t i = 0; i < count; ++i) {
     const float inverse = b.sum[i] == 0.0f ? 0.0f : 1.0f / b.sum[i];
-    float* out_row = p.out + group.out_index(rows[i]);
+    T* out_row = static_cast<T*>(p.out) + group.out_index(rows[i]);
     each_vector(s.head_dim, [&](int64_t d, auto part) {
       store(out_row + d, load(b.out + i * width + d) * inverse, part);
     });
     p.logsumexp[group.lse_index(rows[i])] = b.most[i] + __builtin_logf(b.sum[i]);
   }
-  if (weights != nullptr) write_weights(p, group, rows, count, b, weights);
+  if (weights != nullptr) write_weights<T>(p, group, rows, count, b, weights);
 }
 
-}  // namespace
-
 // One task per sequence, key head and block of rows.
-void attention_forward(const AttentionForward& p) {
+template <class T>
+void forward(const AttentionForward& p) {
   const AttentionShape& s = p.shape;
   const int64_t sequences = s.q_sequences.num_sequences;
   const int64_t width = round_up(s.head_dim, padding);
@@ -169,12 +173,19 @@ void attention_forward(const AttentionForward& p) {
       const Group group(s, sequence, task % s.kv_heads);
       const int64_t first = task / s.kv_heads % blocks * row_block;
       if (first >= group.rows()) continue;
-      forward_rows(p, group, first, buffers, p.weights == nullptr ? nullptr : p.weights + starts[sequence]);
+      forward_rows<T>(p, group, first, buffers,
+                      p.weights == nullptr ? nullptr : p.weights + starts[sequence]);
     }
   });
 
-  zero_tail(p.out, s.q_sequences, s.num_heads * s.head_dim);
+  zero_tail(static_cast<T*>(p.out), s.q_sequences, s.num_heads * s.head_dim);
   zero_tail(p.logsumexp, s.q_sequences, s.num_heads);
+}
+
+}  // namespace
+
+void attention_forward(const AttentionForward& p) {
+  with_dtype(p.shape.dtype, [&](auto element) { forward<decltype(element)>(p); });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

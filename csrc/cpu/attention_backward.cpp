@@ -22,6 +22,7 @@ struct Buffers {
   float* dvalue;   // (key_block, width)
   float* weight;   // (row_block, key_block) scores, then the softmax after dropout
   float* dscore;   // (row_block, key_block) the weights' gradient, then the scores'
+  float* dq_sum;   // (most_rows, width) dq / scale of the whole group
 
   Buffers(float* memory, int64_t head_dim, int64_t width) {
     Arena arena{memory};
@@ -36,9 +37,11 @@ struct Buffers {
     dvalue = arena.take(key_block * width);
     weight = arena.take(row_block * key_block);
     dscore = arena.take(row_block * key_block);
+    dq_sum = arena.next;
   }
-  static int64_t size(int64_t head_dim, int64_t width) {
-    return 3 * (row_block + key_block) * width + row_block + 2 * (head_dim + row_block) * key_block;
+  static int64_t size(int64_t head_dim, int64_t width, int64_t most_rows) {
+    return most_rows * width + 3 * (row_block + key_block) * width + row_block +
+           2 * (head_dim + row_block) * key_block;
   }
 };
 
@@ -58,6 +61,7 @@ void softmax_backward(const AttentionShape& shape, const Row& row, int64_t first
 }
 
 // Rows first .. first + row_block - 1 against the packed key block: five products.
+template <class T>
 void backward_rows(const AttentionBackward& p, const Group& group, int64_t first, int64_t first_key,
                    const Buffers& b) {
   const AttentionShape& s = p.shape;
@@ -70,9 +74,9 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
   const int64_t columns = round_up(seen, padding);
 
   for (int64_t i = 0; i < count; ++i) {
-    const float* out_row = p.out + group.out_index(rows[i]);
-    const float* dout_row = p.dout + group.out_index(rows[i]);
-    pack_row(p.q + group.q_index(rows[i]), s.head_dim, s.scale, b.query + i * width);
+    const T* out_row = static_cast<const T*>(p.out) + group.out_index(rows[i]);
+    const T* dout_row = static_cast<const T*>(p.dout) + group.out_index(rows[i]);
+    pack_row(static_cast<const T*>(p.q) + group.q_index(rows[i]), s.head_dim, s.scale, b.query + i * width);
     pack_row(dout_row, s.head_dim, 1.0f, b.dout + i * width);
     b.delta[i] = sum_of(
         s.head_dim, [&](int64_t d, auto part) { return load(out_row + d, part) * load(dout_row + d, part); });
@@ -91,59 +95,73 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
   product(seen, width, count, {b.dscore, 1, key_block}, b.query, width, b.dkey, width, true);
   product(count, width, seen, {b.dscore, key_block, 1}, b.key, width, b.dquery, width, false);
   for (int64_t i = 0; i < count; ++i) {
-    float* dq_row = p.dq + group.out_index(rows[i]);
-    each_vector(s.head_dim, [&](int64_t d, auto part) {
-      store(dq_row + d, load(dq_row + d, part) + load(b.dquery + i * width + d) * s.scale, part);
-    });
+    float* sum = b.dq_sum + (first + i) * width;
+    for (int64_t d = 0; d < width; d += lanes) store(sum + d, load(sum + d) + load(b.dquery + i * width + d));
   }
 }
 
 // A group: for each key block, all rows that see it; dk and dv are complete then, dq grows in key order.
+template <class T>
 void backward_group(const AttentionBackward& p, const Group& group, const Buffers& b) {
   const AttentionShape& s = p.shape;
   const int64_t width = round_up(s.head_dim, padding);
-  for (int64_t i = 0; i < group.rows(); ++i) zero(p.dq + group.out_index(group.row(i)), s.head_dim);
+  zero(b.dq_sum, group.rows() * width);
   for (int64_t first_key = 0; first_key < group.keys; first_key += key_block) {
     const int64_t keys = min_of(key_block, group.keys - first_key);
-    pack_transposed(p.k + group.k_index(first_key), s.k_stride, keys, s.head_dim, b.key_t);
-    pack_transposed(p.v + group.v_index(first_key), s.v_stride, keys, s.head_dim, b.value_t);
+    pack_transposed(static_cast<const T*>(p.k) + group.k_index(first_key), s.k_stride, keys, s.head_dim,
+                    b.key_t);
+    pack_transposed(static_cast<const T*>(p.v) + group.v_index(first_key), s.v_stride, keys, s.head_dim,
+                    b.value_t);
     for (int64_t j = 0; j < keys; ++j) {
-      pack_row(p.k + group.k_index(first_key + j), s.head_dim, 1.0f, b.key + j * width);
+      pack_row(static_cast<const T*>(p.k) + group.k_index(first_key + j), s.head_dim, 1.0f,
+               b.key + j * width);
     }
     zero(b.dkey, key_block * width);
     zero(b.dvalue, key_block * width);
     for (int64_t first = 0; first < group.rows(); first += row_block) {
-      backward_rows(p, group, first, first_key, b);
+      backward_rows<T>(p, group, first, first_key, b);
     }
     for (int64_t j = 0; j < keys; ++j) {
-      float* dk_row = p.dk + group.dk_index(first_key + j);
-      float* dv_row = p.dv + group.dk_index(first_key + j);
+      T* dk_row = static_cast<T*>(p.dk) + group.dk_index(first_key + j);
+      T* dv_row = static_cast<T*>(p.dv) + group.dk_index(first_key + j);
       each_vector(s.head_dim, [&](int64_t d, auto part) {
         store(dk_row + d, load(b.dkey + j * width + d), part);
         store(dv_row + d, load(b.dvalue + j * width + d), part);
       });
     }
   }
+  for (int64_t i = 0; i < group.rows(); ++i) {
+    T* dq_row = static_cast<T*>(p.dq) + group.out_index(group.row(i));
+    each_vector(s.head_dim, [&](int64_t d, auto part) {
+      store(dq_row + d, load(b.dq_sum + i * width + d) * s.scale, part);
+    });
+  }
 }
 
-}  // namespace
-
 // One task per sequence and key head, so that every sum runs in one order.
-void attention_backward(const AttentionBackward& p) {
+template <class T>
+void backward(const AttentionBackward& p) {
   const AttentionShape& s = p.shape;
   const int64_t width = round_up(s.head_dim, padding);
-  const int64_t size = Buffers::size(s.head_dim, width);
+  const int64_t size =
+      Buffers::size(s.head_dim, width, s.q_sequences.max_length * (s.num_heads / s.kv_heads));
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   parallel_for(s.q_sequences.num_sequences * s.kv_heads, 1, [&](int64_t begin, int64_t end) {
     const Buffers buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim, width);
     for (int64_t task = begin; task < end; ++task) {
-      backward_group(p, Group(s, task / s.kv_heads, task % s.kv_heads), buffers);
+      backward_group<T>(p, Group(s, task / s.kv_heads, task % s.kv_heads), buffers);
     }
   });
 
-  zero_tail(p.dq, s.q_sequences, s.num_heads * s.head_dim);
-  zero_tail(p.dk, s.k_sequences, s.kv_heads * s.head_dim);
-  zero_tail(p.dv, s.k_sequences, s.kv_heads * s.head_dim);
+  zero_tail(static_cast<T*>(p.dq), s.q_sequences, s.num_heads * s.head_dim);
+  zero_tail(static_cast<T*>(p.dk), s.k_sequences, s.kv_heads * s.head_dim);
+  zero_tail(static_cast<T*>(p.dv), s.k_sequences, s.kv_heads * s.head_dim);
+}
+
+}  // namespace
+
+void attention_backward(const AttentionBackward& p) {
+  with_dtype(p.shape.dtype, [&](auto element) { backward<decltype(element)>(p); });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -90,7 +90,8 @@ static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, in
 }
 
 // to (round_up(head_dim, padding),) = from (head_dim,) * factor, padded with zeros.
-static inline void pack_row(const float* from, int64_t head_dim, float factor, float* to) {
+template <class T>
+static inline void pack_row(const T* from, int64_t head_dim, float factor, float* to) {
   each_vector(head_dim, [&](int64_t d, auto part) { store(to + d, load(from + d, part) * factor); });
   for (int64_t d = round_up(head_dim, lanes); d < round_up(head_dim, padding); d += lanes) {
     store(to + d, Vec{});
@@ -118,7 +119,8 @@ static inline void transpose(Vec (&row)[lanes]) {
 }
 
 // to (head_dim, key_block) = transpose of from (count, head_dim), whose last row is repeated as padding.
-static inline void pack_transposed(const float* from, int64_t stride, int64_t count, int64_t head_dim,
+template <class T>
+static inline void pack_transposed(const T* from, int64_t stride, int64_t count, int64_t head_dim,
                                    float* to) {
   for (int64_t key = 0; key < round_up(count, padding); key += lanes) {
     each_vector(head_dim, [&](int64_t d, auto part) {
@@ -199,7 +201,8 @@ static void product(int64_t rows, int64_t columns, int64_t depth, View a, const 
 }
 
 // Rows beyond those in use become zeros.
-static inline void zero_tail(float* rows, const SequencesView& sequences, int64_t features) {
+template <class T>
+static inline void zero_tail(T* rows, const SequencesView& sequences, int64_t features) {
   const int64_t tokens = *sequences.tokens;
   zero(rows + tokens * features, (sequences.capacity - tokens) * features);
 }

@@ -25,9 +25,9 @@ void check_draws(const AttentionShape& shape) {
 AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, const Sequences& q_sequences,
                              const Sequences& k_sequences, bool causal, std::optional<int64_t> window,
                              std::optional<double> scale, const Dropout& dropout) {
-  check_dtype("attention", "q", q, DType::float32);
-  check_dtype("attention", "k", k, DType::float32);
-  check_dtype("attention", "v", v, DType::float32);
+  check_activations("attention", "q", q);
+  check_dtype("attention", "k", k, q.dtype());
+  check_dtype("attention", "v", v, q.dtype());
   check_rank("attention", "q", q, 3);
   check_rank("attention", "k", k, 3);
   const int64_t num_heads = q.dim(1), kv_heads = k.dim(1), head_dim = q.dim(2);
@@ -46,6 +46,7 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
   CHECK(!window || *window >= 0, "attention: window must be at least 0, got ", window.value_or(0));
   CHECK(!scale || std::isfinite(*scale), "attention: scale must be finite, got ", scale.value_or(0.0));
   const AttentionShape shape{
+      .dtype = q.dtype(),
       .q_sequences = q_sequences.view(),
       .k_sequences = k_sequences.view(),
       .num_heads = num_heads,
@@ -82,16 +83,16 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(
     const Dropout& dropout, bool return_weights) {
   const AttentionShape shape =
       checked_shape(q, k, v, q_sequences, k_sequences, causal, window, scale, dropout);
-  Tensor out = Tensor::empty(q.shape(), DType::float32, q.device());
+  Tensor out = Tensor::empty(q.shape(), q.dtype(), q.device());
   Tensor logsumexp = Tensor::empty({q.dim(0), q.dim(1)}, DType::float32, q.device());
   std::optional<Tensor> weights;
   if (return_weights) weights = empty_weights(q.dim(1), q_sequences, k_sequences);
   kernels(q).attention_forward({
       .shape = shape,
-      .q = q.data<float>(),
-      .k = k.data<float>(),
-      .v = v.data<float>(),
-      .out = out.data<float>(),
+      .q = q.raw(),
+      .k = k.raw(),
+      .v = v.raw(),
+      .out = out.raw(),
       .logsumexp = logsumexp.data<float>(),
       .weights = data_or_null(weights),
   });
@@ -107,26 +108,26 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const 
   const AttentionShape shape =
       checked_shape(q, k, v, q_sequences, k_sequences, causal, window, scale, dropout);
   check_rows("attention", "k_sequences", k_sequences, k);
-  check_dtype("attention", "dout", dout, DType::float32);
-  check_dtype("attention", "out", out, DType::float32);
+  check_dtype("attention", "dout", dout, q.dtype());
+  check_dtype("attention", "out", out, q.dtype());
   check_dtype("attention", "logsumexp", logsumexp, DType::float32);
   check_shape("attention", "dout", dout, q.shape());
   check_shape("attention", "out", out, q.shape());
   check_shape("attention", "logsumexp", logsumexp, {q.dim(0), q.dim(1)});
-  Tensor dq = Tensor::empty(q.shape(), DType::float32, q.device());
-  Tensor dk = Tensor::empty(k.shape(), DType::float32, k.device());
-  Tensor dv = Tensor::empty(v.shape(), DType::float32, v.device());
+  Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
+  Tensor dk = Tensor::empty(k.shape(), q.dtype(), k.device());
+  Tensor dv = Tensor::empty(v.shape(), q.dtype(), v.device());
   kernels(q).attention_backward({
       .shape = shape,
-      .dout = dout.data<float>(),
-      .q = q.data<float>(),
-      .k = k.data<float>(),
-      .v = v.data<float>(),
-      .out = out.data<float>(),
+      .dout = dout.raw(),
+      .q = q.raw(),
+      .k = k.raw(),
+      .v = v.raw(),
+      .out = out.raw(),
       .logsumexp = logsumexp.data<float>(),
-      .dq = dq.data<float>(),
-      .dk = dk.data<float>(),
-      .dv = dv.data<float>(),
+      .dq = dq.raw(),
+      .dk = dk.raw(),
+      .dv = dv.raw(),
   });
   return {dq, dk, dv};
 }

@@ -19,6 +19,7 @@ enum class BiasKind : int32_t { none, relative, alibi };
 // position. `window` >= 0: only keys with |j - position| <= window. A query that may attend to nothing gives
 // 0, with 0 gradient.
 struct AttentionShape {
+  DType dtype;  // of q, k, v, out and their gradients
   SequencesView q_sequences, k_sequences;
   int64_t num_heads, kv_heads, head_dim;  // query head h reads key head h / (num_heads / kv_heads)
   int64_t q_stride, k_stride, v_stride;   // elements between two rows of q, k, v
@@ -34,10 +35,10 @@ struct AttentionShape {
 
 struct AttentionForward {
   AttentionShape shape;
-  const float* q;    // (q_capacity, num_heads, head_dim)
-  const float* k;    // (k_capacity, kv_heads, head_dim)
-  const float* v;    // (k_capacity, kv_heads, head_dim)
-  float* out;        // (q_capacity, num_heads, head_dim), dense
+  const void* q;     // (q_capacity, num_heads, head_dim)
+  const void* k;     // (k_capacity, kv_heads, head_dim)
+  const void* v;     // (k_capacity, kv_heads, head_dim)
+  void* out;         // (q_capacity, num_heads, head_dim), dense
   float* logsumexp;  // (q_capacity, num_heads); -inf for a query without keys
   float*
       weights;  // null, or for each sequence in turn (num_heads, queries, keys): the softmax before dropout
@@ -45,15 +46,15 @@ struct AttentionForward {
 
 struct AttentionBackward {
   AttentionShape shape;
-  const float* dout;       // (q_capacity, num_heads, head_dim), dense
-  const float* q;          // (q_capacity, num_heads, head_dim)
-  const float* k;          // (k_capacity, kv_heads, head_dim)
-  const float* v;          // (k_capacity, kv_heads, head_dim)
-  const float* out;        // (q_capacity, num_heads, head_dim), dense
+  const void* dout;        // (q_capacity, num_heads, head_dim), dense
+  const void* q;           // (q_capacity, num_heads, head_dim)
+  const void* k;           // (k_capacity, kv_heads, head_dim)
+  const void* v;           // (k_capacity, kv_heads, head_dim)
+  const void* out;         // (q_capacity, num_heads, head_dim), dense
   const float* logsumexp;  // (q_capacity, num_heads)
-  float* dq;               // (q_capacity, num_heads, head_dim), dense
-  float* dk;               // (k_capacity, kv_heads, head_dim), dense
-  float* dv;               // (k_capacity, kv_heads, head_dim), dense
+  void* dq;                // (q_capacity, num_heads, head_dim), dense
+  void* dk;                // (k_capacity, kv_heads, head_dim), dense
+  void* dv;                // (k_capacity, kv_heads, head_dim), dense
 };
 
 // Returns out, logsumexp and, if return_weights, the weights of all sequences end to end.

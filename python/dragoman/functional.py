@@ -214,7 +214,7 @@ def attention(
     gradient.
 
     Args:
-        q: (tokens, num_heads, head_dim) float32.
+        q: (tokens, num_heads, head_dim) float32 or bfloat16, as k and v.
         k, v: (tokens of the keys, kv_heads, head_dim); query head h reads key head h * kv_heads / num_heads.
         q_sequences, k_sequences: sequence i of the queries attends to sequence i of the keys.
         causal: a query sees only keys up to its position.
