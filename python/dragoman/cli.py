@@ -1,4 +1,4 @@
-"""The command line: dragoman train | translate | evaluate | info | demo."""
+"""The command line: dragoman train | translate | evaluate | info | bench | demo."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ Says what this installation can do and, with DIR, what a model is made of.
 
 example:
   dragoman info en-de
+"""
+BENCH = """\
+Measures in less than a minute how fast this machine multiplies matrices, trains and translates. The last line of
+standard output is a JSON object with all figures.
+
+example:
+  dragoman bench --threads 2
 """
 
 
@@ -117,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     _search_arguments(evaluate)
     info = command("info", INFO, commands.info)
     info.add_argument("folder", metavar="DIR", nargs="?", help="a trained model")
+    bench = command("bench", BENCH, commands.bench)
+    bench.add_argument(
+        "--preset", choices=commands.PRESETS, default="small", help="model that trains and translates (default: small)"
+    )
+    bench.add_argument("--seconds", type=float, default=5.0, metavar="X", help="spent on each figure (default: 5)")
     demo = command("demo", DEMO, commands.demo)
     demo.add_argument(
         "--output",

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import dragoman
+from dragoman import bench as machine_bench
 from dragoman import config_file
 from dragoman import demo as date_demo
 from dragoman.atomic import atomic_write
@@ -115,6 +116,11 @@ def info(options: argparse.Namespace) -> None:
         print(f"\n{options.folder}: {model.num_parameters():,} parameters")
         print(json.dumps(model.config.to_dict(), indent=2))
         print(model)
+
+
+def bench(options: argparse.Namespace) -> None:
+    """How fast this machine is."""
+    machine_bench.run(PRESETS[options.preset](), options.seconds)
 
 
 def demo(options: argparse.Namespace) -> None:

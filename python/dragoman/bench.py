@@ -1,0 +1,124 @@
+"""`dragoman bench`: how fast this machine computes, trains and translates, in less than a minute."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dragoman
+from dragoman import functional
+from dragoman.autograd import no_grad
+from dragoman.config import TransformerConfig
+from dragoman.generate import generate
+from dragoman.model import IdBatch, Transformer
+from dragoman.optim import AdamW
+from dragoman.random import manual_seed
+from dragoman.tensor import DTYPES, tensor
+
+SIZE = 2048  # of the matrices
+SENTENCES, LENGTH = 64, 32  # of a batch; a translation may be as long
+
+
+def run(config: TransformerConfig, seconds: float = 5.0) -> dict[str, Any]:
+    """Prints a table, and what it returns as a last line of JSON.
+
+    Args:
+        config: the model that is trained and translates, random sentences both.
+        seconds: spent on each figure, at least.
+
+    Returns:
+        "cpu", "isa", "threads" and "version"; "product_gflops", "train_tokens_per_s" (source and target) and
+        "decode_tokens_per_s" (target, greedy search), each a dictionary of figures by dtype.
+
+    Raises:
+        ValueError: seconds below 0.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"seconds must be at least 0, got {seconds}")
+    result: dict[str, Any] = {
+        "cpu": cpu_name(),
+        "isa": dragoman.cpu_isa(),
+        "threads": dragoman.num_threads(),
+        "version": dragoman.__version__,
+    }
+    print(f"{result['cpu']}, {result['threads']} threads, {result['isa']}, dragoman {result['version']}")
+
+    def report(name: str, title: str, dtype: str, figure: float) -> None:
+        result.setdefault(name, {})[dtype] = round(figure, 1)
+        print(f"{title:56} {dtype:8} {figure:10,.0f}", flush=True)
+
+    for dtype in ("float32", "bfloat16"):
+        title = f"product of {SIZE} x {SIZE} matrices, GFLOP/s"
+        report("product_gflops", title, dtype, product_gflops(dtype, seconds))
+    manual_seed(0)
+    model = Transformer(config)
+    about = f"model of {model.num_parameters() / 1e6:.1f} M parameters, tokens/s"
+    # In this order: what has learnt from random sentences may translate into nothing.
+    report("decode_tokens_per_s", f"translating with a {about}", "float32", decode_tokens_per_s(model, seconds))
+    report("train_tokens_per_s", f"training a {about}", "float32", train_tokens_per_s(model, seconds))
+    print(json.dumps(result))
+    return result
+
+
+def product_gflops(dtype: str, seconds: float) -> float:
+    """10^9 multiplications and additions a second, in the product of two square matrices."""
+    values = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE)).astype(DTYPES[dtype])
+    x, weight = tensor(values), tensor(values)
+    with no_grad():
+        return 2e-9 * SIZE**3 / _time(lambda: functional.linear(x, weight), seconds)
+
+
+def train_tokens_per_s(model: Transformer, seconds: float) -> float:
+    """Source and target tokens a second: forward, backward and AdamW."""
+    optimizer = AdamW(model, lr=1e-4)
+    sources, targets = _sentences(model, LENGTH), _sentences(model, LENGTH - 1)  # an eos follows
+
+    def step() -> None:
+        model.loss(sources, targets).backward()
+        optimizer.step()
+
+    model.train()
+    return 2 * SENTENCES * LENGTH / _time(step, seconds)
+
+
+def decode_tokens_per_s(model: Transformer, seconds: float) -> float:
+    """Target tokens a second, SENTENCES side by side."""
+    sources = _sentences(model, LENGTH)
+    tokens = sum(len(best.ids) for best, *_ in generate(model, sources, max_length=LENGTH))
+    return tokens / _time(lambda: generate(model, sources, max_length=LENGTH), seconds)
+
+
+def cpu_name() -> str:
+    """As the processor calls itself, where Linux tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _sentences(model: Transformer, length: int) -> IdBatch:
+    """SENTENCES of random ids from the upper half of the vocabulary, where there are no special ones."""
+    size = min(model.config.vocab_size, model.config.output_size)
+    batch: IdBatch = np.random.default_rng(0).integers(size // 2, size, (SENTENCES, length)).tolist()
+    return batch
+
+
+def _time(function: Callable[[], Any], seconds: float) -> float:
+    """The median of three calls or more that together take `seconds`, after one to warm up."""
+    function()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
