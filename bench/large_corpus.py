@@ -1,7 +1,7 @@
 """Memory of a training run over a corpus that is larger than memory.
 
 Makes synthetic parallel text, trains a tiny model on it for some steps by the command line and says how large the
-process has been: peak resident memory, mapped files included.
+process has been: peak resident memory, mapped files included. The figures go to bench/results/large_corpus.json.
 
     python bench/large_corpus.py --gigabytes 5
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -20,9 +19,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from machine import ROOT, machine
 
 BLOCK = 50_000  # pairs made at once
 WORDS = 20_000
+RESULTS = ROOT / "bench" / "results"
 
 
 def make(folder: Path, size: int) -> int:
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of training (default: 20)")
     parser.add_argument("--folder", type=Path, help="for text and model, removed afterwards (default: a temporary one)")
     options = parser.parse_args()
+    measured_on = machine()
     folder = Path(tempfile.mkdtemp(prefix="large_corpus", dir=options.folder))
     try:
         pairs = make(folder, int(options.gigabytes * 1e9))
@@ -63,8 +65,17 @@ def main() -> None:
         subprocess.run(command, check=True)
         seconds = time.monotonic() - began
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        result = {"bytes": size, "pairs": pairs, "seconds": round(seconds, 1), "peak_bytes": peak}
-        result["cpus"] = os.cpu_count()
+        result = {
+            "bench": "large_corpus",
+            "command": f"python bench/large_corpus.py --gigabytes {options.gigabytes:g} --steps {options.steps}",
+            "bytes": size,
+            "pairs": pairs,
+            "seconds": round(seconds, 1),
+            "peak_bytes": peak,
+            **measured_on,
+        }
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "large_corpus.json").write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(result))
     finally:
         shutil.rmtree(folder)

@@ -222,7 +222,7 @@ class Batches:
 
     Attributes:
         costs: (pairs,) 0 for a pair that is left out.
-        dropped: how many these are.
+        count, dropped: how many pairs are left, and left out.
 
     Raises:
         ValueError: when no pair is left, or a pair alone exceeds `batch_tokens` (naming it).
@@ -256,9 +256,9 @@ class Batches:
                     f"batch_tokens={batch_tokens}; raise it or set max_length"
                 )
             self.costs[first : first + len(costs)] = costs
-        self._count = int(np.count_nonzero(self.costs))
-        self.dropped = len(pairs) - self._count
-        if not self._count:
+        self.count = int(np.count_nonzero(self.costs))
+        self.dropped = len(pairs) - self.count
+        if not self.count:
             limits = f"max_length={max_length}, min_length={min_length}, max_ratio={max_ratio}"
             raise ValueError(f"batches: no pairs are left of {len(pairs)} ({limits})")
         self._latest: tuple[int, Order] | None = None
@@ -266,7 +266,7 @@ class Batches:
     @property
     def kept(self) -> npt.NDArray[np.uint32]:
         """The indices of the pairs that are not left out, in their order."""
-        kept = np.empty(self._count, np.uint32)
+        kept = np.empty(self.count, np.uint32)
         filled = 0
         for first in range(0, len(self.costs), BLOCK):
             block = np.flatnonzero(self.costs[first : first + BLOCK])
@@ -284,10 +284,10 @@ class Batches:
     def _shuffled(self, generator: np.random.Generator) -> Order:
         order = self.kept
         generator.shuffle(order)
-        mean = int(self.costs.sum(dtype=np.int64)) / self._count
+        mean = int(self.costs.sum(dtype=np.int64)) / self.count
         size = max(1, round(POOL * self.batch_tokens / mean))
         ends = []
-        for first in range(0, self._count, size):
+        for first in range(0, self.count, size):
             pool = order[first : first + size]
             pool[:] = pool[np.argsort(self.costs[pool], kind="stable")]
             ends.append(first + self._ends(pool))

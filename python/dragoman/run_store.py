@@ -71,7 +71,7 @@ class RunStore:
         self.tokenizer = trainer.tokenizer
         self.parts = parts
         self.data = {
-            "pairs": len(batches.kept),
+            "pairs": batches.count,
             "lengths": zlib.crc32(batches.costs.data),
             **{name: getattr(trainer, name) for name in _SAME},
         }

@@ -67,7 +67,7 @@ class TrainingRun:
     def run(self) -> list[Record]:
         """Trains until a limit or a signal; returns the records."""
         self.progress.say(
-            f"{len(self.batches.kept):,} pairs in {len(self.batches.epoch(0)):,} batches, "
+            f"{self.batches.count:,} pairs in {len(self.batches.epoch(0)):,} batches, "
             f"{self.batches.dropped:,} left out for their lengths; rectangles would have added "
             f"{self.batches.padding():.0%} padding; {self.model.num_parameters():,} parameters"
         )
