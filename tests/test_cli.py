@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -168,6 +169,31 @@ def test_a_config_file_trains_the_same(data, tmp_path, capsys):
     assert "none: No such file" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    """Documents of 1,100 words whose short target is told by all of their words."""
+    folder, rng = tmp_path_factory.mktemp("documents"), random.Random(0)
+    topics = {"sea": ["boat", "wave", "fish"], "land": ["tree", "hill", "road"]}
+    chosen = [rng.choice([*topics]) for _ in range(60)]
+    (folder / "source").write_text("".join(f"{' '.join(rng.choices(topics[t], k=1100))}\n" for t in chosen))
+    (folder / "target").write_text("".join(f"the {topic}\n" for topic in chosen))
+    return folder
+
+
+def test_documents_of_more_than_1024_tokens(documents, tmp_path, capsys):
+    files = [f"--{side}={documents / side}" for side in ("source", "target")]
+    options = [*files, f"--output={tmp_path / 'model'}", *ARGUMENTS, "--batch-tokens=4096", "--warmup=10"]
+    assert main(["train", *options, "--task=seq2seq", "--steps=16"]) == 0
+    assert "60 pairs in 15 batches, 0 left out" in capsys.readouterr().err
+    translator = Translator.load(tmp_path / "model")
+    assert translator.model.config.max_source_length == 1024
+    sources, targets = ((documents / side).read_text().splitlines()[:8] for side in ("source", "target"))
+    assert translator(sources, beam=2) == targets
+    # What comes after 1,023 words, a token each, is not read.
+    head = " ".join(sources[0].split()[:1023])
+    assert translator(head) == translator(f"{head} {sources[1]}")
+
+
 def test_several_files_and_the_report(data, tmp_path, capfd):
     sides = [value for side in ("en", "de") for value in (f"--{LONG[side]}", *[str(data / side)] * 2)]
     assert main(["train", *sides, "--output", str(tmp_path / "out"), *ARGUMENTS, "--steps=1", "--tokenizer=char"]) == 0
@@ -191,6 +217,8 @@ def mistakes(data, folder):
         ("train", en, de, out, "--vocab-size=10"): "vocab_size must be at least",
         ("train", en, de, out, "--lr=-1"): "lr must be positive",
         ("train", en, de, out, "--dropout=1"): "dropout must be",
+        ("train", en, de, out, "--max-source-length=9"): "--max-source-length needs --task seq2seq",
+        ("train", en, de, out, "--task=seq2seq", "--max-source-length=0"): "max_source_length must be",
         ("train", en, de, out, "--clip=0"): "max_grad_norm must be above 0",
         ("train", en, de, out, "--max-ratio=0.5"): "max_ratio must be at least 1",
         ("train", en, de, out, "--config=" + str(short)): "short: not a TOML file",

@@ -158,6 +158,15 @@ def test_drops_short_and_uneven_pairs():
         Batches(pairs, 50, max_length=2)
 
 
+def test_long_sources_are_cut():
+    pairs = [([5] * n + [2], [6] * m) for n, m in ((3, 3), (20, 3), (9, 4), (10, 9), (30, 10))]
+    batches = Batches(pairs, 30, max_length=10, max_source_length=10)
+    assert batches.costs.tolist() == [4, 10, 10, 10, 0]
+    sources, targets = batches.sides([0, 1, 2, 3])
+    assert [*map(list, sources)] == [[5] * 3 + [2], *[[5] * 9 + [2]] * 3]
+    assert targets == [pair[1] for pair in pairs[:4]]
+
+
 def test_costs_of_large_batches():
     batches = Batches(pairs_of([(70_000, 5), (5, 5)]), 100_000)
     assert batches.costs.tolist() == [70_000, 6]

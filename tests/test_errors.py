@@ -171,6 +171,7 @@ CONFIG_KINDS = {
     **{name: (without(SIZE, "too many", "huge"), CONFIG[name]) for name in CONFIG},
     "tgt_vocab_size": (optional(without(SIZE, "too many", "huge")), 9),
     **{name: (FLAG, True) for name in ("norm_first", "scale_embeddings", "output_bias")},
+    "max_source_length": (optional(without(SIZE, "too many", "huge")) | {"beyond learned": 1025}, 1024),
     "final_norm": (optional(FLAG), True),
     "activation": (CHOICE, "relu"),
     "positions": (CHOICE, "learned"),

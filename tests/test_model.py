@@ -385,6 +385,7 @@ def test_with_dropout_sets_every_rate():
         ("norm_eps", 0),
         ("norm_eps", float("nan")),
         ("positions", None),
+        ("max_source_length", 0),
         ("tie_embeddings", "four"),
         ("dropout", 1.0),
         ("attention_dropout", float("nan")),

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import tracemalloc
 
@@ -97,6 +98,13 @@ def test_the_best_by_bleu_is_chosen_and_logged(tmp_path, rng):
     best = max(record["valid_chrf"] for record in scored)
     assert scored[-1]["final"] == "best"
     assert scored[-1]["valid_chrf"] == best
+
+
+def test_long_sources_are_cut_and_long_targets_left_out():
+    model = model_of(config=dataclasses.replace(CONFIG, max_source_length=5))
+    cut, whole = [([7] * 4 + [2], [6])], [([7] * 9 + [2], [6]), ([8, 2], [5] * 9)]
+    limits = {"batch_tokens": 64, "max_length": 8}
+    assert Validation(model, whole, None, **limits)() == Validation(model, cut, None, **limits)()
 
 
 def test_memory_does_not_grow_with_the_corpus(monkeypatch):

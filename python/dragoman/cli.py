@@ -164,10 +164,23 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the newest checkpoint in DIR, with its preset, vocabulary and dropout",
+        help="go on from the newest checkpoint in DIR, with its task, preset, vocabulary and dropout",
     )
 
     model = parser.add_argument_group("model")
+    model.add_argument(
+        "--task",
+        choices=commands.TASKS,
+        default="translation",
+        help="translation: pairs with a long side are left out; seq2seq: long sources, as in summarisation, are cut "
+        "in training and use (default: translation)",
+    )
+    model.add_argument(
+        "--max-source-length",
+        type=int,
+        metavar="N",
+        help=f"tokens of a source of seq2seq, others are cut (default: {commands.SOURCE_LENGTH})",
+    )
     model.add_argument(
         "--preset",
         choices=commands.PRESETS,
@@ -210,7 +223,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
     training = parser.add_argument_group("training")
     option(training, "batch-tokens", "batch_tokens", int, "tokens of a batch (default: 4096)")
-    option(training, "max-length", "max_length", int, "longer sentences are left out (default: 256 tokens)")
+    option(
+        training, "max-length", "max_length", int, "longer ones (seq2seq: targets) are left out (default: 256 tokens)"
+    )
     option(training, "min-length", "min_length", int, "shorter sentences are left out (default: 1 token)")
     option(training, "max-ratio", "max_ratio", float, "of the lengths of a pair; others are left out (default: none)")
     option(training, "accumulate", "accumulate", int, "batches per step (default: 1)")

@@ -31,6 +31,8 @@ PRESETS = {
     "big": TransformerConfig.big,
 }
 DROPOUTS = ("dropout", "embedding_dropout")  # what --dropout sets
+TASKS = ("translation", "seq2seq")
+SOURCE_LENGTH = 1024  # to which seq2seq cuts sources
 BLOCK = 256  # lines translated together
 SAMPLE_BYTES = 1 << 25  # of text, that a vocabulary is learnt from
 
@@ -39,6 +41,8 @@ def train(options: argparse.Namespace) -> None:
     """Tokenizer and model from files of text, or from the folder of the run that is resumed."""
     if (options.valid_source is None) != (options.valid_target is None):
         raise ValueError("--valid-source and --valid-target go together")
+    if options.task == "translation" and options.max_source_length is not None:
+        raise ValueError("--max-source-length needs --task seq2seq")
     output = Path(options.output)
     if options.resume:
         model = load(output)
@@ -48,9 +52,12 @@ def train(options: argparse.Namespace) -> None:
             raise ValueError(f"{output}: holds a training run; resume it or choose another folder")
         lines = sample_lines([*options.source, *options.target], SAMPLE_BYTES)
         tokenizer = Tokenizer.train(lines, options.vocab_size, options.tokenizer_kind)
-        rates = {} if options.dropout is None else dict.fromkeys(DROPOUTS, options.dropout)
+        overrides = {} if options.dropout is None else dict.fromkeys(DROPOUTS, options.dropout)
+        if options.task == "seq2seq":
+            most = options.max_source_length
+            overrides["max_source_length"] = SOURCE_LENGTH if most is None else most
         dragoman.manual_seed(getattr(options, "seed", 0))
-        model = Transformer(PRESETS[options.preset](vocab_size=tokenizer.vocab_size, **rates))
+        model = Transformer(PRESETS[options.preset](vocab_size=tokenizer.vocab_size, **overrides))
     given = {field.name: getattr(options, field.name) for field in fields(Trainer) if hasattr(options, field.name)}
     trainer = Trainer(model, tokenizer=tokenizer, **given)
     pairs = tokenize(tokenizer, options.source, options.target, output / "data", _tell)

@@ -41,6 +41,8 @@ class TransformerConfig:
         norm_eps: added to the variance in norms.
         positions: "sinusoidal" or "learned".
         max_length: rows of a learned table of positions, and the longest output of `generate` by default.
+        max_source_length: tokens, </s> included, to which Trainer and Translator cut sources, as in summarisation;
+            None for sources that are never cut.
         tie_embeddings: "none", "two" (target embedding = output projection) or "three" (source too).
         scale_embeddings: multiply embeddings by sqrt(d_model).
         output_bias: whether the output projection has a bias.
@@ -67,6 +69,7 @@ class TransformerConfig:
     norm_eps: float = 1e-5
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
     max_length: int = 1024
+    max_source_length: int | None = None
     tie_embeddings: Literal["none", "two", "three"] = "three"
     scale_embeddings: bool = True
     output_bias: bool = False
@@ -152,12 +155,17 @@ class TransformerConfig:
             self._check(name, _is_int(value) and value >= 1, "an int of at least 1")
         size = self.tgt_vocab_size
         self._check("tgt_vocab_size", size is None or (_is_int(size) and size >= 1), "None or an int above 0")
+        most = self.max_source_length
+        self._check("max_source_length", most is None or (_is_int(most) and most >= 1), "None or an int above 0")
         for name in _FLAGS:
             self._check(name, isinstance(getattr(self, name), bool), "a bool")
         self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             self._check(name, isinstance(value, str) and value in choices, f"one of {', '.join(choices)}")
+        if self.positions == "learned" and most is not None:
+            reach = f"at most max_length = {self.max_length}, the rows of learned positions"
+            self._check("max_source_length", most <= self.max_length, reach)
         for name in _RATES:
             value = getattr(self, name)
             self._check(name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")

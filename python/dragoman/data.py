@@ -124,6 +124,11 @@ def target_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return tokenizer.encode_batch([text.strip() for text in texts])
 
 
+def cut_source(ids: Sequence[int], most: int | None) -> Sequence[int]:
+    """The first `most` ids of a source, the last of them its </s>; all for None."""
+    return ids if most is None or len(ids) <= most else [*ids[: most - 1], ids[-1]]
+
+
 def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> list[Pair]:
     """Token ids of text pairs: `source_ids` and `target_ids`."""
     sources = source_ids(tokenizer, [source for source, _ in pairs])
@@ -215,7 +220,8 @@ class Batches:
     Args:
         pairs: (source ids, target ids) each, or a `PairStore`.
         batch_tokens: the largest sum of costs in one batch.
-        max_length: pairs that cost more are left out.
+        max_length: pairs with more tokens on a side are left out.
+        max_source_length: sources are cut to so many tokens, and `max_length` is for targets alone.
         min_length: pairs with a side of fewer tokens are left out.
         max_ratio: pairs with a side more than so many times as long as the other are left out.
         seed: of the order.
@@ -234,20 +240,26 @@ class Batches:
         batch_tokens: int,
         *,
         max_length: int | None = None,
+        max_source_length: int | None = None,
         min_length: int = 1,
         max_ratio: float | None = None,
         seed: int = 0,
     ) -> None:
         self.pairs: PairStore = pairs if isinstance(pairs, PairStore) else _Lists(pairs)
         self.batch_tokens = batch_tokens
+        self.max_source_length = max_source_length
         self.seed = seed
         self.costs = np.zeros(len(pairs), np.uint16 if batch_tokens < 1 << 16 else np.uint32)
         for first in range(0, len(pairs), BLOCK):
             source, target = self.pairs.lengths(first, min(first + BLOCK, len(pairs)))
-            longer, shorter = np.maximum(source, target + 1), np.minimum(source, target + 1)
+            target = target + 1
+            limited = np.maximum(source, target)
+            if max_source_length is not None:
+                source, limited = np.minimum(source, max_source_length), target
+            longer, shorter = np.maximum(source, target), np.minimum(source, target)
             costs = np.where(shorter >= min_length, longer, 0)
             if max_length is not None:
-                costs[longer > max_length] = 0
+                costs[limited > max_length] = 0
             if max_ratio is not None:
                 costs[longer > max_ratio * shorter] = 0
             if costs.max(initial=0) > batch_tokens:
@@ -316,7 +328,8 @@ class Batches:
 
     def sides(self, batch: Sequence[int]) -> Sides:
         """The source and the target ids of a batch."""
-        return self.pairs.sides(batch)
+        sources, targets = self.pairs.sides(batch)
+        return [cut_source(ids, self.max_source_length) for ids in sources], targets
 
     def padding(self) -> float:
         """Padding tokens for each token, had the batches been padded to rectangles; from up to 256 batches."""

@@ -30,7 +30,8 @@ class Trainer:
         output: folder for the model, its log and checkpoints; without one nothing is written, and the final
             model is the last or the moving average.
         batch_tokens: tokens of a batch, each pair counting its longer side.
-        max_length: pairs with more tokens on a side, </s> included, are left out of training.
+        max_length: pairs with more tokens on a side, </s> included, are left out of training; of targets alone where
+            the model's config has a max_source_length, to which sources are cut.
         min_length: pairs with fewer tokens on a side are left out, too.
         max_ratio: so are pairs with a side more than so many times as long as the other; None for no such limit.
         accumulate: batches per step; gradients are divided by the target tokens of all of them.
@@ -164,6 +165,7 @@ class Trainer:
             cast(Sequence[Pair], pairs),
             self.batch_tokens,
             max_length=self.max_length,
+            max_source_length=self.model.config.max_source_length,
             min_length=self.min_length,
             max_ratio=self.max_ratio,
             seed=self.seed,

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import overload
 
-from dragoman.data import cut_batches, source_ids
+from dragoman.data import cut_batches, cut_source, source_ids
 from dragoman.generate import generate
 from dragoman.model import Transformer, load
 from dragoman.tokenizer import Tokenizer
@@ -76,7 +76,8 @@ class Translator:
         """Translates a text, or each of several.
 
         Texts are translated in batches of similar length; a translation does not depend on the texts beside
-        it. A text without a token (empty, or of spaces) becomes "".
+        it. A text longer than the config's `max_source_length` is cut; one without a token (empty, or of spaces)
+        becomes "".
 
         Args:
             text: one text or several.
@@ -98,7 +99,8 @@ class Translator:
         return self._executor.submit(self, text, beam, length_penalty, max_length)
 
     def _translate(self, texts: list[str], beam: int, length_penalty: float, max_length: int | None) -> list[str]:
-        ids = source_ids(self.tokenizer, texts)
+        most = self.model.config.max_source_length
+        ids = [cut_source(source, most) for source in source_ids(self.tokenizer, texts)]
         lengths = [len(source) for source in ids]
         order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
         outputs = [""] * len(texts)

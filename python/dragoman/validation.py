@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from dragoman.callbacks import Record
-from dragoman.data import Pair, cut_batches, encode_pairs
+from dragoman.data import Pair, cut_batches, cut_source, encode_pairs
 from dragoman.generate import generate
 from dragoman.model import Transformer
 from dragoman.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ class Validation:
         pairs: of texts, or of token ids (the target's without <s> and </s>).
         tokenizer: for texts, and for BLEU and chrF.
         batch_tokens: tokens of a batch, each pair counting its longer side.
-        max_length: pairs with more tokens on a side are left out.
+        max_length: pairs with more tokens on a side are left out; of targets alone where the model has sources cut.
         beam: of the search for BLEU and chrF; None measures the loss alone.
 
     Raises:
@@ -91,8 +91,11 @@ class Validation:
             if text := is_text(chunk):
                 assert self.tokenizer is not None
                 pairs = encode_pairs(self.tokenizer, cast(Sequence[tuple[str, str]], chunk))
+            most = self.model.config.max_source_length
+            pairs = [(cut_source(source, most), target) for source, target in pairs]
             costs = [max(len(source), len(target) + 1) for source, target in pairs]
-            kept = sorted((i for i in range(len(costs)) if costs[i] <= self.max_length), key=costs.__getitem__)
+            limited = costs if most is None else [len(target) + 1 for _, target in pairs]
+            kept = sorted((i for i in range(len(costs)) if limited[i] <= self.max_length), key=costs.__getitem__)
             for batch in cut_batches(kept, costs, self.batch_tokens):
                 references: list[str] = []
                 if self.beam is not None and self.tokenizer is not None:
