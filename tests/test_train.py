@@ -14,6 +14,7 @@ from dragoman.checkpoint import CheckpointFile, CheckpointFolder, read_state
 from dragoman.generate import generate
 from dragoman.schedule import InverseSqrt
 from dragoman.signals import StopSignals
+from dragoman.validation import Validation
 
 SMALL = TransformerConfig(
     vocab_size=20, d_model=32, num_heads=2, d_ff=64, num_encoder_layers=1, num_decoder_layers=1, dropout=0.2
@@ -248,6 +249,38 @@ def test_a_signal_ends_the_run_with_a_checkpoint(number, error, pairs, tmp_path,
     again = model_of(1)
     Trainer(again, output=tmp_path / "x", max_steps=9, **OPTIONS).fit(pairs, resume=True)
     assert bits(again) == bits(whole)
+
+
+@pytest.mark.parametrize("validation", [1, 2, 3, 4], ids=["first", "second", "of the last weights", "of the average"])
+def test_a_signal_ends_a_validation_and_the_resumed_run_makes_up_for_it(validation, pairs, tmp_path, monkeypatch):
+    options = {"max_steps": 4, "checkpoint_every": 2, **OPTIONS, "batch_tokens": 128}
+    whole, model, again, measured = model_of(), model_of(), model_of(1), []
+    Trainer(whole, output=tmp_path / "whole", **options).fit(pairs, pairs[:20])
+    real, real_call = Transformer.loss, Validation.__call__
+
+    def call(self):
+        measured.append(0)
+        return real_call(self)
+
+    def loss(model, *arguments):
+        if not model.training:
+            measured[-1] += 1
+            if len(measured) == validation and measured[-1] == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+        return real(model, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transformer, "loss", loss)
+        patch.setattr(Validation, "__call__", call)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(model, output=tmp_path / "x", **options).fit(pairs, pairs[:20])
+    assert measured[validation - 1 :] == [1]
+    assert not model.training
+    Trainer(again, output=tmp_path / "x", **options).fit(pairs, pairs[:20], resume=True)
+    assert bits(again) == bits(whole)
+    assert untimed(log_of(tmp_path / "x")) == untimed(log_of(tmp_path / "whole"))
+    names = [sorted(path.name for path in (tmp_path / run / "checkpoints").iterdir()) for run in ("x", "whole")]
+    assert names[0] == names[1]
 
 
 def test_a_second_signal_stops_at_once():

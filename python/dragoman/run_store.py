@@ -29,6 +29,7 @@ class Position:
         skipped, skipped_in_row: steps without a finite gradient.
         best_step, best_score: of the best validation.
         since_best: validations after it.
+        due: the validation and the checkpoint of `step` are still to come.
     """
 
     step: int = 0
@@ -40,6 +41,7 @@ class Position:
     best_step: int | None = None
     best_score: float | None = None
     since_best: int = 0
+    due: bool = False
 
 
 @dataclass

@@ -1,16 +1,22 @@
-"""Ctrl-C and SIGTERM during training: finish the step, save, then stop."""
+"""Ctrl-C and SIGTERM during training: finish the step, or drop the validation, save, then stop."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
 
+class Stopped(BaseException):
+    """A signal came in a part of the program that need not be finished."""
+
+
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM only sets `received`; a second one stops at once.
+    """While entered, the first SIGINT or SIGTERM sets `received`; a second one stops at once.
 
     Handlers are set on the main thread alone, where Python runs them; elsewhere this does nothing.
     """
@@ -18,6 +24,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
+        self._interrupts = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -28,6 +35,17 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a signal raises Stopped wherever it comes; one that came before does on entering."""
+        self._interrupts = True
+        try:
+            if self.received is not None:
+                raise Stopped
+            yield
+        finally:
+            self._interrupts = False
 
     def raise_received(self) -> None:
         """Raises what the signal received stands for: KeyboardInterrupt, or SystemExit with status 143."""
@@ -41,3 +59,5 @@ class StopSignals:
             self.raise_received()
         self.received = number
         print("\nstopping after this step; again to stop at once", file=sys.stderr, flush=True)
+        if self._interrupts:
+            raise Stopped

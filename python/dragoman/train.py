@@ -134,7 +134,7 @@ class Trainer:
     def fit(self, train: Pairs, validation: Pairs | None = None, *, resume: bool = False) -> list[Record]:
         """Trains until a limit is reached.
 
-        SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, with a checkpoint.
+        SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, a validation at once, with a checkpoint.
 
         Args:
             train: (source, target) pairs: texts, or lists of token ids (the target's without <s> and </s>).

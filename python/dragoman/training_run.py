@@ -17,7 +17,7 @@ from dragoman.prefetch import Prefetch
 from dragoman.progress import Progress, duration
 from dragoman.run_store import Position, RunStore, Sums
 from dragoman.schedule import make_schedule
-from dragoman.signals import StopSignals
+from dragoman.signals import Stopped, StopSignals
 from dragoman.tensorboard import TensorBoard
 from dragoman.validation import Validation
 
@@ -78,6 +78,8 @@ class TrainingRun:
                 callback.on_begin(self.first_step)
             with self.stop:
                 self.model.train()
+                if self.position.due:
+                    self._checkpoint()
                 while not self._finished():
                     self._epoch()
                 self._finish()
@@ -120,16 +122,13 @@ class TrainingRun:
         for first, sides in zip(starts, groups, strict=True):
             self._step(sides)
             position.batch = min(first + accumulate, batches)
-            epoch = round(position.epoch + position.batch / batches, 4)
             if ended := position.batch == batches:
                 position.epoch, position.batch = position.epoch + 1, 0
             if position.step % self.options.log_interval == 0 or ended:
-                self._record(epoch)
+                self._record()
             every = self.options.checkpoint_every
             if ended if every is None else position.step % every == 0:
-                if self.validation is not None:
-                    self._validate(self.validation, epoch)
-                self._save()
+                self._checkpoint()
             if self._finished():
                 break
 
@@ -182,10 +181,16 @@ class TrainingRun:
             self.ema.update(optimizer.step_count)
         return norm
 
-    def _record(self, epoch: float) -> None:
+    def _epochs(self) -> float:
+        """Epochs so far, as the log tells them."""
+        epoch, batch = self.position.epoch, self.position.batch
+        return round(epoch + (batch / len(self.batches.epoch(epoch)) if batch else 0.0), 4)
+
+    def _record(self) -> None:
         sums, self.sums = self.sums, Sums()
         if not sums.targets:
             return  # every step was skipped
+        epoch = self._epochs()
         loss, speed, lr = sums.loss / sums.targets, sums.tokens / sums.seconds, self.optimizer.lr
         record = {
             "step": self.position.step,
@@ -220,10 +225,22 @@ class TrainingRun:
             left.append(60 * self.options.max_minutes - spent)
         return max(min(left), 0.0) if left else None
 
-    def _validate(self, validation: Validation, epoch: float) -> None:
+    def _checkpoint(self) -> None:
+        """Validates and saves; where a signal comes first, both are left to the resumed run."""
+        try:
+            if self.validation is not None:
+                self._validate(self.validation)
+        except Stopped:
+            self.position.due = True
+            return
+        self.position.due = False
+        self._save()
+
+    def _validate(self, validation: Validation) -> None:
         """Measures the model and notes whether it is the best so far."""
-        position = self.position
-        scores = validation()
+        position, epoch = self.position, self._epochs()
+        with self.stop.at_once():
+            scores = validation()
         score = scores[self.score]
         if better := math.isfinite(score) and self._is_better(score, position.best_score):
             position.best_step, position.best_score, position.since_best = position.step, score, 0
@@ -255,11 +272,24 @@ class TrainingRun:
             self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.store.output}")
 
     def _put_final_weights(self) -> None:
-        """Puts in the weights that `Trainer.final` names; an average only if it is not worse than the last ones."""
+        """Puts in the weights that `Trainer.final` names, after a signal the last ones."""
+        last = self.model.state_dict()
+        try:
+            with self.stop.at_once():
+                record = self._choose_weights(last)
+        except Stopped:
+            self.model.load_state_dict(last)
+            return
+        if record is None:
+            return
+        told = f", {_told(record)}" if self.validation is not None else ""
+        self._event(record, f"final weights: {record['final']}{told}")
+
+    def _choose_weights(self, last: Arrays) -> Record | None:
+        """Puts in the final weights, an average only if it is not worse than the last ones; returns their scores."""
         weights, final = self._final_weights(), self.options.final
         if weights is None:
-            return
-        last = self.model.state_dict()
+            return None
         scores = None if self.validation is None or final != "average" else self.validation()
         self.model.load_state_dict(weights)
         record: Record = {"step": self.position.step, "final": final}
@@ -268,8 +298,7 @@ class TrainingRun:
         if scores is not None and self._is_better(scores[self.score], record[self.score]):
             self.model.load_state_dict(last)
             record = {"step": self.position.step, "final": "last", **scores}
-        told = f", {_told(record)}" if self.validation is not None else ""
-        self._event(record, f"final weights: {record['final']}{told}")
+        return record
 
     def _final_weights(self) -> Arrays | None:
         """The weights that `Trainer.final` names, None for those of the last step."""
