@@ -64,7 +64,7 @@ TENSOR = (
     {name: value for name, value in OBJECTS.items() if name != "tensor"}
     | NONE
     | {"number": 1.0, "nan": float("nan"), "true": True, "core's own": tensor(3, 4).data}
-    | {f"of {dtype}": dg.tensor(np.ones((3, 4)), dtype=dtype) for dtype in ("int32", "int64", "bool", "bfloat16")}
+    | {f"of {dtype}": dg.tensor(np.ones((3, 4)), dtype=dtype) for dtype in ("int32", "int64", "bool")}
 )
 SHAPED = TENSOR | {"scalar": tensor(), "empty": tensor(0), "more axes": tensor(1, 3, 1, 4), "sizes": tensor(7, 5)}
 WEIGHT = SHAPED | {"fewer axes": tensor(4)}
