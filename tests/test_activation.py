@@ -39,7 +39,7 @@ def test_gelu_over_the_whole_line():
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(TypeError, match="x must be float32, got int64"):
+    with pytest.raises(TypeError, match="x must be float32 or bfloat16, got int64"):
         dg.functional.relu(dg.tensor(np.ones((2, 2), np.int64)))
     with pytest.raises(ValueError, match=r"sequences must have capacity 2 .*got 3"):
         dg.functional.gelu(dg.tensor(np.ones((2, 2), np.float32)), sequences=dg.Sequences([3]))

@@ -32,11 +32,16 @@ PYBIND11_MODULE(_core, m) {
         "CPUs this process may keep busy, by its affinity and its control groups.");
   m.def("num_threads", &num_threads, "Threads that an op of the calling thread uses at most.");
   m.def("set_num_threads", &set_num_threads, "n"_a);
-  m.def("memory_stats", [] {
-    const MemoryStats stats = memory_stats();
+  const auto as_dict = [](const MemoryStats& stats) {
     return py::dict("allocated"_a = stats.allocated, "reserved"_a = stats.reserved,
                     "peak_allocated"_a = stats.peak_allocated);
-  });
+  };
+  m.def("memory_stats", [as_dict] { return as_dict(memory_stats()); });
+  py::class_<Rehearsal>(m, "Rehearsal",
+                        "From construction to stop(), this thread's ops take memory that is counted apart and do no work.")
+      .def(py::init<>())
+      .def("stop", &Rehearsal::stop)
+      .def("memory_stats", [as_dict](const Rehearsal& rehearsal) { return as_dict(rehearsal.stats()); });
   m.def("reset_peak_memory_stats", &reset_peak_memory_stats);
   m.def("empty_cache", &empty_cache);
 }

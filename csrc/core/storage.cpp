@@ -10,6 +10,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/check.h"
+
 namespace dragoman {
 
 namespace {
@@ -24,8 +26,15 @@ int64_t rounded_size(int64_t nbytes) {
   return (nbytes + quarter - 1) / quarter * quarter;
 }
 
+}  // namespace
+
 class HostAllocator {
  public:
+  HostAllocator() = default;
+  HostAllocator(const HostAllocator&) = delete;
+  HostAllocator& operator=(const HostAllocator&) = delete;
+  ~HostAllocator() { release_cached(); }
+
   void* allocate(int64_t nbytes) {
     const int64_t size = rounded_size(nbytes);
     const std::lock_guard lock(mutex_);
@@ -99,10 +108,22 @@ class HostAllocator {
   MemoryStats stats_{};
 };
 
+namespace {
+
 // Never destroyed: Tensors held by the interpreter may outlive static destructors.
-HostAllocator& host_allocator() {
-  static HostAllocator* allocator = new HostAllocator;
+const std::shared_ptr<HostAllocator>& process_allocator() {
+  static const auto* allocator = new std::shared_ptr<HostAllocator>(std::make_shared<HostAllocator>());
   return *allocator;
+}
+
+thread_local std::shared_ptr<HostAllocator> rehearsal_allocator;
+
+HostAllocator& host_allocator() {
+  return *process_allocator();
+}
+
+const std::shared_ptr<HostAllocator>& current_allocator() {
+  return rehearsal_allocator != nullptr ? rehearsal_allocator : process_allocator();
 }
 
 [[maybe_unused]] const int fork_handler = pthread_atfork(
@@ -120,8 +141,29 @@ void empty_cache() {
   host_allocator().empty_cache();
 }
 
+Rehearsal::Rehearsal() : allocator_(std::make_shared<HostAllocator>()) {
+  CHECK(!standing(), "rehearsal: this thread has one already");
+  rehearsal_allocator = allocator_;
+}
+
+bool Rehearsal::standing() {
+  return rehearsal_allocator != nullptr;
+}
+
+void Rehearsal::stop() {
+  if (rehearsal_allocator == allocator_) rehearsal_allocator = nullptr;
+}
+
+MemoryStats Rehearsal::stats() const {
+  return allocator_->stats();
+}
+
 Storage::Storage(int64_t nbytes, Device device)
-    : data_(host_allocator().allocate(nbytes)), nbytes_(nbytes), device_(device), writeable_(true) {}
+    : allocator_(current_allocator()),
+      data_(allocator_->allocate(nbytes)),
+      nbytes_(nbytes),
+      device_(device),
+      writeable_(true) {}
 
 Storage::Storage(void* data, int64_t nbytes, bool writeable, void* owner, void (*release)(void*))
     : data_(data),
@@ -135,13 +177,13 @@ Storage::~Storage() {
   if (release_ != nullptr) {
     release_(owner_);
   } else {
-    host_allocator().free(data_, nbytes_);
+    allocator_->free(data_, nbytes_);
   }
 }
 
-Scratch::Scratch(int64_t nbytes) : data(host_allocator().allocate(nbytes)), nbytes_(nbytes) {}
+Scratch::Scratch(int64_t nbytes) : data(current_allocator()->allocate(nbytes)), nbytes_(nbytes) {}
 Scratch::~Scratch() {
-  host_allocator().free(data, nbytes_);
+  current_allocator()->free(data, nbytes_);
 }
 
 }  // namespace dragoman

@@ -19,6 +19,25 @@ MemoryStats memory_stats();
 void reset_peak_memory_stats();
 void empty_cache();  // gives the cached blocks back to the system
 
+class HostAllocator;
+
+// While one stands, the memory its thread asks for is counted apart from the process's, and kernels do nothing: a
+// training step can be run for its peak of memory alone. Pages that nobody writes cost nothing.
+class Rehearsal {
+ public:
+  Rehearsal();  // ValueError when this thread has one already
+  ~Rehearsal() { stop(); }
+  Rehearsal(const Rehearsal&) = delete;
+  Rehearsal& operator=(const Rehearsal&) = delete;
+
+  static bool standing();  // on the calling thread
+  void stop();
+  MemoryStats stats() const;
+
+ private:
+  std::shared_ptr<HostAllocator> allocator_;
+};
+
 // One block of memory. Tensors share it; the last one to go gives it back.
 class Storage {
  public:
@@ -35,6 +54,7 @@ class Storage {
   bool writeable() const { return writeable_; }
 
  private:
+  std::shared_ptr<HostAllocator> allocator_;  // of owned memory
   void* data_;
   int64_t nbytes_;
   Device device_;

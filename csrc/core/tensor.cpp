@@ -74,12 +74,12 @@ Tensor Tensor::slice(int64_t first, Shape shape) const {
 
 Tensor Tensor::clone() const {
   Tensor copy = empty(shape_, dtype_, device());
-  if (numel_ > 0) std::memcpy(copy.raw(), raw(), static_cast<size_t>(nbytes()));
+  if (numel_ > 0 && !Rehearsal::standing()) std::memcpy(copy.raw(), raw(), static_cast<size_t>(nbytes()));
   return copy;
 }
 
 void Tensor::fill_zero() const {
-  if (numel_ > 0) std::memset(raw(), 0, static_cast<size_t>(nbytes()));
+  if (numel_ > 0 && !Rehearsal::standing()) std::memset(raw(), 0, static_cast<size_t>(nbytes()));
 }
 
 void append(std::ostream& text, const Shape& shape) {

@@ -12,6 +12,7 @@ __all__: list[str] = [
     "Dropout",
     "Program",
     "Recorder",
+    "Rehearsal",
     "Sequences",
     "Tensor",
     "accumulate",
@@ -110,6 +111,14 @@ class Sequences:
     def packed(self) -> bool: ...
     @property
     def tokens(self) -> int: ...
+
+class Rehearsal:
+    """
+    From construction to stop(), this thread's ops take memory that is counted apart and do no work.
+    """
+    def __init__(self) -> None: ...
+    def memory_stats(self) -> dict[str, int]: ...
+    def stop(self) -> None: ...
 
 class Dropout:
     """

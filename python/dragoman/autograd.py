@@ -44,14 +44,15 @@ class Function:
     """An op with its derivative.
 
     A subclass writes `forward`, which calls the core and sets `self.saved`, and `backward`, which hands a gradient to
-    every input by `give` or writes it through `sink`.
+    every input by `give` or writes it through `sink`. An input whose values backward does not read is saved as its
+    `edge`, so that its memory goes free.
 
     An instance is one call, and a node of the tape.
     """
 
     def __init__(self) -> None:
         self.saved: tuple[Any, ...] = ()
-        self.inputs: tuple[Tensor, ...] = ()
+        self.inputs: tuple[Edge, ...] = ()
         self.grad: _core.Tensor | None = None
         self.grad_owned = False
         self.freed = False
@@ -65,7 +66,8 @@ class Function:
     def __call__(self, *args: Any) -> Tensor:
         """Runs forward; on the tape if grad mode is on and an input requires a gradient."""
         if _mode.enabled:
-            self.inputs = tuple(arg for arg in args if isinstance(arg, Tensor) and arg.requires_grad)
+            edges = [edge(arg) for arg in args if isinstance(arg, Tensor)]
+            self.inputs = tuple(end for end in edges if end is not None)
         output = Tensor(self.forward(*args))
         if self.inputs:
             output.requires_grad = True
@@ -79,45 +81,57 @@ class Function:
         return tensor is not None and tensor.requires_grad and bool(self.inputs)
 
 
-def give(tensor: Tensor, grad: _core.Tensor, owned: bool = False) -> None:
-    """Adds `grad`, a gradient that a kernel wrote, to what `tensor` has received so far.
+Edge = Function | Tensor  # where a gradient goes: to the op that made a tensor, or to a leaf
+
+
+def edge(tensor: Tensor | None) -> Edge | None:
+    """Where gradients of `tensor` go, None where it wants none. Who keeps an edge keeps no intermediate's values."""
+    if tensor is None or not tensor.requires_grad:
+        return None
+    return tensor if tensor.function is None else tensor.function
+
+
+def give(to: Tensor | Edge | None, grad: _core.Tensor, owned: bool = False) -> None:
+    """Adds `grad`, a gradient that a kernel wrote, to what an input of forward, or its edge, has received so far.
 
     `owned` says that nobody else holds `grad`: what comes later may be added to it in place.
     """
-    if not tensor.requires_grad:
+    end = edge(to) if isinstance(to, Tensor) else to
+    if end is None:
         return
-    held, held_owned = _held(tensor)
+    held, held_owned = _held(end)
     if held is None:
-        _hold(tensor, grad, owned)
+        _hold(end, grad, owned)
     elif held_owned:
         _core.accumulate(held, grad, 1.0, True)
     else:
-        _hold(tensor, _core.add(held, grad), True)
+        _hold(end, _core.add(held, grad), True)
 
 
 def sink(tensor: Tensor | None) -> tuple[_core.Tensor | None, bool]:
-    """Where a kernel writes the gradient of `tensor` itself, and whether it must add to what is there."""
-    if tensor is None or not tensor.requires_grad:
+    """Where a kernel writes the float32 gradient of `tensor` itself, and whether it must add to what is there."""
+    end = edge(tensor)
+    if tensor is None or end is None:
         return None, False
-    held, owned = _held(tensor)
+    held, owned = _held(end)
     if held is not None and owned:
         return held, True
     buffer = _core.Tensor.empty(list(tensor.shape)) if held is None else held.clone()
-    _hold(tensor, buffer, True)
+    _hold(end, buffer, True)
     return buffer, held is not None
 
 
-def _held(tensor: Tensor) -> tuple[_core.Tensor | None, bool]:
-    if tensor.function is not None:
-        return tensor.function.grad, tensor.function.grad_owned
-    return (None if tensor.grad is None else tensor.grad.data), tensor.grad_owned
+def _held(end: Edge) -> tuple[_core.Tensor | None, bool]:
+    if isinstance(end, Function):
+        return end.grad, end.grad_owned
+    return (None if end.grad is None else end.grad.data), end.grad_owned
 
 
-def _hold(tensor: Tensor, grad: _core.Tensor, owned: bool) -> None:
-    if tensor.function is not None:
-        tensor.function.grad, tensor.function.grad_owned = grad, owned
+def _hold(end: Edge, grad: _core.Tensor, owned: bool) -> None:
+    if isinstance(end, Function):
+        end.grad, end.grad_owned = grad, owned
     else:
-        tensor.grad, tensor.grad_owned = Tensor(grad), owned
+        end.grad, end.grad_owned = Tensor(grad), owned
 
 
 def backward(loss: Tensor) -> None:
@@ -158,5 +172,5 @@ def _topological_order(root: Function) -> list[Function]:
             )
         seen.add(id(function))
         stack.append((function, True))
-        stack.extend((t.function, False) for t in function.inputs if t.function is not None)
+        stack.extend((end, False) for end in function.inputs if isinstance(end, Function))
     return order

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dragoman import _core, arguments, random
 from dragoman.arguments import check_options, check_sequences, check_tensors
-from dragoman.autograd import Function, give, sink
+from dragoman.autograd import Function, edge, give, sink
 from dragoman.tensor import Tensor, as_array
 
 Ids = npt.ArrayLike | Tensor
@@ -54,17 +54,18 @@ class Linear(Function):
         activation: str,
         sequences: _core.Sequences | None,
     ) -> _core.Tensor:
-        y, pre = _core.linear_forward(x.data, weight.data, _data(bias), activation, sequences)
+        values = weight.data_as(x.dtype)
+        y, pre = _core.linear_forward(x.data, values, _data(bias), activation, sequences)
         kept = {"relu": y, "gelu": pre}.get(activation)
-        self.saved = (x, weight, bias, kept, activation, sequences)
+        self.saved = (x, weight, values, bias, kept, activation, sequences)
         return y
 
     def backward(self, dy: _core.Tensor) -> None:
-        x, weight, bias, kept, activation, sequences = self.saved
+        x, weight, values, bias, kept, activation, sequences = self.saved
         dx = _core.linear_backward(
             dy,
             x.data,
-            weight.data,
+            values,
             kept,
             activation,
             x.requires_grad,
@@ -259,7 +260,7 @@ class Residual(Function):
     def forward(
         self, x: Tensor, residual: Tensor, dropout: _core.Dropout, sequences: _core.Sequences | None
     ) -> _core.Tensor:
-        self.saved = (x, residual, dropout, sequences)
+        self.saved = (edge(x), edge(residual), dropout, sequences)
         return _core.residual_forward(x.data, residual.data, dropout, sequences)
 
     def backward(self, dy: _core.Tensor) -> None:
@@ -279,7 +280,7 @@ def residual(x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: _c
 
 class Dropout(Function):
     def forward(self, x: Tensor, dropout: _core.Dropout, sequences: _core.Sequences | None) -> _core.Tensor:
-        self.saved = (x, dropout, sequences)
+        self.saved = (edge(x), dropout, sequences)
         return _core.dropout_forward(x.data, dropout, sequences)
 
     def backward(self, dy: _core.Tensor) -> None:
@@ -479,7 +480,7 @@ class LinearCrossEntropy(Function):
         loss, *grads = _core.linear_cross_entropy_forward(
             x.data, weight.data, _data(bias), ids, smoothing, num_targets, *needs, sequences
         )
-        self.saved = (x, weight, bias, grads)
+        self.saved = (edge(x), weight, bias, grads)
         return loss
 
     def backward(self, dy: _core.Tensor) -> None:
@@ -524,12 +525,12 @@ def linear_cross_entropy(
 
 class Reshape(Function):
     def forward(self, x: Tensor, shape: Sequence[int]) -> _core.Tensor:
-        self.saved = (x,)
+        self.saved = (edge(x), x.shape)
         return _core.reshape(x.data, list(shape))
 
     def backward(self, dy: _core.Tensor) -> None:
-        (x,) = self.saved
-        give(x, _core.reshape(dy, list(x.shape)))
+        x, shape = self.saved
+        give(x, _core.reshape(dy, list(shape)))
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -540,12 +541,12 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 class Add(Function):
     def forward(self, a: Tensor, b: Tensor) -> _core.Tensor:
-        self.saved = (a, b)
+        self.saved = (edge(a), edge(b))
         return _core.add(a.data, b.data)
 
     def backward(self, dy: _core.Tensor) -> None:
-        for tensor in self.saved:
-            give(tensor, dy)
+        for end in self.saved:
+            give(end, dy)
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:
@@ -556,7 +557,7 @@ def add(a: Tensor, b: Tensor) -> Tensor:
 
 class Scale(Function):
     def forward(self, x: Tensor, factor: float) -> _core.Tensor:
-        self.saved = (x, factor)
+        self.saved = (edge(x), factor)
         return _core.scale(x.data, factor)
 
     def backward(self, dy: _core.Tensor) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from dragoman import functional
+from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.atomic import atomic_write
 from dragoman.config import TransformerConfig
@@ -39,6 +39,7 @@ from dragoman.tensor_file import write_arrays
 
 IdBatch = Sequence[Sequence[int]]  # one list of token ids a sentence
 
+COMPUTE_DTYPES = ("float32", "bfloat16")
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
@@ -50,10 +51,14 @@ class Transformer(Module):
 
     Args:
         config: what to build; weights are drawn from the library's generator (`dragoman.manual_seed`).
+        compute_dtype: of activations and matrix products in training, "float32" or "bfloat16". Weights, their
+            gradients, sums, softmax, norms' statistics and the loss are float32 in either (Micikevicius et al. 2018,
+            arXiv:1710.03740; Kalamkar et al. 2019, arXiv:1905.12322). Inference computes in float32.
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, compute_dtype: str = "float32") -> None:
         self.config = config
+        self.compute_dtype = arguments.choice("Transformer", "compute_dtype", compute_dtype, COMPUTE_DTYPES)
         d_model, tied = config.d_model, config.tie_embeddings
         embedding = partial(
             Embedding,
@@ -87,7 +92,8 @@ class Transformer(Module):
             The memory, (tokens, d_model).
         """
         positions = self.src_positions(src_sequences.max_length)
-        return self.encoder(self.src_embedding(src_ids, src_sequences, positions), src_sequences)
+        x = self.src_embedding(src_ids, src_sequences, positions, dtype=self._dtype)
+        return self.encoder(x, src_sequences)
 
     def decode(
         self,
@@ -112,7 +118,7 @@ class Transformer(Module):
         """
         starts = None if cache is None else cache.starts()
         longest = tgt_sequences.max_length + (0 if cache is None else max(cache.lengths, default=0))
-        x = self.tgt_embedding(tgt_ids, tgt_sequences, self.tgt_positions(longest), starts)
+        x = self.tgt_embedding(tgt_ids, tgt_sequences, self.tgt_positions(longest), starts, self._dtype)
         return self.decoder(x, tgt_sequences, memory, src_sequences, cache)
 
     def project(self, hidden: Tensor, sequences: Sequences | None = None) -> Tensor:
@@ -182,6 +188,12 @@ class Transformer(Module):
             num_targets=num_targets,
         )
 
+    def memory_plan(self, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
+        """What a training step takes of memory: see dragoman.memory.memory_plan."""
+        from dragoman.memory import memory_plan
+
+        return memory_plan(self, tokens, compute_dtype)
+
     def attention_weights(self, src_ids: Sequence[int], tgt_ids: Sequence[int]) -> dict[str, list[npt.NDArray[Any]]]:
         """Where each token of one sentence pair looks.
 
@@ -204,6 +216,10 @@ class Transformer(Module):
             "decoder": weights([layer.self_attention for layer in self.decoder.layers]),
             "cross": weights([layer.cross_attention for layer in self.decoder.layers]),
         }
+
+    @property
+    def _dtype(self) -> str:
+        return self.compute_dtype if self.training else "float32"
 
     def pack_source(self, op: str, src_batch: IdBatch) -> tuple[npt.NDArray[np.int32], Sequences]:
         """Source ids end to end, int32 (tokens,), checked in the name of `op`, and their Sequences."""

@@ -123,6 +123,10 @@ class Tensor:
         """Whether the memory may be written: not where it was borrowed from a read-only array."""
         return self.data.writeable
 
+    def data_as(self, dtype: str) -> _core.Tensor:
+        """What an op that computes in `dtype` takes for this weight: float32 is rounded to "bfloat16"."""
+        return _core.cast(self.data, dtype) if (self.dtype, dtype) == ("float32", "bfloat16") else self.data
+
     def detach(self) -> Tensor:
         """The same values, off the tape."""
         return Tensor(self.data)

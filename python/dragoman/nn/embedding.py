@@ -55,6 +55,7 @@ class Embedding(Module):
         sequences: Sequences,
         positions: Tensor | None = None,
         starts: npt.ArrayLike | None = None,
+        dtype: str = "float32",
     ) -> Tensor:
         """Embeds a ragged batch.
 
@@ -63,6 +64,7 @@ class Embedding(Module):
             sequences: where each sequence of ids begins.
             positions: (at least the longest position + 1, features) what to add for each position, or None.
             starts: (sequences,) the position of each sequence's first token; 0 by default.
+            dtype: of the result, "float32" or "bfloat16"; every layer above computes in its input's dtype.
 
         Returns:
             (tokens, features).
@@ -75,4 +77,5 @@ class Embedding(Module):
             starts=starts,
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
+            dtype=dtype,
         )

@@ -15,14 +15,31 @@ from dragoman.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A trainable float32 Tensor with memory of its own, filled from `array`."""
+    """A trainable float32 Tensor with memory of its own, filled from `array`.
 
-    __slots__ = ()
+    Attributes:
+        shadow: a bfloat16 copy of the values, which `copy_` and an optimizer's step keep true (what writes the memory
+            through DLPack does not), or None.
+    """
+
+    __slots__ = ("shadow",)
 
     def __init__(self, array: npt.ArrayLike) -> None:
+        self.shadow: _core.Tensor | None = None
         values = np.asarray(array, dtype=np.float32, order="C")
         super().__init__(_core.Tensor.empty(list(values.shape)), requires_grad=True)
         self.copy_(values)
+
+    def copy_(self, array: npt.ArrayLike) -> None:
+        super().copy_(array)
+        self.shadow = None
+
+    def data_as(self, dtype: str) -> _core.Tensor:
+        if dtype != "bfloat16":
+            return super().data_as(dtype)
+        if self.shadow is None:
+            self.shadow = super().data_as(dtype)
+        return self.shadow
 
 
 class Module:
