@@ -15,7 +15,7 @@ from dragoman.data import Batches
 if TYPE_CHECKING:
     from dragoman.train import Trainer
 
-_SAME = ("batch_tokens", "max_length", "accumulate", "seed")  # what decides the order of the data
+_SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # what decides order and arithmetic
 
 
 @dataclass

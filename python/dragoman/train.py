@@ -7,9 +7,10 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import cast
 
+from dragoman import arguments
 from dragoman.callbacks import Callback, Record
 from dragoman.data import Batches, Pair, encode_pairs
-from dragoman.model import Transformer
+from dragoman.model import COMPUTE_DTYPES, Transformer
 from dragoman.schedule import SCHEDULES, InverseSqrt
 from dragoman.tokenizer import Tokenizer
 from dragoman.training_run import TrainingRun
@@ -40,6 +41,7 @@ class Trainer:
         schedule: how it falls: "inverse_sqrt", or to the end of the run "cosine" or "linear", which need max_steps
             or epochs (a run of epochs is as long as its first epoch foretells).
         label_smoothing: how much of the target distribution is spread over the vocabulary, in [0, 1).
+        compute_dtype: of activations and matrix products, "float32" or "bfloat16"; None for the model's own.
         betas, eps, weight_decay: of AdamW.
         max_grad_norm: gradients are scaled down to this norm; None for no clipping.
         epochs, max_steps, max_minutes: limits, of which the first one reached ends the run (minutes count
@@ -77,6 +79,7 @@ class Trainer:
     warmup: int = 2000
     schedule: str = "inverse_sqrt"
     label_smoothing: float = 0.1
+    compute_dtype: str | None = None
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     weight_decay: float = 0.0
@@ -117,6 +120,9 @@ class Trainer:
             raise ValueError(f"Trainer: {name} needs an output folder, got None")
         if self.seed < 0:
             raise ValueError(f"Trainer: seed must be at least 0, got {self.seed}")
+        if self.compute_dtype is None:
+            self.compute_dtype = self.model.compute_dtype
+        self.model.compute_dtype = arguments.choice("Trainer", "compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         if self.lr is None:
             self.lr = 0.64 / self.model.config.d_model
         InverseSqrt(self.lr, self.warmup)  # checks both
