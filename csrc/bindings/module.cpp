@@ -37,8 +37,9 @@ PYBIND11_MODULE(_core, m) {
                     "peak_allocated"_a = stats.peak_allocated);
   };
   m.def("memory_stats", [as_dict] { return as_dict(memory_stats()); });
-  py::class_<Rehearsal>(m, "Rehearsal",
-                        "From construction to stop(), this thread's ops take memory that is counted apart and do no work.")
+  py::class_<Rehearsal>(
+      m, "Rehearsal",
+      "From construction to stop(), this thread's ops take memory that is counted apart and do no work.")
       .def(py::init<>())
       .def("stop", &Rehearsal::stop)
       .def("memory_stats", [as_dict](const Rehearsal& rehearsal) { return as_dict(rehearsal.stats()); });

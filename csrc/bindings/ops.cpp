@@ -57,12 +57,13 @@ void bind_ops(py::module_& m) {
   def_op(m, "dropout_forward", dropout_forward, "x"_a, "dropout"_a, "sequences"_a);
   def_op(m, "dropout_backward", dropout_backward, "dy"_a, "dropout"_a, "sequences"_a);
   def_op(m, "embedding_forward", embedding_forward, "ids"_a, "weight"_a, "positions"_a, "starts"_a, "scale"_a,
-         "dropout"_a, "sequences"_a);
+         "dropout"_a, "sequences"_a, "dtype"_a);
   def_op(m, "embedding_backward", embedding_backward, "dy"_a, "ids"_a, "starts"_a, "scale"_a, "dropout"_a,
          "sequences"_a, "dweight"_a, "accumulate_weight"_a, "dpositions"_a, "accumulate_positions"_a);
   def_op(m, "add", add, "a"_a, "b"_a);
   def_op(m, "scale", scale, "x"_a, "factor"_a);
   def_op(m, "accumulate", accumulate, "y"_a, "x"_a, "factor"_a, "accumulate"_a);
+  def_op(m, "cast", cast, "x"_a, "dtype"_a);
   def_op(m, "cross_entropy_forward", cross_entropy_forward, "logits"_a, "ids"_a, "smoothing"_a,
          "num_targets"_a, "sequences"_a);
   def_op(m, "cross_entropy_backward", cross_entropy_backward, "dloss"_a, "logits"_a, "ids"_a, "softmax"_a,

@@ -19,6 +19,7 @@ namespace dragoman {
   X(add, Add)                                                \
   X(scale, Scale)                                            \
   X(accumulate, Accumulate)                                  \
+  X(cast, Cast)                                              \
   X(cross_entropy_forward, CrossEntropyForward)              \
   X(cross_entropy_backward, CrossEntropyBackward)            \
   X(linear_cross_entropy_forward, LinearCrossEntropyForward) \

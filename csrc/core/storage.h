@@ -21,8 +21,8 @@ void empty_cache();  // gives the cached blocks back to the system
 
 class HostAllocator;
 
-// While one stands, the memory its thread asks for is counted apart from the process's, and kernels do nothing: a
-// training step can be run for its peak of memory alone. Pages that nobody writes cost nothing.
+// While one stands, the memory its thread asks for is counted apart from the process's, and kernels do
+// nothing: a training step can be run for its peak of memory alone. Pages that nobody writes cost nothing.
 class Rehearsal {
  public:
   Rehearsal();  // ValueError when this thread has one already

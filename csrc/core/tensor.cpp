@@ -106,6 +106,12 @@ void check_dtype(const char* op, const char* argument, const Tensor& tensor, DTy
   CHECK_TYPE(tensor.dtype() == expected, op, ": ", argument, " must be ", expected, ", got ", tensor.dtype());
 }
 
+DType parse_activation_dtype(const char* op, const std::string& dtype) {
+  if (dtype == "float32") return DType::float32;
+  CHECK(dtype == "bfloat16", op, ": dtype must be float32 or bfloat16, got ", dtype);
+  return DType::bfloat16;
+}
+
 void check_activations(const char* op, const char* argument, const Tensor& tensor) {
   CHECK_TYPE(tensor.dtype() == DType::float32 || tensor.dtype() == DType::bfloat16, op, ": ", argument,
              " must be float32 or bfloat16, got ", tensor.dtype());

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <string>
 #include <vector>
 
 #include "core/check.h"
@@ -63,6 +64,7 @@ int64_t element_count(const Shape& shape);  // ValueError on a negative size or 
 void check_shape(const char* op, const char* argument, const Tensor& tensor, const Shape& expected);
 void check_rank(const char* op, const char* argument, const Tensor& tensor, int64_t rank);
 void check_dtype(const char* op, const char* argument, const Tensor& tensor, DType expected);
+DType parse_activation_dtype(const char* op, const std::string& dtype);  // "float32" or "bfloat16"
 void check_activations(const char* op, const char* argument, const Tensor& tensor);  // float32 or bfloat16
 void check_writeable(const char* op, const char* argument, const Tensor& tensor);
 // float32, of this shape, writeable: what a gradient or another output of the caller's must be.

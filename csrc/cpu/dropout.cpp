@@ -7,9 +7,14 @@
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
 void dropout_forward(const DropoutForward& p) {
-  parallel_elements(p.rows, p.features, p.tokens, p.y, [&](int64_t begin, int64_t end) {
-    each_masked_vector(p.dropout, begin, end, [&](int64_t i, Vec factor, auto part) {
-      store(p.y + i, load(p.x + i, part) * factor, part);
+  with_dtype(p.dtype, [&](auto element) {
+    using T = decltype(element);
+    const T* x = static_cast<const T*>(p.x);
+    T* y = static_cast<T*>(p.y);
+    parallel_elements(p.rows, p.features, p.tokens, y, [&](int64_t begin, int64_t end) {
+      each_masked_vector(p.dropout, begin, end, [&](int64_t i, Vec factor, auto part) {
+        store(y + i, load(x + i, part) * factor, part);
+      });
     });
   });
 }

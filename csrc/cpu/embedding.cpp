@@ -19,7 +19,9 @@ static void fill_positions(const SequencesView& sequences, const int32_t* starts
   }
 }
 
-void embedding_forward(const EmbeddingForward& p) {
+template <class T>
+static void forward(const EmbeddingForward& p) {
+  T* y = static_cast<T*>(p.y);
   const int64_t in_use = *p.sequences.tokens;
   const Scratch scratch(in_use * static_cast<int64_t>(sizeof(int32_t)));
   int32_t* position = static_cast<int32_t*>(scratch.data);
@@ -28,7 +30,7 @@ void embedding_forward(const EmbeddingForward& p) {
     for (int64_t row = begin; row < end; ++row) {
       const float* weight_row = p.weight + p.ids[row] * p.features;
       const float* position_row = p.positions == nullptr ? nullptr : p.positions + position[row] * p.features;
-      float* y_row = p.y + row * p.features;
+      T* y_row = y + row * p.features;
       const auto value = [&](int64_t i, auto part) {
         const Vec scaled = load(weight_row + i, part) * p.scale;
         return position_row == nullptr ? scaled : scaled + load(position_row + i, part);
@@ -38,19 +40,24 @@ void embedding_forward(const EmbeddingForward& p) {
       } else {
         const int64_t first = row * p.features;
         each_masked_vector(p.dropout, first, first + p.features, [&](int64_t index, Vec factor, auto part) {
-          store(p.y + index, value(index - first, part) * factor, part);
+          store(y + index, value(index - first, part) * factor, part);
         });
       }
     }
   });
-  zero(p.y + in_use * p.features, (p.rows - in_use) * p.features);
+  zero(y + in_use * p.features, (p.rows - in_use) * p.features);
+}
+
+void embedding_forward(const EmbeddingForward& p) {
+  with_dtype(p.dtype, [&](auto element) { forward<decltype(element)>(p); });
 }
 
 static void parallel_zero(float* to, int64_t size) {
   parallel_for(size, element_grain, [&](int64_t begin, int64_t end) { zero(to + begin, end - begin); });
 }
 
-void embedding_backward(const EmbeddingBackward& p) {
+template <class T>
+static void backward(const EmbeddingBackward& p) {
   const int64_t in_use = *p.sequences.tokens;
   const Scratch scratch(in_use * static_cast<int64_t>(sizeof(int32_t)));
   int32_t* position = static_cast<int32_t*>(scratch.data);
@@ -63,7 +70,7 @@ void embedding_backward(const EmbeddingBackward& p) {
     for (int64_t row = 0; row < in_use; ++row) {
       const int64_t first = row * p.features;
       const auto add_gradient = [&](int64_t index, Vec factor, auto part) {
-        const Vec g = load(p.dy + index, part) * factor;
+        const Vec g = load(static_cast<const T*>(p.dy) + index, part) * factor;
         if (p.dweight != nullptr) {
           float* dweight = p.dweight + p.ids[row] * p.features + (index - first);
           store(dweight, load(dweight, part) + g * p.scale, part);
@@ -81,6 +88,10 @@ void embedding_backward(const EmbeddingBackward& p) {
       }
     }
   });
+}
+
+void embedding_backward(const EmbeddingBackward& p) {
+  with_dtype(p.dtype, [&](auto element) { backward<decltype(element)>(p); });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

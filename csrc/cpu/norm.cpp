@@ -10,9 +10,10 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 constexpr int64_t chunk_rows = 64;
 
 // Three passes over a row, which stays in the first cache: mean, variance, output.
+template <class T>
 static void normalize_row(const LayerNormForward& p, int64_t row) {
-  const float* x_row = p.x + row * p.features;
-  float* y_row = p.y + row * p.features;
+  const T* x_row = static_cast<const T*>(p.x) + row * p.features;
+  T* y_row = static_cast<T*>(p.y) + row * p.features;
   const float count = static_cast<float>(p.features);
   const float mean = sum_of(p.features, [&](int64_t i, auto part) { return load(x_row + i, part); }) / count;
   const float squares = sum_of(p.features, [&](int64_t i, auto part) {
@@ -31,19 +32,23 @@ static void normalize_row(const LayerNormForward& p, int64_t row) {
 
 void layer_norm_forward(const LayerNormForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
-  parallel_for(in_use, row_grain(p.features), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) normalize_row(p, row);
+  with_dtype(p.dtype, [&](auto element) {
+    using T = decltype(element);
+    parallel_for(in_use, row_grain(p.features), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) normalize_row<T>(p, row);
+    });
+    zero(static_cast<T*>(p.y) + in_use * p.features, (p.rows - in_use) * p.features);
   });
-  zero(p.y + in_use * p.features, (p.rows - in_use) * p.features);
   zero(p.mean + in_use, p.rows - in_use);
   zero(p.rstd + in_use, p.rows - in_use);
 }
 
 // dx = rstd * (g - mean(g) - normal * mean(g * normal)) with g = dy * weight and normal = (x - mean) * rstd.
+template <class T>
 static void backward_row(const LayerNormBackward& p, int64_t row, float* dweight, float* dbias) {
-  const float* x_row = p.x + row * p.features;
-  const float* dy_row = p.dy + row * p.features;
-  float* dx_row = p.dx + row * p.features;
+  const T* x_row = static_cast<const T*>(p.x) + row * p.features;
+  const T* dy_row = static_cast<const T*>(p.dy) + row * p.features;
+  T* dx_row = static_cast<T*>(p.dx) + row * p.features;
   const float mean = p.mean[row], rstd = p.rstd[row], count = static_cast<float>(p.features);
   const float g_mean =
       sum_of(p.features,
@@ -79,7 +84,8 @@ static void add_chunks(const float* partial, int64_t chunks, int64_t stride, int
   });
 }
 
-void layer_norm_backward(const LayerNormBackward& p) {
+template <class T>
+static void backward(const LayerNormBackward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
   const int64_t chunks = (in_use + chunk_rows - 1) / chunk_rows;
   const Scratch scratch(chunks * 2 * p.features * static_cast<int64_t>(sizeof(float)));
@@ -89,11 +95,15 @@ void layer_norm_backward(const LayerNormBackward& p) {
     zero(dweight, 2 * p.features);
     const int64_t end = min_of(in_use, (chunk + 1) * chunk_rows);
     for (int64_t row = chunk * chunk_rows; row < end; ++row)
-      backward_row(p, row, dweight, dweight + p.features);
+      backward_row<T>(p, row, dweight, dweight + p.features);
   });
   add_chunks(partial, chunks, 2 * p.features, p.features, p.accumulate_weight, p.dweight);
   add_chunks(partial + p.features, chunks, 2 * p.features, p.features, p.accumulate_bias, p.dbias);
-  zero(p.dx + in_use * p.features, (p.rows - in_use) * p.features);
+  zero(static_cast<T*>(p.dx) + in_use * p.features, (p.rows - in_use) * p.features);
+}
+
+void layer_norm_backward(const LayerNormBackward& p) {
+  with_dtype(p.dtype, [&](auto element) { backward<decltype(element)>(p); });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

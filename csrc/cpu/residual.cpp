@@ -6,22 +6,24 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-static void add_dropped(const ResidualForward& p, int64_t begin, int64_t end) {
-  each_masked_vector(p.dropout, begin, end, [&](int64_t i, Vec factor, auto part) {
-    store(p.y + i, load(p.residual + i, part) + load(p.x + i, part) * factor, part);
-  });
-}
-
-static void add_all(const ResidualForward& p, int64_t begin, int64_t end) {
-  each_vector(end - begin, [&](int64_t i, auto part) {
-    store(p.y + begin + i, load(p.residual + begin + i, part) + load(p.x + begin + i, part), part);
-  });
-}
-
 void residual_forward(const ResidualForward& p) {
-  const auto body = p.dropout.threshold > 0 ? add_dropped : add_all;
-  parallel_elements(p.rows, p.features, p.tokens, p.y,
-                    [&](int64_t begin, int64_t end) { body(p, begin, end); });
+  with_dtype(p.dtype, [&](auto element) {
+    using T = decltype(element);
+    const T* x = static_cast<const T*>(p.x);
+    const T* residual = static_cast<const T*>(p.residual);
+    T* y = static_cast<T*>(p.y);
+    parallel_elements(p.rows, p.features, p.tokens, y, [&](int64_t begin, int64_t end) {
+      if (p.dropout.threshold > 0) {
+        each_masked_vector(p.dropout, begin, end, [&](int64_t i, Vec factor, auto part) {
+          store(y + i, load(residual + i, part) + load(x + i, part) * factor, part);
+        });
+      } else {
+        each_vector(end - begin, [&](int64_t i, auto part) {
+          store(y + begin + i, load(residual + begin + i, part) + load(x + begin + i, part), part);
+        });
+      }
+    });
+  });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

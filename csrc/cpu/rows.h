@@ -23,8 +23,8 @@ static inline void zero(T* to, int64_t count) {
 }
 
 // Calls body(begin, end) on ranges that cover the elements of the rows in use; the rest of `out` becomes 0.
-template <class Body>
-static inline void parallel_elements(int64_t rows, int64_t features, const int32_t* tokens, float* out,
+template <class T, class Body>
+static inline void parallel_elements(int64_t rows, int64_t features, const int32_t* tokens, T* out,
                                      const Body& body) {
   const int64_t in_use = rows_in_use(tokens, rows) * features;
   parallel_for(rows * features, element_grain, [&](int64_t begin, int64_t end) {

@@ -14,14 +14,15 @@ Activation parse_activation(const char* op, const std::string& text) {
 Tensor activation_forward(const Tensor& x, const std::string& activation,
                           const std::optional<Sequences>& sequences) {
   const Activation kind = parse_activation("activation", activation);
-  check_dtype(activation.c_str(), "x", x, DType::float32);
+  check_activations(activation.c_str(), "x", x);
   check_rank(activation.c_str(), "x", x, 2);
   const int32_t* tokens = tokens_or_null(activation.c_str(), sequences, x);
-  Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
-  kernels(x).activation_forward({.x = x.data<float>(),
-                                 .y = y.data<float>(),
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  kernels(x).activation_forward({.x = x.raw(),
+                                 .y = y.raw(),
                                  .rows = x.dim(0),
                                  .features = x.dim(1),
+                                 .dtype = x.dtype(),
                                  .activation = kind,
                                  .tokens = tokens});
   return y;
@@ -30,17 +31,18 @@ Tensor activation_forward(const Tensor& x, const std::string& activation,
 Tensor activation_backward(const Tensor& dy, const Tensor& x, const std::string& activation,
                            const std::optional<Sequences>& sequences) {
   const Activation kind = parse_activation("activation_backward", activation);
-  check_dtype("activation_backward", "x", x, DType::float32);
+  check_activations("activation_backward", "x", x);
   check_rank("activation_backward", "x", x, 2);
-  check_dtype("activation_backward", "dy", dy, DType::float32);
+  check_dtype("activation_backward", "dy", dy, x.dtype());
   check_shape("activation_backward", "dy", dy, x.shape());
   const int32_t* tokens = tokens_or_null("activation_backward", sequences, x);
-  Tensor dx = Tensor::empty(x.shape(), DType::float32, x.device());
-  kernels(x).activation_backward({.dy = dy.data<float>(),
-                                  .x = x.data<float>(),
-                                  .dx = dx.data<float>(),
+  Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
+  kernels(x).activation_backward({.dy = dy.raw(),
+                                  .x = x.raw(),
+                                  .dx = dx.raw(),
                                   .rows = x.dim(0),
                                   .features = x.dim(1),
+                                  .dtype = x.dtype(),
                                   .activation = kind,
                                   .tokens = tokens});
   return dx;

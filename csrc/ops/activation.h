@@ -15,18 +15,20 @@ enum class Activation : int32_t { none, relu, gelu };
 Activation parse_activation(const char* op, const std::string& text);
 
 struct ActivationForward {
-  const float* x;  // (rows, features)
-  float* y;        // (rows, features)
+  const void* x;  // (rows, features)
+  void* y;        // (rows, features)
   int64_t rows, features;
+  DType dtype;  // of the activations
   Activation activation;
   const int32_t* tokens;  // (1,) or null
 };
 
 struct ActivationBackward {
-  const float* dy;  // (rows, features)
-  const float* x;   // (rows, features)
-  float* dx;        // (rows, features)
+  const void* dy;  // (rows, features)
+  const void* x;   // (rows, features)
+  void* dx;        // (rows, features)
   int64_t rows, features;
+  DType dtype;  // of the activations
   Activation activation;
   const int32_t* tokens;
 };

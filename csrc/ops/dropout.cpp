@@ -8,15 +8,16 @@ namespace {
 
 Tensor apply_mask(const char* op, const char* argument, const Tensor& x, const Dropout& dropout,
                   const std::optional<Sequences>& sequences) {
-  check_dtype(op, argument, x, DType::float32);
+  check_activations(op, argument, x);
   check_rank(op, argument, x, 2);
   check_mask_size(op, dropout, x.dim(0), x.dim(1));
   const int32_t* tokens = tokens_or_null(op, sequences, x);
-  Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
-  kernels(x).dropout_forward({.x = x.data<float>(),
-                              .y = y.data<float>(),
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  kernels(x).dropout_forward({.x = x.raw(),
+                              .y = y.raw(),
                               .rows = x.dim(0),
                               .features = x.dim(1),
+                              .dtype = x.dtype(),
                               .dropout = dropout,
                               .tokens = tokens});
   return y;

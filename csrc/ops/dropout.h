@@ -11,9 +11,10 @@ namespace dragoman {
 
 // Forward and backward are the same map: dx = dy * mask * scale.
 struct DropoutForward {
-  const float* x;  // (rows, features)
-  float* y;        // (rows, features)
+  const void* x;  // (rows, features)
+  void* y;        // (rows, features)
   int64_t rows, features;
+  DType dtype;  // of the activations
   Dropout dropout;
   const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y
 };

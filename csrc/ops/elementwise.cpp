@@ -5,30 +5,44 @@
 namespace dragoman {
 
 Tensor add(const Tensor& a, const Tensor& b) {
-  check_dtype("add", "a", a, DType::float32);
-  check_dtype("add", "b", b, DType::float32);
+  check_activations("add", "a", a);
+  check_dtype("add", "b", b, a.dtype());
   check_shape("add", "b", b, a.shape());
-  Tensor y = Tensor::empty(a.shape(), DType::float32, a.device());
-  kernels(a).add({.a = a.data<float>(), .b = b.data<float>(), .y = y.data<float>(), .size = a.numel()});
+  Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
+  kernels(a).add({.a = a.raw(), .b = b.raw(), .y = y.raw(), .size = a.numel(), .dtype = a.dtype()});
   return y;
 }
 
 Tensor scale(const Tensor& x, double factor) {
-  check_dtype("scale", "x", x, DType::float32);
-  Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
-  kernels(x).scale(
-      {.x = x.data<float>(), .y = y.data<float>(), .size = x.numel(), .factor = static_cast<float>(factor)});
+  check_activations("scale", "x", x);
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  kernels(x).scale({.x = x.raw(),
+                    .y = y.raw(),
+                    .size = x.numel(),
+                    .dtype = x.dtype(),
+                    .factor = static_cast<float>(factor)});
   return y;
 }
 
 void accumulate(const Tensor& y, const Tensor& x, double factor, bool accumulate) {
-  check_dtype("accumulate", "x", x, DType::float32);
-  check_output("accumulate", "y", y, x.shape());
-  kernels(x).accumulate({.x = x.data<float>(),
-                         .y = y.data<float>(),
+  check_activations("accumulate", "x", x);
+  check_dtype("accumulate", "y", y, x.dtype());
+  check_shape("accumulate", "y", y, x.shape());
+  check_writeable("accumulate", "y", y);
+  kernels(x).accumulate({.x = x.raw(),
+                         .y = y.raw(),
                          .size = x.numel(),
+                         .dtype = x.dtype(),
                          .factor = static_cast<float>(factor),
                          .accumulate = accumulate});
+}
+
+Tensor cast(const Tensor& x, const std::string& dtype) {
+  check_activations("cast", "x", x);
+  const DType to = parse_activation_dtype("cast", dtype);
+  Tensor y = Tensor::empty(x.shape(), to, x.device());
+  kernels(x).cast({.x = x.raw(), .y = y.raw(), .size = x.numel(), .from = x.dtype(), .to = to});
+  return y;
 }
 
 }  // namespace dragoman

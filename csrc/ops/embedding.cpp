@@ -46,7 +46,8 @@ void check_positions(const char* op, const char* argument, int64_t max_positions
 
 Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::optional<Tensor>& positions,
                          const std::optional<Tensor>& starts, double scale, const Dropout& dropout,
-                         const Sequences& sequences) {
+                         const Sequences& sequences, const std::string& dtype) {
+  const DType y_dtype = parse_activation_dtype("embedding", dtype);
   check_rows_of_ids("embedding", ids, sequences);
   check_dtype("embedding", "weight", weight, DType::float32);
   check_rank("embedding", "weight", weight, 2);
@@ -60,14 +61,15 @@ Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::opt
     check_positions("embedding", "positions", positions->dim(0), starts, sequences);
   }
   check_mask_size("embedding", dropout, rows, features);
-  Tensor y = Tensor::empty({rows, features}, DType::float32, weight.device());
+  Tensor y = Tensor::empty({rows, features}, y_dtype, weight.device());
   kernels(weight).embedding_forward({.ids = ids.data<int32_t>(),
                                      .weight = weight.data<float>(),
                                      .positions = data_or_null(positions),
                                      .starts = data_or_null<int32_t>(starts),
-                                     .y = y.data<float>(),
+                                     .y = y.raw(),
                                      .rows = rows,
                                      .features = features,
+                                     .dtype = y_dtype,
                                      .scale = static_cast<float>(scale),
                                      .dropout = dropout,
                                      .sequences = sequences.view()});
@@ -79,7 +81,7 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
                         const std::optional<Tensor>& dweight, bool accumulate_weight,
                         const std::optional<Tensor>& dpositions, bool accumulate_positions) {
   check_rows_of_ids("embedding_backward", ids, sequences);
-  check_dtype("embedding_backward", "dy", dy, DType::float32);
+  check_activations("embedding_backward", "dy", dy);
   check_rank("embedding_backward", "dy", dy, 2);
   const int64_t rows = ids.dim(0), features = dy.dim(1);
   check_shape("embedding_backward", "dy", dy, {rows, features});
@@ -95,7 +97,7 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
     check_positions("embedding_backward", "dpositions", dpositions->dim(0), starts, sequences);
   }
   check_mask_size("embedding_backward", dropout, rows, features);
-  kernels(dy).embedding_backward({.dy = dy.data<float>(),
+  kernels(dy).embedding_backward({.dy = dy.raw(),
                                   .ids = ids.data<int32_t>(),
                                   .starts = data_or_null<int32_t>(starts),
                                   .dweight = data_or_null(dweight),
@@ -104,6 +106,7 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
                                   .features = features,
                                   .vocabulary = dweight ? dweight->dim(0) : 0,
                                   .max_positions = dpositions ? dpositions->dim(0) : 0,
+                                  .dtype = dy.dtype(),
                                   .scale = static_cast<float>(scale),
                                   .dropout = dropout,
                                   .accumulate_weight = accumulate_weight,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "core/random.h"
 #include "core/sequences.h"
@@ -16,20 +17,22 @@ struct EmbeddingForward {
   const float* weight;     // (vocabulary, features)
   const float* positions;  // (max_positions, features) or null
   const int32_t* starts;   // (num_sequences,) or null: position of each sequence's first row
-  float* y;                // (rows, features)
+  void* y;                 // (rows, features)
   int64_t rows, features;
+  DType dtype;  // of y
   float scale;
   Dropout dropout;
   SequencesView sequences;
 };
 
 struct EmbeddingBackward {
-  const float* dy;        // (rows, features)
+  const void* dy;         // (rows, features)
   const int32_t* ids;     // (rows,)
   const int32_t* starts;  // (num_sequences,) or null
   float* dweight;         // (vocabulary, features) or null
   float* dpositions;      // (max_positions, features) or null
   int64_t rows, features, vocabulary, max_positions;
+  DType dtype;  // of dy
   float scale;
   Dropout dropout;
   bool accumulate_weight, accumulate_positions;
@@ -38,7 +41,7 @@ struct EmbeddingBackward {
 
 Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::optional<Tensor>& positions,
                          const std::optional<Tensor>& starts, double scale, const Dropout& dropout,
-                         const Sequences& sequences);
+                         const Sequences& sequences, const std::string& dtype);
 
 // Writes dweight and dpositions where given, in row order whatever the thread count.
 void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional<Tensor>& starts,

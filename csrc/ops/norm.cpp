@@ -7,7 +7,7 @@ namespace dragoman {
 namespace {
 
 void check_input(const char* op, const Tensor& x, const Tensor& weight) {
-  check_dtype(op, "x", x, DType::float32);
+  check_activations(op, "x", x);
   check_rank(op, "x", x, 2);
   CHECK(x.dim(1) > 0, op, ": x must have at least one feature, got shape ", x.shape());
   check_dtype(op, "weight", weight, DType::float32);
@@ -31,17 +31,18 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& x, const Ten
   }
   CHECK(eps >= 0.0, "layer_norm: eps must be at least 0, got ", eps);
   const int32_t* tokens = tokens_or_null("layer_norm", sequences, x);
-  Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   Tensor mean = Tensor::empty({x.dim(0)}, DType::float32, x.device());
   Tensor rstd = Tensor::empty({x.dim(0)}, DType::float32, x.device());
-  kernels(x).layer_norm_forward({.x = x.data<float>(),
+  kernels(x).layer_norm_forward({.x = x.raw(),
                                  .weight = weight.data<float>(),
                                  .bias = data_or_null(bias),
-                                 .y = y.data<float>(),
+                                 .y = y.raw(),
                                  .mean = mean.data<float>(),
                                  .rstd = rstd.data<float>(),
                                  .rows = x.dim(0),
                                  .features = x.dim(1),
+                                 .dtype = x.dtype(),
                                  .eps = static_cast<float>(eps),
                                  .tokens = tokens});
   return {y, mean, rstd};
@@ -52,24 +53,25 @@ Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weig
                            const std::optional<Tensor>& dbias, bool accumulate_bias,
                            const std::optional<Sequences>& sequences) {
   check_input("layer_norm_backward", x, weight);
-  check_dtype("layer_norm_backward", "dy", dy, DType::float32);
+  check_dtype("layer_norm_backward", "dy", dy, x.dtype());
   check_shape("layer_norm_backward", "dy", dy, x.shape());
   check_statistic("layer_norm_backward", "mean", mean, x.dim(0));
   check_statistic("layer_norm_backward", "rstd", rstd, x.dim(0));
   if (dweight) check_output("layer_norm_backward", "dweight", *dweight, {x.dim(1)});
   if (dbias) check_output("layer_norm_backward", "dbias", *dbias, {x.dim(1)});
   const int32_t* tokens = tokens_or_null("layer_norm_backward", sequences, x);
-  Tensor dx = Tensor::empty(x.shape(), DType::float32, x.device());
-  kernels(x).layer_norm_backward({.dy = dy.data<float>(),
-                                  .x = x.data<float>(),
+  Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
+  kernels(x).layer_norm_backward({.dy = dy.raw(),
+                                  .x = x.raw(),
                                   .weight = weight.data<float>(),
                                   .mean = mean.data<float>(),
                                   .rstd = rstd.data<float>(),
-                                  .dx = dx.data<float>(),
+                                  .dx = dx.raw(),
                                   .dweight = data_or_null(dweight),
                                   .dbias = data_or_null(dbias),
                                   .rows = x.dim(0),
                                   .features = x.dim(1),
+                                  .dtype = x.dtype(),
                                   .accumulate_weight = accumulate_weight,
                                   .accumulate_bias = accumulate_bias,
                                   .tokens = tokens});

@@ -10,27 +10,29 @@
 namespace dragoman {
 
 struct LayerNormForward {
-  const float* x;       // (rows, features)
+  const void* x;        // (rows, features)
   const float* weight;  // (features,)
   const float* bias;    // (features,) or null
-  float* y;             // (rows, features)
+  void* y;              // (rows, features)
   float* mean;          // (rows,)
   float* rstd;          // (rows,) 1 / sqrt(var + eps), the variance in two passes
   int64_t rows, features;
+  DType dtype;  // of the activations
   float eps;
   const int32_t* tokens;  // (1,) or null: rows from there on are zeros in every output
 };
 
 struct LayerNormBackward {
-  const float* dy;      // (rows, features)
-  const float* x;       // (rows, features)
+  const void* dy;       // (rows, features)
+  const void* x;        // (rows, features)
   const float* weight;  // (features,)
   const float* mean;    // (rows,)
   const float* rstd;    // (rows,)
-  float* dx;            // (rows, features)
+  void* dx;             // (rows, features)
   float* dweight;       // (features,) or null
   float* dbias;         // (features,) or null
   int64_t rows, features;
+  DType dtype;  // of the activations
   bool accumulate_weight, accumulate_bias;
   const int32_t* tokens;
 };

@@ -7,18 +7,19 @@ namespace dragoman {
 
 Tensor residual_forward(const Tensor& x, const Tensor& residual, const Dropout& dropout,
                         const std::optional<Sequences>& sequences) {
-  check_dtype("residual", "x", x, DType::float32);
+  check_activations("residual", "x", x);
   check_rank("residual", "x", x, 2);
-  check_dtype("residual", "residual", residual, DType::float32);
+  check_dtype("residual", "residual", residual, x.dtype());
   check_shape("residual", "residual", residual, x.shape());
   check_mask_size("residual", dropout, x.dim(0), x.dim(1));
   const int32_t* tokens = tokens_or_null("residual", sequences, x);
-  Tensor y = Tensor::empty(x.shape(), DType::float32, x.device());
-  kernels(x).residual_forward({.x = x.data<float>(),
-                               .residual = residual.data<float>(),
-                               .y = y.data<float>(),
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  kernels(x).residual_forward({.x = x.raw(),
+                               .residual = residual.raw(),
+                               .y = y.raw(),
                                .rows = x.dim(0),
                                .features = x.dim(1),
+                               .dtype = x.dtype(),
                                .dropout = dropout,
                                .tokens = tokens});
   return y;

@@ -10,10 +10,11 @@
 namespace dragoman {
 
 struct ResidualForward {
-  const float* x;         // (rows, features)
-  const float* residual;  // (rows, features)
-  float* y;               // (rows, features)
+  const void* x;         // (rows, features)
+  const void* residual;  // (rows, features)
+  void* y;               // (rows, features)
   int64_t rows, features;
+  DType dtype;  // of the activations
   Dropout dropout;
   const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y
 };

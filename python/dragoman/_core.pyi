@@ -22,6 +22,7 @@ __all__: list[str] = [
     "add",
     "attention_backward",
     "attention_forward",
+    "cast",
     "cpu_count",
     "cpu_isa",
     "cpu_isas",
@@ -210,6 +211,7 @@ def attention_forward(
     dropout: Dropout,
     return_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
+def cast(x: Tensor, dtype: str) -> Tensor: ...
 def cpu_count(root: str = "/") -> int:
     """
     CPUs this process may keep busy, by its affinity and its control groups.
@@ -259,6 +261,7 @@ def embedding_forward(
     scale: float,
     dropout: Dropout,
     sequences: Sequences,
+    dtype: str,
 ) -> Tensor: ...
 def empty_cache() -> None: ...
 def from_dlpack(capsule: typing.Any) -> Tensor:

@@ -10,7 +10,7 @@ from typing import get_args
 
 import dragoman
 from dragoman import commands, config_file
-from dragoman.model import COMPUTE_DTYPES
+from dragoman.functional import DTYPES
 from dragoman.schedule import SCHEDULES
 from dragoman.tokenizer import Kind
 from dragoman.train import FINALS, SCORES
@@ -230,7 +230,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     option(training, "min-length", "min_length", int, "shorter sentences are left out (default: 1 token)")
     option(training, "max-ratio", "max_ratio", float, "of the lengths of a pair; others are left out (default: none)")
     option(training, "accumulate", "accumulate", int, "batches per step (default: 1)")
-    choice(training, "compute-dtype", "compute_dtype", COMPUTE_DTYPES, "of activations (default: float32)")
+    choice(training, "compute-dtype", "compute_dtype", DTYPES, "of activations (default: float32)")
     option(training, "lr", "lr", float, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
     option(training, "warmup", "warmup", int, "steps to the peak (default: 2000)")
     option(training, "label-smoothing", "label_smoothing", float, "in [0, 1) (default: 0.1)")

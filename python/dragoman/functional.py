@@ -19,6 +19,7 @@ from dragoman.tensor import Tensor, as_array
 
 Ids = npt.ArrayLike | Tensor
 
+DTYPES = ("float32", "bfloat16")  # of activations
 ACTIVATIONS = ("none", "relu", "gelu")
 
 
@@ -331,9 +332,10 @@ class Embedding(Function):
         scale: float,
         dropout: _core.Dropout,
         sequences: _core.Sequences,
+        dtype: str,
     ) -> _core.Tensor:
         self.saved = (ids, weight, positions, starts, scale, dropout, sequences)
-        return _core.embedding_forward(ids, weight.data, _data(positions), starts, scale, dropout, sequences)
+        return _core.embedding_forward(ids, weight.data, _data(positions), starts, scale, dropout, sequences, dtype)
 
     def backward(self, dy: _core.Tensor) -> None:
         ids, weight, positions, starts, scale, dropout, sequences = self.saved
@@ -349,6 +351,7 @@ def embedding(
     starts: Ids | None = None,
     scale: float = 1.0,
     dropout: float = 0.0,
+    dtype: str = "float32",
 ) -> Tensor:
     """dropout(weight[ids] * scale + positions[place in the sequence]).
 
@@ -360,6 +363,7 @@ def embedding(
         starts: (number of sequences,) position of each sequence's first token; 0 by default.
         scale: factor of the embedding, sqrt(d_model) in the Transformer.
         dropout: rate in [0, 1).
+        dtype: of the result, "float32" or "bfloat16".
 
     Returns:
         (tokens, features).
@@ -370,7 +374,8 @@ def embedding(
     rows = _int32("embedding", "ids", ids)
     first = None if starts is None else _int32("embedding", "starts", starts)
     scale = arguments.number("embedding", "scale", scale)
-    return Embedding()(rows, weight, positions, first, scale, _dropout("embedding", dropout), sequences)
+    arguments.choice("embedding", "dtype", dtype, DTYPES)
+    return Embedding()(rows, weight, positions, first, scale, _dropout("embedding", dropout), sequences, dtype)
 
 
 def feed_forward(
@@ -404,8 +409,9 @@ def _check_feed_forward(
     given = {"x": x, "weight1": weight1, "bias1": bias1, "weight2": weight2, "bias2": bias2}
     for name, value in given.items():
         rank = 1 if name.startswith("bias") else 2
-        if value is not None and value.dtype != "float32":
-            raise TypeError(f"feed_forward: {name} must be float32, got {value.dtype}")
+        allowed = DTYPES if name == "x" else DTYPES[:1]
+        if value is not None and value.dtype not in allowed:
+            raise TypeError(f"feed_forward: {name} must be {' or '.join(allowed)}, got {value.dtype}")
         if value is not None and len(value.shape) != rank:
             raise ValueError(f"feed_forward: {name} must have {rank} dimensions, got shape {value.shape}")
     d_ff, d_model = weight1.shape[0], x.shape[1]
@@ -550,7 +556,7 @@ class Add(Function):
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:
-    """a + b, float32 of the same shape."""
+    """a + b, float32 or bfloat16 of the same shape."""
     check_tensors("add", a=a, b=b)
     return Add()(a, b)
 
@@ -566,6 +572,22 @@ class Scale(Function):
 
 
 def scale(x: Tensor, factor: float) -> Tensor:
-    """x * factor, float32."""
+    """x * factor, float32 or bfloat16."""
     check_tensors("scale", x=x)
     return Scale()(x, arguments.number("scale", "factor", factor))
+
+
+class Cast(Function):
+    def forward(self, x: Tensor, dtype: str) -> _core.Tensor:
+        self.saved = (edge(x), x.dtype)
+        return _core.cast(x.data, dtype)
+
+    def backward(self, dy: _core.Tensor) -> None:
+        x, dtype = self.saved
+        give(x, _core.cast(dy, dtype))
+
+
+def cast(x: Tensor, dtype: str) -> Tensor:
+    """x, float32 or bfloat16, in `dtype`, "float32" or "bfloat16", rounded to the nearest value (ties to even)."""
+    check_tensors("cast", x=x)
+    return Cast()(x, arguments.choice("cast", "dtype", dtype, DTYPES))

@@ -39,7 +39,6 @@ from dragoman.tensor_file import write_arrays
 
 IdBatch = Sequence[Sequence[int]]  # one list of token ids a sentence
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
@@ -58,7 +57,7 @@ class Transformer(Module):
 
     def __init__(self, config: TransformerConfig, compute_dtype: str = "float32") -> None:
         self.config = config
-        self.compute_dtype = arguments.choice("Transformer", "compute_dtype", compute_dtype, COMPUTE_DTYPES)
+        self.compute_dtype = arguments.choice("Transformer", "compute_dtype", compute_dtype, functional.DTYPES)
         d_model, tied = config.d_model, config.tie_embeddings
         embedding = partial(
             Embedding,

@@ -116,6 +116,8 @@ class AdamW:
             self.step_count + 1,
             clip,
         )
+        for parameter in self._parameters:
+            parameter.shadow = None
         self.step_count += 1
         self.skip()
         return norm

@@ -10,7 +10,8 @@ from typing import cast
 from dragoman import arguments
 from dragoman.callbacks import Callback, Record
 from dragoman.data import Batches, Pair, encode_pairs
-from dragoman.model import COMPUTE_DTYPES, Transformer
+from dragoman.functional import DTYPES
+from dragoman.model import Transformer
 from dragoman.schedule import SCHEDULES, InverseSqrt
 from dragoman.tokenizer import Tokenizer
 from dragoman.training_run import TrainingRun
@@ -122,7 +123,7 @@ class Trainer:
             raise ValueError(f"Trainer: seed must be at least 0, got {self.seed}")
         if self.compute_dtype is None:
             self.compute_dtype = self.model.compute_dtype
-        self.model.compute_dtype = arguments.choice("Trainer", "compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+        self.model.compute_dtype = arguments.choice("Trainer", "compute_dtype", self.compute_dtype, DTYPES)
         if self.lr is None:
             self.lr = 0.64 / self.model.config.d_model
         InverseSqrt(self.lr, self.warmup)  # checks both
