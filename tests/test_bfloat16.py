@@ -8,7 +8,7 @@ import reference
 from gradcheck import backward
 from test_dropout import next_mask
 
-HALF_ULP = 2.0**-9  # the relative error of rounding to nearest
+HALF_ULP = 2.0**-8  # the largest relative error of rounding to nearest
 
 
 def rounded(array):
@@ -17,10 +17,9 @@ def rounded(array):
 
 def assert_one_rounding(actual, truth):
     actual, truth = np.asarray(actual, np.float64), np.asarray(truth, np.float64)
-    bar = 1.02 * HALF_ULP * np.abs(truth) + 2e-6 * np.abs(truth).max(initial=0)
+    bar = 1.02 * HALF_ULP * np.abs(truth) + 2e-6 * (1 + np.abs(truth).max(initial=0))
     assert actual.shape == truth.shape
     assert (np.abs(actual - truth) <= bar).all(), np.abs(actual - truth).max()
-
 
 
 OPS = {
@@ -74,7 +73,9 @@ def test_layer_norm_parameter_gradients_are_float32(rng):
     x = dg.tensor(rng.standard_normal((200, 40)).astype(np.float32))
     weight, bias = (dg.tensor(rng.standard_normal(40).astype(np.float32), requires_grad=True) for _ in range(2))
     dy = rng.standard_normal((200, 40)).astype(np.float32)
-    backward(dg.functional.cast(dg.functional.layer_norm(dg.functional.cast(x, "bfloat16"), weight, bias), "float32"), dy)
+    backward(
+        dg.functional.cast(dg.functional.layer_norm(dg.functional.cast(x, "bfloat16"), weight, bias), "float32"), dy
+    )
     arguments = (rounded(dy), rounded(x.numpy()), weight.numpy().astype(np.float64), bias.numpy().astype(np.float64))
     _, dweight, dbias = reference.layer_norm_backward(*arguments)
     np.testing.assert_allclose(weight.grad.numpy(), dweight, rtol=1e-5, atol=1e-5 * np.abs(dweight).max())
@@ -150,3 +151,58 @@ def test_dtypes_of_a_call_must_agree():
         dg.functional.residual(dg.functional.cast(x, "bfloat16"), x)
     with pytest.raises(TypeError, match="add: b must be float32, got bfloat16"):
         dg.functional.add(x, dg.functional.cast(x, "bfloat16"))
+
+
+def small_model(compute_dtype, **overrides):
+    dg.manual_seed(3)
+    return dg.Transformer(dg.TransformerConfig.tiny(vocab_size=200, **overrides).with_dropout(0.0), compute_dtype)
+
+
+def batch(rng):
+    return tuple([rng.integers(4, 200, n).tolist() for n in lengths] for lengths in ((5, 17, 9), (8, 3, 21)))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_model_in_bfloat16_has_nearly_the_same_loss_and_gradients(rng, norm_first):
+    data, grads, losses = batch(rng), [], []
+    for compute_dtype in ("float32", "bfloat16"):
+        model = small_model(compute_dtype, norm_first=norm_first)
+        loss = model.loss(*data)
+        loss.backward()
+        losses.append(loss.item())
+        assert all(p.grad.dtype == "float32" for p in model.parameters())
+        grads.append(np.concatenate([p.grad.numpy().ravel() for p in model.parameters()]).astype(np.float64))
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+    assert losses[1] != losses[0]
+    exact, low = grads
+    assert exact @ low / np.linalg.norm(exact) / np.linalg.norm(low) > 0.995
+    assert np.linalg.norm(low) == pytest.approx(np.linalg.norm(exact), rel=0.02)
+
+
+def test_inference_is_float32_whatever_training_computes_in(rng):
+    data = batch(rng)
+    np.testing.assert_array_equal(small_model("bfloat16").logits(*data), small_model("float32").logits(*data))
+
+
+def test_bfloat16_training_learns_and_its_weights_follow_the_masters(rng):
+    data, model = batch(rng), small_model("bfloat16")
+    optimizer = dg.optim.AdamW(model, lr=1e-3)
+    losses = []
+    for _ in range(30):
+        loss = model.loss(*data, label_smoothing=0.0)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    for parameter in model.parameters():
+        copy = dg.Tensor(parameter.data_as("bfloat16")).numpy()
+        np.testing.assert_array_equal(copy, parameter.numpy().astype(ml_dtypes.bfloat16))
+    parameter.copy_(np.full(parameter.shape, 0.1))
+    assert (dg.Tensor(parameter.data_as("bfloat16")).numpy() == ml_dtypes.bfloat16(0.1)).all()
+
+
+def test_compute_dtype_is_checked():
+    with pytest.raises(ValueError, match="Transformer: compute_dtype must be one of float32, bfloat16, got 'half'"):
+        small_model("half")
+    with pytest.raises(ValueError, match="Trainer: compute_dtype must be one of float32, bfloat16, got 'half'"):
+        dg.Trainer(small_model("float32"), compute_dtype="half")

@@ -484,7 +484,7 @@ class LinearCrossEntropy(Function):
     ) -> _core.Tensor:
         needs = (self.needs_grad(x), self.needs_grad(weight), self.needs_grad(bias))
         loss, *grads = _core.linear_cross_entropy_forward(
-            x.data, weight.data, _data(bias), ids, smoothing, num_targets, *needs, sequences
+            x.data, weight.data_as(x.dtype), _data(bias), ids, smoothing, num_targets, *needs, sequences
         )
         self.saved = (edge(x), weight, bias, grads)
         return loss

@@ -14,9 +14,7 @@ from dragoman.optim import AdamW
 _LENGTH = 64  # tokens of a sentence in the rehearsal; the plan hardly depends on it
 
 
-def memory_plan(
-    model: Transformer, tokens: int | tuple[int, int], compute_dtype: str | None = None
-) -> dict[str, int]:
+def memory_plan(model: Transformer, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
     """Bytes that a training step of `model` with AdamW takes at its peak, without running one.
 
     A copy of the model goes through a step whose ops take their memory and do nothing, so the plan counts what a step
