@@ -39,6 +39,7 @@ def test_round_trip(tokenizer, text):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
     assert min(ids, default=4) >= 4
+    assert tokenizer.encode_batch([text, f"a {text}", text]) == [ids, tokenizer.encode(f"a {text}"), ids]
 
 
 def test_the_mark_of_a_space_reads_as_a_space(tokenizer):
@@ -110,6 +111,19 @@ def test_batches_are_the_single_calls(tokenizer):
     ids = [tokenizer.encode(line) for line in LINES]
     assert tokenizer.encode_batch(LINES) == ids
     assert tokenizer.decode_batch(ids) == LINES
+
+
+def test_words_that_do_not_fit_the_cache(tokenizer, monkeypatch):
+    monkeypatch.setattr("dragoman.word_cache.MOST", 40)
+    assert [tokenizer.encode_batch([line])[0] for line in LINES * 2] == [tokenizer.encode(line) for line in LINES * 2]
+
+
+def test_a_tokenizer_that_looks_beyond_words():
+    tokenizers = pytest.importorskip("tokenizers")
+    model = tokenizers.models.BPE({**dict(zip(SPECIALS, range(4), strict=True)), "a": 4, " ": 5, "a a": 6, " a": 7},
+                                  [(" ", "a"), ("a", " a")])  # fmt: skip
+    tokenizer = Tokenizer(tokenizers.Tokenizer(model))
+    assert tokenizer.encode_batch(["a a"]) == [[6]] == [tokenizer.encode("a a")]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dragoman.atomic import atomic_write
+from dragoman.word_cache import WordCache
 
 Kind = Literal["bpe", "unigram", "char"]
 
@@ -51,6 +52,7 @@ class Tokenizer:
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = True
+        self._words = WordCache(backend) if _reads_words(backend) else None
 
     @classmethod
     def train(cls, lines: Iterable[str], vocab_size: int = 10000, kind: Kind = "bpe") -> Tokenizer:
@@ -126,7 +128,9 @@ class Tokenizer:
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` for many texts, on all cores."""
+        """`encode` for many texts."""
+        if self._words is not None:
+            return self._words.encode_batch(texts)
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [list(encoding.ids) for encoding in encodings]
 
@@ -150,6 +154,17 @@ def _normalizer(library: Any) -> Any:
 
 def _pre_tokenizer(library: Any) -> Any:
     return library.pre_tokenizers.Metaspace(_SPACE, prepend_scheme="never")
+
+
+def _reads_words(backend: Any) -> bool:
+    """Whether a text is split at spaces before all else, as by the tokenizers that are trained here."""
+    library = _library()
+    ours = _normalizer(library), _pre_tokenizer(library)
+    theirs = backend.normalizer, backend.pre_tokenizer
+    return all(
+        their is not None and their.__getstate__() == our.__getstate__()
+        for our, their in zip(ours, theirs, strict=True)
+    )
 
 
 def _alphabet(texts: list[str], most: int) -> tuple[list[str], list[str]]:
