@@ -101,6 +101,30 @@ def test_default_thread_count():
     assert run(f"import dragoman as dg; dg.set_num_threads(3); {count}", OMP_NUM_THREADS="1") == ["3"]
 
 
+def test_the_thread_count_may_change_while_another_thread_is_in_an_op():
+    # An op's scratch was sized for the old count and used by the new one: memory of others was overwritten.
+    run("""
+        import threading
+        import dragoman as dg, numpy as np
+
+        q = dg.tensor(np.random.default_rng(0).standard_normal((640, 1, 8)).astype(np.float32))
+        rows = dg.Sequences([10] * 64)
+
+        def work():
+            return dg.functional.attention(q, q, q, rows, rows).numpy().tobytes()
+
+        expected, right = work(), []
+        threads = [threading.Thread(target=lambda: right.extend(work() == expected for _ in range(5000)))
+                   for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            for count in (1, 16) * 100:
+                dg.set_num_threads(count)
+        assert right == [True] * 10_000
+    """)
+
+
 def test_threadpoolctl_limits_the_pool():
     pytest.importorskip("threadpoolctl")
     script = """

@@ -23,6 +23,8 @@ std::atomic<int>& thread_count() {
   return count;
 }
 
+thread_local int fixed_count = 0;  // of the op that this thread is in; 0 outside
+
 // A child of fork() has none of its parent's threads, and libgomp would wait for them for ever: the pool is
 // put down before the fork and made anew on both sides when it is next used.
 [[maybe_unused]] const int fork_handler =
@@ -38,7 +40,15 @@ int num_threads() {
 }
 
 int max_threads() {
-  return thread_count();
+  return fixed_count > 0 ? fixed_count : thread_count().load();
+}
+
+FixedThreads::FixedThreads() : outer_(fixed_count) {
+  fixed_count = max_threads();
+}
+
+FixedThreads::~FixedThreads() {
+  fixed_count = outer_;
 }
 
 int thread_index() {

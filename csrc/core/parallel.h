@@ -13,6 +13,19 @@ void set_num_threads(int threads);  // for the whole process; ValueError below 1
 int max_threads();                  // upper bound of thread_index() + 1; sizes per-thread scratch
 int thread_index();                 // of the calling thread inside parallel_for, 0 outside
 
+// While one stands, the calling thread keeps the thread count that it found: an op's scratch stays large
+// enough when another thread calls set_num_threads in between.
+class FixedThreads {
+ public:
+  FixedThreads();
+  ~FixedThreads();
+  FixedThreads(const FixedThreads&) = delete;
+  FixedThreads& operator=(const FixedThreads&) = delete;
+
+ private:
+  const int outer_;
+};
+
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
 void parallel_for_ranges(int64_t size, int64_t grain, RangeFunction function, void* context) noexcept;
 

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/parallel.h"
 #include "core/random.h"
 #include "core/sequences.h"
 #include "core/tensor.h"
@@ -131,6 +132,7 @@ class Op {
   Op& operator=(const Op&) = delete;
 
   Result operator()(Arguments... arguments) const {
+    const FixedThreads fixed;
     Recorder* recorder = Recorder::current();
     if constexpr (std::is_void_v<Result>) {
       function_(arguments...);
@@ -147,6 +149,7 @@ class Op {
  private:
   template <size_t... index>
   std::vector<Value> invoke(const std::vector<Value>& arguments, std::index_sequence<index...>) const {
+    const FixedThreads fixed;
     if constexpr (std::is_void_v<Result>) {
       function_(detail::from_value<std::decay_t<Arguments>>(arguments[index])...);
       return {};
