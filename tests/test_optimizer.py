@@ -1,6 +1,7 @@
 """AdamW and the gradient's norm against the reference."""
 
 import dragoman as dg
+import ml_dtypes
 import numpy as np
 import pytest
 import reference
@@ -22,10 +23,12 @@ def test_adamw_step_matches_reference(rng, size):
     arenas = [core(parameters), _core.Tensor.zeros([size]), _core.Tensor.zeros([size])]
     for step in range(1, 6):
         gradients = rng.standard_normal(size).astype(np.float32)
+        cleared, shadow = core(gradients.copy()), _core.Tensor.empty([size], "bfloat16")
         _core.adamw_step(
             arenas[0],
-            core(gradients),
+            cleared,
             *arenas[1:],
+            shadow,
             core(cuts),
             core(lr_scale),
             core(decay),
@@ -46,6 +49,8 @@ def test_adamw_step_matches_reference(rng, size):
             weight_decay=spread(decay),
             step=step,
         )
+        assert not cleared.numpy().any()
+        np.testing.assert_array_equal(dg.Tensor(shadow).numpy(), arenas[0].numpy().astype(ml_dtypes.bfloat16))
     for arena, expected in zip(arenas, truth, strict=True):
         np.testing.assert_allclose(arena.numpy(), expected, rtol=2e-6, atol=2e-6 * np.abs(expected).max())
 

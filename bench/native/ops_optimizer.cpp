@@ -19,19 +19,20 @@ struct Arenas {
     bounds.data<int64_t>()[1] = size;
     *lr_scale.data<float>() = 1.0f;
     *weight_decay.data<float>() = static_cast<float>(decay);
-    for (int64_t i = 0; i < size; i += stride) before.push_back(value(parameters, i));
+    for (int64_t i = 0; i < size; i += stride) before.push_back({value(parameters, i), value(gradients, i)});
   }
 
   void step() {
     ++steps;
-    adamw_step(parameters, gradients, mean, variance, bounds, lr_scale, weight_decay, lr, beta1, beta2, eps,
-               steps, 1.0);
+    adamw_step(parameters, gradients, mean, variance, std::nullopt, bounds, lr_scale, weight_decay, lr, beta1,
+               beta2, eps, steps, 1.0);
   }
 
   // After the first step.
   void check_step() const {
     for (int64_t i = 0; i < size; i += stride) {
-      const double gradient = value(gradients, i), kept = before[i / stride] * (1.0 - lr * decay);
+      const auto [parameter, gradient] = before[i / stride];
+      const double kept = parameter * (1.0 - lr * decay);
       const double expected = kept - lr * gradient / (std::abs(gradient) + eps);
       expect_close("adamw_step", value(parameters, i), expected, 1.0, DType::float32);
     }
@@ -49,7 +50,7 @@ struct Arenas {
   const Tensor mean = Tensor::zeros({size}), variance = Tensor::zeros({size});
   const Tensor bounds = Tensor::empty({2}, DType::int64);
   const Tensor lr_scale = Tensor::empty({1}), weight_decay = Tensor::empty({1});
-  std::vector<double> before;
+  std::vector<std::pair<double, double>> before;  // parameter and gradient
   int64_t steps = 0;
   Tensor norm = lr_scale;
 };
@@ -59,7 +60,7 @@ struct Arenas {
 void add_optimizer(const Model& model) {
   add_case("adamw_step", model, DType::float32, [=] {
     const auto a = std::make_shared<Arenas>(model);
-    return Case{{.bytes = 28.0 * static_cast<double>(a->size)}, [=] { a->step(); }, [=] { a->check_step(); }};
+    return Case{{.bytes = 32.0 * static_cast<double>(a->size)}, [=] { a->step(); }, [=] { a->check_step(); }};
   });
   add_case("gradient_norm", model, DType::float32, [=] {
     const auto a = std::make_shared<Arenas>(model);

@@ -71,8 +71,9 @@ void bind_ops(py::module_& m) {
   def_op(m, "linear_cross_entropy_forward", linear_cross_entropy_forward, "x"_a, "weight"_a, "bias"_a,
          "ids"_a, "smoothing"_a, "num_targets"_a, "need_dx"_a, "need_dweight"_a, "need_dbias"_a,
          "sequences"_a);
-  def_op(m, "adamw_step", adamw_step, "parameters"_a, "gradients"_a, "mean"_a, "variance"_a, "bounds"_a,
-         "lr_scale"_a, "weight_decay"_a, "lr"_a, "beta1"_a, "beta2"_a, "eps"_a, "step"_a, "gradient_scale"_a);
+  def_op(m, "adamw_step", adamw_step, "parameters"_a, "gradients"_a, "mean"_a, "variance"_a, "shadow"_a,
+         "bounds"_a, "lr_scale"_a, "weight_decay"_a, "lr"_a, "beta1"_a, "beta2"_a, "eps"_a, "step"_a,
+         "gradient_scale"_a);
   def_op(m, "gradient_norm", gradient_norm, "gradients"_a);
   def_op(m, "kv_cache_append", kv_cache_append, "cache"_a, "rows"_a, "new_sequences"_a, "sequences"_a);
   def_op(m, "kv_cache_reorder", kv_cache_reorder, "cache"_a, "indices"_a, "slot"_a);

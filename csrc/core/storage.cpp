@@ -138,7 +138,7 @@ void reset_peak_memory_stats() {
   host_allocator().reset_peak();
 }
 void empty_cache() {
-  host_allocator().empty_cache();
+  current_allocator()->empty_cache();
 }
 
 Rehearsal::Rehearsal() : allocator_(std::make_shared<HostAllocator>()) {

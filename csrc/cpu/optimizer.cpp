@@ -43,8 +43,10 @@ void adamw_step(const AdamW& p) {
         const Vec decayed = parameter - parameter * decay;
         store(p.mean + at, mean, part);
         store(p.variance + at, variance, part);
-        store(p.parameters + at, decayed - mean * step_size / (vsqrt(variance) * deviation_factor + eps),
-              part);
+        const Vec updated = decayed - mean * step_size / (vsqrt(variance) * deviation_factor + eps);
+        store(p.parameters + at, updated, part);
+        if (p.shadow != nullptr) store(p.shadow + at, updated, part);
+        store(p.gradients + at, Vec{}, part);
       });
       begin = max_of(begin, segment_end);
     }

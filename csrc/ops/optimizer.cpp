@@ -27,14 +27,20 @@ void check_arena(const char* argument, const Tensor& arena, int64_t size) {
 }  // namespace
 
 void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor& mean, const Tensor& variance,
-                const Tensor& bounds, const Tensor& lr_scale, const Tensor& weight_decay, double lr,
-                double beta1, double beta2, double eps, int64_t step, double gradient_scale) {
+                const std::optional<Tensor>& shadow, const Tensor& bounds, const Tensor& lr_scale,
+                const Tensor& weight_decay, double lr, double beta1, double beta2, double eps, int64_t step,
+                double gradient_scale) {
   check_rank("adamw_step", "parameters", parameters, 1);
   const int64_t size = parameters.dim(0);
   check_output("adamw_step", "parameters", parameters, {size});
-  check_arena("gradients", gradients, size);
+  check_output("adamw_step", "gradients", gradients, {size});
   check_output("adamw_step", "mean", mean, {size});
   check_output("adamw_step", "variance", variance, {size});
+  if (shadow) {
+    check_dtype("adamw_step", "shadow", *shadow, DType::bfloat16);
+    check_shape("adamw_step", "shadow", *shadow, {size});
+    check_writeable("adamw_step", "shadow", *shadow);
+  }
   check_bounds(bounds, size);
   const int64_t num_segments = bounds.dim(0) - 1;
   check_arena("lr_scale", lr_scale, num_segments);
@@ -49,6 +55,7 @@ void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor&
                    .gradients = gradients.data<float>(),
                    .mean = mean.data<float>(),
                    .variance = variance.data<float>(),
+                   .shadow = data_or_null<bfloat16>(shadow),
                    .size = size,
                    .bounds = bounds.data<int64_t>(),
                    .lr_scale = lr_scale.data<float>(),

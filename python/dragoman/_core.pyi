@@ -174,6 +174,7 @@ def adamw_step(
     gradients: Tensor,
     mean: Tensor,
     variance: Tensor,
+    shadow: Tensor | None,
     bounds: Tensor,
     lr_scale: Tensor,
     weight_decay: Tensor,

@@ -74,6 +74,7 @@ class AdamW:
         self._gradients = _core.Tensor.zeros([total])
         self._mean = _core.Tensor.zeros([total])
         self._variance = _core.Tensor.zeros([total])
+        places = []
         for parameter, first in zip(self._parameters, bounds.tolist(), strict=False):
             shape = list(parameter.shape)
             place = self._values.slice(first, shape)
@@ -82,7 +83,13 @@ class AdamW:
             if parameter.grad is not None:
                 gradient.copy_(parameter.grad.numpy())
             parameter.data = place
+            places.append((first, shape))
             parameter.grad, parameter.grad_owned = Tensor(gradient), True
+        low = getattr(model, "compute_dtype", "float32") == "bfloat16"
+        self._shadow = _core.cast(self._values, "bfloat16") if low else None
+        self._shadows = [self._shadow and self._shadow.slice(*place) for place in places]
+        self._share_shadows()
+        _core.empty_cache()  # of the memory that the parameters lay in before
         decay = [weight_decay if len(p.shape) > 1 else 0.0 for p in self._parameters]
         self._bounds = _core.Tensor.from_numpy(bounds, "int64")
         self._lr_scale = _core.Tensor.from_numpy(np.ones(len(decay), np.float32), "float32")
@@ -107,6 +114,7 @@ class AdamW:
             self._gradients,
             self._mean,
             self._variance,
+            self._shadow,
             self._bounds,
             self._lr_scale,
             self._weight_decay,
@@ -116,11 +124,15 @@ class AdamW:
             self.step_count + 1,
             clip,
         )
-        for parameter in self._parameters:
-            parameter.shadow = None
+        self._share_shadows()
         self.step_count += 1
-        self.skip()
+        random.advance_step()
         return norm
+
+    def _share_shadows(self) -> None:
+        """After the values have changed: the parameters' bfloat16 copies are those in the arena, or to be made anew."""
+        for parameter, shadow in zip(self._parameters, self._shadows, strict=True):
+            parameter.shadow = shadow
 
     def skip(self) -> None:
         """Goes on to the next step without an update: clears the gradients and moves the random state on."""
