@@ -130,10 +130,9 @@ def optimizer(parameters: int, dtype: str, gbytes: float) -> Part:
 
 def random(dtype: str, *shape: int) -> Any:
     import dragoman as dg
-    from dragoman.tensor import DTYPES
 
     values = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    return dg.tensor(values.astype(DTYPES[dtype])).data
+    return dg.tensor(values, dtype=dtype).data
 
 
 def ms_of(function: Callable[[], Any], at_least: float = 0.2) -> float:

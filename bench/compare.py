@@ -1,12 +1,13 @@
-"""dragoman beside PyTorch: training steps.
+"""dragoman beside PyTorch: training steps, and single ops.
 
-    python bench/compare.py train [--model base] [--batches rectangle] [--dtype float32] [--json FILE]
+    python bench/compare.py train|ops [--model base] [--batches rectangle] [--dtype float32] [--json FILE]
 
-A step is forward, loss with label smoothing 0.1, backward and AdamW, with dropout 0.1 everywhere. PyTorch is eager,
-with fused AdamW, bfloat16 by autocast, float32 at full precision; where Debian's libjemalloc2 is installed, it runs
-with that preloaded too, and the faster counts. Without dropout and from the same weights, both must first reach the
-same losses. Every measurement runs in a process of its own, the systems taking turns. Writes a list of medians over
-the processes.
+A training step is forward, loss with label smoothing 0.1, backward and AdamW, with dropout 0.1 everywhere. PyTorch is
+eager, with fused AdamW, bfloat16 by autocast, float32 at full precision; where Debian's libjemalloc2 is installed, it
+runs with that preloaded too, and the faster counts. Without dropout and from the same weights, both must first reach
+the same losses; every measurement runs in a process of its own, the systems taking turns. Ops are those of a step by
+themselves; the two systems take turns within a process, after their results were compared. Writes a list of medians
+over the processes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from machine import machine
 from training import dragoman_model, dragoman_step, load_torch_weights, torch_step
 from works import MODELS, ORDERS, count_tokens, make_batches
+
+Record = dict[str, Any]  # of a work and a system
 
 DROPOUT = 0.1
 JEMALLOC = Path("/usr/lib") / os.uname().machine.join(["", "-linux-gnu"]) / "libjemalloc.so.2"
@@ -48,8 +52,8 @@ def check_losses(arguments: argparse.Namespace) -> None:
             sys.exit(f"loss of step {step}: PyTorch has {expected}, dragoman {got}")
 
 
-def measure(arguments: argparse.Namespace) -> None:
-    """One system: its figures as a line of JSON."""
+def measure_training(arguments: argparse.Namespace) -> Iterator[Record]:
+    """Steps of `arguments.system`."""
     model = MODELS[arguments.model]
     if arguments.system == "dragoman":
         step = dragoman_step(dragoman_model(model, arguments.dtype, DROPOUT))
@@ -66,68 +70,91 @@ def measure(arguments: argparse.Namespace) -> None:
         sys.exit(f"{arguments.system}: the loss of a batch must fall, it went from {first_loss} to {last_loss}")
     # Batches of one size have a median; ragged ones differ, so that only their sum means something.
     typical = statistics.median(seconds) if arguments.batches == "rectangle" else statistics.fmean(seconds)
-    figures = {
+    shape = f"{model.batch}x{model.length}" if arguments.batches == "rectangle" else f"ragged {arguments.batches}"
+    yield {
+        "work": f"train {arguments.model} {shape}",
+        "system": arguments.system,
         "ms": 1e3 * typical,
         "tokens_per_s": sum(map(count_tokens, batches)) / len(batches) / typical,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    print(json.dumps(figures), flush=True)
 
 
-def run(arguments: argparse.Namespace, *more: str, preload: Path | None = None) -> str:
-    """What this script prints in a fresh process, started with the same arguments and `more`."""
+def measure_ops(arguments: argparse.Namespace) -> Iterator[Record]:
+    """Every op: of both systems, or where PyTorch has an allocator of its choice, of that alone."""
+    from ops import each_op
+
+    torch_name = arguments.system
+    for work, tokens, times in each_op(MODELS[arguments.model], arguments.dtype):
+        for name, ms in times.items():
+            system = torch_name if name == "torch" else name
+            if torch_name == "torch" or name == "torch":
+                yield {"work": work, "system": system, "ms": ms, "tokens_per_s": 1e3 * tokens / ms, "peak_mib": None}
+
+
+def run(arguments: argparse.Namespace, *more: str, preload: Path | None = None) -> list[Record]:
+    """What this script measures in a fresh process, started with the same arguments and `more`."""
     command = [sys.executable, __file__, arguments.mode, *more]
     for name in ("model", "batches", "dtype", "threads", "steps"):
         command += [f"--{name}", str(getattr(arguments, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     if preload:
         environment |= {"LD_PRELOAD": str(preload), "MALLOC_CONF": JEMALLOC_OPTIONS}
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    records = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        for line in process.stdout or ():
+            records.append(json.loads(line))
+            print(line, end="", flush=True)
+    if process.returncode:
+        sys.exit(process.returncode)
+    return records
 
 
-def compare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measures the systems in turns; one record a system."""
-    run(arguments, "--check")
-    systems: dict[str, Path | None] = {"dragoman": None, "torch": None}
+def compare(arguments: argparse.Namespace) -> list[Record]:
+    """Measures the systems in turns; one record a work and system."""
+    systems: dict[str, Path | None] = {"torch": None}
+    if arguments.mode == "train":
+        run(arguments, "--check")
+        systems = {"dragoman": None, "torch": None}
     if JEMALLOC.exists():
         systems["torch+jemalloc"] = JEMALLOC
     else:
         print(f"without {JEMALLOC} PyTorch runs with the C library's allocator only", file=sys.stderr)
-    runs: dict[str, list[dict[str, float]]] = {system: [] for system in systems}
+    runs: dict[tuple[str, str], list[Record]] = {}
     for _ in range(arguments.rounds):
         for system, preload in systems.items():
-            runs[system].append(json.loads(run(arguments, "--system", system, preload=preload)))
-            print(system, {name: round(value, 1) for name, value in runs[system][-1].items()}, flush=True)
-    model = MODELS[arguments.model]
-    work = f"{arguments.mode} {arguments.model} "
-    work += f"{model.batch}x{model.length}" if arguments.batches == "rectangle" else f"ragged {arguments.batches}"
-    return [
-        {
-            "work": work,
-            "system": system,
-            "dtype": arguments.dtype,
-            "threads": arguments.threads,
-            **{name: round(statistics.median(run[name] for run in runs[system]), 1) for name in runs[system][0]},
-            "rounds": arguments.rounds,
-            "steps": arguments.steps,
-            "torch": importlib.metadata.version("torch"),
-            **machine(),
-        }
-        for system in systems
-    ]
+            for record in run(arguments, "--system", system, preload=preload):
+                runs.setdefault((record["work"], record["system"]), []).append(record)
+    settings = {name: getattr(arguments, name) for name in ("dtype", "threads", "rounds")}
+    settings |= {"torch": importlib.metadata.version("torch"), **machine()}
+    return [{**_median(of_one), **settings} for of_one in runs.values()]
 
 
-def print_ratios(records: list[dict[str, Any]]) -> None:
-    ours = next(record for record in records if record["system"] == "dragoman")
-    theirs = min((record for record in records if record is not ours), key=lambda record: record["ms"])
-    speed, memory = theirs["ms"] / ours["ms"], ours["peak_mib"] / theirs["peak_mib"]
-    what = f"{ours['work']} {ours['dtype']}, {ours['threads']} threads"
-    print(f"{what}: {speed:.2f} x {theirs['system']}'s speed in {memory:.2f} of its memory")
+def _median(records: list[Record]) -> Record:
+    """Their numbers' medians; of None there is none."""
+    return {
+        name: round(statistics.median(record[name] for record in records), 2)
+        if isinstance(value, float | int)
+        else value
+        for name, value in records[0].items()
+    }
+
+
+def print_ratios(records: list[Record]) -> None:
+    """dragoman's speed over PyTorch's fastest, for every work."""
+    for ours in (record for record in records if record["system"] == "dragoman"):
+        others = [record for record in records if record["work"] == ours["work"] and record is not ours]
+        theirs = min(others, key=lambda record: record["ms"])
+        line = f"{ours['work']}, {ours['dtype']}, {ours['threads']} threads: "
+        line += f"{theirs['ms'] / ours['ms']:.2f} x the speed of {theirs['system']}"
+        if ours["peak_mib"]:
+            line += f" in {ours['peak_mib'] / theirs['peak_mib']:.2f} of its memory"
+        print(line)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("mode", choices=["train"])
+    parser.add_argument("mode", choices=["train", "ops"])
     parser.add_argument("--model", choices=MODELS, default="base")
     parser.add_argument("--batches", choices=ORDERS, default="rectangle", help="all sentences of one length, or ragged")
     parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
@@ -141,7 +168,8 @@ def main() -> None:
     if arguments.check:
         check_losses(arguments)
     elif arguments.system:
-        measure(arguments)
+        for record in (measure_training if arguments.mode == "train" else measure_ops)(arguments):
+            print(json.dumps(record), flush=True)
     else:
         records = compare(arguments)
         print_ratios(records)

@@ -36,7 +36,7 @@ def dragoman_model(model: Model, dtype: str, dropout: float) -> dg.Transformer:
         bos_id=BOS,
         eos_id=EOS,
     ).with_dropout(dropout)
-    return dg.Transformer(config) if dtype == "float32" else dg.Transformer(config, compute_dtype=dtype)
+    return dg.Transformer(config, compute_dtype=dtype)
 
 
 def dragoman_step(transformer: dg.Transformer) -> Step:

@@ -17,13 +17,13 @@ int main(int argc, char** argv) {
                           {"small", 64, 32, 256, 4, 1024, 8000},
                           {"tiny", 300, 14, 128, 4, 256, 10000}};
   for (const Model& model : models) {
-    for (const DType dtype : {DType::float32}) {
+    for (const DType dtype : {DType::float32, DType::bfloat16}) {
       add_attention(model, dtype);
       add_rowwise(model, dtype);
       add_embedding(model, dtype);
       add_losses(model, dtype);
-      add_kv_cache(model, dtype);
     }
+    add_kv_cache(model);
     add_optimizer(model);
   }
   benchmark::Initialize(&argc, argv);

@@ -38,12 +38,12 @@ struct Case {
 // A benchmark "op/model/dtype"; `make` is called when it runs, so that only its own tensors exist by then.
 void add_case(const std::string& op, const Model& model, DType dtype, const std::function<Case()>& make);
 
-// The ops by subject; each adds its cases for one model and one dtype of activations.
+// The ops by subject; each adds its cases for one model and one dtype of activations, or float32 alone.
 void add_attention(const Model& model, DType dtype);
 void add_rowwise(const Model& model, DType dtype);
 void add_embedding(const Model& model, DType dtype);
 void add_losses(const Model& model, DType dtype);
-void add_kv_cache(const Model& model, DType dtype);
+void add_kv_cache(const Model& model);
 void add_optimizer(const Model& model);
 
 }  // namespace dragoman::bench

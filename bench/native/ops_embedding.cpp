@@ -19,7 +19,9 @@ struct Embedding {
         positions(random_tensor({m.length, features})),
         dy(random_tensor({m.tokens(), features}, t)) {}
 
-  void forward() { y = embedding_forward(ids, weight, positions, std::nullopt, scale, dropout, sequences); }
+  void forward() {
+    y = embedding_forward(ids, weight, positions, std::nullopt, scale, dropout, sequences, name(dtype));
+  }
 
   void backward() {
     embedding_backward(dy, ids, std::nullopt, scale, dropout, sequences, dweight, false, std::nullopt, false);

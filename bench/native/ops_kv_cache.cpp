@@ -9,12 +9,12 @@ namespace dragoman::bench {
 namespace {
 
 struct Cache {
-  Cache(const Model& m, DType t)
+  explicit Cache(const Model& m)
       : slot(m.length),
         features(m.d_model),
         held(Sequences::slotted(std::vector<int64_t>(m.sequences, m.length / 2), slot)),
-        cache(random_tensor({m.sequences * slot, features}, t)),
-        rows(random_tensor({m.sequences, features}, t)),
+        cache(random_tensor({m.sequences * slot, features})),
+        rows(random_tensor({m.sequences, features})),
         indices(random_ids(m.sequences, m.sequences)),
         added(std::vector<int64_t>(m.sequences, 1)) {}
 
@@ -46,15 +46,15 @@ struct Cache {
 
 }  // namespace
 
-void add_kv_cache(const Model& model, DType dtype) {
-  add_case("kv_cache_append", model, dtype, [=] {
-    const auto c = std::make_shared<Cache>(model, dtype);
+void add_kv_cache(const Model& model) {
+  add_case("kv_cache_append", model, DType::float32, [=] {
+    const auto c = std::make_shared<Cache>(model);
     return Case{{.bytes = 2.0 * static_cast<double>(c->rows.nbytes())},
                 [=] { c->append(); },
                 [=] { c->check_append(); }};
   });
-  add_case("kv_cache_reorder", model, dtype, [=] {
-    const auto c = std::make_shared<Cache>(model, dtype);
+  add_case("kv_cache_reorder", model, DType::float32, [=] {
+    const auto c = std::make_shared<Cache>(model);
     return Case{{.bytes = 2.0 * static_cast<double>(c->cache.nbytes())},
                 [=] { c->reorder(); },
                 [=] { c->check_reorder(); }};

@@ -1,4 +1,4 @@
-// layer_norm, residual, dropout and activations.
+// layer_norm, residual, dropout, activations and casts.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -6,6 +6,7 @@
 #include "harness.h"
 #include "ops/activation.h"
 #include "ops/dropout.h"
+#include "ops/elementwise.h"
 #include "ops/norm.h"
 #include "ops/residual.h"
 
@@ -149,6 +150,17 @@ struct Pointwise {
 }  // namespace
 
 void add_rowwise(const Model& model, DType dtype) {
+  add_case("cast", model, dtype, [=] {
+    const DType from = dtype == DType::float32 ? DType::bfloat16 : DType::float32;
+    const auto p = std::make_shared<Pointwise>(model, from);
+    const auto y = std::make_shared<Tensor>(Tensor::empty(p->x.shape(), dtype));
+    return Case{{.bytes = bytes_of({&p->x, y.get()})},
+                [=] { *y = cast(p->x, name(dtype)); },
+                [=] {
+                  each_sample(
+                      *y, [&](int64_t i) { expect_close("cast", value(*y, i), value(p->x, i), 0.5, dtype); });
+                }};
+  });
   add_case("layer_norm_forward", model, dtype, [=] {
     const auto n = std::make_shared<LayerNorm>(model, dtype);
     return Case{{.bytes = bytes_of({&n->x, &n->y})}, [=] { n->forward(); }, [=] { n->check_forward(); }};

@@ -16,11 +16,12 @@ import dragoman
 from dragoman import functional
 from dragoman.autograd import no_grad
 from dragoman.config import TransformerConfig
+from dragoman.functional import DTYPES
 from dragoman.generate import generate
 from dragoman.model import IdBatch, Transformer
 from dragoman.optim import AdamW
 from dragoman.random import manual_seed
-from dragoman.tensor import DTYPES, tensor
+from dragoman.tensor import tensor
 
 SIZE = 2048  # of the matrices
 SENTENCES, LENGTH = 64, 32  # of a batch; a translation may be as long
@@ -54,7 +55,7 @@ def run(config: TransformerConfig, seconds: float = 5.0) -> dict[str, Any]:
         result.setdefault(name, {})[dtype] = round(figure, 1)
         print(f"{title:56} {dtype:8} {figure:10,.0f}", flush=True)
 
-    for dtype in ("float32", "bfloat16"):
+    for dtype in DTYPES:
         title = f"product of {SIZE} x {SIZE} matrices, GFLOP/s"
         report("product_gflops", title, dtype, product_gflops(dtype, seconds))
     manual_seed(0)
@@ -62,15 +63,17 @@ def run(config: TransformerConfig, seconds: float = 5.0) -> dict[str, Any]:
     about = f"model of {model.num_parameters() / 1e6:.1f} M parameters, tokens/s"
     # In this order: what has learnt from random sentences may translate into nothing.
     report("decode_tokens_per_s", f"translating with a {about}", "float32", decode_tokens_per_s(model, seconds))
-    report("train_tokens_per_s", f"training a {about}", "float32", train_tokens_per_s(model, seconds))
+    for dtype in DTYPES:
+        model.compute_dtype = dtype
+        report("train_tokens_per_s", f"training a {about}", dtype, train_tokens_per_s(model, seconds))
     print(json.dumps(result))
     return result
 
 
 def product_gflops(dtype: str, seconds: float) -> float:
     """10^9 multiplications and additions a second, in the product of two square matrices."""
-    values = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE)).astype(DTYPES[dtype])
-    x, weight = tensor(values), tensor(values)
+    values = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE)).astype(np.float32)
+    x, weight = tensor(values, dtype=dtype), tensor(values, dtype=dtype)
     with no_grad():
         return 2e-9 * SIZE**3 / _time(lambda: functional.linear(x, weight), seconds)
 

@@ -1,0 +1,85 @@
+"""The matrix products of a model's linear layers beside PyTorch: y = x W^T, dX = dY W and dW = dY^T x."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from works import Model
+
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # of the largest element
+OPS = ("forward", "dx", "dweight")
+
+
+@dataclass(frozen=True)
+class Case:
+    op: str
+    dtype: str
+    rows: int
+    inputs: int
+    outputs: int
+
+
+def cases(model: Model, dtype: str) -> list[Case]:
+    d_model, rows = model.d_model, model.batch * model.length
+    shapes = ((d_model, d_model), (d_model, model.d_ff), (model.d_ff, d_model), (d_model, model.vocab_size))
+    return [Case(op, dtype, rows, *shape) for shape in shapes for op in OPS]
+
+
+def measure(case: Case, seconds: float) -> dict[str, float]:
+    """Median milliseconds of either system, which take turns for `seconds` each, once their results agree."""
+    rng = np.random.default_rng(0)
+    shapes = {"x": (case.rows, case.inputs), "weight": (case.outputs, case.inputs), "dy": (case.rows, case.outputs)}
+    arrays = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    functions = {"dragoman": _dragoman(case, **arrays), "torch": _torch(case, **arrays)}
+    got, expected = (_numpy(function()) for function in functions.values())
+    error = np.abs(got - expected).max() / np.abs(expected).max()
+    assert error <= TOLERANCE[case.dtype], f"{case}: results differ by {error} of the largest"
+    times: dict[str, list[float]] = {system: [] for system in functions}
+    while sum(times["dragoman"]) < seconds or sum(times["torch"]) < seconds:
+        for system, function in functions.items():
+            function()  # while the other system's threads stop to look for work
+            start = time.perf_counter()
+            function()
+            times[system].append(time.perf_counter() - start)
+    return {system: 1e3 * statistics.median(of_system) for system, of_system in times.items()}
+
+
+def _dragoman(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
+    import dragoman as dg
+    from dragoman import _core
+
+    x, weight, dy = (dg.tensor(array, dtype=case.dtype).data for array in (x, weight, dy))
+    dweight = _core.Tensor.zeros(weight.shape)  # always float32
+
+    def backward(need_dx: bool) -> Any:
+        dx = _core.linear_backward(
+            dy, x, weight, None, "none", need_dx, None if need_dx else dweight, False, None, False, None
+        )
+        return dx if need_dx else dweight
+
+    if case.op == "forward":
+        return lambda: _core.linear_forward(x, weight, None, "none", None)[0]
+    return lambda: backward(case.op == "dx")
+
+
+def _torch(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
+    import torch
+
+    x, weight, dy = (torch.from_numpy(array).to(getattr(torch, case.dtype)) for array in (x, weight, dy))
+    if case.op == "forward":
+        return lambda: torch.nn.functional.linear(x, weight)
+    return lambda: dy @ weight if case.op == "dx" else dy.T @ x
+
+
+def _numpy(result: Any) -> np.ndarray:
+    import dragoman as dg
+    from dragoman import _core
+
+    if isinstance(result, _core.Tensor):
+        return dg.Tensor(result).numpy().astype(np.float32)
+    return result.float().numpy()
