@@ -11,6 +11,7 @@
 #include "ops/dropout.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/int8_matmul.h"
 #include "ops/kv_cache.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
@@ -44,6 +45,7 @@ void bind_ops(py::module_& m) {
   def_op(m, "linear_forward", linear_forward, "x"_a, "weight"_a, "bias"_a, "activation"_a, "sequences"_a);
   def_op(m, "linear_backward", linear_backward, "dy"_a, "x"_a, "weight"_a, "saved"_a, "activation"_a,
          "need_dx"_a, "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a, "sequences"_a);
+  def_op(m, "int8_matmul", int8_matmul, "a"_a, "b"_a);
   def_op(m, "activation_forward", activation_forward, "x"_a, "activation"_a, "sequences"_a);
   def_op(m, "activation_backward", activation_backward, "dy"_a, "x"_a, "activation"_a, "sequences"_a);
   def_op(m, "attention_forward", attention_forward, "q"_a, "k"_a, "v"_a, "q_sequences"_a, "k_sequences"_a,

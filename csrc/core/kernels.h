@@ -6,6 +6,7 @@ namespace dragoman {
 #define DRAGOMAN_KERNELS(X)                                  \
   X(linear_forward, LinearForward)                           \
   X(linear_backward, LinearBackward)                         \
+  X(int8_matmul, Int8Matmul)                                 \
   X(activation_forward, ActivationForward)                   \
   X(activation_backward, ActivationBackward)                 \
   X(attention_forward, AttentionForward)                     \

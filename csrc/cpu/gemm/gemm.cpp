@@ -7,106 +7,177 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// Where the sums over k grow: C itself, or scratch where C is bfloat16.
-struct Sums {
-  float* data;
+// The elements of A, B and C, and the units in which A and B are packed.
+template <class A_, class B_, class C_, class Units_>
+struct Types {
+  using A = A_;
+  using B = B_;
+  using C = C_;
+  using Units = Units_;
+};
+template <class C>
+using FloatTypes = Types<float, float, C, Singles>;
+template <class C>
+using BFloatTypes = Types<bfloat16, bfloat16, C, Pairs>;
+using IntTypes = Types<uint8_t, int8_t, int32_t, Quads>;
+
+// `rows` x `columns` of C at (row, column), and their sums over the blocks of k so far.
+struct Tile {
+  int64_t row, column, rows, columns;
+  float* sums;
   int64_t ld;
 };
 
-// Whole sums of `rows` x `columns` at (row, column): adds the bias, keeps pre, applies the activation.
-template <class Out>
-static void finish_tile(const Gemm& g, const Sums& sums, int64_t row, int64_t column, int64_t rows,
-                        int64_t columns) {
-  for (int64_t r = row; r < row + rows; ++r) {
-    const float* sums_r = sums.data + r * sums.ld + column;
-    Out* c_r = static_cast<Out*>(g.c) + r * g.ldc + column;
-    each_vector(columns, [&](int64_t j, auto part) {
-      Vec v = load(sums_r + j, part);
-      if (g.bias != nullptr) v += load(g.bias + column + j, part);
-      if (g.pre != nullptr) store(static_cast<Out*>(g.pre) + r * g.ldc + column + j, v, part);
-      store(c_r + j, activate(v, g.activation), part);
+static void prefetch(const Tile& t) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+    for (int64_t j = 0; j < tile_columns; j += 16) __builtin_prefetch(t.sums + r * t.ld + j, 1);
+  }
+}
+
+// The sums over one block of k, `block` (rows, tile_columns), join those before.
+template <class Sum>
+static void add_block(const float* block, const Tile& t, bool add) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+    float* sums_r = t.sums + r * t.ld;
+    each_vector(t.columns, [&](int64_t j, auto part) {
+      Sum v = reinterpret_cast<Sum>(load(block + r * tile_columns + j, part));
+      if (add) v += reinterpret_cast<Sum>(load(sums_r + j, part));
+      store(sums_r + j, reinterpret_cast<Vec>(v), part);
     });
   }
 }
 
-// One tile of sums over one block of k.
-static void run_tile(const Sums& sums, int64_t row, int64_t column, int64_t rows, int64_t columns,
-                     int64_t depth, const float* a_strip, const float* b_panel, bool add) {
-  const MicroKernel kernel = micro_kernels[rows - 1];
-  float* c_tile = sums.data + row * sums.ld + column;
-  if (columns == tile_columns) {
-    kernel(depth, a_strip, b_panel, c_tile, sums.ld, add);
-    return;
-  }
-  alignas(64) float tile[tile_rows * tile_columns];
-  kernel(depth, a_strip, b_panel, tile, tile_columns, false);
-  for (int64_t r = 0; r < rows; ++r) {
-    each_vector(columns, [&](int64_t j, auto part) {
-      const Vec v = load(tile + r * tile_columns + j, part);
-      store(c_tile + r * sums.ld + j, add ? load(c_tile + r * sums.ld + j, part) + v : v, part);
+// The same for the last block: the whole sums go on to C.
+template <class C>
+static void finish(const Gemm& g, const float* block, const Tile& t, bool add) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const int64_t first = (t.row + r) * g.ldc + t.column;
+    each_vector(t.columns, [&](int64_t j, auto part) {
+      Vec v = load(block + r * tile_columns + j, part);
+      if (add) v += load(t.sums + r * t.ld + j, part);
+      if (g.bias != nullptr) v += load(g.bias + t.column + j, part);
+      if (g.pre != nullptr) store(static_cast<C*>(g.pre) + first + j, v, part);
+      store(static_cast<C*>(g.c) + first + j, activate(v, g.activation), part);
     });
   }
+}
+template <>
+void finish<int32_t>(const Gemm&, const float* block, const Tile& t, bool add) {
+  add_block<IntVec>(block, t, add);
+}
+
+// One block of k, `depth` elements from l on, of B's columns [column, column_end).
+template <class T>
+static void pack_block(const Gemm& g, int64_t l, int64_t depth, int64_t column, int64_t column_end,
+                       float* panels) {
+  using Units = typename T::Units;
+  const auto* b = static_cast<const typename T::B*>(g.b);
+  if (g.transpose_b) {
+    pack_panels_transposed<Units>(b + column * g.ldb + l, g.ldb, depth, column_end - column, panels);
+  } else {
+    pack_panels<Units>(b + l * g.ldb + column, g.ldb, depth, column_end - column, panels);
+  }
+}
+
+template <>
+void pack_block<IntTypes>(const Gemm& g, int64_t l, int64_t depth, int64_t column, int64_t column_end,
+                          float* panels) {
+  pack_panels_transposed<Quads>(static_cast<const int8_t*>(g.b) + column * g.ldb + l, g.ldb, depth,
+                                column_end - column, panels);
 }
 
 // C's rows [row, row_end) x columns [column, column_end). Passes over k in blocks: the block's columns of B
-// are packed into `panels` (L2), then strip by strip the rows of A (L1).
-template <class In, class Out>
-static void run_task(const Gemm& g, const Sums& sums, int64_t row, int64_t row_end, int64_t column,
-                     int64_t column_end, float* panels) {
-  const bool finishes =
-      sums.data != g.c || g.bias != nullptr || g.pre != nullptr || g.activation != Activation::none;
-  const In* a = static_cast<const In*>(g.a);
-  const In* b = static_cast<const In*>(g.b);
-  alignas(64) float a_strip[depth_block * strip_width];
+// are packed into `panels` (L2), then strip by strip the rows of A (L1). `sums`: those rows and columns.
+template <class T, class Strip>
+static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
+                     float* sums, int64_t sums_ld, float* panels) {
+  using Units = typename T::Units;
+  const auto* a = static_cast<const typename T::A*>(g.a);
+  alignas(64) float strip[strip_size];
+  alignas(64) float block[tile_rows * tile_columns];
   int64_t l = 0;
   do {  // once even when k is 0: C must be written
-    const int64_t depth = min_of(depth_block, g.k - l);
+    const int64_t depth = min_of(depth_block * Units::elements, g.k - l);
+    const int64_t units = divide_up(depth, Units::elements);
     const bool add = g.accumulate || l > 0, last = l + depth == g.k;
-    if (g.transpose_b) {
-      pack_columns<tile_columns>(b + column * g.ldb + l, g.ldb, depth, column_end - column, panels);
-    } else {
-      pack_rows<tile_columns>(b + l * g.ldb + column, g.ldb, depth, column_end - column, panels);
-    }
+    pack_block<T>(g, l, depth, column, column_end, panels);
     for (int64_t i = row; i < row_end; i += tile_rows) {
-      const int64_t rows = min_of(tile_rows, row_end - i), width = min_of(strip_width, g.m - i);
-      if (g.transpose_a) {
-        pack_rows<strip_width>(a + l * g.lda + i, g.lda, depth, width, a_strip);
-      } else {
-        pack_columns<strip_width>(a + i * g.lda + l, g.lda, depth, width, a_strip);
-      }
+      const int64_t rows = min_of(tile_rows, row_end - i);
+      const auto* a_il = g.transpose_a ? a + l * g.lda + i : a + i * g.lda + l;
+      pack_strip<Units>(Strip{}, a_il, g.lda, depth, g.m - i, strip);
       for (int64_t j = column; j < column_end; j += tile_columns) {
-        const int64_t columns = min_of(tile_columns, column_end - j);
-        run_tile(sums, i, j, rows, columns, depth, a_strip, panels + (j - column) * depth, add);
-        if (last && finishes) finish_tile<Out>(g, sums, i, j, rows, columns);
+        const Tile tile{
+            i,      j, rows, min_of(tile_columns, column_end - j), sums + (i - row) * sums_ld + (j - column),
+            sums_ld};
+        if (add) prefetch(tile);
+        micro_kernels<Units, Strip>[rows - 1](units, strip, panels + (j - column)* units, block);
+        if (last) {
+          finish<typename T::C>(g, block, tile, add);
+        } else {
+          add_block<typename Units::Sum>(block, tile, add);
+        }
       }
     }
     l += depth;
   } while (l < g.k);
 }
 
-template <class In, class Out>
+// Sums that take several blocks grow in C, or beside the panels where C is bfloat16.
+template <class T, class Strip>
 static void run(const Gemm& g) {
-  const bool apart = sizeof(Out) != sizeof(float);
-  const Scratch sums_scratch(apart ? g.m * g.n * static_cast<int64_t>(sizeof(float)) : 0);
-  const Sums sums =
-      apart ? Sums{static_cast<float*>(sums_scratch.data), g.n} : Sums{static_cast<float*>(g.c), g.ldc};
-  const Partition p = choose_partition(g.m, g.n, g.k);
-  const int64_t panels_size = p.columns * min_of(depth_block, g.k);
-  const Scratch scratch(max_threads() * panels_size * static_cast<int64_t>(sizeof(float)));
+  const int64_t units = divide_up(g.k, T::Units::elements);
+  const Partition p = choose_partition(g.m, g.n, units);
+  const bool apart = sizeof(typename T::C) != sizeof(float);
+  const int64_t sums_size = apart && units > depth_block ? p.rows * p.columns : 0;
+  const int64_t panels_size = p.columns * min_of(depth_block, units);
+  const int64_t size = sums_size + panels_size;
+  const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   parallel_for(p.row_tasks * p.column_tasks, p.grain, [&](int64_t begin, int64_t end) {
-    float* panels = static_cast<float*>(scratch.data) + thread_index() * panels_size;
+    float* panels = static_cast<float*>(scratch.data) + thread_index() * size;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task / p.column_tasks * p.rows, column = task % p.column_tasks * p.columns;
-      run_task<In, Out>(g, sums, row, min_of(row + p.rows, g.m), column, min_of(column + p.columns, g.n),
-                        panels);
+      float* sums = apart ? panels + panels_size : static_cast<float*>(g.c) + row * g.ldc + column;
+      run_task<T, Strip>(g, row, min_of(row + p.rows, g.m), column, min_of(column + p.columns, g.n), sums,
+                         apart ? p.columns : g.ldc, panels);
     }
   });
 }
 
 void gemm(const Gemm& g) {
   if (g.m == 0 || g.n == 0) return;
-  with_dtype(g.dtype,
-             [&](auto in) { with_dtype(g.c_dtype, [&](auto out) { run<decltype(in), decltype(out)>(g); }); });
+  const auto run_with = [&](auto strip) {
+    with_dtype(g.c_dtype, [&](auto c) {
+      if (g.dtype == DType::bfloat16) {
+        run<BFloatTypes<decltype(c)>, decltype(strip)>(g);
+      } else {
+        run<FloatTypes<decltype(c)>, decltype(strip)>(g);
+      }
+    });
+  };
+  if (g.transpose_a) {
+    run_with(ByUnits{});
+  } else {
+    run_with(ByRows{});
+  }
+}
+
+void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c) {
+  if (m == 0 || n == 0) return;
+  run<IntTypes, ByRows>({.m = m,
+                         .n = n,
+                         .k = k,
+                         .a = a,
+                         .lda = k,
+                         .transpose_a = false,
+                         .b = b,
+                         .ldb = k,
+                         .transpose_b = true,
+                         .c = c,
+                         .ldc = n,
+                         .accumulate = false,
+                         .bias = nullptr,
+                         .activation = Activation::none,
+                         .pre = nullptr});
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -11,8 +11,8 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 //
 // op(A) is (m, k): A[i * lda + l], or A[l * lda + i] if transpose_a. op(B) is (k, n): B[l * ldb + j], or B[j
 // * ldb + l] if transpose_b. The sum over k runs in blocks of one fixed length, in order, whatever m, n and
-// the thread count: a row's bits depend on that row of op(A) and on op(B) alone. Sums are
-// float32; a bfloat16 C is rounded once.
+// the thread count: a row's bits depend on that row of op(A) and on op(B) alone. Sums are float32; a
+// bfloat16 C is rounded once.
 struct Gemm {
   int64_t m, n, k;
   const void* a;
@@ -27,10 +27,13 @@ struct Gemm {
   const float* bias;               // (n,) or null
   Activation activation;           // applied to the whole sum
   void* pre;                       // (m, n) with ldc, or null: the sum and bias before the activation
-  DType dtype = DType::float32;    // of A and B
-  DType c_dtype = DType::float32;  // of C and pre
+  DType dtype = DType::float32;    // of A and B: float32 or bfloat16
+  DType c_dtype = DType::float32;  // of C and pre: float32 or bfloat16
 };
 
 void gemm(const Gemm& g);
+
+// C (m, n) = A B^T, exactly: A (m, k) uint8, B (n, k) int8, C int32.
+void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c);
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -1,7 +1,7 @@
-// Copies of A and B in the order in which the register tile reads them.
+// Copies of A and B as units, in the order in which the register tile reads them.
 #pragma once
 
-#include "cpu/simd.h"
+#include "cpu/gemm/micro_kernel.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
@@ -26,69 +26,75 @@ static inline __attribute__((always_inline)) void exchange_squares(Vec (&rows)[l
   }
 }
 
-// to[l * to_ld + i] = from[i * ld + l] for a lanes x lanes block.
-template <class T>
-static inline __attribute__((always_inline)) void transpose(const T* from, int64_t ld, float* to,
-                                                            int64_t to_ld) {
-  Vec rows[lanes];
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < lanes; ++i) rows[i] = load(from + i * ld);
+static inline __attribute__((always_inline)) void transpose(Vec (&rows)[lanes]) {
   exchange_squares<1>(rows);
   exchange_squares<2>(rows);
   if constexpr (lanes > 4) exchange_squares<4>(rows);
   if constexpr (lanes > 8) exchange_squares<8>(rows);
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < lanes; ++i) store(to + i * to_ld, rows[i]);
 }
 
-// The same where only `rows` x `columns` of `from` exist: as if the other rows were zero; writes `columns`
-// rows of `to`.
-template <class T>
-static void transpose_edge(const T* from, int64_t ld, int64_t rows, int64_t columns, float* to,
-                           int64_t to_ld) {
-  alignas(64) float block[lanes * lanes] = {}, transposed[lanes * lanes];
-  for (int64_t i = 0; i < rows; ++i) {
-    store(block + i * lanes,
-          columns < lanes ? load(from + i * ld, FirstLanes{columns}) : load(from + i * ld));
-  }
-  transpose(block, lanes, transposed, lanes);
-  for (int64_t l = 0; l < columns; ++l) store(to + l * to_ld, load(transposed + l * lanes));
-}
-
-// Both pack a (depth, width) block into panels (depth, panel_width) of panel_width columns each, one after
-// the other, as float32; what the last panel has beyond `width` becomes zero.
-
-// The block's element (l, j) is source[l * ld + j].
-template <int64_t panel_width, class T>
-static void pack_rows(const T* source, int64_t ld, int64_t depth, int64_t width, float* panels) {
-  for (int64_t l = 0; l < depth; ++l) {
-    const T* source_l = source + l * ld;
-    for (int64_t panel = 0; panel < width; panel += panel_width) {
-      float* panel_l = panels + panel * depth + l * panel_width;
-#pragma GCC unroll 4
-      for (int64_t v = 0; v < panel_width; v += lanes) {
-        const int64_t count = width - (panel + v);
-        store(panel_l + v, count >= lanes ? load(source_l + panel + v)
-                           : count > 0    ? load(source_l + panel + v, FirstLanes{count})
-                                          : Vec{});
-      }
+// A strip of A: `rows` rows, `depth` elements of k, row r's element l being a[r * ld + l].
+template <class Units, class T>
+static void pack_strip(ByRows, const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
+  for (int64_t r = 0; r < min_of(rows, tile_rows); ++r) {
+    for (int64_t l = 0; l < depth; l += lanes * Units::elements) {
+      store(strip + r * ByRows::row + l / Units::elements, Units::along_k(a + r * ld + l, depth - l));
     }
   }
 }
 
-// The block's element (l, j) is source[j * ld + l].
-template <int64_t panel_width, class T>
-static void pack_columns(const T* source, int64_t ld, int64_t depth, int64_t width, float* panels) {
-  for (int64_t j = 0; j < divide_up(width, panel_width) * panel_width; j += lanes) {
-    const T* source_j = source + j * ld;
-    float* panel = panels + j / panel_width * panel_width * depth + j % panel_width;
-    const int64_t rows = max_of(0, min_of(lanes, width - j));
-    for (int64_t l = 0; l < depth; l += lanes) {
-      const int64_t columns = min_of(lanes, depth - l);
-      if (rows == lanes && columns == lanes) {
-        transpose(source_j + l, ld, panel + l * panel_width, panel_width);
-      } else {
-        transpose_edge(source_j + l, ld, rows, columns, panel + l * panel_width, panel_width);
+// The same, the element being a[l * ld + r]. Whole vectors are stored: what is beyond the tile's height, the
+// next unit overwrites.
+template <class Units, class T>
+static void pack_strip(ByUnits, const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
+  for (int64_t l = 0; l < depth; l += Units::elements, strip += ByUnits::unit) {
+#pragma GCC unroll 2
+    for (int64_t r = 0; r < tile_rows; r += lanes) {
+      const T* a_l = a + l * ld + r;
+      const int64_t count = rows - r;
+      if (count <= 0) break;
+      store(strip + r, count >= lanes ? Units::across_k(a_l, ld, depth - l, AllLanes{})
+                                      : Units::across_k(a_l, ld, depth - l, FirstLanes{count}));
+    }
+  }
+}
+
+// Both pack `width` columns of B, `depth` elements of k, into panels (units, tile_columns), one after the
+// other; what the last panel has beyond `width` becomes zero.
+
+// Element (l, j) is b[l * ld + j].
+template <class Units, class T>
+static void pack_panels(const T* b, int64_t ld, int64_t depth, int64_t width, float* panels) {
+  const int64_t units = divide_up(depth, Units::elements);
+  for (int64_t l = 0; l < depth; l += Units::elements) {
+    const T* b_l = b + l * ld;
+    for (int64_t j = 0; j < divide_up(width, tile_columns) * tile_columns; j += lanes) {
+      float* to = panels + j / tile_columns * tile_columns * units + l / Units::elements * tile_columns +
+                  j % tile_columns;
+      const int64_t count = width - j;
+      store(to, count >= lanes ? Units::across_k(b_l + j, ld, depth - l, AllLanes{})
+                : count > 0    ? Units::across_k(b_l + j, ld, depth - l, FirstLanes{count})
+                               : Vec{});
+    }
+  }
+}
+// Element (l, j) is b[j * ld + l].
+template <class Units, class T>
+static void pack_panels_transposed(const T* b, int64_t ld, int64_t depth, int64_t width, float* panels) {
+  const int64_t units = divide_up(depth, Units::elements);
+  for (int64_t j = 0; j < divide_up(width, tile_columns) * tile_columns; j += lanes) {
+    float* panel = panels + j / tile_columns * tile_columns * units + j % tile_columns;
+    for (int64_t u = 0; u < units; u += lanes) {
+      const int64_t l = u * Units::elements;
+      Vec block[lanes] = {};
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) {
+        if (j + i < width) block[i] = Units::along_k(b + (j + i) * ld + l, depth - l);
+      }
+      transpose(block);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) {
+        if (u + i < units) store(panel + (u + i) * tile_columns, block[i]);
       }
     }
   }

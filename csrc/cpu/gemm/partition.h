@@ -7,10 +7,6 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// The longest stretch of k that is summed in registers, the same for every product: where partial sums are
-// cut decides a result's bits.
-constexpr int64_t depth_block = 512;
-
 // Each task makes `rows` x `columns` of C; there are row_tasks x column_tasks of them. Both sizes are whole
 // tiles.
 struct Partition {
@@ -25,12 +21,12 @@ static inline Partition cut(int64_t m, int64_t n, int64_t row_tasks, int64_t col
 
 // Tasks whose columns of B stay in L2, and among a few such cuts the one whose busiest thread has the least
 // to do.
-static inline Partition choose_partition(int64_t m, int64_t n, int64_t k) {
+static inline Partition choose_partition(int64_t m, int64_t n, int64_t units) {
   constexpr int64_t most_columns = 512;
   constexpr int64_t packing = 32;           // what packing one element costs, in multiply-adds
   constexpr int64_t serial_work = 1 << 20;  // below this a fork costs more than it saves
   const int64_t fewest_columns = divide_up(n, most_columns);
-  const bool serial = (m * n + packing * (m + n)) * k <= serial_work;
+  const bool serial = (m * n + packing * (m + n)) * units <= serial_work;
   const int64_t threads = serial ? 1 : num_threads();
 
   Partition best{};

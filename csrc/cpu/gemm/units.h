@@ -1,0 +1,90 @@
+// What a product's k runs over: units of 32 bits, which hold one float32, two bfloat16 or four int8.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+// Each struct has the number of elements of k in a unit, the type of a vector of sums, and
+//   along_k(from, count): `lanes` units one after the other in k, zeros after the first `count` elements;
+//   across_k(from, ld, count, part): one unit of each of `lanes` neighbours, k going in steps of ld; of the
+//     unit's elements the first `count` exist, the others are zeros;
+//   multiply_add(sum, a, b).
+// Units travel as Vec whatever they hold: loads, stores and shuffles leave the bits alone.
+
+// float32, or bfloat16 widened.
+struct Singles {
+  static constexpr int64_t elements = 1;
+  using Sum = Vec;
+
+  template <class T>
+  static inline Vec along_k(const T* from, int64_t count) {
+    return count >= lanes ? load(from) : load(from, FirstLanes{count});
+  }
+  template <class T, class Part>
+  static inline Vec across_k(const T* from, int64_t, int64_t, Part part) {
+    return load(from, part);
+  }
+  static inline Vec multiply_add(Vec sum, Vec a, Vec b) { return sum + a * b; }
+};
+
+// uint8 and int8 widened.
+struct Integers {
+  static constexpr int64_t elements = 1;
+  using Sum = IntVec;
+
+  template <class T>
+  static inline Vec along_k(const T* from, int64_t count) {
+    IntVec v{};
+    for (int64_t i = 0; i < min_of(count, lanes); ++i) v[i] = from[i];
+    return reinterpret_cast<Vec>(v);
+  }
+  static inline IntVec multiply_add(IntVec sum, Vec a, Vec b) {
+    return sum + reinterpret_cast<IntVec>(a) * reinterpret_cast<IntVec>(b);
+  }
+};
+
+#ifdef __AVX512BF16__
+
+// Two bfloat16, the first in the lower half.
+struct Pairs {
+  static constexpr int64_t elements = 2;
+  using Sum = Vec;
+
+  static inline Vec along_k(const bfloat16* from, int64_t count) {
+    const __mmask32 mask = count >= 32 ? 0xFFFFFFFF : (1u << count) - 1;
+    return reinterpret_cast<Vec>(_mm512_maskz_loadu_epi16(mask, from));
+  }
+  template <class Part>
+  static inline Vec across_k(const bfloat16* from, int64_t ld, int64_t count, Part part) {
+    const UintVec first = reinterpret_cast<UintVec>(load(from, part)) >> 16;
+    if (count < 2) return reinterpret_cast<Vec>(first);
+    return reinterpret_cast<Vec>(first | reinterpret_cast<UintVec>(load(from + ld, part)));
+  }
+  static inline Vec multiply_add(Vec sum, Vec a, Vec b) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+};
+
+// Four uint8 of A, four int8 of B.
+struct Quads {
+  static constexpr int64_t elements = 4;
+  using Sum = IntVec;
+
+  template <class T>
+  static inline Vec along_k(const T* from, int64_t count) {
+    const __mmask64 mask = count >= 64 ? ~0ull : (1ull << count) - 1;
+    return reinterpret_cast<Vec>(_mm512_maskz_loadu_epi8(mask, from));
+  }
+  static inline IntVec multiply_add(IntVec sum, Vec a, Vec b) {
+    return reinterpret_cast<IntVec>(_mm512_dpbusd_epi32(
+        reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+  }
+};
+
+#else
+using Pairs = Singles;
+using Quads = Integers;
+#endif
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA
