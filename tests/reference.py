@@ -250,7 +250,8 @@ def cross_entropy_backward(dloss, logits, ids, smoothing=0.0, num_targets=None):
 def _targets(logits, ids, smoothing):
     used = np.asarray(ids) >= 0
     vocabulary = logits.shape[1]
-    return used, ((1 - smoothing) * np.eye(vocabulary)[ids[used]] + smoothing / vocabulary).astype(logits.dtype)
+    hit = np.asarray(ids)[used][:, None] == np.arange(vocabulary)
+    return used, ((1 - smoothing) * hit + smoothing / vocabulary).astype(logits.dtype)
 
 
 def _count(used, num_targets, logits):

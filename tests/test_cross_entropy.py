@@ -87,11 +87,7 @@ def test_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing,
     )
 
 
-@pytest.mark.parametrize("num_targets", [None, 1000])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize(("rows", "vocabulary", "tail", "smoothing"), CASES)
-def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets):
+def check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets):
     ids = make_ids(rng, rows, vocabulary)
     sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
 
@@ -119,6 +115,20 @@ def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smo
         tail,
         dtype,
     )
+
+
+@pytest.mark.parametrize("num_targets", [None, 1000])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("rows", "vocabulary", "tail", "smoothing"), CASES)
+def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets):
+    check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_chunks_of_rows(rng, dtype):
+    """2^23 logits exist at a time; here the last row is a chunk of its own."""
+    check_linear(rng, 263, 32001, 2, 0.1, True, dtype, None)
 
 
 def test_extreme_logits(rng):
@@ -182,54 +192,12 @@ def test_a_dropped_loss_leaves_no_gradient():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_is_a_chunk_of_logits(rng, dtype):
-    """Beyond gradients, a quarter of 64 MB for a quarter of 2048 x 512 x 32000 logits: less than the weight takes."""
-    x, weight = (leaf(rng.standard_normal(shape), dtype) for shape in [(512, 512), (8000, 512)])
-    ids = rng.integers(0, 8000, 512)
+    """Beyond the gradients less than 64 MB: neither all logits, nor a chunk of them and a copy of dweight."""
+    x, weight = (leaf(rng.standard_normal(shape, np.float32), dtype) for shape in [(512, 320), (32000, 320)])
+    ids = rng.integers(0, 32000, 512)
     before = dg.memory_stats()["allocated"]
     dg.reset_peak_memory_stats()
     dg.functional.linear_cross_entropy(x, weight, ids).backward()
     peak = dg.memory_stats()["peak_allocated"]
     gradients = x.grad.numpy().nbytes + weight.grad.numpy().nbytes
-    assert peak - before - gradients < 16e6
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_reference_gradient(rng, smoothing):
-    ids = np.array([2, -1, 0])
-    check_reference(
-        lambda logits: reference.cross_entropy(logits, ids, smoothing),
-        lambda dy, logits: reference.cross_entropy_backward(dy, logits, ids, smoothing),
-        [rng.standard_normal((3, 5))],
-    )
-
-
-def test_large_logits_do_not_overflow():
-    logits = dg.tensor(np.array([[1e4, -1e4, 0], [-3e38, 3e38, 0]], np.float32))
-    assert dg.functional.cross_entropy(logits, np.array([0, 1])).item() == 0
-
-
-def test_no_targets_gives_zero_loss_and_gradient(rng):
-    logits = dg.tensor(rng.standard_normal((3, 5)).astype(np.float32), requires_grad=True)
-    loss = dg.functional.cross_entropy(logits, np.full(3, -1))
-    loss.backward()
-    assert loss.item() == 0
-    assert not logits.grad.numpy().any()
-
-
-@pytest.mark.parametrize(
-    ("ids", "options", "error", "message"),
-    [
-        ([0, 5], {}, ValueError, r"cross_entropy: ids .*5.*got 5"),
-        ([0, -2], {}, ValueError, r"cross_entropy: ids .*got -2"),
-        ([0, 1, 2], {}, ValueError, r"cross_entropy: ids must have shape \(2,\), got \(3,\)"),
-        ([0.0, 1.0], {}, TypeError, r"cross_entropy: ids must be"),
-        ([0, 1], {"label_smoothing": 1.5}, ValueError, r"cross_entropy: label_smoothing must .*got 1.5"),
-        ([0, 1], {"num_targets": 0}, ValueError, r"cross_entropy: num_targets must .*got 0"),
-    ],
-)
-def test_errors_name_the_argument(ids, options, error, message):
-    x, weight = dg.tensor(np.ones((2, 5), np.float32)), dg.tensor(np.eye(5, dtype=np.float32))
-    with pytest.raises(error, match=message):
-        dg.functional.cross_entropy(x, np.array(ids), **options)
-    with pytest.raises(error, match=message):
-        dg.functional.linear_cross_entropy(x, weight, np.array(ids), **options)
+    assert peak - before - gradients < 64e6

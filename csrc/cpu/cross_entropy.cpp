@@ -7,9 +7,9 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// Rows of logits that exist at a time in linear_cross_entropy. Each chunk reads and writes all of dweight, so
-// shorter chunks cost traffic; longer ones leave the cache.
-constexpr int64_t chunk_rows = 256;
+// Logits that exist at a time in linear_cross_entropy. Each chunk of rows packs the weight and adds to all of
+// dweight, so shorter chunks cost traffic; longer ones leave the cache.
+constexpr int64_t chunk_elements = 8 << 20;
 constexpr int64_t slice_columns = 256;
 
 template <class T>
@@ -139,7 +139,8 @@ template <class T>
 static void project_and_take_loss(const LinearCrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
   const bool need_gradient = p.dx != nullptr || p.dweight != nullptr || p.dbias != nullptr;
-  const Scratch scratch(min_of(chunk_rows, in_use) * p.vocabulary * static_cast<int64_t>(sizeof(float)));
+  const int64_t chunk_rows = min_of(max_of(1, chunk_elements / p.vocabulary), in_use);
+  const Scratch scratch(chunk_rows * p.vocabulary * static_cast<int64_t>(sizeof(float)));
   float* logits = static_cast<float*>(scratch.data);
   T* dlogits = static_cast<T*>(scratch.data);  // row r begins where row r of the logits does
   const int64_t dlogits_ld = p.vocabulary * static_cast<int64_t>(sizeof(float) / sizeof(T));
