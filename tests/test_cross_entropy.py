@@ -37,8 +37,7 @@ def leaf(array, dtype="float32"):
 
 
 def check(op, forward, backward, inputs, tail, dtype):
-    """As check_op, for a scalar output and an upstream gradient that may not be 1. A bias is always float32."""
-    upstream = 4.0 if dtype == "float32" else 1.0
+    """As check_op, for a scalar output and an upstream gradient that is not 1. A bias is float32 in either dtype."""
     inputs = [x if x is None or x.ndim == 1 else rounded(x, dtype) for x in inputs]
     double = [None if x is None else x.astype(np.float64) for x in inputs]
     tensors = [
@@ -50,8 +49,8 @@ def check(op, forward, backward, inputs, tail, dtype):
     assert (loss.shape, loss.dtype) == ((), "float32")
     reference.assert_close(loss.numpy(), forward(*double), forward(*inputs))
     poison_cache()
-    (loss * upstream).backward()
-    truth, plain = backward(upstream, *double, "float32"), backward(np.float32(upstream), *inputs, dtype)
+    (loss * 4.0).backward()
+    truth, plain = backward(4.0, *double, "float32"), backward(np.float32(4), *inputs, dtype)
     for i, tensor in enumerate(tensors):
         if tensor is not None:
             assert tensor.grad.dtype == (dtype if i == 0 else "float32")
@@ -201,3 +200,45 @@ def test_memory_is_a_chunk_of_logits(rng, dtype):
     peak = dg.memory_stats()["peak_allocated"]
     gradients = x.grad.numpy().nbytes + weight.grad.numpy().nbytes
     assert peak - before - gradients < 64e6
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_reference_gradient(rng, smoothing):
+    ids = np.array([2, -1, 0])
+    check_reference(
+        lambda logits: reference.cross_entropy(logits, ids, smoothing),
+        lambda dy, logits: reference.cross_entropy_backward(dy, logits, ids, smoothing),
+        [rng.standard_normal((3, 5))],
+    )
+
+
+def test_large_logits_do_not_overflow():
+    logits = dg.tensor(np.array([[1e4, -1e4, 0], [-3e38, 3e38, 0]], np.float32))
+    assert dg.functional.cross_entropy(logits, np.array([0, 1])).item() == 0
+
+
+def test_no_targets_gives_zero_loss_and_gradient(rng):
+    logits = dg.tensor(rng.standard_normal((3, 5)).astype(np.float32), requires_grad=True)
+    loss = dg.functional.cross_entropy(logits, np.full(3, -1))
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "error", "message"),
+    [
+        ([0, 5], {}, ValueError, r"cross_entropy: ids .*5.*got 5"),
+        ([0, -2], {}, ValueError, r"cross_entropy: ids .*got -2"),
+        ([0, 1, 2], {}, ValueError, r"cross_entropy: ids must have shape \(2,\), got \(3,\)"),
+        ([0.0, 1.0], {}, TypeError, r"cross_entropy: ids must be"),
+        ([0, 1], {"label_smoothing": 1.5}, ValueError, r"cross_entropy: label_smoothing must .*got 1.5"),
+        ([0, 1], {"num_targets": 0}, ValueError, r"cross_entropy: num_targets must .*got 0"),
+    ],
+)
+def test_errors_name_the_argument(ids, options, error, message):
+    x, weight = dg.tensor(np.ones((2, 5), np.float32)), dg.tensor(np.eye(5, dtype=np.float32))
+    with pytest.raises(error, match=message):
+        dg.functional.cross_entropy(x, np.array(ids), **options)
+    with pytest.raises(error, match=message):
+        dg.functional.linear_cross_entropy(x, weight, np.array(ids), **options)
