@@ -123,8 +123,8 @@ def masks(model: Model, dtype: str) -> Part:
 
 
 def optimizer(parameters: int, dtype: str, gbytes: float) -> Part:
-    """AdamW: weight, gradient and two moments read, all but the gradient written; in bfloat16 a copy of the weights."""
-    ms = 1e-6 * parameters * (28 + (2 if dtype == "bfloat16" else 0)) / gbytes
+    """AdamW: weight, gradient (cleared) and two moments read and written; in bfloat16 a copy of the weights."""
+    ms = 1e-6 * parameters * (32 + (2 if dtype == "bfloat16" else 0)) / gbytes
     return Part("AdamW", ms, ms)
 
 

@@ -85,8 +85,8 @@ def measure_ops(arguments: argparse.Namespace) -> Iterator[Record]:
     from ops import each_op
 
     torch_name = arguments.system
-    for work, tokens, times in each_op(MODELS[arguments.model], arguments.dtype):
-        for name, ms in times.items():
+    for work, tokens, measure in each_op(MODELS[arguments.model], arguments.dtype):
+        for name, ms in measure().items() if arguments.only in work else ():
             system = torch_name if name == "torch" else name
             if torch_name == "torch" or name == "torch":
                 yield {"work": work, "system": system, "ms": ms, "tokens_per_s": 1e3 * tokens / ms, "peak_mib": None}
@@ -95,7 +95,7 @@ def measure_ops(arguments: argparse.Namespace) -> Iterator[Record]:
 def run(arguments: argparse.Namespace, *more: str, preload: Path | None = None) -> list[Record]:
     """What this script measures in a fresh process, started with the same arguments and `more`."""
     command = [sys.executable, __file__, arguments.mode, *more]
-    for name in ("model", "batches", "dtype", "threads", "steps"):
+    for name in ("model", "batches", "dtype", "threads", "steps", "only"):
         command += [f"--{name}", str(getattr(arguments, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     if preload:
@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--batches", choices=ORDERS, default="rectangle", help="all sentences of one length, or ragged")
     parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--only", default="", metavar="TEXT", help="of the ops, those whose name holds this")
     parser.add_argument("--steps", type=int, default=3, help="timed in a process, after one to warm up")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each system")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the records go")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import loss
 import products
@@ -11,14 +11,21 @@ from works import Model
 Figures = dict[str, float]  # milliseconds by system
 
 
-def each_op(model: Model, dtype: str) -> Iterator[tuple[str, int, Figures]]:
-    """An op's name, how many tokens it is for, and its times."""
-    for product in products.cases(model, dtype):
-        shape = f"({product.rows}, {product.inputs}) -> {product.outputs}"
-        yield f"linear {product.op} {shape}", product.rows, products.measure(product, seconds=0.5)
+def each_op(model: Model, dtype: str) -> Iterator[tuple[str, int, Callable[[], Figures]]]:
+    """An op's name, how many tokens it is for, and what measures it."""
+    for case in products.cases(model, dtype):
+        title = f"linear {case.op} ({case.rows}, {case.inputs}) -> {case.outputs}"
+        yield title, case.rows, lambda case=case: products.measure(case, seconds=0.5)
     for case in loss.CASES:
         if case.dtype == dtype:
-            sizes = (case.rows, case.features, case.vocabulary) if case.features else (case.rows, case.vocabulary)
-            shape = " x ".join(map(str, sizes))
-            by_system = loss.measure(case, repeats=3)
-            yield f"{case.op} {shape}", case.rows, {system: of["ms"] for system, of in by_system.items()}
+            sizes = (case.rows, case.features, case.vocabulary)
+            title = f"{case.op} {_shape(*filter(None, sizes))}"
+            yield title, case.rows, lambda case=case: _loss(case)
+
+
+def _loss(case: loss.Case) -> Figures:
+    return {system: figures["ms"] for system, figures in loss.measure(case, repeats=5).items()}
+
+
+def _shape(*sizes: int) -> str:
+    return " x ".join(map(str, sizes))
