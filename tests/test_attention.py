@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 from dragoman import _core
-from gradcheck import check_op, check_reference, poison_cache, with_tail
+from gradcheck import backward, check_op, check_reference, poison_cache, with_tail
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +28,10 @@ CASES = {
     "scale": ([17], [19], 2, 2, 8, {"scale": 0.125}),
     "empty_queries": ([0, 5, 0], [3, 4, 0], 2, 2, 8, {}),
     "empty_keys": ([3, 5, 2], [0, 4, 0], 2, 1, 8, {}),
+    "blocks_window_groups": ([300, 70], [520, 64], 4, 2, 17, {"window": 150, "causal": True}),
+    "blocks_window_both_sides": ([400], [500], 1, 1, 8, {"window": 130}),
+    "blocks_groups": ([150, 3], [600, 130], 6, 2, 24, {}),
+    "blocks_causal": ([700], [700], 1, 1, 64, {"causal": True}),
     "wide_head": ([13], [17], 1, 1, 257, {}),
 }
 
@@ -225,6 +229,52 @@ def test_huge_scores_stay_finite(rng):
     out = dg.functional.attention(*map(dg.tensor, (1e3 * q, 1e3 * k, v)), dg.Sequences([40]), dg.Sequences([40]))
     truth, _ = reference.attention(*(x.astype(np.float64) for x in (1e3 * q, 1e3 * k, v)), [40], [40])
     np.testing.assert_allclose(out.numpy(), truth, atol=1e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_of_ten_thousand(rng, sign):
+    """Scores of +-1e4, which no exponential holds: softmax and gradients stay those of the reference."""
+    lengths = ([40], [300])
+    q, k, v = make(rng, *lengths, 2, 2, 8)
+    options = {"scale": sign * 1e4 / float(np.abs(np.einsum("nhd,mhd->hnm", q, k)).max())}
+    tensors = [dg.tensor(x, requires_grad=True) for x in (q, k, v)]
+    out = dg.functional.attention(*tensors, *map(dg.Sequences, lengths), **options)
+    dout = rng.standard_normal(q.shape).astype(np.float32)
+    backward(out, dout)
+    double = [x.astype(np.float64) for x in (q, k, v)]
+    truth = reference.attention(*double, *lengths, **options)[0]
+    gradients = reference.attention_backward(dout.astype(np.float64), *double, *lengths, **options)
+    # A rounding of such a score, or of a logsumexp, is 5e-4 of its weight; those of dout . out come times the scale.
+    for actual, expected in zip((out, *(x.grad for x in tensors)), (truth, *gradients), strict=True):
+        bar = 5e-3 * np.abs(expected).max() + 1e-5 * abs(options["scale"])
+        np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=bar)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("options", [(False, None), (True, None), (True, 140)], ids=str)
+def test_same_bits_for_any_threads_and_batch(rng, dtype, options):
+    """A sequence gives the same bits alone on one thread and in a batch on three."""
+    lengths, heads, head_dim = [300, 7, 131, 22], 4, 24
+    arrays = [rng.standard_normal((sum(lengths), n, head_dim)) for n in (heads, 2, 2, heads)]
+    dropout = dg.random.next_dropout(0.0)
+
+    def run(first, count, threads):
+        rows = slice(sum(lengths[:first]), sum(lengths[: first + count]))
+        q, k, v, dout = (dg.tensor(x[rows].astype(np.float32), dtype=dtype).data for x in arrays)
+        common = (*[dg.Sequences(lengths[first : first + count])] * 2, *options, None, dropout)
+        before = dg.num_threads()
+        dg.set_num_threads(threads)
+        try:
+            out, logsumexp, _ = _core.attention_forward(q, k, v, *common, False)
+            results = (out, logsumexp, *_core.attention_backward(dout, q, k, v, out, logsumexp, *common))
+        finally:
+            dg.set_num_threads(before)
+        return [dg.Tensor(x).numpy().astype(np.float32) for x in results]
+
+    whole = run(0, len(lengths), 3)
+    alone = [run(i, 1, 1) for i in range(len(lengths))]
+    for batched, *single in zip(whole, *alone, strict=True):
+        np.testing.assert_array_equal(batched, np.concatenate(single))
 
 
 def test_dropout_rate(rng):

@@ -7,133 +7,222 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 
 namespace {
 
-constexpr int64_t row_block = 64;  // rows taken against a key block at a time
+constexpr int64_t key_block = 128;
+constexpr int64_t row_block = 132;         // rows taken against a key block at a time: whole tiles
+constexpr int64_t pitch = key_block + 16;  // of squares read down their columns: no two rows in one cache set
+static_assert(row_block % tile_rows == 0);
 
-// Working memory of one task; width = round_up(head_dim, padding).
+// Working memory of one task.
+template <class Units>
 struct Buffers {
-  float* query;    // (row_block, width) q * scale
-  float* dout;     // (row_block, width)
-  float* dquery;   // (row_block, width) this key block's part of dq
-  float* delta;    // (row_block,) dout . out
-  float* key;      // (key_block, width)
-  float* key_t;    // (head_dim, key_block)
-  float* value_t;  // (head_dim, key_block)
-  float* dkey;     // (key_block, width)
-  float* dvalue;   // (key_block, width)
-  float* weight;   // (row_block, key_block) scores, then the softmax after dropout
-  float* dscore;   // (row_block, key_block) the weights' gradient, then the scores'
-  float* dq_sum;   // (most_rows, width) dq / scale of the whole group
+  static constexpr bool paired = Units::elements == 2;
+  static constexpr int64_t row_pitch = paired ? key_block / 2 + 16 : pitch;
+  Arena arena;
+  Widths<Units> width;
+  int64_t key_panel, row_panel, key_t_panel;
+  float* query;         // (row_block, width.row)
+  float* dout;          // (row_block, width.row)
+  float* query_across;  // panels (row_block / elements, tile_columns)
+  float* dout_across;   // panels (row_block / elements, tile_columns)
+  float* key_across;    // panels (key_block / elements, tile_columns)
+  float* key_t;         // panels (width.units, tile_columns) of the transpose
+  float* value_t;       // panels (width.units, tile_columns) of the transpose
+  float* dkey;          // (key_block, width.sums) dk / scale
+  float* dvalue;        // (key_block, width.sums)
+  float* score;         // (tile_rows, key_block)
+  float* dweight;       // (tile_rows, key_block) gradient of the weights after dropout
+  float* weight;        // (row_block / elements, pitch) the softmax after dropout, in units across rows
+  float* dscore;        // (row_block / elements, pitch) the scores' gradient, in units across rows
+  float* dscore_rows;   // (row_block, row_pitch) the same along rows
+  float* delta;         // (most_rows,) dout . out
+  float* dquery;        // (most_rows + 1, width.sums) dq / scale of the group
 
-  Buffers(float* memory, int64_t head_dim, int64_t width) {
-    Arena arena{memory};
-    query = arena.take(row_block * width);
-    dout = arena.take(row_block * width);
-    dquery = arena.take(row_block * width);
-    delta = arena.take(row_block);
-    key = arena.take(key_block * width);
-    key_t = arena.take(head_dim * key_block);
-    value_t = arena.take(head_dim * key_block);
-    dkey = arena.take(key_block * width);
-    dvalue = arena.take(key_block * width);
-    weight = arena.take(row_block * key_block);
-    dscore = arena.take(row_block * key_block);
-    dq_sum = arena.next;
-  }
-  static int64_t size(int64_t head_dim, int64_t width, int64_t most_rows) {
-    return most_rows * width + 3 * (row_block + key_block) * width + row_block +
-           2 * (head_dim + row_block) * key_block;
+  Buffers(float* memory, int64_t head_dim, int64_t most_rows)
+      : arena{memory},
+        width(head_dim),
+        key_panel(key_block / Units::elements * tile_columns),
+        row_panel(row_block / Units::elements * tile_columns),
+        key_t_panel(width.units * tile_columns) {
+    query = arena.take(row_block * width.row);
+    dout = arena.take(row_block * width.row);
+    query_across = arena.take(row_block / Units::elements * width.panels);
+    dout_across = arena.take(row_block / Units::elements * width.panels);
+    key_across = arena.take(key_block / Units::elements * width.panels);
+    key_t = arena.take(key_block * width.units);
+    value_t = arena.take(key_block * width.units);
+    dkey = arena.take(key_block * width.sums);
+    dvalue = arena.take(key_block * width.sums);
+    score = arena.take(tile_rows * key_block);
+    dweight = arena.take(tile_rows * key_block);
+    weight = arena.take(row_block / Units::elements * pitch);
+    dscore = arena.take(row_block / Units::elements * pitch);
+    dscore_rows = paired ? arena.take(row_block * row_pitch) : dscore;
+    delta = arena.take(most_rows);
+    dquery = arena.take((most_rows + 1) * width.sums);
   }
 };
 
-// One row: softmax = exp(weight - logsumexp); dscore = softmax * (dscore - delta), weight = softmax, dropout
-// applied to both.
-void softmax_backward(const AttentionShape& shape, const Row& row, int64_t first_key, int64_t columns,
-                      float logsumexp, float delta, float* weight, float* dscore) {
-  // A softmax over one key is constant: no gradient at all, where dscore - delta leaves rounding errors.
-  const Span varying = row.keys.end - row.keys.begin > 1 ? row.keys : Span{0, 0};
-  const uint64_t kept = kept_keys(shape, row, first_key);
+// A row beside its statistics.
+struct SoftmaxRow {
+  Row row;
+  float logsumexp, delta;
+};
+
+// A pair of rows of a tile, the first of which is row i of the block: softmax = exp(score - logsumexp),
+// weight = softmax and dscore = softmax * (dweight - delta), dropout applied.
+template <class Units, bool masked, bool dropped>
+void softmax_backward(const AttentionShape& shape, const SoftmaxRow* pair, int64_t first_key, int64_t columns,
+                      const float* score, const float* dweight, int64_t i, const Buffers<Units>& b) {
+  uint64_t kept[2] = {};
   for (int64_t j = 0; j < columns; j += lanes) {
-    const Vec softmax = vexp(load(weight + j) - logsumexp);
-    const Vec factor = factors_of(kept >> j, shape.dropout.scale);
-    store(weight + j, inside(row.keys, first_key + j) ? softmax * factor : Vec{});
-    store(dscore + j, inside(varying, first_key + j) ? softmax * (load(dscore + j) * factor - delta) : Vec{});
+    Vec weight[2], dscore[2];
+#pragma GCC unroll 2
+    for (int64_t r = 0; r < 2; ++r) {
+      const Span keys = pair[r].row.keys;
+      if (dropped && j % 64 == 0) kept[r] = kept_keys(shape, pair[r].row, first_key + j);
+      const Vec softmax = vexp2(load(score + r * key_block + j) * (shape.scale * log2_e) - pair[r].logsumexp);
+      const Vec factor = dropped ? factors_of(kept[r] >> j % 64, shape.dropout.scale) : Vec{};
+      const Vec gradient = load(dweight + r * key_block + j);
+      weight[r] = dropped ? softmax * factor : softmax;
+      dscore[r] = softmax * ((dropped ? gradient * factor : gradient) - pair[r].delta);
+      if (masked) {
+        // A softmax over one key is constant: no gradient, where dweight - delta leaves rounding errors.
+        const Span varying = keys.end - keys.begin > 1 ? keys : Span{0, 0};
+        weight[r] = inside(keys, first_key + j) ? weight[r] : Vec{};
+        dscore[r] = inside(varying, first_key + j) ? dscore[r] : Vec{};
+      }
+    }
+    if constexpr (Buffers<Units>::paired) {
+      store(b.weight + i / 2 * pitch + j, pairs_of(weight[0], weight[1]));
+      store(b.dscore + i / 2 * pitch + j, pairs_of(dscore[0], dscore[1]));
+      bfloat16* along = reinterpret_cast<bfloat16*>(b.dscore_rows + i * b.row_pitch);
+      store(along + j, dscore[0]);
+      store(along + 2 * b.row_pitch + j, dscore[1]);
+    } else {
+      for (int64_t r = 0; r < 2; ++r) {
+        store(b.weight + (i + r) * pitch + j, weight[r]);
+        store(b.dscore + (i + r) * pitch + j, dscore[r]);
+      }
+    }
   }
 }
 
-// Rows first .. first + row_block - 1 against the packed key block: five products.
-template <class T>
-void backward_rows(const AttentionBackward& p, const Group& group, int64_t first, int64_t first_key,
-                   const Buffers& b) {
+// Weights and scores' gradients of a tile of rows, the first of which is row i of the block, against the
+// `seen` first keys; zeros for the next keys as far as a tile of keys may read.
+template <class Units>
+void softmax_tile(const AttentionShape& shape, const SoftmaxRow* rows, int64_t count, int64_t first_key,
+                  int64_t seen, int64_t i, const Buffers<Units>& b) {
+  const int64_t columns = round_up(seen, lanes);
+  const int64_t written = min_of(round_up(seen + tile_rows, lanes), key_block);
+  const bool dropped = shape.dropout.threshold != 0;
+  for (int64_t r = 0; r < count; r += 2) {
+    const bool masked = !sees_all(rows[r].row.keys, first_key, first_key + columns) ||
+                        !sees_all(rows[r + 1].row.keys, first_key, first_key + columns);
+    const auto step =
+        masked ? (dropped ? softmax_backward<Units, true, true> : softmax_backward<Units, true, false>)
+               : (dropped ? softmax_backward<Units, false, true> : softmax_backward<Units, false, false>);
+    step(shape, rows + r, first_key, columns, b.score + r * key_block, b.dweight + r * key_block, i + r, b);
+    for (int64_t unit = 0; unit < 2 / Units::elements; ++unit) {
+      const int64_t first = ((i + r) / Units::elements + unit) * pitch;
+      zero(b.weight + first + columns, written - columns);
+      zero(b.dscore + first + columns, written - columns);
+    }
+  }
+}
+
+// `count` rows from `first` on, each seeing some key, against the packed key block: five products.
+template <class T, class Units>
+void backward_rows(const AttentionBackward& p, const Group& group, int64_t first, int64_t count,
+                   int64_t first_key, int64_t keys, const Buffers<Units>& b) {
   const AttentionShape& s = p.shape;
-  const int64_t width = round_up(s.head_dim, padding);
-  const int64_t count = min_of(row_block, group.rows() - first);
-  Row rows[row_block];
-  for (int64_t i = 0; i < count; ++i) rows[i] = group.row(first + i);
-  const int64_t seen = keys_seen(rows, count, first_key);
-  if (seen == 0) return;
-  const int64_t columns = round_up(seen, padding);
-
+  constexpr int64_t elements = Units::elements;
+  SoftmaxRow rows[row_block + 1];
   for (int64_t i = 0; i < count; ++i) {
-    const T* out_row = static_cast<const T*>(p.out) + group.out_index(rows[i]);
-    const T* dout_row = static_cast<const T*>(p.dout) + group.out_index(rows[i]);
-    pack_row(static_cast<const T*>(p.q) + group.q_index(rows[i]), s.head_dim, s.scale, b.query + i * width);
-    pack_row(dout_row, s.head_dim, 1.0f, b.dout + i * width);
-    b.delta[i] = sum_of(
-        s.head_dim, [&](int64_t d, auto part) { return load(out_row + d, part) * load(dout_row + d, part); });
+    const Row row = group.row(first + i);
+    rows[i] = {row, p.logsumexp[group.lse_index(row)], b.delta[first + i]};
   }
-  const int64_t padded = (round_up(count, tile_rows) - count) * width;
-  zero(b.query + count * width, padded);
-  zero(b.dout + count * width, padded);
+  rows[count] = {{0, 0, {0, 0}}, 0.0f, 0.0f};  // completes the last pair
+  const auto q_row = [&](int64_t i) { return static_cast<const T*>(p.q) + group.q_index(rows[i].row); };
+  const auto dout_row = [&](int64_t i) {
+    return static_cast<const T*>(p.dout) + group.out_index(rows[i].row);
+  };
+  pack_rows<Units>(count, s.head_dim, q_row, b.query, b.width.row);
+  pack_rows<Units>(count, s.head_dim, dout_row, b.dout, b.width.row);
+  pack_across<Units>(count, s.head_dim, q_row, b.query_across, b.row_panel);
+  pack_across<Units>(count, s.head_dim, dout_row, b.dout_across, b.row_panel);
 
-  product(count, columns, s.head_dim, {b.query, width, 1}, b.key_t, key_block, b.weight, key_block, false);
-  product(count, columns, s.head_dim, {b.dout, width, 1}, b.value_t, key_block, b.dscore, key_block, false);
-  for (int64_t i = 0; i < count; ++i) {
-    softmax_backward(s, rows[i], first_key, columns, p.logsumexp[group.lse_index(rows[i])], b.delta[i],
-                     b.weight + i * key_block, b.dscore + i * key_block);
+  for (int64_t i = 0; i < count; i += tile_rows) {
+    const int64_t tile = min_of(tile_rows, count - i);
+    const int64_t seen = min_of(rows[i + tile - 1].row.keys.end - first_key, keys);
+    const int64_t columns = round_up(seen, lanes);
+    product<Units, Order::rows>(tile, columns, b.width.units, b.query + i * b.width.row, b.width.row, b.key_t,
+                                b.key_t_panel, b.score, key_block, false);
+    product<Units, Order::rows>(tile, columns, b.width.units, b.dout + i * b.width.row, b.width.row,
+                                b.value_t, b.key_t_panel, b.dweight, key_block, false);
+    softmax_tile(s, rows + i, tile, first_key, seen, i, b);
+    product<Units, Order::rows>(tile, b.width.sums, round_up(seen, elements) / elements,
+                                b.dscore_rows + i * b.row_pitch, b.row_pitch, b.key_across, b.key_panel,
+                                b.dquery + (first + i) * b.width.sums, b.width.sums, true);
   }
-  product(seen, width, count, {b.weight, 1, key_block}, b.dout, width, b.dvalue, width, true);
-  product(seen, width, count, {b.dscore, 1, key_block}, b.query, width, b.dkey, width, true);
-  product(count, width, seen, {b.dscore, key_block, 1}, b.key, width, b.dquery, width, false);
-  for (int64_t i = 0; i < count; ++i) {
-    float* sum = b.dq_sum + (first + i) * width;
-    for (int64_t d = 0; d < width; d += lanes) store(sum + d, load(sum + d) + load(b.dquery + i * width + d));
+
+  // Rows [low, high) are those that see some key of the tile at j.
+  int64_t low = 0, high = 0;
+  for (int64_t j = 0; j < keys; j += tile_rows) {
+    const int64_t tile = min_of(tile_rows, keys - j);
+    while (low < count && rows[low].row.keys.end <= first_key + j) ++low;
+    while (high < count && rows[high].row.keys.begin < first_key + j + tile) ++high;
+    const int64_t from = low / elements, depth = round_up(high, elements) / elements - from;
+    if (low >= high) continue;
+    product<Units, Order::units>(tile, b.width.sums, depth, b.weight + from * pitch + j, pitch,
+                                 b.dout_across + from * tile_columns, b.row_panel,
+                                 b.dvalue + j * b.width.sums, b.width.sums, true);
+    product<Units, Order::units>(tile, b.width.sums, depth, b.dscore + from * pitch + j, pitch,
+                                 b.query_across + from * tile_columns, b.row_panel, b.dkey + j * b.width.sums,
+                                 b.width.sums, true);
   }
 }
 
 // A group: for each key block, all rows that see it; dk and dv are complete then, dq grows in key order.
-template <class T>
-void backward_group(const AttentionBackward& p, const Group& group, const Buffers& b) {
+template <class T, class Units>
+void backward_group(const AttentionBackward& p, const Group& group, const Buffers<Units>& b) {
   const AttentionShape& s = p.shape;
-  const int64_t width = round_up(s.head_dim, padding);
-  zero(b.dq_sum, group.rows() * width);
+  const int64_t rows = group.rows();
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t index = group.out_index(group.row(i));
+    b.delta[i] = sum_of(s.head_dim, [&](int64_t d, auto part) {
+      return load(static_cast<const T*>(p.out) + index + d, part) *
+             load(static_cast<const T*>(p.dout) + index + d, part);
+    });
+  }
+  zero(b.dquery, (rows + 1) * b.width.sums);
+  int64_t first = 0, last = 0;  // rows [first, last) see some key of the block
   for (int64_t first_key = 0; first_key < group.keys; first_key += key_block) {
     const int64_t keys = min_of(key_block, group.keys - first_key);
-    pack_transposed(static_cast<const T*>(p.k) + group.k_index(first_key), s.k_stride, keys, s.head_dim,
-                    b.key_t);
-    pack_transposed(static_cast<const T*>(p.v) + group.v_index(first_key), s.v_stride, keys, s.head_dim,
-                    b.value_t);
-    for (int64_t j = 0; j < keys; ++j) {
-      pack_row(static_cast<const T*>(p.k) + group.k_index(first_key + j), s.head_dim, 1.0f,
-               b.key + j * width);
-    }
-    zero(b.dkey, key_block * width);
-    zero(b.dvalue, key_block * width);
-    for (int64_t first = 0; first < group.rows(); first += row_block) {
-      backward_rows<T>(p, group, first, first_key, b);
+    const auto k_row = [&](int64_t j) { return static_cast<const T*>(p.k) + group.k_index(first_key + j); };
+    const auto v_row = [&](int64_t j) { return static_cast<const T*>(p.v) + group.v_index(first_key + j); };
+    pack_transposed<Units>(keys, s.head_dim, k_row, b.key_t, b.key_t_panel);
+    pack_transposed<Units>(keys, s.head_dim, v_row, b.value_t, b.key_t_panel);
+    pack_across<Units>(keys, s.head_dim, k_row, b.key_across, b.key_panel);
+    zero(b.dkey, key_block * b.width.sums);
+    zero(b.dvalue, key_block * b.width.sums);
+    while (first < rows && group.row(first).keys.end <= first_key) ++first;
+    while (last < rows && group.row(last).keys.begin < first_key + keys) ++last;
+    for (int64_t i = first; i < last; i += row_block) {
+      backward_rows<T>(p, group, i, min_of(row_block, last - i), first_key, keys, b);
     }
     for (int64_t j = 0; j < keys; ++j) {
       T* dk_row = static_cast<T*>(p.dk) + group.dk_index(first_key + j);
       T* dv_row = static_cast<T*>(p.dv) + group.dk_index(first_key + j);
       each_vector(s.head_dim, [&](int64_t d, auto part) {
-        store(dk_row + d, load(b.dkey + j * width + d), part);
-        store(dv_row + d, load(b.dvalue + j * width + d), part);
+        store(dk_row + d, load(b.dkey + j * b.width.sums + d) * s.scale, part);
+        store(dv_row + d, load(b.dvalue + j * b.width.sums + d), part);
       });
     }
   }
-  for (int64_t i = 0; i < group.rows(); ++i) {
+  for (int64_t i = 0; i < rows; ++i) {
     T* dq_row = static_cast<T*>(p.dq) + group.out_index(group.row(i));
     each_vector(s.head_dim, [&](int64_t d, auto part) {
-      store(dq_row + d, load(b.dq_sum + i * width + d) * s.scale, part);
+      store(dq_row + d, load(b.dquery + i * b.width.sums + d) * s.scale, part);
     });
   }
 }
@@ -141,13 +230,14 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
 // One task per sequence and key head, so that every sum runs in one order.
 template <class T>
 void backward(const AttentionBackward& p) {
+  using Units = typename UnitsFor<T>::type;
   const AttentionShape& s = p.shape;
-  const int64_t width = round_up(s.head_dim, padding);
-  const int64_t size =
-      Buffers::size(s.head_dim, width, s.q_sequences.max_length * (s.num_heads / s.kv_heads));
+  const int64_t most_rows = s.q_sequences.max_length * (s.num_heads / s.kv_heads);
+  const int64_t size = Buffers<Units>(nullptr, s.head_dim, most_rows).arena.used;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   parallel_for(s.q_sequences.num_sequences * s.kv_heads, 1, [&](int64_t begin, int64_t end) {
-    const Buffers buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim, width);
+    const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim,
+                                 most_rows);
     for (int64_t task = begin; task < end; ++task) {
       backward_group<T>(p, Group(s, task / s.kv_heads, task % s.kv_heads), buffers);
     }

@@ -1,23 +1,15 @@
-// What attention's two directions share: which keys a query sees, packing, and products of small matrices.
+// What attention's two directions share: which keys a query sees, dropout, and the softmax's exponential.
 //
 // A group is one sequence and one key head; its rows are the (query, query head) pairs that read it, in this
-// order. Its keys come in blocks of `key_block`, counted from the start of the sequence.
+// order. Its keys come in blocks, counted from the start of the sequence.
 #pragma once
 
+#include "cpu/attention_product.h"
 #include "cpu/dropout_mask.h"
 #include "cpu/rows.h"
-#include "cpu/simd.h"
 #include "ops/attention.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
-
-constexpr int64_t key_block = 64;  // the 64 bits that dropout draws at a time
-constexpr int64_t tile_rows = 8;   // of a product's left matrix: their sums live in registers
-constexpr int64_t padding = 16;    // packed columns are padded to a multiple of the widest vector
-
-static inline int64_t round_up(int64_t size, int64_t multiple) {
-  return (size + multiple - 1) / multiple * multiple;
-}
 
 // Keys [begin, end) of a sequence.
 struct Span {
@@ -66,13 +58,6 @@ struct Group {
   }
 };
 
-// How many keys of the block at first_key some of the rows see, counted from first_key to the last of them.
-static inline int64_t keys_seen(const Row* rows, int64_t count, int64_t first_key) {
-  const int64_t begin = max_of(rows[0].keys.begin, first_key);
-  const int64_t end = min_of(rows[count - 1].keys.end, first_key + key_block);
-  return begin < end ? end - first_key : 0;
-}
-
 // Lanes are true where the keys first_key, first_key + 1, ... lie in the span.
 static inline IntVec inside(Span span, int64_t first_key) {
   UintVec key;
@@ -81,123 +66,41 @@ static inline IntVec inside(Span span, int64_t first_key) {
   return from_begin < static_cast<uint32_t>(span.end - span.begin);
 }
 
-// Bit j: dropout keeps the row's weight of key first_key + j. All ones without dropout; its scale is 1 then.
+// Whether the row sees all keys of [begin, end).
+static inline bool sees_all(Span span, int64_t begin, int64_t end) {
+  return span.begin <= begin && end <= span.end;
+}
+
+// Bit j of 64: dropout keeps the row's weight of key first_key + j.
 static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, int64_t first_key) {
-  if (shape.dropout.threshold == 0) return ~uint64_t{0};
   const int64_t key_stride = round_up(shape.k_sequences.max_length, 8);
   const int64_t index = (row.head * shape.q_sequences.capacity + row.query) * key_stride + first_key;
   return dropout_bits(shape.dropout, static_cast<uint32_t>(index / 8));
 }
 
-// to (round_up(head_dim, padding),) = from (head_dim,) * factor, padded with zeros.
-template <class T>
-static inline void pack_row(const T* from, int64_t head_dim, float factor, float* to) {
-  each_vector(head_dim, [&](int64_t d, auto part) { store(to + d, load(from + d, part) * factor); });
-  for (int64_t d = round_up(head_dim, lanes); d < round_up(head_dim, padding); d += lanes) {
-    store(to + d, Vec{});
-  }
-}
-
-// Transposes a square: log2(lanes) times, the first half of its rows is interleaved with the second.
-static inline void transpose(Vec (&row)[lanes]) {
-  IntVec low, high;
-  for (int32_t i = 0; i < lanes; ++i) {
-    low[i] = i / 2 + i % 2 * static_cast<int32_t>(lanes);
-    high[i] = low[i] + static_cast<int32_t>(lanes / 2);
-  }
-#pragma GCC unroll 4
-  for (int64_t step = 1; step < lanes; step *= 2) {
-    Vec mixed[lanes];
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < lanes / 2; ++i) {
-      mixed[2 * i] = __builtin_shuffle(row[i], row[i + lanes / 2], low);
-      mixed[2 * i + 1] = __builtin_shuffle(row[i], row[i + lanes / 2], high);
-    }
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < lanes; ++i) row[i] = mixed[i];
-  }
-}
-
-// to (head_dim, key_block) = transpose of from (count, head_dim), whose last row is repeated as padding.
-template <class T>
-static inline void pack_transposed(const T* from, int64_t stride, int64_t count, int64_t head_dim,
-                                   float* to) {
-  for (int64_t key = 0; key < round_up(count, padding); key += lanes) {
-    each_vector(head_dim, [&](int64_t d, auto part) {
-      Vec square[lanes];
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i) {
-        square[i] = load(from + min_of(key + i, count - 1) * stride + d, part);
-      }
-      transpose(square);
-      const int64_t used = min_of(lanes, head_dim - d);
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i) {
-        if (i < used) store(to + (d + i) * key_block + key, square[i]);
-      }
-    });
-  }
-}
-
-// A matrix whose element (i, j) is data[i * row + j * column].
-struct View {
-  const float* data;
-  int64_t row, column;
-};
-
-template <int64_t R, int64_t V>
-static inline __attribute__((always_inline)) void product_tile(int64_t depth, View a, const float* b,
-                                                               int64_t b_row, float* c, int64_t c_row,
-                                                               bool accumulate) {
-  Vec sum[R][V] = {};
-  for (int64_t l = 0; l < depth; ++l) {
-    Vec b_l[V];
-#pragma GCC unroll 2
-    for (int64_t v = 0; v < V; ++v) b_l[v] = load(b + l * b_row + v * lanes);
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < R; ++i) {
-      const Vec a_il = broadcast(a.data[i * a.row + l * a.column]);
-#pragma GCC unroll 2
-      for (int64_t v = 0; v < V; ++v) sum[i][v] += a_il * b_l[v];
-    }
-  }
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < R; ++i) {
-#pragma GCC unroll 2
-    for (int64_t v = 0; v < V; ++v) {
-      float* c_iv = c + i * c_row + v * lanes;
-      store(c_iv, accumulate ? load(c_iv) + sum[i][v] : sum[i][v]);
-    }
-  }
-}
-
-template <int64_t R>
-static inline __attribute__((always_inline)) void product_rows(int64_t columns, int64_t depth, View a,
-                                                               const float* b, int64_t b_row, float* c,
-                                                               int64_t c_row, bool accumulate) {
-  constexpr int64_t vectors = lanes == 16 ? 2 : 1;  // what the registers hold
-  int64_t j = 0;
-  for (; j + vectors * lanes <= columns; j += vectors * lanes) {
-    product_tile<R, vectors>(depth, a, b + j, b_row, c + j, c_row, accumulate);
-  }
-  for (; j < columns; j += lanes) product_tile<R, 1>(depth, a, b + j, b_row, c + j, c_row, accumulate);
-}
-
-// c (rows, columns) = a (rows, depth) b (depth, columns), or c += a b; each sum runs over the depth in order.
-// `columns` is a multiple of `padding`; a and c have room for round_up(rows, tile_rows) rows.
-static void product(int64_t rows, int64_t columns, int64_t depth, View a, const float* b, int64_t b_row,
-                    float* c, int64_t c_row, bool accumulate) {
-  for (int64_t i = 0; i < rows; i += tile_rows) {
-    const View a_i{a.data + i * a.row, a.row, a.column};
-    float* c_i = c + i * c_row;
-    if (rows - i == 1) {
-      product_rows<1>(columns, depth, a_i, b, b_row, c_i, c_row, accumulate);
-    } else if (rows - i <= tile_rows / 2) {
-      product_rows<tile_rows / 2>(columns, depth, a_i, b, b_row, c_i, c_row, accumulate);
-    } else {
-      product_rows<tile_rows>(columns, depth, a_i, b, b_row, c_i, c_row, accumulate);
-    }
-  }
+// 2^x to about 1 ulp. For x up to 127; 0 below -126, NaN for NaN.
+static inline Vec vexp2(Vec x) {
+  const Vec bounded = vmax(broadcast(-150.0f), x);
+#ifdef __AVX512F__
+  const Vec k = _mm512_maskz_roundscale_ps(0xFFFF, bounded, _MM_FROUND_TO_NEAREST_INT);
+#else
+  constexpr float to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded value in the low bits
+  const Vec shifted = bounded + to_integer;
+  const Vec k = shifted - to_integer;
+#endif
+  const Vec r = bounded - k;
+  Vec p = 1.326472614891827e-3f * r + 9.671512991189957e-3f;
+  p = p * r + 5.550733581185341e-2f;
+  p = p * r + 2.4022242426872253e-1f;
+  p = p * r + 6.931470036506653e-1f;
+  p = p * r + 1.0f;
+#ifdef __AVX512F__
+  return _mm512_maskz_scalef_ps(0xFFFF, p, k);
+#else
+  const IntVec exponent = (reinterpret_cast<IntVec>(shifted) - (0x4B400000 - 127)) << 23;
+  const Vec result = p * reinterpret_cast<Vec>(exponent);
+  return x < -126.0f ? Vec{} : result;
+#endif
 }
 
 // Rows beyond those in use become zeros.
@@ -207,15 +110,33 @@ static inline void zero_tail(T* rows, const SequencesView& sequences, int64_t fe
   zero(rows + tokens * features, (sequences.capacity - tokens) * features);
 }
 
-// Hands out the parts of one thread's working memory; sizes are multiples of 16, so that all are aligned.
+// Hands out the parts of one thread's working memory, aligned to a cache line; without a base it only counts.
 struct Arena {
-  float* next;
+  float* base;
+  int64_t used = 0;
 
   float* take(int64_t size) {
-    float* part = next;
-    next += size;
+    float* part = base == nullptr ? nullptr : base + used;
+    used += round_up(size, 16);
     return part;
   }
 };
+
+// Sizes of the packed rows of head_dim features.
+template <class Units>
+struct Widths {
+  int64_t sums;    // floats of a row of a product over rows: head_dim in whole vectors
+  int64_t panels;  // floats of the panels of such a product, for each unit
+  int64_t units;   // of a row, as summed over
+  int64_t row;     // the same in whole vectors
+
+  explicit Widths(int64_t head_dim)
+      : sums(round_up(head_dim, lanes)),
+        panels(round_up(head_dim, tile_columns)),
+        units(round_up(head_dim, Units::elements) / Units::elements),
+        row(round_up(units, lanes)) {}
+};
+
+constexpr float log2_e = 1.44269504f;
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -39,7 +39,7 @@ struct AttentionForward {
   const void* k;     // (k_capacity, kv_heads, head_dim)
   const void* v;     // (k_capacity, kv_heads, head_dim)
   void* out;         // (q_capacity, num_heads, head_dim), dense
-  float* logsumexp;  // (q_capacity, num_heads); -inf for a query without keys
+  float* logsumexp;  // (q_capacity, num_heads) of base 2; -inf for a query without keys
   float*
       weights;  // null, or for each sequence in turn (num_heads, queries, keys): the softmax before dropout
 };
