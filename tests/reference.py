@@ -76,6 +76,16 @@ def layer_norm_backward(dy, x, weight, bias=None, eps=1e-5):
     return dx, (dy * normed).sum(0), None if bias is None else dy.sum(0)
 
 
+def rms_norm(x, weight, eps=1e-5):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + x.dtype.type(eps)) * weight
+
+
+def rms_norm_backward(dy, x, weight, eps=1e-5):
+    rstd = 1 / np.sqrt((x**2).mean(-1, keepdims=True) + x.dtype.type(eps))
+    normed, dnormed = x * rstd, dy * weight
+    return rstd * (dnormed - normed * (dnormed * normed).mean(-1, keepdims=True)), (dy * normed).sum(0)
+
+
 # Random bits and dropout
 
 

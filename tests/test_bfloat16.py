@@ -28,6 +28,11 @@ OPS = {
         lambda x, mask: reference.layer_norm(x, np.full(x.shape[1], 1.5)),
         lambda dy, x, mask: reference.layer_norm_backward(dy, x, np.full(x.shape[1], 1.5))[0],
     ),
+    "rms_norm": (
+        lambda x, s: dg.functional.rms_norm(x, dg.tensor(np.full(x.shape[1], 1.5, np.float32)), sequences=s),
+        lambda x, mask: reference.rms_norm(x, np.full(x.shape[1], 1.5)),
+        lambda dy, x, mask: reference.rms_norm_backward(dy, x, np.full(x.shape[1], 1.5))[0],
+    ),
     "relu": (
         lambda x, s: dg.functional.relu(x, sequences=s),
         lambda x, mask: reference.activation(x, "relu"),

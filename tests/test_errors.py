@@ -187,6 +187,7 @@ TABLE = {
     | {"activation": (CHOICE, "gelu")} | ROWS,
     F.layer_norm: X | {"weight": (VECTOR, tensor(4)), "bias": (optional(VECTOR), tensor(4)), "eps": (AT_LEAST_0, 1e-5)}
     | ROWS,
+    F.rms_norm: X | {"weight": (VECTOR, tensor(4)), "eps": (AT_LEAST_0, 1e-5)} | ROWS,
     F.attention: ATTENTION,
     F.residual: X | {"residual": (WEIGHT, tensor(3, 4)), "dropout": (RATE, 0.1)} | ROWS,
     F.dropout: X | {"p": (RATE, 0.1)} | ROWS,

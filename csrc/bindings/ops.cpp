@@ -55,6 +55,9 @@ void bind_ops(py::module_& m) {
   def_op(m, "layer_norm_forward", layer_norm_forward, "x"_a, "weight"_a, "bias"_a, "eps"_a, "sequences"_a);
   def_op(m, "layer_norm_backward", layer_norm_backward, "dy"_a, "x"_a, "weight"_a, "mean"_a, "rstd"_a,
          "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a, "sequences"_a);
+  def_op(m, "rms_norm_forward", rms_norm_forward, "x"_a, "weight"_a, "eps"_a, "sequences"_a);
+  def_op(m, "rms_norm_backward", rms_norm_backward, "dy"_a, "x"_a, "weight"_a, "rstd"_a, "dweight"_a,
+         "accumulate_weight"_a, "sequences"_a);
   def_op(m, "residual_forward", residual_forward, "x"_a, "residual"_a, "dropout"_a, "sequences"_a);
   def_op(m, "dropout_forward", dropout_forward, "x"_a, "dropout"_a, "sequences"_a);
   def_op(m, "dropout_backward", dropout_backward, "dy"_a, "dropout"_a, "sequences"_a);

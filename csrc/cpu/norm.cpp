@@ -9,13 +9,17 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 // Rows whose parameter gradients are added up in one go; the chunks are then added in order.
 constexpr int64_t chunk_rows = 64;
 
-// Three passes over a row, which stays in the first cache: mean, variance, output.
+// Three passes over a row, which stays in the first cache: mean (0 in rms_norm), variance, output.
 template <class T>
 static void normalize_row(const LayerNormForward& p, int64_t row) {
   const T* x_row = static_cast<const T*>(p.x) + row * p.features;
   T* y_row = static_cast<T*>(p.y) + row * p.features;
   const float count = static_cast<float>(p.features);
-  const float mean = sum_of(p.features, [&](int64_t i, auto part) { return load(x_row + i, part); }) / count;
+  float mean = 0.0f;
+  if (p.mean != nullptr) {
+    mean = sum_of(p.features, [&](int64_t i, auto part) { return load(x_row + i, part); }) / count;
+    p.mean[row] = mean;
+  }
   const float squares = sum_of(p.features, [&](int64_t i, auto part) {
     const Vec centred = load(x_row + i, part) - mean;
     return centred * centred;
@@ -26,7 +30,6 @@ static void normalize_row(const LayerNormForward& p, int64_t row) {
     if (p.bias != nullptr) y += load(p.bias + i, part);
     store(y_row + i, y, part);
   });
-  p.mean[row] = mean;
   p.rstd[row] = rstd;
 }
 
@@ -39,21 +42,25 @@ void layer_norm_forward(const LayerNormForward& p) {
     });
     zero(static_cast<T*>(p.y) + in_use * p.features, (p.rows - in_use) * p.features);
   });
-  zero(p.mean + in_use, p.rows - in_use);
+  if (p.mean != nullptr) zero(p.mean + in_use, p.rows - in_use);
   zero(p.rstd + in_use, p.rows - in_use);
 }
 
-// dx = rstd * (g - mean(g) - normal * mean(g * normal)) with g = dy * weight and normal = (x - mean) * rstd.
+// dx = rstd * (g - mean(g) - normal * mean(g * normal)) with g = dy * weight and normal = (x - mean) * rstd;
+// in rms_norm without both means.
 template <class T>
 static void backward_row(const LayerNormBackward& p, int64_t row, float* dweight, float* dbias) {
   const T* x_row = static_cast<const T*>(p.x) + row * p.features;
   const T* dy_row = static_cast<const T*>(p.dy) + row * p.features;
   T* dx_row = static_cast<T*>(p.dx) + row * p.features;
-  const float mean = p.mean[row], rstd = p.rstd[row], count = static_cast<float>(p.features);
-  const float g_mean =
-      sum_of(p.features,
-             [&](int64_t i, auto part) { return load(dy_row + i, part) * load(p.weight + i, part); }) /
-      count;
+  const float rstd = p.rstd[row], count = static_cast<float>(p.features);
+  float mean = 0.0f, g_mean = 0.0f;
+  if (p.mean != nullptr) {
+    mean = p.mean[row];
+    g_mean = sum_of(p.features,
+                    [&](int64_t i, auto part) { return load(dy_row + i, part) * load(p.weight + i, part); }) /
+             count;
+  }
   const float g_normal_mean = sum_of(p.features,
                                      [&](int64_t i, auto part) {
                                        const Vec normal = (load(x_row + i, part) - mean) * rstd;

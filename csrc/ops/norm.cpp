@@ -19,52 +19,51 @@ void check_statistic(const char* op, const char* argument, const Tensor& statist
   check_shape(op, argument, statistic, {rows});
 }
 
-}  // namespace
-
-std::tuple<Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& x, const Tensor& weight,
-                                                      const std::optional<Tensor>& bias, double eps,
-                                                      const std::optional<Sequences>& sequences) {
-  check_input("layer_norm", x, weight);
+// mean is null for rms_norm.
+std::tuple<Tensor, Tensor> forward(const char* op, const Tensor& x, const Tensor& weight,
+                                   const std::optional<Tensor>& bias, double eps,
+                                   const std::optional<Tensor>& mean,
+                                   const std::optional<Sequences>& sequences) {
+  check_input(op, x, weight);
   if (bias) {
-    check_dtype("layer_norm", "bias", *bias, DType::float32);
-    check_shape("layer_norm", "bias", *bias, {x.dim(1)});
+    check_dtype(op, "bias", *bias, DType::float32);
+    check_shape(op, "bias", *bias, {x.dim(1)});
   }
-  CHECK(eps >= 0.0, "layer_norm: eps must be at least 0, got ", eps);
-  const int32_t* tokens = tokens_or_null("layer_norm", sequences, x);
+  CHECK(eps >= 0.0, op, ": eps must be at least 0, got ", eps);
+  const int32_t* tokens = tokens_or_null(op, sequences, x);
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  Tensor mean = Tensor::empty({x.dim(0)}, DType::float32, x.device());
   Tensor rstd = Tensor::empty({x.dim(0)}, DType::float32, x.device());
   kernels(x).layer_norm_forward({.x = x.raw(),
                                  .weight = weight.data<float>(),
                                  .bias = data_or_null(bias),
                                  .y = y.raw(),
-                                 .mean = mean.data<float>(),
+                                 .mean = data_or_null(mean),
                                  .rstd = rstd.data<float>(),
                                  .rows = x.dim(0),
                                  .features = x.dim(1),
                                  .dtype = x.dtype(),
                                  .eps = static_cast<float>(eps),
                                  .tokens = tokens});
-  return {y, mean, rstd};
+  return {y, rstd};
 }
 
-Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
-                           const Tensor& rstd, const std::optional<Tensor>& dweight, bool accumulate_weight,
-                           const std::optional<Tensor>& dbias, bool accumulate_bias,
-                           const std::optional<Sequences>& sequences) {
-  check_input("layer_norm_backward", x, weight);
-  check_dtype("layer_norm_backward", "dy", dy, x.dtype());
-  check_shape("layer_norm_backward", "dy", dy, x.shape());
-  check_statistic("layer_norm_backward", "mean", mean, x.dim(0));
-  check_statistic("layer_norm_backward", "rstd", rstd, x.dim(0));
-  if (dweight) check_output("layer_norm_backward", "dweight", *dweight, {x.dim(1)});
-  if (dbias) check_output("layer_norm_backward", "dbias", *dbias, {x.dim(1)});
-  const int32_t* tokens = tokens_or_null("layer_norm_backward", sequences, x);
+Tensor backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                const std::optional<Tensor>& mean, const Tensor& rstd, const std::optional<Tensor>& dweight,
+                bool accumulate_weight, const std::optional<Tensor>& dbias, bool accumulate_bias,
+                const std::optional<Sequences>& sequences) {
+  check_input(op, x, weight);
+  check_dtype(op, "dy", dy, x.dtype());
+  check_shape(op, "dy", dy, x.shape());
+  if (mean) check_statistic(op, "mean", *mean, x.dim(0));
+  check_statistic(op, "rstd", rstd, x.dim(0));
+  if (dweight) check_output(op, "dweight", *dweight, {x.dim(1)});
+  if (dbias) check_output(op, "dbias", *dbias, {x.dim(1)});
+  const int32_t* tokens = tokens_or_null(op, sequences, x);
   Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
   kernels(x).layer_norm_backward({.dy = dy.raw(),
                                   .x = x.raw(),
                                   .weight = weight.data<float>(),
-                                  .mean = mean.data<float>(),
+                                  .mean = data_or_null(mean),
                                   .rstd = rstd.data<float>(),
                                   .dx = dx.raw(),
                                   .dweight = data_or_null(dweight),
@@ -76,6 +75,37 @@ Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weig
                                   .accumulate_bias = accumulate_bias,
                                   .tokens = tokens});
   return dx;
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& x, const Tensor& weight,
+                                                      const std::optional<Tensor>& bias, double eps,
+                                                      const std::optional<Sequences>& sequences) {
+  check_input("layer_norm", x, weight);
+  const Tensor mean = Tensor::empty({x.dim(0)}, DType::float32, x.device());
+  const auto [y, rstd] = forward("layer_norm", x, weight, bias, eps, mean, sequences);
+  return {y, mean, rstd};
+}
+
+Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
+                           const Tensor& rstd, const std::optional<Tensor>& dweight, bool accumulate_weight,
+                           const std::optional<Tensor>& dbias, bool accumulate_bias,
+                           const std::optional<Sequences>& sequences) {
+  return backward("layer_norm_backward", dy, x, weight, mean, rstd, dweight, accumulate_weight, dbias,
+                  accumulate_bias, sequences);
+}
+
+std::tuple<Tensor, Tensor> rms_norm_forward(const Tensor& x, const Tensor& weight, double eps,
+                                            const std::optional<Sequences>& sequences) {
+  return forward("rms_norm", x, weight, std::nullopt, eps, std::nullopt, sequences);
+}
+
+Tensor rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
+                         const std::optional<Tensor>& dweight, bool accumulate_weight,
+                         const std::optional<Sequences>& sequences) {
+  return backward("rms_norm_backward", dy, x, weight, std::nullopt, rstd, dweight, accumulate_weight,
+                  std::nullopt, false, sequences);
 }
 
 }  // namespace dragoman

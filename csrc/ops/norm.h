@@ -1,4 +1,6 @@
 // layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016).
+// rms_norm: y = x / sqrt(mean(x^2) + eps) * weight (Zhang & Sennrich 2019): the same kernels without mean and
+// bias.
 #pragma once
 
 #include <optional>
@@ -14,7 +16,7 @@ struct LayerNormForward {
   const float* weight;  // (features,)
   const float* bias;    // (features,) or null
   void* y;              // (rows, features)
-  float* mean;          // (rows,)
+  float* mean;          // (rows,) or null: rms_norm
   float* rstd;          // (rows,) 1 / sqrt(var + eps), the variance in two passes
   int64_t rows, features;
   DType dtype;  // of the activations
@@ -26,7 +28,7 @@ struct LayerNormBackward {
   const void* dy;       // (rows, features)
   const void* x;        // (rows, features)
   const float* weight;  // (features,)
-  const float* mean;    // (rows,)
+  const float* mean;    // (rows,) or null: rms_norm
   const float* rstd;    // (rows,)
   void* dx;             // (rows, features)
   float* dweight;       // (features,) or null
@@ -47,5 +49,14 @@ Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weig
                            const Tensor& rstd, const std::optional<Tensor>& dweight, bool accumulate_weight,
                            const std::optional<Tensor>& dbias, bool accumulate_bias,
                            const std::optional<Sequences>& sequences);
+
+// Returns y, rstd.
+std::tuple<Tensor, Tensor> rms_norm_forward(const Tensor& x, const Tensor& weight, double eps,
+                                            const std::optional<Sequences>& sequences);
+
+// Returns dx; writes dweight where given.
+Tensor rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
+                         const std::optional<Tensor>& dweight, bool accumulate_weight,
+                         const std::optional<Sequences>& sequences);
 
 }  // namespace dragoman

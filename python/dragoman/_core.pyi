@@ -49,6 +49,8 @@ __all__: list[str] = [
     "reset_peak_memory_stats",
     "reshape",
     "residual_forward",
+    "rms_norm_backward",
+    "rms_norm_forward",
     "scale",
     "set_num_threads",
     "to_dlpack",
@@ -328,6 +330,16 @@ def num_threads() -> int:
 def reset_peak_memory_stats() -> None: ...
 def reshape(x: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
 def residual_forward(x: Tensor, residual: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
+def rms_norm_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    rstd: Tensor,
+    dweight: Tensor | None,
+    accumulate_weight: bool,
+    sequences: Sequences | None,
+) -> Tensor: ...
+def rms_norm_forward(x: Tensor, weight: Tensor, eps: float, sequences: Sequences | None) -> tuple[Tensor, Tensor]: ...
 def scale(x: Tensor, factor: float) -> Tensor: ...
 def set_num_threads(n: int) -> None: ...
 def to_dlpack(tensor: Tensor, versioned: bool) -> typing.Any:

@@ -89,7 +89,7 @@ def linear(
     """activation(x W^T + bias).
 
     Args:
-        x: (tokens, in_features) float32.
+        x: (tokens, in_features) float32 or bfloat16, of which the result is, too.
         weight: (out_features, in_features).
         bias: (out_features,) or None.
         activation: "none", "relu" or "gelu" (exact), applied in the product's epilogue.
@@ -129,7 +129,7 @@ def layer_norm(
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016, arXiv:1607.06450).
 
     Args:
-        x: (tokens, features) float32.
+        x: (tokens, features) float32 or bfloat16.
         weight: (features,).
         bias: (features,) or None.
         eps: added to the variance, which is computed in two passes.
@@ -137,6 +137,30 @@ def layer_norm(
     check_tensors("layer_norm", x=x, weight=weight)
     check_options("layer_norm", bias=bias, sequences=sequences)
     return LayerNorm()(x, weight, bias, arguments.number("layer_norm", "eps", eps, 0.0), sequences)
+
+
+class RMSNorm(Function):
+    def forward(self, x: Tensor, weight: Tensor, eps: float, sequences: _core.Sequences | None) -> _core.Tensor:
+        y, rstd = _core.rms_norm_forward(x.data, weight.data, eps, sequences)
+        self.saved = (x, weight, rstd, sequences)
+        return y
+
+    def backward(self, dy: _core.Tensor) -> None:
+        x, weight, rstd, sequences = self.saved
+        give(x, _core.rms_norm_backward(dy, x.data, weight.data, rstd, *sink(weight), sequences))
+
+
+def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-5, sequences: _core.Sequences | None = None) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+    Args:
+        x: (tokens, features) float32 or bfloat16.
+        weight: (features,) float32.
+        eps: added to the mean of the squares.
+    """
+    check_tensors("rms_norm", x=x, weight=weight)
+    check_options("rms_norm", sequences=sequences)
+    return RMSNorm()(x, weight, arguments.number("rms_norm", "eps", eps, 0.0), sequences)
 
 
 class Attention(Function):
@@ -273,7 +297,7 @@ class Residual(Function):
 
 
 def residual(x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: _core.Sequences | None = None) -> Tensor:
-    """residual + dropout(x), both (tokens, features) float32; dropout is a rate in [0, 1)."""
+    """residual + dropout(x), both (tokens, features) float32 or bfloat16; dropout is a rate in [0, 1)."""
     check_tensors("residual", x=x, residual=residual)
     check_options("residual", sequences=sequences)
     return Residual()(x, residual, _dropout("residual", dropout), sequences)
@@ -309,7 +333,7 @@ class Activation(Function):
 
 
 def relu(x: Tensor, *, sequences: _core.Sequences | None = None) -> Tensor:
-    """max(x, 0), x (tokens, features) float32."""
+    """max(x, 0), x (tokens, features) float32 or bfloat16."""
     check_tensors("relu", x=x)
     check_options("relu", sequences=sequences)
     return Activation()(x, "relu", sequences)

@@ -9,7 +9,7 @@ from dragoman.nn.feed_forward import FeedForward
 from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.linear import Linear
 from dragoman.nn.module import Module, Parameter
-from dragoman.nn.norm import LayerNorm
+from dragoman.nn.norm import LayerNorm, RMSNorm
 from dragoman.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
 from dragoman.nn.residual import Residual
 
@@ -26,6 +26,7 @@ __all__ = [
     "Module",
     "MultiHeadAttention",
     "Parameter",
+    "RMSNorm",
     "Residual",
     "SinusoidalPositionalEncoding",
     "TransformerDecoderLayer",

@@ -1,4 +1,4 @@
-"""LayerNorm."""
+"""LayerNorm and RMSNorm."""
 
 from __future__ import annotations
 
@@ -28,3 +28,22 @@ class LayerNorm(Module):
     def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
         """x (tokens, features) -> (tokens, features)."""
         return functional.layer_norm(x, self.weight, self.bias, eps=self.eps, sequences=sequences)
+
+
+class RMSNorm(Module):
+    """y = x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+    Args:
+        features: size of a row.
+        eps: added to the mean of the squares.
+    """
+
+    def __init__(self, features: int, *, eps: float = 1e-5) -> None:
+        arguments.check_sizes("RMSNorm", features=features)
+        arguments.number("RMSNorm", "eps", eps, 0.0)
+        self.eps = eps
+        self.weight = Parameter(np.ones(features))
+
+    def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
+        """x (tokens, features) -> (tokens, features)."""
+        return functional.rms_norm(x, self.weight, eps=self.eps, sequences=sequences)
