@@ -1,10 +1,11 @@
 """Trains the tiny preset on Multi30k English-German by the command line, and measures BLEU on test_2016_flickr.
 
-    python bench/multi30k.py --data DATA --output DIR [--epochs 60]
+    python bench/multi30k.py --data DATA --output DIR [--recipe first|best] [--seeds 0 1 2] [--compute-dtype bfloat16]
 
-DATA holds train, val and test_2016_flickr, each as .en.gz and .de.gz. The model goes to DIR; where one stands there
-already, it is measured as it is. The figures, with the commands that gave them, go to bench/results/multi30k.json, and
-the training log beside it to multi30k.jsonl.
+DATA holds train, val and test_2016_flickr, each as .en.gz and .de.gz. The model of a seed goes to DIR/SEED; where one
+stands there already, it is measured as it is. Weights and length penalty are chosen by the validation set; the test set
+is translated once. The figures, with the commands that gave them, go to bench/results/multi30k_RECIPE.json, and the
+first seed's training log beside it as .jsonl.
 """
 
 import argparse
@@ -19,49 +20,74 @@ from pathlib import Path
 from machine import ROOT, machine
 
 RESULTS = ROOT / "bench" / "results"
+RECIPES = {  # options of dragoman train, beside the preset
+    "first": "--epochs 60",
+    "best": "--epochs 20 --vocab-size 6000 --dropout 0.15 --batch-tokens 1024 --lr 1.5e-3 --warmup 1000",
+}
+LENGTH_PENALTIES = (0.6, 1.0, 1.4)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the Multi30k files")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--epochs", type=int, default=60, help="of training")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the models")
+    parser.add_argument("--recipe", choices=RECIPES, default="best")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--compute-dtype", default="bfloat16", choices=["float32", "bfloat16"])
     arguments = parser.parse_args()
+
+    result = {"bench": "multi30k", "recipe": arguments.recipe, "compute_dtype": arguments.compute_dtype}
+    runs = [measure(arguments, seed) for seed in arguments.seeds]
+    bleu = [run["test_2016_flickr"]["bleu"] for run in runs]
+    result |= {"bleu_mean": round(statistics.mean(bleu), 2), "bleu_range": [min(bleu), max(bleu)]}
+    result |= {"runs": runs, **machine()}
+    RESULTS.mkdir(exist_ok=True)
+    place = RESULTS / f"multi30k_{arguments.recipe}"
+    place.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    shutil.copyfile(arguments.output / str(arguments.seeds[0]) / "log.jsonl", place.with_suffix(".jsonl"))
+    print(json.dumps(result))
+
+
+def measure(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
+    """Trains where there is no model yet; the figures of one seed."""
+    folder = arguments.output / str(seed)
 
     def pair(name: str) -> list[str]:
         return [str(arguments.data / f"{name}.{language}.gz") for language in ("en", "de")]
 
-    folder = str(arguments.output)
-    (source, target), (valid_source, valid_target), test = map(pair, ("train", "val", "test_2016_flickr"))
-    train = ["train", "--source", source, "--target", target]
-    train += ["--valid-source", valid_source, "--valid-target", valid_target]
-    train += ["--output", folder, "--preset", "tiny", "--epochs", str(arguments.epochs)]
-    evaluate = ["evaluate", folder, "--source", test[0], "--target", test[1], "--beam", "5"]
+    (source, target), valid, test = map(pair, ("train", "val", "test_2016_flickr"))
+    train = ["train", "--source", source, "--target", target, "--valid-source", valid[0], "--valid-target", valid[1]]
+    train += ["--output", str(folder), "--preset", "tiny", *RECIPES[arguments.recipe].split(), "--seed", str(seed)]
+    train += ["--compute-dtype", arguments.compute_dtype]
 
-    if not (arguments.output / "model.safetensors").exists():
+    def evaluate(files: list[str], penalty: float) -> list[str]:
+        options = ["--source", files[0], "--target", files[1], "--beam", "5", "--length-penalty", str(penalty)]
+        return ["evaluate", str(folder), *options]
+
+    if not (folder / "log.jsonl").exists():
         run(train)
-    scores = json.loads(run(evaluate).splitlines()[-1])
-
-    log = Path(folder, "log.jsonl")
-    records = [json.loads(line) for line in log.read_text().splitlines()]
+    penalties = {penalty: score(evaluate(valid, penalty))["bleu"] for penalty in LENGTH_PENALTIES}
+    best = max(penalties, key=penalties.__getitem__)
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [record for record in records if "tokens_per_s" in record]
-    result = {
-        "bench": "multi30k",
-        "commands": [
-            shlex.join(["dragoman", *command]).replace(str(arguments.data), "DATA").replace(folder, "DIR")
-            for command in (train, evaluate)
-        ],
-        "test_2016_flickr": scores,
+    places = {str(arguments.data): "DATA", str(arguments.output): "DIR"}
+    commands = [shlex.join(["dragoman", *command]) for command in (train, evaluate(test, best))]
+    for path, name in places.items():
+        commands = [command.replace(path, name) for command in commands]
+    return {
+        "seed": seed,
+        "test_2016_flickr": score(evaluate(test, best)),
+        "validation_bleu": penalties,
+        "validation_loss": [record["valid_loss"] for record in records if "valid_loss" in record][-1],
         "tokens_per_s": round(statistics.median(record["tokens_per_s"] for record in steps)),
         "steps": steps[-1]["step"],
-        "epochs": steps[-1]["epoch"],
         "training_seconds": round(steps[-1]["seconds"], 1),
-        **machine(),
+        "commands": commands,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "multi30k.json").write_text(json.dumps(result, indent=2) + "\n")
-    shutil.copyfile(log, RESULTS / "multi30k.jsonl")
-    print(json.dumps(result))
+
+
+def score(command: list[str]) -> dict[str, float]:
+    return json.loads(run(command).splitlines()[-1])
 
 
 def run(arguments: list[str]) -> str:
