@@ -215,7 +215,7 @@ def mistakes(data, folder):
         ("train", en, f"--target={short}", out): "en has 96 lines, .*short has 1",
         ("train", en, f"--target={folder}", out): "Is a directory",
         ("train", en, de, out, "--vocab-size=10"): "vocab_size must be at least",
-        ("train", en, de, out, "--lr=-1"): "lr must be positive",
+        ("train", en, de, out, "--lr=-1"): "lr must be above 0",
         ("train", en, de, out, "--dropout=1"): "dropout must be",
         ("train", en, de, out, "--max-source-length=9"): "--max-source-length needs --task seq2seq",
         ("train", en, de, out, "--task=seq2seq", "--max-source-length=0"): "max_source_length must be",

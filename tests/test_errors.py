@@ -2,10 +2,12 @@
 value, and must answer with a ValueError or TypeError that names it. Odd layouts, where right, give the same bits."""
 
 import re
+from functools import partial
 
 import dragoman as dg
 import numpy as np
 import pytest
+from dragoman.generate import generate
 
 F, nn = dg.functional, dg.nn
 CONFIG = {"vocab_size": 9, "d_model": 4, "num_heads": 2, "d_ff": 8, "num_encoder_layers": 1, "num_decoder_layers": 1}
@@ -127,6 +129,36 @@ DTYPE = {name: value for name, value in OBJECTS.items() if not isinstance(value,
 DEVICE = DTYPE | {"None": None, "cuda": "cuda"}
 
 
+BATCH = {
+    "None": None,
+    "number": 1,
+    "nan": float("nan"),
+    "string": "ab",
+    "bytes": b"ab",
+    "dict": {0: [1]},
+    "set": {1},
+    "class": int,
+    "function": len,
+    "array without axes": np.array(1),
+    "array of floats": np.ones((1, 2)),
+    "one sentence": [4, 5],
+    "strings": ["ab"],
+    "a sentence of None": [None],
+    "a sentence of bytes": [b"ab"],
+    "a dict for a sentence": [{1: 2}],
+    "floats": [[0.5]],
+    "bools": [[True]],
+    "None inside": [[4, None]],
+    "complex": [[1j]],
+    "nested": [[[4, 5]]],
+    "partly nested": [[4, [5]]],
+    "too large": [[4, 9]],
+    "negative": [[-1]],
+    "beyond int64": [[2**70]],
+}
+PATH = {name: value for name, value in (OBJECTS | NUMBERS).items() if "string" not in name or name[-1] == "s"} | NONE
+
+
 def optional(kinds):
     return {name: value for name, value in kinds.items() if name != "None"}
 
@@ -167,6 +199,7 @@ LAYER = {
     "norm_eps": (AT_LEAST_0, 1e-5),
     **RATES,
 }
+BETAS = OBJECTS | NONE | NUMBERS | {"three": (0.1,) * 3, "one": (0.9, 1), "negative": (-1, 0)}
 CONFIG_KINDS = {
     **{name: (without(SIZE, "too many", "huge"), CONFIG[name]) for name in CONFIG},
     "tgt_vocab_size": (optional(without(SIZE, "too many", "huge")), 9),
@@ -179,6 +212,88 @@ CONFIG_KINDS = {
     "norm_eps": (without(ABOVE_0, "huge"), 1e-5),
     **{name: (RATE, 0.1) for name in (*RATES, "embedding_dropout")},
     **{name: (INT | {"too large": 9}, i) for i, name in enumerate(("pad_id", "bos_id", "eos_id", "unk_id"))},
+}
+
+MODEL = dg.Transformer(dg.TransformerConfig(**CONFIG))
+
+
+class Digits(dg.Tokenizer):
+    """A tokenizer without the library of the others."""
+
+    vocab_size = 9
+
+    def __init__(self):
+        pass
+
+    def encode_batch(self, texts):
+        return [[int(letter) for letter in text] for text in texts]
+
+    def decode(self, ids):
+        return "".join(map(str, ids))
+
+
+TOKENIZER = Digits()
+TRANSLATOR = dg.Translator(MODEL, TOKENIZER)
+CACHE = nn.KVCache(2)
+CACHE.extend(TWO)
+LAYERS = without(OBJECTS, "list", "empty list") | NONE | NUMBERS | {
+    "no layers": [],
+    "numbers": [0.5],
+    "one layer": nn.Linear(2, 2),
+    "weights": [nn.Linear(2, 2).weight],
+}  # fmt: skip
+BATCHES = {name: (BATCH | {"too many": [[4], [5]], "too few": []}, [[4, 5]]) for name in ("src_batch", "tgt_batch")}
+SEARCH = {
+    "beam": (INT | {"zero": 0}, 2),
+    "length_penalty": (AT_LEAST_0, 0.5),
+    "max_length": (optional(INT), 3),
+}
+COUNTS = (
+    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam", "average",
+    "log_interval",
+)  # fmt: skip
+TRAINER = {
+    "model": (TENSOR, MODEL),
+    "tokenizer": (optional(TENSOR), TOKENIZER),
+    "output": (optional(PATH), None),
+    **{name: (INT | {"zero": 0}, 5000 if name == "batch_tokens" else 9) for name in COUNTS},
+    **{name: (optional(INT) | {"zero": 0}, 1) for name in ("epochs", "max_steps", "checkpoint_every", "patience")},
+    "seed": (INT, 1),
+    "compute_dtype": (optional(CHOICE), "bfloat16"),
+    "schedule": (CHOICE, "cosine"),
+    "best_by": (CHOICE, "bleu"),
+    "final": (CHOICE, "last"),
+    "lr": (optional(ABOVE_0), 0.1),
+    "max_minutes": (optional(ABOVE_0), 1.5),
+    "max_ratio": (optional(ABOVE_0) | {"below 1": 0.5}, 1.5),
+    "label_smoothing": (RATE, 0.1),
+    "betas": (BETAS, (0.9, 0.98)),
+    "eps": (ABOVE_0, 1e-9),
+    "weight_decay": (AT_LEAST_0, 0.1),
+    "max_grad_norm": (optional(ABOVE_0), 1.0),
+    "ema": (optional(RATE), 0.9),
+    "callbacks": (without(OBJECTS, "empty list") | NONE | NUMBERS, ()),
+    "tensorboard": (FLAG, False),
+}
+PAIRS = {
+    "None": None,
+    "number": 1,
+    "string": "ab",
+    "bytes": b"ab",
+    "dict": {0: 1},
+    "set": {1},
+    "class": int,
+    "function": len,
+    "array": np.ones((2, 2)),
+    "iterator": iter([([4], [5])]),
+    "nothing": [],
+    "numbers": [4, 5],
+    "texts": ["ab", "cd"],
+    "a text alone": [("ab",)],
+    "three texts": [("ab", "cd", "ef")],
+    "text and ids": [("ab", [4])],
+    "numbers in pairs": [(4, 5)],
+    "Nones": [(None, None)],
 }
 
 # For each callable, each of its arguments: the bad values by kind, and a good one.
@@ -225,7 +340,7 @@ TABLE = {
     dg.optim.AdamW: {
         "model": (TENSOR, nn.Linear(2, 2)),
         "lr": (AT_LEAST_0, 0.1),
-        "betas": (OBJECTS | NONE | NUMBERS | {"three": (0.1,) * 3, "one": (0.9, 1), "negative": (-1, 0)}, (0.9, 0.98)),
+        "betas": (BETAS, (0.9, 0.98)),
         "eps": (ABOVE_0, 1e-9),
         "weight_decay": (AT_LEAST_0, 0.1),
         "max_grad_norm": (optional(ABOVE_0), 1.0),
@@ -252,6 +367,45 @@ TABLE = {
     nn.TransformerEncoderLayer: LAYER,
     nn.TransformerDecoderLayer: LAYER,
     dg.TransformerConfig: CONFIG_KINDS,
+    nn.Residual: {"p": (RATE, 0.1)},
+    nn.Encoder: {"layers": (LAYERS, MODEL.encoder.layers), "norm": (optional(TENSOR), nn.LayerNorm(4))},
+    nn.Decoder: {"layers": (LAYERS, MODEL.decoder.layers), "norm": (optional(TENSOR), nn.LayerNorm(4))},
+    MODEL.encoder: {
+        "x": (without(SHAPED, "sizes"), tensor(3, 4)),
+        "sequences": (SEQUENCES, TWO),
+        "causal": (FLAG, True),
+    },
+    MODEL.decoder: {
+        "x": (without(SHAPED, "sizes"), tensor(3, 4)),
+        "memory": (without(SHAPED, "sizes", "of int32", "of int64", "of bool"), tensor(3, 4)),
+        "sequences": (SEQUENCES, TWO),
+        "memory_sequences": (without(SEQUENCES, "slotted"), TWO),
+        "cache": (optional(TENSOR), None),
+    },
+    nn.KVCache: {"num_sequences": (INT, 2)},
+    nn.KVCache(2).extend: {"new": (without(SEQUENCES, "more rows", "slotted"), TWO)},
+    partial(CACHE.append, 0): {"k": (SHAPED, HEADS), "v": (SHAPED, HEADS), "new": (without(SEQUENCES, "slotted"), TWO)},
+    CACHE.reorder: {"indices": (INTS | {"too large": [2]}, [1, 0])},
+    dg.Transformer: {"config": (TENSOR, dg.TransformerConfig(**CONFIG)), "compute_dtype": (CHOICE, "bfloat16")},
+    MODEL.logits: BATCHES,
+    MODEL.loss: {
+        **BATCHES,
+        "label_smoothing": (RATE, 0.1),
+        "num_targets": (optional(INT) | {"zero": 0}, 3),
+    },
+    generate: {"model": (TENSOR, MODEL), "src_batch": (BATCH, [[4, 5]]), **SEARCH},
+    dg.Translator: {"model": (TENSOR, MODEL), "tokenizer": (TENSOR, TOKENIZER)},
+    TRANSLATOR: {
+        "text": (without(OBJECTS, "empty list", "string", "empty string") | NONE | NUMBERS, "45"),
+        **SEARCH,
+    },
+    dg.Trainer: TRAINER,
+    dg.Trainer(MODEL, max_steps=1).fit: {
+        "train": (PAIRS, [([4, 2], [5])]),
+        "validation": (optional(PAIRS), [([4, 2], [5])]),
+        "resume": (FLAG, False),
+    },
+    dg.set_num_threads: {"n": (INT | {"zero": 0, "too many": 2**40}, 1)},
 }  # fmt: skip
 
 # An op inside another, or what a wrong size is compared with, may be what the message names.
@@ -261,6 +415,9 @@ INNER = {
     nn.TransformerEncoderLayer: {"MultiHeadAttention", "FeedForward"},
 }
 INNER[nn.TransformerDecoderLayer] = INNER[nn.TransformerEncoderLayer]
+INNER[MODEL.encoder] = INNER[MODEL.decoder] = {"linear", "layer_norm", "attention", "residual", "reshape"}
+INNER[MODEL.loss] = {"linear_cross_entropy"}
+INNER[TRANSLATOR] = {"generate"}
 SIZES = {
     "sizes",
     "empty",
@@ -276,7 +433,11 @@ SIZES = {
 
 
 def name_of(function):
-    return function.__name__
+    """What messages call it: a method of a cache or a trainer goes by the name of its class."""
+    owner = getattr(getattr(function, "func", function), "__self__", None)
+    if isinstance(owner, nn.KVCache | dg.Trainer):
+        return type(owner).__name__
+    return getattr(function, "__name__", type(function).__name__)
 
 
 @pytest.mark.parametrize("function", TABLE, ids=name_of)
@@ -373,6 +534,12 @@ def test_an_output_that_cannot_be_written_is_named(gradient, error, message):
     options = (None, "none", False, gradient.data, True, None, False, None)
     with pytest.raises(error, match=f"linear_backward: {message}"):
         dg._core.linear_backward(dy.data, x.data, weight.data, *options)
+
+
+@pytest.mark.parametrize("kind", PATH)
+def test_a_folder_that_is_no_path_is_named(kind):
+    with pytest.raises(TypeError, match="load: folder must be a path, got "):
+        dg.load(PATH[kind])
 
 
 @pytest.mark.parametrize("kind", ["None", "string", "object array", "complex", "rows of different lengths", "dict"])

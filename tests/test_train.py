@@ -333,7 +333,7 @@ def test_limits(pairs):
     ],
 )  # fmt: skip
 def test_refuses_bad_options(option):
-    with pytest.raises(ValueError, match=f"{next(iter(option))} must be"):
+    with pytest.raises(ValueError, match=f"Trainer: {next(iter(option))} must "):
         Trainer(model_of(), **option)
 
 
@@ -360,5 +360,5 @@ def test_refuses_bad_data(pairs):
         Trainer(model_of()).fit(pairs, [])
     with pytest.raises(ValueError, match="validation: no pairs are left of 60"):
         Trainer(model_of(), max_length=8).fit([([5, 2], [5])], [([5] * 9, [5])] * 60)
-    with pytest.raises(ValueError, match="need a tokenizer"):
+    with pytest.raises(ValueError, match="train of text needs a tokenizer"):
         Trainer(model_of()).fit([("a", "b")])

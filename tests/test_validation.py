@@ -8,6 +8,7 @@ from dragoman import Trainer, Transformer, TransformerConfig
 from dragoman.averaging import ExponentialAverage
 from dragoman.callbacks import Callback
 from dragoman.checkpoint import CheckpointFile, CheckpointFolder
+from dragoman.tokenizer import Tokenizer
 from dragoman.validation import Validation
 
 CONFIG = TransformerConfig(
@@ -51,10 +52,13 @@ def score(monkeypatch, *losses):
     monkeypatch.setattr(Validation, "__call__", measure)
 
 
-class Letters:
+class Letters(Tokenizer):
     """A tokenizer that knows the letters a to p."""
 
     vocab_size = 20
+
+    def __init__(self):
+        pass
 
     def encode_batch(self, texts):
         return [["abcdefghijklmnop".index(letter) + 4 for letter in text.replace(" ", "")] for text in texts]

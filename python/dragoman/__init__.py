@@ -8,7 +8,6 @@ from dragoman._core import (
     memory_stats,
     num_threads,
     reset_peak_memory_stats,
-    set_num_threads,
 )
 from dragoman.autograd import is_grad_enabled, no_grad
 from dragoman.config import TransformerConfig
@@ -16,6 +15,7 @@ from dragoman.model import Transformer, load
 from dragoman.random import manual_seed
 from dragoman.sequences import Sequences
 from dragoman.tensor import Tensor, from_dlpack, tensor
+from dragoman.threads import set_num_threads
 from dragoman.tokenizer import Tokenizer
 from dragoman.train import Trainer
 from dragoman.translator import Translator

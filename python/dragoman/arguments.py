@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,21 @@ from dragoman.tensor import Tensor
 _LARGEST = float(np.finfo(np.float32).max)  # arithmetic runs in float32
 
 
+def check_types(op: str, kind: type, **arguments: Any) -> None:
+    """TypeError unless each is a `kind`."""
+    for name, value in arguments.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{op}: {name} must be a {kind.__name__}, got {type(value).__name__}")
+
+
 def check_tensors(op: str, **arguments: Any) -> None:
     """TypeError unless each is a Tensor."""
-    for name, value in arguments.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be a Tensor, got {type(value).__name__}")
+    check_types(op, Tensor, **arguments)
 
 
 def check_sequences(op: str, **arguments: Any) -> None:
     """TypeError unless each is a Sequences."""
-    for name, value in arguments.items():
-        if not isinstance(value, _core.Sequences):
-            raise TypeError(f"{op}: {name} must be a Sequences, got {type(value).__name__}")
+    check_types(op, _core.Sequences, **arguments)
 
 
 def check_options(op: str, **arguments: Any) -> None:
@@ -49,12 +53,22 @@ def number(op: str, name: str, value: Any, least: float = -_LARGEST, below: floa
     return result
 
 
+def positive(op: str, name: str, value: Any) -> float:
+    """`value` as a float above 0. TypeError, ValueError as `number`."""
+    result = number(op, name, value, 0.0)
+    if result == 0:
+        raise ValueError(f"{op}: {name} must be above 0, got {value}")
+    return result
+
+
 def integer(op: str, name: str, value: Any, least: int = 0) -> int:
     """`value` as an int of at least `least`. TypeError for what is no int, ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{op}: {name} must be an int, got {type(value).__name__}")
-    if not least <= value < 2**63:
-        raise ValueError(f"{op}: {name} must be an int in [{least}, 2^63), got {value}")
+    if value < least:
+        raise ValueError(f"{op}: {name} must be at least {least}, got {value}")
+    if value >= 2**63:
+        raise ValueError(f"{op}: {name} must be below 2^63, got {value}")
     return int(value)
 
 
@@ -65,6 +79,12 @@ def integers(op: str, name: str, values: Any, least: int = 0) -> list[int]:
     except TypeError:
         raise TypeError(f"{op}: {name} must be a sequence of ints, got {type(values).__name__}") from None
     return [integer(op, name, item, least) for item in items]
+
+
+def check_path(op: str, name: str, value: Any) -> None:
+    """TypeError unless `value` is a str or a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{op}: {name} must be a path, got {type(value).__name__}")
 
 
 def flag(op: str, name: str, value: Any) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import _core
+from dragoman import _core, arguments
 from dragoman._core import Sequences
 from dragoman.config import TransformerConfig
 from dragoman.model import IdBatch, Transformer
@@ -66,10 +65,11 @@ def generate(
     Raises:
         TypeError, ValueError: a bad id, naming its place, or an argument out of range.
     """
-    if isinstance(beam, bool) or not isinstance(beam, int) or beam < 1:
-        raise ValueError(f"generate: beam must be an int of at least 1, got {beam!r}")
-    if not (math.isfinite(length_penalty) and length_penalty >= 0):
-        raise ValueError(f"generate: length_penalty must be a number of at least 0, got {length_penalty!r}")
+    arguments.check_types("generate", Transformer, model=model)
+    beam = arguments.integer("generate", "beam", beam, 1)
+    arguments.number("generate", "length_penalty", length_penalty, 0.0)
+    if max_length is not None:
+        arguments.integer("generate", "max_length", max_length)
     src_ids, src_sequences = model.pack_source("generate", src_batch)
     searches = [
         _Search(model.config, sentence, beam, _limit(model.config, len(ids), max_length), length_penalty)
@@ -178,8 +178,6 @@ def _limit(config: TransformerConfig, src_length: int, max_length: int | None) -
     """Most tokens of the target of a source of `src_length` tokens."""
     if max_length is None:
         return min(2 * src_length + 10, config.max_length)
-    if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 0:
-        raise ValueError(f"generate: max_length must be an int of at least 0 or None, got {max_length!r}")
     if config.positions == "learned" and max_length > config.max_length:
         raise ValueError(f"generate: max_length must be at most {config.max_length}, got {max_length}")
     return max_length

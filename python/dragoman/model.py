@@ -56,6 +56,7 @@ class Transformer(Module):
     """
 
     def __init__(self, config: TransformerConfig, compute_dtype: str = "float32") -> None:
+        arguments.check_types("Transformer", TransformerConfig, config=config)
         self.config = config
         self.compute_dtype = arguments.choice("Transformer", "compute_dtype", compute_dtype, functional.DTYPES)
         d_model, tied = config.d_model, config.tie_embeddings
@@ -239,6 +240,7 @@ def load(folder: str | Path) -> Transformer:
         OSError: a file is missing or cannot be read.
         ValueError: naming the file and what in it does not fit.
     """
+    arguments.check_path("load", "folder", folder)
     folder = Path(folder)
     config = _read_config(folder / CONFIG)
     path = folder / WEIGHTS
@@ -319,15 +321,27 @@ def _layer(config: TransformerConfig) -> dict[str, Any]:
 
 def _pack(op: str, argument: str, batch: IdBatch, vocab_size: int) -> tuple[npt.NDArray[np.int32], Sequences]:
     """A batch's ids end to end, int32 (tokens,), once known to be integers in [0, vocab_size)."""
+    if not _is_list(batch):
+        raise TypeError(f"{op}: {argument} must be a list of lists of ids, got {type(batch).__name__}")
     for i, ids in enumerate(batch):
-        if isinstance(ids, str) or not hasattr(ids, "__len__"):
+        if not _is_list(ids):
             raise TypeError(f"{op}: {argument}[{i}] must be a list of ids, got {type(ids).__name__}")
-    flat = np.array(list(chain.from_iterable(batch)))
+    try:
+        flat = np.array(list(chain.from_iterable(batch)))
+    except ValueError:  # lists among the ids
+        flat = np.empty(0, object)
+        _refuse(op, argument, batch, vocab_size)
     if flat.size == 0:
         flat = flat.astype(np.int32)
-    if flat.dtype.kind not in "iu" or (flat.size and not 0 <= flat.min() <= flat.max() < vocab_size):
+    if flat.ndim > 1 or flat.dtype.kind not in "iu" or (flat.size and not 0 <= flat.min() <= flat.max() < vocab_size):
         _refuse(op, argument, batch, vocab_size)
     return flat.astype(np.int32), Sequences([len(ids) for ids in batch])
+
+
+def _is_list(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _refuse(op: str, argument: str, batch: IdBatch, vocab_size: int) -> None:

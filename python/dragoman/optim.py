@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, random
-from dragoman.arguments import number
+from dragoman.arguments import number, positive
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 
@@ -48,14 +48,7 @@ class AdamW:
         if not isinstance(model, Module):
             raise TypeError(f"AdamW: model must be a Module, got {type(model).__name__}")
         number("AdamW", "lr", lr, 0.0)
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise TypeError(f"AdamW: betas must be two numbers, got {betas!r}")
-        for i, beta in enumerate(betas):
-            number("AdamW", f"betas[{i}]", beta, 0.0, 1.0)
-        number("AdamW", "weight_decay", weight_decay, 0.0)
-        _check_positive("eps", eps)
-        if max_grad_norm is not None:
-            _check_positive("max_grad_norm", max_grad_norm)
+        check_options("AdamW", betas, eps, weight_decay, max_grad_norm)
         self.lr = lr
         self.betas = betas
         self.eps = eps
@@ -177,6 +170,13 @@ class AdamW:
         self.step_count = int(state["step"])
 
 
-def _check_positive(name: str, value: float) -> None:
-    if number("AdamW", name, value, 0.0) == 0:
-        raise ValueError(f"AdamW: {name} must be above 0, got {value}")
+def check_options(op: str, betas: Any, eps: Any, weight_decay: Any, max_grad_norm: Any) -> None:
+    """Checks these arguments of AdamW in the name of `op`. TypeError, ValueError otherwise."""
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise TypeError(f"{op}: betas must be two numbers, got {betas!r}")
+    for i, beta in enumerate(betas):
+        number(op, f"betas[{i}]", beta, 0.0, 1.0)
+    number(op, "weight_decay", weight_decay, 0.0)
+    positive(op, "eps", eps)
+    if max_grad_norm is not None:
+        positive(op, "max_grad_norm", max_grad_norm)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dragoman import arguments
 from dragoman.atomic import atomic_write
 from dragoman.word_cache import WordCache
 
@@ -69,10 +70,8 @@ class Tokenizer:
             ModuleNotFoundError: without the `tokenizers` library.
             ValueError: an unknown kind, or a `vocab_size` below 64.
         """
-        if kind not in get_args(Kind):
-            raise ValueError(f"tokenizer: kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
-        if vocab_size < LEAST:
-            raise ValueError(f"tokenizer: vocab_size must be at least {LEAST}, got {vocab_size}")
+        arguments.choice("tokenizer", "kind", kind, get_args(Kind))
+        arguments.integer("tokenizer", "vocab_size", vocab_size, LEAST)
         library = _library()
         normalizer = _normalizer(library)
         texts = [normalizer.normalize_str(line) for line in lines]

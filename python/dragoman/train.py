@@ -7,12 +7,15 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from dragoman import arguments
 from dragoman.callbacks import Callback, Record
 from dragoman.data import Batches, Pair, encode_pairs
 from dragoman.functional import DTYPES
 from dragoman.model import Transformer
-from dragoman.schedule import SCHEDULES, InverseSqrt
+from dragoman.optim import check_options
+from dragoman.schedule import SCHEDULES
 from dragoman.tokenizer import Tokenizer
 from dragoman.training_run import TrainingRun
 from dragoman.validation import Pairs, Validation, is_text
@@ -20,6 +23,12 @@ from dragoman.validation import Pairs, Validation, is_text
 DEFAULT_EPOCHS = 30
 SCORES = ("loss", "bleu", "chrf")
 FINALS = ("average", "best", "last", "ema")
+
+_COUNTS = (
+    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam", "average",
+    "log_interval",
+)  # fmt: skip
+_OPTIONAL_COUNTS = ("epochs", "max_steps", "checkpoint_every", "patience")
 
 
 @dataclass
@@ -64,7 +73,7 @@ class Trainer:
         tensorboard: write TensorBoard event files, too, to `output`/tensorboard.
 
     Raises:
-        ValueError: a value out of range.
+        TypeError, ValueError: a value of another type, or out of range.
     """
 
     model: Transformer = field(repr=False)
@@ -102,41 +111,47 @@ class Trainer:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        self._check_counts()
+        op = "Trainer"
+        arguments.check_types(op, Transformer, model=self.model)
+        if self.tokenizer is not None:
+            arguments.check_types(op, Tokenizer, tokenizer=self.tokenizer)
+        if self.output is not None:
+            arguments.check_path(op, "output", self.output)
+        self._check_numbers(op)
         for name, choices in (("schedule", SCHEDULES), ("best_by", SCORES), ("final", FINALS)):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"Trainer: {name} must be one of {', '.join(choices)}, got {value!r}")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise ValueError(f"Trainer: max_minutes must be above 0, got {self.max_minutes}")
-        if self.max_ratio is not None and not self.max_ratio >= 1:
-            raise ValueError(f"Trainer: max_ratio must be at least 1, got {self.max_ratio}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"Trainer: label_smoothing must be in [0, 1), got {self.label_smoothing}")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"Trainer: ema must be in [0, 1), got {self.ema}")
+            arguments.choice(op, name, getattr(self, name), choices)
+        arguments.flag(op, "tensorboard", self.tensorboard)
+        if not isinstance(self.callbacks, list | tuple):
+            raise TypeError(f"Trainer: callbacks must be a list, got {type(self.callbacks).__name__}")
+        for i, callback in enumerate(self.callbacks):
+            arguments.check_types(op, Callback, **{f"callbacks[{i}]": callback})
         if self.final == "ema" and self.ema is None:
             raise ValueError("Trainer: final='ema' needs ema, got None")
         if self.output is None and (self.final == "best" or self.tensorboard):
             name = "final='best'" if self.final == "best" else "tensorboard"
             raise ValueError(f"Trainer: {name} needs an output folder, got None")
-        if self.seed < 0:
-            raise ValueError(f"Trainer: seed must be at least 0, got {self.seed}")
         if self.compute_dtype is None:
             self.compute_dtype = self.model.compute_dtype
         self.model.compute_dtype = arguments.choice("Trainer", "compute_dtype", self.compute_dtype, DTYPES)
         if self.lr is None:
             self.lr = 0.64 / self.model.config.d_model
-        InverseSqrt(self.lr, self.warmup)  # checks both
         if self.epochs is None and self.max_steps is None and self.max_minutes is None:
             self.epochs = DEFAULT_EPOCHS
 
-    def _check_counts(self) -> None:
-        lengths = ("batch_tokens", "max_length", "min_length")
-        needed = (*lengths, "accumulate", "max_bad_steps", "beam", "average", "log_interval")
-        for name in (*needed, "epochs", "max_steps", "checkpoint_every", "patience"):
-            value = getattr(self, name)
-            if (value is None and name in needed) or (value is not None and value < 1):
-                raise ValueError(f"Trainer: {name} must be at least 1, got {value}")
+    def _check_numbers(self, op: str) -> None:
+        optional = [name for name in _OPTIONAL_COUNTS if getattr(self, name) is not None]
+        for name in (*_COUNTS, *optional):
+            arguments.integer(op, name, getattr(self, name), 1)
+        arguments.integer(op, "seed", self.seed)
+        for name in ("lr", "max_minutes"):
+            if (value := getattr(self, name)) is not None:
+                arguments.positive(op, name, value)
+        if self.max_ratio is not None:
+            arguments.number(op, "max_ratio", self.max_ratio, 1.0)
+        arguments.check_rates(op, label_smoothing=self.label_smoothing)
+        if self.ema is not None:
+            arguments.check_rates(op, ema=self.ema)
+        check_options(op, self.betas, self.eps, self.weight_decay, self.max_grad_norm)
 
     def fit(self, train: Pairs, validation: Pairs | None = None, *, resume: bool = False) -> list[Record]:
         """Trains until a limit is reached.
@@ -153,20 +168,25 @@ class Trainer:
             The records of this call, as written to `output`/log.jsonl.
 
         Raises:
-            ValueError: data that gives no batches; nothing to resume from, or a checkpoint of other data or
+            TypeError: data that are no list of pairs.
+            ValueError: data that give no batches; nothing to resume from, or a checkpoint of other data or
                 another model; an `output` that holds a run already, without `resume`.
             FloatingPointError: max_bad_steps in a row had no finite gradient.
             ModuleNotFoundError: `best_by` BLEU or chrF without sacrebleu.
             OSError: a file cannot be written; the last checkpoint stands.
             KeyboardInterrupt, SystemExit: after a SIGINT, a SIGTERM, once everything is saved.
         """
+        arguments.flag("Trainer", "resume", resume)
+        self._check_pairs("train", train)
+        if validation is not None:
+            self._check_pairs("validation", validation)
         if validation is None and (self.final == "best" or self.patience is not None):
             raise ValueError("Trainer: final='best' and patience need validation data, got None")
         held_out = None if validation is None else self._validation(validation)
         return TrainingRun(self, self._batches(train), held_out, resume).run()
 
     def _batches(self, pairs: Pairs) -> Batches:
-        if self._are_text(pairs):
+        if is_text(pairs):
             pairs = encode_pairs(cast(Tokenizer, self.tokenizer), cast(Sequence[tuple[str, str]], pairs))
         return Batches(
             cast(Sequence[Pair], pairs),
@@ -179,14 +199,25 @@ class Trainer:
         )
 
     def _validation(self, pairs: Pairs) -> Validation:
-        self._are_text(pairs)
         beam = None if self.best_by == "loss" else self.beam
         limits = {"batch_tokens": self.batch_tokens, "max_length": self.max_length}
         return Validation(self.model, pairs, self.tokenizer, **limits, beam=beam)
 
-    def _are_text(self, pairs: Pairs) -> bool:
-        if not pairs:
-            raise ValueError("Trainer: the data must hold at least one pair, got none")
+    def _check_pairs(self, name: str, pairs: Pairs) -> None:
+        if not isinstance(pairs, Sequence) or isinstance(pairs, str | bytes):
+            raise TypeError(f"Trainer: {name} must be a list of pairs, got {type(pairs).__name__}")
+        if not len(pairs):
+            raise ValueError(f"Trainer: {name} must hold at least one pair, got none")
+        first = pairs[0]
+        sides = [_kind(side) for side in first] if isinstance(first, tuple | list) else None
+        if sides not in (["text", "text"], ["ids", "ids"]):
+            raise TypeError(f"Trainer: {name}[0] must be two texts or two lists of ids, got {first!r}")
         if is_text(pairs) and self.tokenizer is None:
-            raise ValueError("Trainer: pairs of text need a tokenizer, got none")
-        return is_text(pairs)
+            raise ValueError(f"Trainer: {name} of text needs a tokenizer, got none")
+
+
+def _kind(side: object) -> str | None:
+    """What a side of a pair is made of."""
+    if isinstance(side, str):
+        return "text"
+    return "ids" if isinstance(side, Sequence | np.ndarray) else None

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import overload
 
+from dragoman import arguments
 from dragoman.data import cut_batches, cut_source, source_ids
 from dragoman.generate import generate
 from dragoman.model import Transformer, load
@@ -25,10 +26,13 @@ class Translator:
         tokenizer: the one it was trained with.
 
     Raises:
+        TypeError: another kind of model or tokenizer.
         ValueError: the tokenizer has more tokens than the model.
     """
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
+        arguments.check_types("Translator", Transformer, model=model)
+        arguments.check_types("Translator", Tokenizer, tokenizer=tokenizer)
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ValueError(
                 f"Translator: tokenizer must have at most {model.config.vocab_size} tokens, "
@@ -87,9 +91,16 @@ class Translator:
 
         Returns:
             A str for a str, else a list in the order of the texts.
+
+        Raises:
+            TypeError, ValueError: naming the argument.
         """
+        if not isinstance(text, str | list | tuple):
+            raise TypeError(f"Translator: text must be a str or a list of them, got {type(text).__name__}")
+        if not isinstance(text, str):
+            arguments.check_types("Translator", str, **{f"text[{i}]": item for i, item in enumerate(text)})
         with self._running:
-            outputs = self._translate([text] if isinstance(text, str) else text, beam, length_penalty, max_length)
+            outputs = self._translate([text] if isinstance(text, str) else list(text), beam, length_penalty, max_length)
         return outputs[0] if isinstance(text, str) else outputs
 
     def submit(

@@ -7,7 +7,7 @@ from dragoman._core import Sequences
 from dragoman.nn.attention import MultiHeadAttention
 from dragoman.nn.feed_forward import FeedForward
 from dragoman.nn.kv_cache import KVCache
-from dragoman.nn.module import Module
+from dragoman.nn.module import Module, check_stack
 from dragoman.nn.norm import LayerNorm
 from dragoman.nn.residual import Residual
 from dragoman.tensor import Tensor
@@ -86,9 +86,13 @@ class Decoder(Module):
     Args:
         layers: what to run, in order.
         norm: applied to the last layer's output, as pre-norm stacks need.
+
+    Raises:
+        TypeError: naming the argument.
     """
 
     def __init__(self, layers: list[TransformerDecoderLayer], norm: LayerNorm | None = None) -> None:
+        check_stack("Decoder", layers, norm)
         self.layers = layers
         self.norm = norm
 
@@ -112,7 +116,10 @@ class Decoder(Module):
         Returns:
             (tokens, d_model).
         """
+        arguments.check_tensors("Decoder", x=x, memory=memory)
+        arguments.check_sequences("Decoder", sequences=sequences, memory_sequences=memory_sequences)
         if cache is not None:
+            arguments.check_types("Decoder", KVCache, cache=cache)
             cache.extend(sequences)
         for layer in self.layers:
             x = layer(x, sequences, memory, memory_sequences, cache)

@@ -6,7 +6,7 @@ from dragoman import arguments
 from dragoman._core import Sequences
 from dragoman.nn.attention import MultiHeadAttention
 from dragoman.nn.feed_forward import FeedForward
-from dragoman.nn.module import Module
+from dragoman.nn.module import Module, check_stack
 from dragoman.nn.norm import LayerNorm
 from dragoman.nn.residual import Residual
 from dragoman.tensor import Tensor
@@ -74,9 +74,13 @@ class Encoder(Module):
     Args:
         layers: what to run, in order.
         norm: applied to the last layer's output, as pre-norm stacks need.
+
+    Raises:
+        TypeError: naming the argument.
     """
 
     def __init__(self, layers: list[TransformerEncoderLayer], norm: LayerNorm | None = None) -> None:
+        check_stack("Encoder", layers, norm)
         self.layers = layers
         self.norm = norm
 
@@ -91,6 +95,9 @@ class Encoder(Module):
         Returns:
             (tokens, d_model).
         """
+        arguments.check_tensors("Encoder", x=x)
+        arguments.check_sequences("Encoder", sequences=sequences)
+        arguments.flag("Encoder", "causal", causal)
         for layer in self.layers:
             x = layer(x, sequences, causal=causal)
         return x if self.norm is None else self.norm(x, sequences)

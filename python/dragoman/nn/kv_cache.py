@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import _core
+from dragoman import _core, arguments
 from dragoman._core import Sequences
 from dragoman.tensor import Tensor
 
@@ -28,7 +28,7 @@ class KVCache:
     """
 
     def __init__(self, num_sequences: int) -> None:
-        self.lengths = [0] * num_sequences
+        self.lengths = [0] * arguments.integer("KVCache", "num_sequences", num_sequences)
         self._slot = _FIRST_SLOT
         self._sequences = Sequences.slotted(self.lengths, self._slot)
         self._buffers: dict[Hashable, tuple[_core.Tensor, _core.Tensor]] = {}
@@ -40,6 +40,7 @@ class KVCache:
 
     def extend(self, new: Sequences) -> None:
         """Makes room for the rows of `new`, a packed batch of as many sequences, and counts them."""
+        arguments.check_sequences("KVCache", new=new)
         if len(new) != len(self.lengths):
             raise ValueError(f"KVCache: new must have {len(self.lengths)} sequences, got {len(new)}")
         self.lengths = [length + more for length, more in zip(self.lengths, new.lengths, strict=True)]
@@ -61,6 +62,12 @@ class KVCache:
         Returns:
             All keys and all values so far, (rows, num_heads, head_dim), and where each sequence lies in them.
         """
+        arguments.check_tensors("KVCache", k=k, v=v)
+        arguments.check_sequences("KVCache", new=new)
+        for name, x in (("k", k), ("v", v)):
+            if len(x.shape) != 3 or x.shape[0] != new.capacity or x.shape != k.shape:
+                expected = f"({new.capacity}, num_heads, head_dim), the same for k and v"
+                raise ValueError(f"KVCache: {name} must have shape {expected}, got {x.shape}")
         rows, num_heads, head_dim = k.shape
         features = num_heads * head_dim
         if key not in self._buffers:
@@ -79,6 +86,9 @@ class KVCache:
 
     def reorder(self, indices: list[int]) -> None:
         """Sequence i becomes a copy of what sequence indices[i] was; their number may change."""
+        indices = arguments.integers("KVCache", "indices", indices)
+        if max(indices, default=0) >= len(self.lengths):
+            raise ValueError(f"KVCache: indices must lie in [0, {len(self.lengths)}), got {max(indices)}")
         index = _core.Tensor.from_numpy(np.array(indices, np.int32), "int32")
         self._buffers = {
             key: (_core.kv_cache_reorder(k, index, self._slot), _core.kv_cache_reorder(v, index, self._slot))

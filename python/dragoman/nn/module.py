@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core
+from dragoman.arguments import check_types
 from dragoman.autograd import no_grad
 from dragoman.tensor import Tensor
 
@@ -149,6 +150,15 @@ class Module:
         for name, child in self.children():
             for line in child._tree(f"{name}: {type(child).__name__}", f"{prefix}{name}.", names):
                 yield f"  {line}"
+
+
+def check_stack(op: str, layers: Any, norm: Any) -> None:
+    """What a stack is made of: TypeError unless `layers` is a list of Modules and `norm` one or None."""
+    if not isinstance(layers, list) or not layers or not all(isinstance(layer, Module) for layer in layers):
+        names = [type(layer).__name__ for layer in layers] if isinstance(layers, list) else type(layers).__name__
+        raise TypeError(f"{op}: layers must be a list of at least one Module, got {names}")
+    if norm is not None:
+        check_types(op, Module, norm=norm)
 
 
 def _some(names: list[str], most: int = 5) -> str:
