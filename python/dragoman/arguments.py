@@ -55,8 +55,8 @@ def number(op: str, name: str, value: Any, least: float = -_LARGEST, below: floa
 
 def positive(op: str, name: str, value: Any) -> float:
     """`value` as a float above 0. TypeError, ValueError as `number`."""
-    result = number(op, name, value, 0.0)
-    if result == 0:
+    result = number(op, name, value)
+    if result <= 0:
         raise ValueError(f"{op}: {name} must be above 0, got {value}")
     return result
 
