@@ -3,6 +3,7 @@
 import dragoman as dg
 import numpy as np
 import pytest
+from toy import pairs_of
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +17,13 @@ def _same_start():
 @pytest.fixture
 def rng():
     return np.random.default_rng(1234)
+
+
+@pytest.fixture
+def one_thread():
+    dg.set_num_threads(1)  # toy models gain nothing from more
+
+
+@pytest.fixture
+def pairs(rng):
+    return pairs_of(rng, 60)

@@ -1,31 +1,14 @@
 import dragoman as dg
 import numpy as np
 import pytest
-from dragoman import Trainer, Transformer, TransformerConfig
+from dragoman import Trainer, Transformer
 from dragoman.callbacks import Callback
 from dragoman.checkpoint import CheckpointFolder, read_state
+from toy import CONFIG, model_of
 
-CONFIG = TransformerConfig(
-    vocab_size=20, d_model=32, num_heads=2, d_ff=64, num_encoder_layers=1, num_decoder_layers=1, dropout=0.2
-)
 OPTIONS = {"batch_tokens": 64, "warmup": 10, "lr": 1e-2, "log_interval": 1, "final": "last"}
+pytestmark = pytest.mark.usefixtures("one_thread")
 BAD = "encoder.layers.0.feed_forward.linear1.weight"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    dg.set_num_threads(1)
-
-
-@pytest.fixture
-def pairs(rng):
-    sources = [rng.integers(4, 20, rng.integers(1, 9)).tolist() for _ in range(40)]
-    return [([*ids, 2], ids) for ids in sources]
-
-
-def model_of():
-    dg.manual_seed(0)
-    return Transformer(CONFIG)
 
 
 def poison(monkeypatch, steps):

@@ -15,22 +15,10 @@ from dragoman.generate import generate
 from dragoman.schedule import InverseSqrt
 from dragoman.signals import StopSignals
 from dragoman.validation import Validation
+from toy import model_of, pairs_of
 
-SMALL = TransformerConfig(
-    vocab_size=20, d_model=32, num_heads=2, d_ff=64, num_encoder_layers=1, num_decoder_layers=1, dropout=0.2
-)
 OPTIONS = {"batch_tokens": 64, "accumulate": 2, "warmup": 10, "lr": 1e-2, "log_interval": 3, "average": 3}
-
-
-def pairs_of(rng, count, longest=8, reverse=False):
-    """Strings of symbols 4 to 19 and </s>; the target is the same string, or the reverse."""
-    sources = [rng.integers(4, 20, rng.integers(1, longest + 1)).tolist() for _ in range(count)]
-    return [([*ids, 2], ids[::-1] if reverse else ids) for ids in sources]
-
-
-def model_of(seed=0, config=SMALL):
-    dg.manual_seed(seed)
-    return Transformer(config)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def bits(model):
@@ -50,16 +38,6 @@ def arrays_of(path):
     file = CheckpointFile(path)
     return {(part, name): file.array(part, name).tobytes() for part in ("model", "optimizer", "ema")
             for name in file.names(part)}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    dg.set_num_threads(1)  # models this small gain nothing from more
-
-
-@pytest.fixture
-def pairs(rng):
-    return pairs_of(rng, 60)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -4,33 +4,16 @@ import tracemalloc
 
 import dragoman as dg
 import pytest
-from dragoman import Trainer, Transformer, TransformerConfig
+from dragoman import Trainer, TransformerConfig
 from dragoman.averaging import ExponentialAverage
 from dragoman.callbacks import Callback
 from dragoman.checkpoint import CheckpointFile, CheckpointFolder
 from dragoman.tokenizer import Tokenizer
 from dragoman.validation import Validation
+from toy import CONFIG, model_of
 
-CONFIG = TransformerConfig(
-    vocab_size=20, d_model=32, num_heads=2, d_ff=64, num_encoder_layers=1, num_decoder_layers=1, dropout=0.2
-)
 OPTIONS = {"batch_tokens": 64, "warmup": 10, "lr": 1e-2, "checkpoint_every": 2, "average": 2}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    dg.set_num_threads(1)
-
-
-@pytest.fixture
-def pairs(rng):
-    sources = [rng.integers(4, 20, rng.integers(1, 9)).tolist() for _ in range(60)]
-    return [([*ids, 2], ids) for ids in sources]
-
-
-def model_of(seed=0, config=CONFIG):
-    dg.manual_seed(seed)
-    return Transformer(config)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def bits(state):
