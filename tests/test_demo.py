@@ -93,6 +93,7 @@ def test_locales_and_digits_are_tokens_and_text_comes_back(corpus):
             assert len(tokenizer.encode(target)) == len(target)
             digits = [text for id in ids if re.search(r"\d", text := tokenizer.decode([id]))]
             assert all(len(text) == 1 for text in digits), source
+    assert tokenizer.decode(tokenizer.encode("en 3 ☃ 日\u0378 1")) == "en 3 ☃ 日\u0378 1"
 
 
 @pytest.fixture

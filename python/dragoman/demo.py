@@ -21,7 +21,7 @@ from dragoman.data import source_ids
 from dragoman.demo_dates import FORMATS, LOCALES, make_corpus
 from dragoman.model import Transformer
 from dragoman.random import manual_seed
-from dragoman.tokenizer import SPECIALS, UNK, Tokenizer
+from dragoman.tokenizer import SPECIALS, UNK, Tokenizer, with_bytes
 from dragoman.train import Trainer
 from dragoman.translator import Translator
 
@@ -119,15 +119,20 @@ def make_config(vocab_size: int) -> TransformerConfig:
 
 
 def make_tokenizer(lines: Iterable[str]) -> Tokenizer:
-    """Byte pairs of which none joins two digits or crosses a space, so that a locale is one token and a digit too."""
+    """Byte pairs of which none joins two digits or crosses a space, so that a locale is one token and a digit too.
+
+    A character that no date has is spelt in bytes.
+    """
     tokenizers = _libraries()
     pre, space = tokenizers.pre_tokenizers, {"prepend_scheme": "never"}
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=SPECIALS[UNK]))
     backend.normalizer = tokenizers.normalizers.NFC()
     backend.pre_tokenizer = pre.Sequence([pre.Metaspace(**space), pre.Digits(individual_digits=True)])
-    backend.decoder = tokenizers.decoders.Metaspace(**space)
     options = {"special_tokens": list(SPECIALS), "show_progress": False}
     backend.train_from_iterator(lines, tokenizers.trainers.BpeTrainer(vocab_size=VOCAB_SIZE, **options))
+    backend.model = with_bytes(tokenizers, json.loads(backend.to_str())["model"])
+    decoders = tokenizers.decoders
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.Metaspace(**space)])
     return Tokenizer(backend)
 
 

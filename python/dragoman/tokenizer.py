@@ -188,7 +188,11 @@ def _train(library: Any, model: Any, trainer: Any, texts: list[str]) -> Any:
 
 def _bpe(library: Any, texts: list[str], size: int) -> Any:
     trainer = library.trainers.BpeTrainer(vocab_size=size, show_progress=False)
-    learnt = _train(library, library.models.BPE(), trainer, texts)
+    return with_bytes(library, _train(library, library.models.BPE(), trainer, texts))
+
+
+def with_bytes(library: Any, learnt: Any) -> Any:
+    """A BPE model with a token for every byte, from one without: the "model" of a tokenizer.json."""
     merges = [
         (left, right)
         for left, right in learnt["merges"]
