@@ -41,7 +41,9 @@ double best_rate(double amount, const Body& body) {
 }
 
 double measure_gflops(DType dtype) {
-  const auto loop = dtype == DType::bfloat16 ? loops().bfloat16 : loops().float32;
+  const auto loop = dtype == DType::bfloat16 ? loops().bfloat16
+                    : dtype == DType::int8   ? loops().int8
+                                             : loops().float32;
   constexpr int64_t iterations = 2'000'000;
   const double operations = loop(1) * iterations * num_threads();
   return 1e-9 * best_rate(operations, [&] {

@@ -6,7 +6,7 @@
 
 namespace dragoman::bench {
 
-double peak_gflops(DType dtype);     // multiply-adds and nothing else
+double peak_gflops(DType dtype);     // multiply-adds of float32, bfloat16 or int8 and nothing else
 double stream_gbytes(double bytes);  // b += a, over so many bytes read and written
 
 }  // namespace dragoman::bench

@@ -47,6 +47,36 @@ double bfloat16_loop(int64_t iterations) {
 constexpr auto bfloat16_loop = float32_loop;  // widened, it costs the same
 #endif
 
+#ifdef __AVX512VNNI__
+double int8_loop(int64_t iterations) {
+  IntVec sum[chains] = {};
+  const __m512i factor = _mm512_set1_epi32(0x01010101);
+  for (int64_t i = 0; i < iterations; ++i) {
+#pragma GCC unroll 12
+    for (int j = 0; j < chains; ++j) {
+      sum[j] =
+          reinterpret_cast<IntVec>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum[j]), factor, factor));
+      asm volatile("" : DRAGOMAN_REGISTER(sum[j]));
+    }
+  }
+  return 8.0 * chains * lanes * static_cast<double>(iterations);
+}
+#else
+double int8_loop(int64_t iterations) {
+  IntVec sum[chains] = {};
+  IntVec factor = IntVec{} + 3;
+  asm volatile("" : DRAGOMAN_REGISTER(factor));
+  for (int64_t i = 0; i < iterations; ++i) {
+#pragma GCC unroll 12
+    for (int j = 0; j < chains; ++j) {
+      sum[j] += factor * factor;
+      asm volatile("" : DRAGOMAN_REGISTER(sum[j]), DRAGOMAN_REGISTER(factor));
+    }
+  }
+  return 2.0 * chains * lanes * static_cast<double>(iterations);
+}
+#endif
+
 void add_loop(const float* a, float* b, int64_t size) {
   each_vector(size, [&](int64_t i, auto part) { store(b + i, load(a + i, part) + load(b + i, part), part); });
 }
@@ -54,6 +84,6 @@ void add_loop(const float* a, float* b, int64_t size) {
 }  // namespace
 
 extern const PeakLoops peak_loops;
-const PeakLoops peak_loops{float32_loop, bfloat16_loop, add_loop};
+const PeakLoops peak_loops{float32_loop, bfloat16_loop, int8_loop, add_loop};
 
 }  // namespace dragoman::bench::DRAGOMAN_ISA

@@ -9,6 +9,7 @@ struct PeakLoops {
   // Each runs `iterations` rounds of independent multiply-adds and returns how many operations those were.
   double (*float32)(int64_t iterations);
   double (*bfloat16)(int64_t iterations);               // products of bfloat16, added up in float32
+  double (*int8)(int64_t iterations);                   // products of bytes, added up in int32
   void (*add)(const float* a, float* b, int64_t size);  // b += a
 };
 

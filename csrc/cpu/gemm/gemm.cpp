@@ -126,7 +126,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
 template <class T, class Strip>
 static void run(const Gemm& g) {
   const int64_t units = divide_up(g.k, T::Units::elements);
-  const Partition p = choose_partition(g.m, g.n, units);
+  const Partition p = choose_partition(g.m, g.n, units, g.transpose_a);
   const bool apart = sizeof(typename T::C) != sizeof(float);
   const int64_t sums_size = apart && units > depth_block ? p.rows * p.columns : 0;
   const int64_t panels_size = p.columns * min_of(depth_block, units);
@@ -135,7 +135,7 @@ static void run(const Gemm& g) {
   parallel_for(p.row_tasks * p.column_tasks, p.grain, [&](int64_t begin, int64_t end) {
     float* panels = static_cast<float*>(scratch.data) + thread_index() * size;
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t row = task / p.column_tasks * p.rows, column = task % p.column_tasks * p.columns;
+      const int64_t row = task % p.row_tasks * p.rows, column = task / p.row_tasks * p.columns;
       float* sums = apart ? panels + panels_size : static_cast<float*>(g.c) + row * g.ldc + column;
       run_task<T, Strip>(g, row, min_of(row + p.rows, g.m), column, min_of(column + p.columns, g.n), sums,
                          apart ? p.columns : g.ldc, panels);

@@ -21,7 +21,7 @@ static inline Partition cut(int64_t m, int64_t n, int64_t row_tasks, int64_t col
 
 // Tasks whose columns of B stay in L2, and among a few such cuts the one whose busiest thread has the least
 // to do.
-static inline Partition choose_partition(int64_t m, int64_t n, int64_t units) {
+static inline Partition choose_partition(int64_t m, int64_t n, int64_t units, bool transpose_a) {
   constexpr int64_t most_columns = 512;
   constexpr int64_t packing = 32;           // what packing one element costs, in multiply-adds
   constexpr int64_t serial_work = 1 << 20;  // below this a fork costs more than it saves
@@ -33,8 +33,11 @@ static inline Partition choose_partition(int64_t m, int64_t n, int64_t units) {
   int64_t best_work = -1;
   const auto consider = [&](int64_t row_tasks, int64_t column_tasks) {
     const Partition p = cut(m, n, max_of(1, row_tasks), max_of(fewest_columns, column_tasks));
-    const int64_t work = divide_up(p.row_tasks * p.column_tasks, threads) *
-                         (p.rows * p.columns + packing * (p.rows + p.columns));
+    int64_t work = divide_up(p.row_tasks * p.column_tasks, threads) *
+                   (p.rows * p.columns + packing * (p.rows + p.columns));
+    // Threads that pack the same rows of a transposed A, each of its units in another line, hold up each
+    // other.
+    if (transpose_a && p.row_tasks < threads) work += work / 4;
     if (best_work < 0 || work < best_work) {
       best = p;
       best_work = work;
