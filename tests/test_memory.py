@@ -1,5 +1,7 @@
 """memory_plan against what the allocator counts in a real step."""
 
+import dataclasses
+
 import dragoman as dg
 import numpy as np
 import pytest
@@ -60,9 +62,16 @@ def test_bfloat16_halves_the_activations() -> None:
     assert plans["bfloat16"]["activations"] < 0.62 * plans["float32"]["activations"]
 
 
+def test_dropout_after_relu_keeps_no_second_hidden_row() -> None:
+    plain = dg.TransformerConfig.small().with_dropout(0.0)
+    dropped = dataclasses.replace(plain, activation_dropout=0.1)
+    plans = [dg.Transformer(config).memory_plan(4096)["activations"] for config in (plain, dropped)]
+    assert plans[1] < 1.05 * plans[0]
+
+
 @pytest.mark.parametrize("tokens", [0, -1, (5, 0), 2.5, "many", None])
 def test_tokens_must_be_ints_above_0(tokens: object) -> None:
-    with pytest.raises((TypeError, ValueError), match="memory_plan: tokens must be an int"):
+    with pytest.raises((TypeError, ValueError), match="memory_plan: tokens must be (an int|at least 1)"):
         dg.Transformer(dg.TransformerConfig.tiny()).memory_plan(tokens)  # type: ignore[arg-type]
 
 

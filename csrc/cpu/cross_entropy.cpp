@@ -1,15 +1,11 @@
 #include "ops/cross_entropy.h"
 
-#include "core/storage.h"
 #include "cpu/gemm/gemm.h"
 #include "cpu/kernels.h"
 #include "cpu/rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// Logits that exist at a time in linear_cross_entropy. Each chunk of rows packs the weight and adds to all of
-// dweight, so shorter chunks cost traffic; longer ones leave the cache.
-constexpr int64_t chunk_elements = 8 << 20;
 constexpr int64_t slice_columns = 256;
 
 template <class T>
@@ -139,14 +135,12 @@ template <class T>
 static void project_and_take_loss(const LinearCrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
   const bool need_gradient = p.dx != nullptr || p.dweight != nullptr || p.dbias != nullptr;
-  const int64_t chunk_rows = min_of(max_of(1, chunk_elements / p.vocabulary), in_use);
-  const Scratch scratch(chunk_rows * p.vocabulary * static_cast<int64_t>(sizeof(float)));
-  float* logits = static_cast<float*>(scratch.data);
-  T* dlogits = static_cast<T*>(scratch.data);  // row r begins where row r of the logits does
+  float* logits = p.logits;
+  T* dlogits = static_cast<T*>(static_cast<void*>(p.logits));  // row r begins where row r of the logits does
   const int64_t dlogits_ld = p.vocabulary * static_cast<int64_t>(sizeof(float) / sizeof(T));
   T* dx = static_cast<T*>(p.dx);
-  for (int64_t first = 0; first < in_use; first += chunk_rows) {
-    const int64_t rows = min_of(chunk_rows, in_use - first);
+  for (int64_t first = 0; first < in_use; first += p.chunk_rows) {
+    const int64_t rows = min_of(p.chunk_rows, in_use - first);
     const T* x = static_cast<const T*>(p.x) + first * p.features;
     gemm({.m = rows,
           .n = p.vocabulary,

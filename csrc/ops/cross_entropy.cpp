@@ -1,10 +1,16 @@
 #include "ops/cross_entropy.h"
 
+#include <algorithm>
+
 #include "core/dispatch.h"
 
 namespace dragoman {
 
 namespace {
+
+// Logits that exist at a time in linear_cross_entropy. Each chunk of rows packs the weight and adds to all of
+// dweight, so shorter chunks cost traffic; longer ones leave the cache.
+constexpr int64_t chunk_elements = 8 << 20;
 
 // What the losses are divided by. Checks the ids of the rows in use on the way.
 int64_t checked_targets(const char* op, const Tensor& ids, int64_t rows, int64_t vocabulary, double smoothing,
@@ -119,6 +125,8 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   std::optional<Tensor> dx = wanted(need_dx, x.shape(), x.dtype());
   std::optional<Tensor> dweight = wanted(need_dweight, weight.shape(), DType::float32);
   std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary}, DType::float32);
+  const int64_t chunk_rows = std::clamp<int64_t>(chunk_elements / vocabulary, 1, std::max<int64_t>(1, rows));
+  const Tensor logits = Tensor::empty({chunk_rows, vocabulary}, DType::float32, x.device());
   kernels(x).linear_cross_entropy_forward({.x = x.raw(),
                                            .weight = weight.raw(),
                                            .bias = data_or_null(bias),
@@ -127,6 +135,8 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
                                            .dx = data_or_null<void>(dx),
                                            .dweight = data_or_null(dweight),
                                            .dbias = data_or_null(dbias),
+                                           .logits = logits.data<float>(),
+                                           .chunk_rows = chunk_rows,
                                            .dtype = x.dtype(),
                                            .rows = rows,
                                            .features = features,

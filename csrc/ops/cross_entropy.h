@@ -46,6 +46,8 @@ struct LinearCrossEntropyForward {
   void* dx;            // (rows, features) or null
   float* dweight;      // (vocabulary, features) or null
   float* dbias;        // (vocabulary,) or null
+  float* logits;       // (chunk_rows, vocabulary): working memory
+  int64_t chunk_rows;  // whose logits exist at a time
   DType dtype;         // of x, weight and dx; logits are float32
   int64_t rows, features, vocabulary;
   float smoothing;

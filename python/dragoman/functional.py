@@ -61,6 +61,12 @@ class Linear(Function):
         self.saved = (x, weight, values, bias, kept, activation, sequences)
         return y
 
+    def keep(self, dropped: _core.Tensor) -> None:
+        """After ReLU, keeps the output as dropout left it, not as it was: the slope is that of what came through."""
+        if self.saved:
+            x, weight, values, bias, _, activation, sequences = self.saved
+            self.saved = (x, weight, values, bias, dropped, activation, sequences)
+
     def backward(self, dy: _core.Tensor) -> None:
         x, weight, values, bias, kept, activation, sequences = self.saved
         dx = _core.linear_backward(
@@ -420,9 +426,12 @@ def feed_forward(
     _check_feed_forward(x, weight1, bias1, weight2, bias2)
     rate = arguments.number(op, "dropout", dropout, 0.0, 1.0)
     arguments.choice(op, "activation", activation, ACTIVATIONS)
-    hidden = Linear()(x, weight1, bias1, activation, sequences)
+    first = Linear()
+    hidden = first(x, weight1, bias1, activation, sequences)
     if rate > 0:
         hidden = Dropout()(hidden, random.next_dropout(rate), sequences)
+        if activation == "relu":
+            first.keep(hidden.data)
     return Linear()(hidden, weight2, bias2, "none", sequences)
 
 
