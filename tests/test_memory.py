@@ -71,7 +71,7 @@ def test_dropout_after_relu_keeps_no_second_hidden_row() -> None:
 
 @pytest.mark.parametrize("tokens", [0, -1, (5, 0), 2.5, "many", None])
 def test_tokens_must_be_ints_above_0(tokens: object) -> None:
-    with pytest.raises((TypeError, ValueError), match="memory_plan: tokens must be (an int|at least 1)"):
+    with pytest.raises((TypeError, ValueError), match=r"memory_plan: tokens must be (an int|at least 1)"):
         dg.Transformer(dg.TransformerConfig.tiny()).memory_plan(tokens)  # type: ignore[arg-type]
 
 
