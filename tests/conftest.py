@@ -3,7 +3,7 @@
 import dragoman as dg
 import numpy as np
 import pytest
-from toy import pairs_of
+from toy_runs import pairs_of
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 from dragoman import Trainer, Transformer
 from dragoman.callbacks import Callback
 from dragoman.checkpoint import CheckpointFolder, read_state
-from toy import CONFIG, model_of
+from toy_runs import CONFIG, model_of
 
 OPTIONS = {"batch_tokens": 64, "warmup": 10, "lr": 1e-2, "log_interval": 1, "final": "last"}
 pytestmark = pytest.mark.usefixtures("one_thread")

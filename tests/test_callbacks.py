@@ -7,7 +7,7 @@ import pytest
 from dragoman import Trainer
 from dragoman.callbacks import Callback
 from dragoman.tensorboard import TensorBoard, crc32c
-from toy import model_of
+from toy_runs import model_of
 
 OPTIONS = {"batch_tokens": 64, "warmup": 10, "lr": 1e-2, "log_interval": 2, "checkpoint_every": 3}
 pytestmark = pytest.mark.usefixtures("one_thread")

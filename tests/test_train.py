@@ -15,7 +15,7 @@ from dragoman.generate import generate
 from dragoman.schedule import InverseSqrt
 from dragoman.signals import StopSignals
 from dragoman.validation import Validation
-from toy import model_of, pairs_of
+from toy_runs import model_of, pairs_of
 
 OPTIONS = {"batch_tokens": 64, "accumulate": 2, "warmup": 10, "lr": 1e-2, "log_interval": 3, "average": 3}
 pytestmark = pytest.mark.usefixtures("one_thread")

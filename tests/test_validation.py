@@ -10,7 +10,7 @@ from dragoman.callbacks import Callback
 from dragoman.checkpoint import CheckpointFile, CheckpointFolder
 from dragoman.tokenizer import Tokenizer
 from dragoman.validation import Validation
-from toy import CONFIG, model_of
+from toy_runs import CONFIG, model_of
 
 OPTIONS = {"batch_tokens": 64, "warmup": 10, "lr": 1e-2, "checkpoint_every": 2, "average": 2}
 pytestmark = pytest.mark.usefixtures("one_thread")
