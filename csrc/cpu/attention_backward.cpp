@@ -68,6 +68,21 @@ struct SoftmaxRow {
   float logsumexp, delta;
 };
 
+// delta of a row that sees no key of another block, without dropout: from the very numbers that the scores'
+// gradients are made of, so that these add up to 0. dout . out, which stands for it elsewhere, has roundings
+// of its own.
+static float delta_within(const AttentionShape& shape, const SoftmaxRow& row, int64_t first_key,
+                          int64_t columns, const float* score, const float* dweight) {
+  Vec sum{}, dot{};
+  for (int64_t j = 0; j < columns; j += lanes) {
+    const Vec e = vexp2(load(score + j) * (shape.scale * log2_e) - row.logsumexp);
+    const Vec softmax = inside(row.row.keys, first_key + j) ? e : Vec{};
+    sum += softmax;
+    dot += softmax * load(dweight + j);
+  }
+  return sum_lanes(dot) / sum_lanes(sum);
+}
+
 // A pair of rows of a tile, the first of which is row i of the block: softmax = exp(score - logsumexp),
 // weight = softmax and dscore = softmax * (dweight - delta), dropout applied.
 template <class Units, bool masked, bool dropped>
@@ -110,11 +125,19 @@ void softmax_backward(const AttentionShape& shape, const SoftmaxRow* pair, int64
 // Weights and scores' gradients of a tile of rows, the first of which is row i of the block, against the
 // `seen` first keys; zeros for the next keys as far as a tile of keys may read.
 template <class Units>
-void softmax_tile(const AttentionShape& shape, const SoftmaxRow* rows, int64_t count, int64_t first_key,
+void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, int64_t first_key,
                   int64_t seen, int64_t i, const Buffers<Units>& b) {
   const int64_t columns = round_up(seen, lanes);
   const int64_t written = min_of(round_up(seen + tile_rows, lanes), key_block);
   const bool dropped = shape.dropout.threshold != 0;
+  for (int64_t r = 0; r < count && !dropped; ++r) {
+    const Span seen_keys = rows[r].row.keys;
+    if (seen_keys.begin < seen_keys.end && seen_keys.begin >= first_key &&
+        seen_keys.end <= first_key + key_block) {
+      rows[r].delta = delta_within(shape, rows[r], first_key, columns, b.score + r * key_block,
+                                   b.dweight + r * key_block);
+    }
+  }
   for (int64_t r = 0; r < count; r += 2) {
     const bool masked = !sees_all(rows[r].row.keys, first_key, first_key + columns) ||
                         !sees_all(rows[r + 1].row.keys, first_key, first_key + columns);
