@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <map>
 #include <random>
@@ -18,6 +17,7 @@
 #include "ops/int8_matmul.h"
 #include "ops/linear.h"
 #include "peak.h"
+#include "tensors.h"
 
 namespace dragoman::bench {
 
@@ -27,47 +27,6 @@ double seconds_of(const std::function<void()>& body) {
   const auto start = std::chrono::steady_clock::now();
   body();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-Tensor random_matrix(int64_t rows, int64_t columns, DType dtype) {
-  static std::mt19937 generator(1);
-  const Tensor matrix = Tensor::empty({rows, columns}, dtype);
-  for (int64_t i = 0; i < matrix.numel(); ++i) {
-    const int32_t byte = static_cast<int32_t>(generator() % 256);
-    const float value = static_cast<float>(byte - 128) / 64;  // a bfloat16
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof(bits));
-    switch (dtype) {
-      case DType::float32:
-        matrix.data<float>()[i] = value;
-        break;
-      case DType::bfloat16:
-        matrix.data<bfloat16>()[i].bits = static_cast<uint16_t>(bits >> 16);
-        break;
-      default:
-        matrix.data<uint8_t>()[i] = static_cast<uint8_t>(byte);
-    }
-  }
-  return matrix;
-}
-
-double element(const Tensor& matrix, int64_t i) {
-  switch (matrix.dtype()) {
-    case DType::float32:
-      return matrix.data<float>()[i];
-    case DType::bfloat16: {
-      const uint32_t bits = static_cast<uint32_t>(matrix.data<bfloat16>()[i].bits) << 16;
-      float value;
-      std::memcpy(&value, &bits, sizeof(value));
-      return value;
-    }
-    case DType::int32:
-      return matrix.data<int32_t>()[i];
-    case DType::uint8:
-      return matrix.data<uint8_t>()[i];
-    default:
-      return matrix.data<int8_t>()[i];
-  }
 }
 
 // C (m, n) = A B; A's element (i, l) is a[l * m + i] if transpose_a, B's (l, j) b[j * k + l] if transpose_b.
@@ -86,12 +45,12 @@ void check(const Product& p) {
     const int64_t i = generator() % p.m, j = generator() % p.n;
     double sum = 0.0, magnitude = 0.0;
     for (int64_t l = 0; l < p.k; ++l) {
-      const double term = element(p.a, p.transpose_a ? l * p.m + i : i * p.k + l) *
-                          element(p.b, p.transpose_b ? j * p.k + l : l * p.n + j);
+      const double term = value(p.a, p.transpose_a ? l * p.m + i : i * p.k + l) *
+                          value(p.b, p.transpose_b ? j * p.k + l : l * p.n + j);
       sum += term;
       magnitude += std::abs(term);
     }
-    const double got = element(p.c, i * p.n + j);
+    const double got = value(p.c, i * p.n + j);
     if (!(std::abs(got - sum) <= 1e-6 * magnitude + rounding * std::abs(sum))) {
       std::fprintf(stderr, "%s (%lld, %lld, %lld): element (%lld, %lld) is %g, expected %g\n", p.op,
                    static_cast<long long>(p.m), static_cast<long long>(p.n), static_cast<long long>(p.k),
@@ -135,8 +94,8 @@ struct Size {
 // y (rows, out) = x (rows, in) weight (out, in)^T and its two gradients.
 void bench_linear(Size size, DType dtype, Percents* percents) {
   const auto [rows, in, out] = size;
-  const Tensor x = random_matrix(rows, in, dtype), weight = random_matrix(out, in, dtype),
-               dy = random_matrix(rows, out, dtype);
+  const Tensor x = random_tensor({rows, in}, dtype), weight = random_tensor({out, in}, dtype),
+               dy = random_tensor({rows, out}, dtype);
   const Tensor y = Tensor::empty({rows, out}, dtype), dx = Tensor::empty({rows, in}, dtype),
                dweight = Tensor::empty({out, in});
   const LinearForward forward{.x = x.raw(),
@@ -180,7 +139,7 @@ void bench_linear(Size size, DType dtype, Percents* percents) {
 
 void bench_int8(Size size, Percents* percents) {
   const auto [rows, in, out] = size;
-  const Tensor a = random_matrix(rows, in, DType::uint8), b = random_matrix(out, in, DType::int8),
+  const Tensor a = random_tensor({rows, in}, DType::uint8), b = random_tensor({out, in}, DType::int8),
                c = Tensor::empty({rows, out}, DType::int32);
   report({"forward", rows, out, in, a, b, c, false, true}, DType::int8, percents, [&] {
     kernels(Device::cpu)

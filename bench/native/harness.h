@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "core/tensor.h"
+#include "tensors.h"
 
 namespace dragoman::bench {
 
@@ -15,10 +15,6 @@ struct Model {
 
   int64_t tokens() const { return sequences * length; }
 };
-
-Tensor random_tensor(const Shape& shape, DType dtype = DType::float32);  // uniform in [-1, 1)
-Tensor random_ids(int64_t count, int64_t below);                         // int32 in [0, below)
-double value(const Tensor& tensor, int64_t element);
 
 // Ends the program where |got - expected| is more than rounding in `dtype` does to sums of this magnitude.
 void expect_close(const char* what, double got, double expected, double magnitude, DType dtype);

@@ -58,10 +58,7 @@ struct Attention {
 
   double keep(int64_t i, int64_t j) const {
     const int64_t keys = (model.length + 7) / 8 * 8;
-    const int64_t index = (head * model.tokens() + first + i) * keys + j;
-    return draw_of(dropout_block(dropout, static_cast<uint32_t>(index / 8)), index % 8) >= dropout.threshold
-               ? dropout.scale
-               : 0.0;
+    return factor_of(dropout, (head * model.tokens() + first + i) * keys + j);
   }
 
   Matrix softmax() const {

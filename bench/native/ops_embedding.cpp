@@ -27,24 +27,21 @@ struct Embedding {
     embedding_backward(dy, ids, std::nullopt, scale, dropout, sequences, dweight, false, std::nullopt, false);
   }
 
-  double keep(int64_t index) const {
-    const PhiloxBlock block = dropout_block(dropout, static_cast<uint32_t>(index / 8));
-    return draw_of(block, index % 8) >= dropout.threshold ? dropout.scale : 0.0;
-  }
-
   void check_forward() const {
     for (int64_t i = 0; i < y.numel(); i += 7) {
       const int64_t row = i / features, feature = i % features;
       const double embedded = value(weight, ids.data<int32_t>()[row] * features + feature) * scale;
       const double position = value(positions, row % positions.dim(0) * features + feature);
-      expect_close("embedding_forward: y", value(y, i), (embedded + position) * keep(i), 2.0 * scale, dtype);
+      expect_close("embedding_forward: y", value(y, i), (embedded + position) * factor_of(dropout, i),
+                   2.0 * scale, dtype);
     }
   }
 
   void check_backward() const {
     std::vector<double> expected(dweight.numel());
     for (int64_t i = 0; i < dy.numel(); ++i) {
-      expected[ids.data<int32_t>()[i / features] * features + i % features] += value(dy, i) * scale * keep(i);
+      expected[ids.data<int32_t>()[i / features] * features + i % features] +=
+          value(dy, i) * scale * factor_of(dropout, i);
     }
     for (int64_t i = 0; i < dweight.numel(); ++i) {
       expect_close("embedding_backward: dweight", value(dweight, i), expected[i], 4.0 * scale,

@@ -37,11 +37,11 @@ struct CrossEntropy {
   }
 
   void forward() {
-    std::tie(loss, logsumexp) = cross_entropy_forward(logits, ids, smoothing, std::nullopt, std::nullopt);
+    std::tie(loss, softmax) = cross_entropy_forward(logits, ids, smoothing, std::nullopt, std::nullopt);
   }
 
   void backward() {
-    dlogits = cross_entropy_backward(dloss, logits, ids, logsumexp, smoothing, std::nullopt, std::nullopt);
+    dlogits = cross_entropy_backward(dloss, logits, ids, softmax, smoothing, std::nullopt, std::nullopt);
   }
 
   double truth_of_row(int64_t row, std::vector<double>& gradient) const {
@@ -74,7 +74,7 @@ struct CrossEntropy {
 
   const int64_t rows, vocabulary;
   const Tensor ids, logits, dloss = Tensor::empty({});
-  Tensor loss = dloss, logsumexp = dloss, dlogits = dloss;
+  Tensor loss = dloss, softmax = dloss, dlogits = dloss;
 };
 
 struct LinearCrossEntropy {

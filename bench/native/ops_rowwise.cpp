@@ -29,11 +29,6 @@ void each_sample(const Tensor& tensor, const Check& check) {
   for (int64_t i = 0; i < tensor.numel(); i += stride) check(i);
 }
 
-double keep(const Dropout& dropout, int64_t index) {
-  const PhiloxBlock block = dropout_block(dropout, static_cast<uint32_t>(index / 8));
-  return draw_of(block, index % 8) >= dropout.threshold ? dropout.scale : 0.0;
-}
-
 struct LayerNorm {
   LayerNorm(const Model& m, DType t)
       : rows(m.tokens()),
@@ -117,7 +112,7 @@ struct Masked {  // dropout and residual
 
   void check(const char* what, bool adds) const {
     each_sample(y, [&](int64_t i) {
-      const double expected = (adds ? value(residual, i) : 0.0) + value(x, i) * keep(dropout, i);
+      const double expected = (adds ? value(residual, i) : 0.0) + value(x, i) * factor_of(dropout, i);
       expect_close(what, value(y, i), expected, 2.0, x.dtype());
     });
   }

@@ -103,8 +103,8 @@ void each_score_tile(const AttentionForward& p, const Group& group, const Row* r
                      int64_t first_key, const Buffers<Units>& b, const Body& body) {
   const T* k = static_cast<const T*>(p.k);
   const int64_t keys = min_of(key_block, group.keys - first_key);
-  pack_transposed<Units>(
-      keys, p.shape.head_dim, [&](int64_t j) { return k + group.k_index(first_key + j); }, b.key,
+  pack_panels_transposed<Units>(
+      p.shape.head_dim, keys, [&](int64_t j) { return k + group.k_index(first_key + j); }, b.key,
       b.key_panel);
   for (int64_t i = 0; i < count; i += tile_rows) {
     const int64_t tile = min_of(tile_rows, count - i);
@@ -160,7 +160,7 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
   for (int64_t first_key = first_block; first_key < rows[count - 1].keys.end; first_key += key_block) {
     const int64_t keys = min_of(key_block, group.keys - first_key);
     const T* v = static_cast<const T*>(p.v);
-    pack_across<Units>(
+    pack_panels<Units>(
         keys, s.head_dim, [&](int64_t j) { return v + group.v_index(first_key + j); }, b.value,
         b.value_panel);
     each_score_tile<T>(p, group, rows, count, first_key, b, [&](int64_t i, int64_t tile, int64_t seen) {

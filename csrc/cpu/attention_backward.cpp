@@ -171,8 +171,8 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
   };
   pack_rows<Units>(count, s.head_dim, q_row, b.query, b.width.row);
   pack_rows<Units>(count, s.head_dim, dout_row, b.dout, b.width.row);
-  pack_across<Units>(count, s.head_dim, q_row, b.query_across, b.row_panel);
-  pack_across<Units>(count, s.head_dim, dout_row, b.dout_across, b.row_panel);
+  pack_panels<Units>(count, s.head_dim, q_row, b.query_across, b.row_panel);
+  pack_panels<Units>(count, s.head_dim, dout_row, b.dout_across, b.row_panel);
 
   for (int64_t i = 0; i < count; i += tile_rows) {
     const int64_t tile = min_of(tile_rows, count - i);
@@ -223,9 +223,9 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
     const int64_t keys = min_of(key_block, group.keys - first_key);
     const auto k_row = [&](int64_t j) { return static_cast<const T*>(p.k) + group.k_index(first_key + j); };
     const auto v_row = [&](int64_t j) { return static_cast<const T*>(p.v) + group.v_index(first_key + j); };
-    pack_transposed<Units>(keys, s.head_dim, k_row, b.key_t, b.key_t_panel);
-    pack_transposed<Units>(keys, s.head_dim, v_row, b.value_t, b.key_t_panel);
-    pack_across<Units>(keys, s.head_dim, k_row, b.key_across, b.key_panel);
+    pack_panels_transposed<Units>(s.head_dim, keys, k_row, b.key_t, b.key_t_panel);
+    pack_panels_transposed<Units>(s.head_dim, keys, v_row, b.value_t, b.key_t_panel);
+    pack_panels<Units>(keys, s.head_dim, k_row, b.key_across, b.key_panel);
     zero(b.dkey, key_block * b.width.sums);
     zero(b.dvalue, key_block * b.width.sums);
     while (first < rows && group.row(first).keys.end <= first_key) ++first;

@@ -4,13 +4,9 @@
 // multiplies pairs of them.
 #pragma once
 
-#include "cpu/gemm/units.h"
+#include "cpu/gemm/panels.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
-
-static inline int64_t round_up(int64_t size, int64_t multiple) {
-  return (size + multiple - 1) / multiple * multiple;
-}
 
 template <class T>
 struct UnitsFor;
@@ -37,17 +33,9 @@ constexpr int64_t tile_rows = 12;
 #else
 constexpr int64_t tile_rows = 6;
 #endif
-constexpr int64_t tile_vectors = 2;
-constexpr int64_t tile_columns = tile_vectors * lanes;  // the width of a right matrix's panels
 
 // How a left matrix lies: unit l of row i is a[i * stride + l], or a[l * stride + i].
 enum class Order { rows, units };
-
-static inline Vec broadcast_unit(const float* unit) {
-  int32_t bits;
-  __builtin_memcpy(&bits, unit, sizeof(bits));
-  return reinterpret_cast<Vec>(bits - IntVec{});
-}
 
 // c (R, V * lanes) = a b, or c += a b.   a: (R, depth)   b: (depth, tile_columns)
 // Each sum starts at zero and runs over the depth in order: its bits do not depend on R and V.
@@ -111,73 +99,14 @@ static void product(int64_t rows, int64_t columns, int64_t depth, const float* a
   heights[(rows - 1) / 2](columns, depth, a, stride, b, panel, c, c_stride, add);
 }
 
-// -- Packing: row(i) is where row i of a matrix (count, size) begins --
-
-// to (round_up(count, 2), stride): the rows as units, padded with zeros.
+// A left matrix (count, size) as units, to (round_up(count, 2), stride), padded with zeros; row(i) is where
+// row i begins.
 template <class Units, class RowOf>
 static void pack_rows(int64_t count, int64_t size, const RowOf& row, float* to, int64_t stride) {
   for (int64_t i = 0; i < round_up(count, 2); ++i) {
     for (int64_t u = 0; u < stride; u += lanes) {
       const int64_t d = u * Units::elements;
       store(to + i * stride + u, i < count && d < size ? Units::along_k(row(i) + d, size - d) : Vec{});
-    }
-  }
-}
-
-// Panels of units across the rows, (round_up(count, elements) / elements, tile_columns) each, `panel` floats
-// apart: the right matrix of a sum over rows.
-template <class Units, class RowOf>
-static void pack_across(int64_t count, int64_t size, const RowOf& row, float* to, int64_t panel) {
-  for (int64_t i = 0; i < count; i += Units::elements, to += tile_columns) {
-    const auto* first = row(i);
-    const int64_t rows = min_of(Units::elements, count - i);
-    const int64_t distance = rows == 2 ? row(i + 1) - first : 0;
-    each_vector(size, [&](int64_t d, auto part) {
-      store(to + d / tile_columns * panel + d % tile_columns,
-            Units::across_k(first + d, distance, rows, part));
-    });
-  }
-}
-
-// Transposes a square: log2(lanes) times, the first half of its rows is interleaved with the second.
-static inline void transpose(Vec (&row)[lanes]) {
-  IntVec low, high;
-  for (int32_t i = 0; i < lanes; ++i) {
-    low[i] = i / 2 + i % 2 * static_cast<int32_t>(lanes);
-    high[i] = low[i] + static_cast<int32_t>(lanes / 2);
-  }
-#pragma GCC unroll 4
-  for (int64_t step = 1; step < lanes; step *= 2) {
-    Vec mixed[lanes];
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < lanes / 2; ++i) {
-      mixed[2 * i] = __builtin_shuffle(row[i], row[i + lanes / 2], low);
-      mixed[2 * i + 1] = __builtin_shuffle(row[i], row[i + lanes / 2], high);
-    }
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < lanes; ++i) row[i] = mixed[i];
-  }
-}
-
-// Panels (units of a row, tile_columns) of the transpose, `panel` floats apart, its last row repeated up to a
-// multiple of lanes: the right matrix of a sum along the rows.
-template <class Units, class RowOf>
-static void pack_transposed(int64_t count, int64_t size, const RowOf& row, float* to, int64_t panel) {
-  const int64_t units = round_up(size, Units::elements) / Units::elements;
-  for (int64_t j = 0; j < count; j += lanes) {
-    float* columns = to + j / tile_columns * panel + j % tile_columns;
-    for (int64_t u = 0; u < units; u += lanes) {
-      const int64_t d = u * Units::elements;
-      Vec square[lanes];
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i)
-        square[i] = Units::along_k(row(min_of(j + i, count - 1)) + d, size - d);
-      transpose(square);
-      const int64_t used = min_of(lanes, units - u);
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i) {
-        if (i < used) store(columns + (u + i) * tile_columns, square[i]);
-      }
     }
   }
 }

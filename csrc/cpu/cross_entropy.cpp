@@ -2,11 +2,9 @@
 
 #include "cpu/gemm/gemm.h"
 #include "cpu/kernels.h"
-#include "cpu/rows.h"
+#include "cpu/sum_rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
-
-constexpr int64_t slice_columns = 256;
 
 template <class T>
 static float element(const T* x) {
@@ -110,25 +108,6 @@ void cross_entropy_backward(const CrossEntropyBackward& p) {
   });
 }
 
-// dbias (vocabulary,) (+)= the sum of the chunk's rows, in order.
-template <class T>
-static void add_rows(const T* dlogits, int64_t ld, int64_t rows, int64_t vocabulary, bool accumulate,
-                     float* dbias) {
-  parallel_for(vocabulary, slice_columns, [&](int64_t begin, int64_t end) {
-    float sum[slice_columns] = {};
-    for (int64_t row = 0; row < rows; ++row) {
-      const T* dlogits_row = dlogits + row * ld + begin;
-      each_vector(end - begin, [&](int64_t i, auto part) {
-        store(sum + i, load(sum + i, part) + load(dlogits_row + i, part), part);
-      });
-    }
-    each_vector(end - begin, [&](int64_t i, auto part) {
-      const Vec before = accumulate ? load(dbias + begin + i, part) : Vec{};
-      store(dbias + begin + i, before + load(sum + i, part), part);
-    });
-  });
-}
-
 // Per chunk: logits (chunk_rows, vocabulary) = x weight^T + bias, float32; losses, and dlogits in the same
 // memory; then the products with them.
 template <class T>
@@ -147,16 +126,12 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
           .k = p.features,
           .a = x,
           .lda = p.features,
-          .transpose_a = false,
           .b = p.weight,
           .ldb = p.features,
           .transpose_b = true,
           .c = logits,
           .ldc = p.vocabulary,
-          .accumulate = false,
           .bias = p.bias,
-          .activation = Activation::none,
-          .pre = nullptr,
           .dtype = p.dtype});
     parallel_for(rows, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
@@ -176,16 +151,10 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
             .k = p.vocabulary,
             .a = dlogits,
             .lda = dlogits_ld,
-            .transpose_a = false,
             .b = p.weight,
             .ldb = p.features,
-            .transpose_b = false,
             .c = dx + first * p.features,
             .ldc = p.features,
-            .accumulate = false,
-            .bias = nullptr,
-            .activation = Activation::none,
-            .pre = nullptr,
             .dtype = p.dtype,
             .c_dtype = p.dtype});
     }
@@ -198,16 +167,12 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
             .transpose_a = true,
             .b = x,
             .ldb = p.features,
-            .transpose_b = false,
             .c = p.dweight,
             .ldc = p.features,
             .accumulate = first > 0,
-            .bias = nullptr,
-            .activation = Activation::none,
-            .pre = nullptr,
             .dtype = p.dtype});
     }
-    if (p.dbias != nullptr) add_rows(dlogits, dlogits_ld, rows, p.vocabulary, first > 0, p.dbias);
+    if (p.dbias != nullptr) sum_rows(dlogits, dlogits_ld, rows, p.vocabulary, first > 0, p.dbias);
   }
   zero(p.row_loss + in_use, p.rows - in_use);
   if (dx != nullptr) zero(dx + in_use * p.features, (p.rows - in_use) * p.features);

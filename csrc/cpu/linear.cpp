@@ -1,15 +1,11 @@
 #include "ops/linear.h"
 
-#include "core/storage.h"
 #include "cpu/activation.h"
 #include "cpu/gemm/gemm.h"
 #include "cpu/kernels.h"
-#include "cpu/rows.h"
+#include "cpu/sum_rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
-
-constexpr int64_t bias_chunk_rows = 128;  // rows whose sum is one partial result of dbias
-constexpr int64_t bias_columns = 256;
 
 void linear_forward(const LinearForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
@@ -18,13 +14,11 @@ void linear_forward(const LinearForward& p) {
         .k = p.in_features,
         .a = p.x,
         .lda = p.in_features,
-        .transpose_a = false,
         .b = p.weight,
         .ldb = p.in_features,
         .transpose_b = true,
         .c = p.y,
         .ldc = p.out_features,
-        .accumulate = false,
         .bias = p.bias,
         .activation = p.activation,
         .pre = p.pre,
@@ -49,34 +43,6 @@ static void multiply_by_slope(const T* dy, const T* saved, Activation activation
   });
 }
 
-// dbias (features,) (+)= the sum of dpre's rows: partial (chunks, features) first, then its rows in order.
-template <class T>
-static void sum_rows(const T* dpre, int64_t rows, int64_t features, bool accumulate, float* dbias) {
-  const int64_t chunks = (rows + bias_chunk_rows - 1) / bias_chunk_rows;
-  const Scratch scratch(chunks * features * static_cast<int64_t>(sizeof(float)));
-  float* partial = static_cast<float*>(scratch.data);
-  parallel_for(chunks, 1, [&](int64_t chunk, int64_t) {
-    float* partial_chunk = partial + chunk * features;
-    zero(partial_chunk, features);
-    const int64_t row_end = min_of(rows, (chunk + 1) * bias_chunk_rows);
-    for (int64_t row = chunk * bias_chunk_rows; row < row_end; ++row) {
-      const T* dpre_row = dpre + row * features;
-      each_vector(features, [&](int64_t i, auto part) {
-        store(partial_chunk + i, load(partial_chunk + i, part) + load(dpre_row + i, part), part);
-      });
-    }
-  });
-  parallel_for(features, bias_columns, [&](int64_t begin, int64_t end) {
-    each_vector(end - begin, [&](int64_t i, auto part) {
-      Vec sum{};
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        sum += load(partial + chunk * features + begin + i, part);
-      }
-      store(dbias + begin + i, accumulate ? load(dbias + begin + i, part) + sum : sum, part);
-    });
-  });
-}
-
 template <class T>
 static void backward(const LinearBackward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
@@ -95,16 +61,10 @@ static void backward(const LinearBackward& p) {
           .k = p.out_features,
           .a = dpre,
           .lda = p.out_features,
-          .transpose_a = false,
           .b = p.weight,
           .ldb = p.in_features,
-          .transpose_b = false,
           .c = p.dx,
           .ldc = p.in_features,
-          .accumulate = false,
-          .bias = nullptr,
-          .activation = Activation::none,
-          .pre = nullptr,
           .dtype = p.dtype,
           .c_dtype = p.dtype});
     zero(static_cast<T*>(p.dx) + in_use * p.in_features, (p.rows - in_use) * p.in_features);
@@ -118,16 +78,12 @@ static void backward(const LinearBackward& p) {
           .transpose_a = true,
           .b = p.x,
           .ldb = p.in_features,
-          .transpose_b = false,
           .c = p.dweight,
           .ldc = p.in_features,
           .accumulate = p.accumulate_weight,
-          .bias = nullptr,
-          .activation = Activation::none,
-          .pre = nullptr,
           .dtype = p.dtype});
   }
-  if (p.dbias != nullptr) sum_rows(dpre, in_use, p.out_features, p.accumulate_bias, p.dbias);
+  if (p.dbias != nullptr) sum_rows(dpre, p.out_features, in_use, p.out_features, p.accumulate_bias, p.dbias);
 }
 
 void linear_backward(const LinearBackward& p) {

@@ -1,8 +1,7 @@
 #include "ops/norm.h"
 
-#include "core/storage.h"
 #include "cpu/kernels.h"
-#include "cpu/rows.h"
+#include "cpu/sum_rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
@@ -76,21 +75,6 @@ static void backward_row(const LayerNormBackward& p, int64_t row, float* dweight
   });
 }
 
-// total (features,) (+)= the chunks' partial sums, `stride` elements apart.
-static void add_chunks(const float* partial, int64_t chunks, int64_t stride, int64_t features,
-                       bool accumulate, float* total) {
-  if (total == nullptr) return;
-  parallel_for(features, row_grain(chunks), [&](int64_t begin, int64_t end) {
-    each_vector(end - begin, [&](int64_t i, auto part) {
-      Vec sum{};
-      for (int64_t chunk = 0; chunk < chunks; ++chunk)
-        sum += load(partial + chunk * stride + begin + i, part);
-      if (accumulate) sum += load(total + begin + i, part);
-      store(total + begin + i, sum, part);
-    });
-  });
-}
-
 template <class T>
 static void backward(const LayerNormBackward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
@@ -104,8 +88,13 @@ static void backward(const LayerNormBackward& p) {
     for (int64_t row = chunk * chunk_rows; row < end; ++row)
       backward_row<T>(p, row, dweight, dweight + p.features);
   });
-  add_chunks(partial, chunks, 2 * p.features, p.features, p.accumulate_weight, p.dweight);
-  add_chunks(partial + p.features, chunks, 2 * p.features, p.features, p.accumulate_bias, p.dbias);
+  const int64_t stride = 2 * p.features;
+  if (p.dweight != nullptr) {
+    add_chunks(partial, chunks, stride, p.features, p.accumulate_weight, p.dweight);
+  }
+  if (p.dbias != nullptr) {
+    add_chunks(partial + p.features, chunks, stride, p.features, p.accumulate_bias, p.dbias);
+  }
   zero(static_cast<T*>(p.dx) + in_use * p.features, (p.rows - in_use) * p.features);
 }
 

@@ -19,11 +19,12 @@ void check_statistic(const char* op, const char* argument, const Tensor& statist
   check_shape(op, argument, statistic, {rows});
 }
 
-// mean is null for rms_norm.
-std::tuple<Tensor, Tensor> forward(const char* op, const Tensor& x, const Tensor& weight,
-                                   const std::optional<Tensor>& bias, double eps,
-                                   const std::optional<Tensor>& mean,
-                                   const std::optional<Sequences>& sequences) {
+// Returns y, mean (absent unless centred: rms_norm has none) and rstd.
+std::tuple<Tensor, std::optional<Tensor>, Tensor> forward(const char* op, const Tensor& x,
+                                                          const Tensor& weight,
+                                                          const std::optional<Tensor>& bias, double eps,
+                                                          bool centred,
+                                                          const std::optional<Sequences>& sequences) {
   check_input(op, x, weight);
   if (bias) {
     check_dtype(op, "bias", *bias, DType::float32);
@@ -32,6 +33,8 @@ std::tuple<Tensor, Tensor> forward(const char* op, const Tensor& x, const Tensor
   CHECK(eps >= 0.0, op, ": eps must be at least 0, got ", eps);
   const int32_t* tokens = tokens_or_null(op, sequences, x);
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  std::optional<Tensor> mean;
+  if (centred) mean = Tensor::empty({x.dim(0)}, DType::float32, x.device());
   Tensor rstd = Tensor::empty({x.dim(0)}, DType::float32, x.device());
   kernels(x).layer_norm_forward({.x = x.raw(),
                                  .weight = weight.data<float>(),
@@ -44,7 +47,7 @@ std::tuple<Tensor, Tensor> forward(const char* op, const Tensor& x, const Tensor
                                  .dtype = x.dtype(),
                                  .eps = static_cast<float>(eps),
                                  .tokens = tokens});
-  return {y, rstd};
+  return {y, mean, rstd};
 }
 
 Tensor backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& weight,
@@ -82,10 +85,8 @@ Tensor backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor&
 std::tuple<Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& x, const Tensor& weight,
                                                       const std::optional<Tensor>& bias, double eps,
                                                       const std::optional<Sequences>& sequences) {
-  check_input("layer_norm", x, weight);
-  const Tensor mean = Tensor::empty({x.dim(0)}, DType::float32, x.device());
-  const auto [y, rstd] = forward("layer_norm", x, weight, bias, eps, mean, sequences);
-  return {y, mean, rstd};
+  const auto [y, mean, rstd] = forward("layer_norm", x, weight, bias, eps, true, sequences);
+  return {y, *mean, rstd};
 }
 
 Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
@@ -98,7 +99,8 @@ Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weig
 
 std::tuple<Tensor, Tensor> rms_norm_forward(const Tensor& x, const Tensor& weight, double eps,
                                             const std::optional<Sequences>& sequences) {
-  return forward("rms_norm", x, weight, std::nullopt, eps, std::nullopt, sequences);
+  const auto [y, mean, rstd] = forward("rms_norm", x, weight, std::nullopt, eps, false, sequences);
+  return {y, rstd};
 }
 
 Tensor rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,

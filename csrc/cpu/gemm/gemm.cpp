@@ -2,8 +2,8 @@
 
 #include "core/storage.h"
 #include "cpu/activation.h"
-#include "cpu/gemm/pack.h"
 #include "cpu/gemm/partition.h"
+#include "cpu/gemm/strips.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
@@ -61,6 +61,7 @@ static void finish(const Gemm& g, const float* block, const Tile& t, bool add) {
     });
   }
 }
+
 template <>
 void finish<int32_t>(const Gemm&, const float* block, const Tile& t, bool add) {
   add_block<IntVec>(block, t, add);
@@ -72,18 +73,16 @@ static void pack_block(const Gemm& g, int64_t l, int64_t depth, int64_t column, 
                        float* panels) {
   using Units = typename T::Units;
   const auto* b = static_cast<const typename T::B*>(g.b);
-  if (g.transpose_b) {
-    pack_panels_transposed<Units>(b + column * g.ldb + l, g.ldb, depth, column_end - column, panels);
-  } else {
-    pack_panels<Units>(b + l * g.ldb + column, g.ldb, depth, column_end - column, panels);
+  const int64_t width = column_end - column;
+  const int64_t stride = divide_up(depth, Units::elements) * tile_columns;
+  if constexpr (sizeof(*b) > 1) {  // bytes are always transposed
+    if (!g.transpose_b) {
+      return pack_panels<Units>(
+          depth, width, [&](int64_t i) { return b + (l + i) * g.ldb + column; }, panels, stride);
+    }
   }
-}
-
-template <>
-void pack_block<IntTypes>(const Gemm& g, int64_t l, int64_t depth, int64_t column, int64_t column_end,
-                          float* panels) {
-  pack_panels_transposed<Quads>(static_cast<const int8_t*>(g.b) + column * g.ldb + l, g.ldb, depth,
-                                column_end - column, panels);
+  pack_panels_transposed<Units>(
+      depth, width, [&](int64_t j) { return b + (column + j) * g.ldb + l; }, panels, stride);
 }
 
 // C's rows [row, row_end) x columns [column, column_end). Passes over k in blocks: the block's columns of B
@@ -163,21 +162,8 @@ void gemm(const Gemm& g) {
 
 void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c) {
   if (m == 0 || n == 0) return;
-  run<IntTypes, ByRows>({.m = m,
-                         .n = n,
-                         .k = k,
-                         .a = a,
-                         .lda = k,
-                         .transpose_a = false,
-                         .b = b,
-                         .ldb = k,
-                         .transpose_b = true,
-                         .c = c,
-                         .ldc = n,
-                         .accumulate = false,
-                         .bias = nullptr,
-                         .activation = Activation::none,
-                         .pre = nullptr});
+  run<IntTypes, ByRows>(
+      {.m = m, .n = n, .k = k, .a = a, .lda = k, .b = b, .ldb = k, .transpose_b = true, .c = c, .ldc = n});
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

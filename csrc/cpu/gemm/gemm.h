@@ -17,16 +17,16 @@ struct Gemm {
   int64_t m, n, k;
   const void* a;
   int64_t lda;
-  bool transpose_a;
+  bool transpose_a = false;
   const void* b;
   int64_t ldb;
-  bool transpose_b;
+  bool transpose_b = false;
   void* c;
   int64_t ldc;
-  bool accumulate;                 // C += ..., C float32; then without bias and activation
-  const float* bias;               // (n,) or null
-  Activation activation;           // applied to the whole sum
-  void* pre;                       // (m, n) with ldc, or null: the sum and bias before the activation
+  bool accumulate = false;                   // C += ..., C float32; then without bias and activation
+  const float* bias = nullptr;               // (n,) or null
+  Activation activation = Activation::none;  // applied to the whole sum
+  void* pre = nullptr;             // (m, n) with ldc, or null: the sum and bias before the activation
   DType dtype = DType::float32;    // of A and B: float32 or bfloat16
   DType c_dtype = DType::float32;  // of C and pre: float32 or bfloat16
 };

@@ -1,7 +1,7 @@
 // The register tile: up to tile_rows x tile_columns sums over one block of k.
 #pragma once
 
-#include "cpu/gemm/units.h"
+#include "cpu/gemm/panels.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
@@ -11,8 +11,6 @@ constexpr int64_t tile_rows = 14;
 #else
 constexpr int64_t tile_rows = 6;
 #endif
-constexpr int tile_vectors = 2;
-constexpr int64_t tile_columns = tile_vectors * lanes;
 
 // The longest stretch of k, in units, that is summed in registers, the same for every product: where partial
 // sums are cut decides a result's bits.
@@ -27,13 +25,6 @@ struct ByUnits {
   static constexpr int64_t row = 1, unit = tile_rows;
 };
 constexpr int64_t strip_size = tile_rows * ByRows::row;
-
-// One unit in every lane, its bits as they are.
-static inline Vec broadcast_unit(const float* unit) {
-  int32_t bits;
-  __builtin_memcpy(&bits, unit, sizeof(bits));
-  return reinterpret_cast<Vec>(bits - IntVec{});
-}
 
 // tile (rows, tile_columns) = a b.   a: a strip.   b: (depth, tile_columns)
 // Each sum starts at zero and runs over k in order, in every instance: its bits do not depend on the tile's

@@ -3,7 +3,6 @@
 
 #include "core/parallel.h"
 #include "cpu/gemm/micro_kernel.h"
-#include "cpu/gemm/pack.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

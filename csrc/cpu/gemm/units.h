@@ -5,6 +5,13 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
+static inline int64_t divide_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+static inline int64_t round_up(int64_t a, int64_t b) {
+  return divide_up(a, b) * b;
+}
+
 // Each struct has the number of elements of k in a unit, the type of a vector of sums, and
 //   along_k(from, count): `lanes` units one after the other in k, zeros after the first `count` elements;
 //   across_k(from, ld, count, part): one unit of each of `lanes` neighbours, k going in steps of ld; of the
@@ -86,5 +93,12 @@ struct Quads {
 using Pairs = Singles;
 using Quads = Integers;
 #endif
+
+// One unit in every lane, its bits as they are.
+static inline Vec broadcast_unit(const float* unit) {
+  int32_t bits;
+  __builtin_memcpy(&bits, unit, sizeof(bits));
+  return reinterpret_cast<Vec>(bits - IntVec{});
+}
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -1,0 +1,79 @@
+// The right matrix of a product, copied as units in the order in which a register tile reads it.
+#pragma once
+
+#include "cpu/gemm/units.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+// A register tile is two vectors wide, and so are the panels: (units of k, tile_columns) each.
+constexpr int tile_vectors = 2;
+constexpr int64_t tile_columns = tile_vectors * lanes;
+
+// One step of the transpose of a lanes x lanes block: exchanges its off-diagonal squares of side `step`.
+template <int step>
+static inline __attribute__((always_inline)) void exchange_squares(Vec (&rows)[lanes]) {
+  IntVec upper_mask, lower_mask;
+  for (int32_t j = 0; j < lanes; ++j) {
+    upper_mask[j] = (j & step) != 0 ? static_cast<int32_t>(lanes) + j - step : j;
+    lower_mask[j] = (j & step) != 0 ? static_cast<int32_t>(lanes) + j : j + step;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i) {
+    if ((i & step) != 0) continue;
+    const Vec upper = rows[i], lower = rows[i + step];
+    rows[i] = __builtin_shuffle(upper, lower, upper_mask);
+    rows[i + step] = __builtin_shuffle(upper, lower, lower_mask);
+  }
+}
+
+static inline __attribute__((always_inline)) void transpose(Vec (&rows)[lanes]) {
+  exchange_squares<1>(rows);
+  exchange_squares<2>(rows);
+  if constexpr (lanes > 4) exchange_squares<4>(rows);
+  if constexpr (lanes > 8) exchange_squares<8>(rows);
+}
+
+// Both pack a matrix of `depth` elements of k and `width` columns into panels `stride` floats apart; what the
+// last panel has beyond `width` becomes zero.
+
+// row(l), the row of element l of k, holds the columns.
+template <class Units, class RowOf>
+static void pack_panels(int64_t depth, int64_t width, const RowOf& row, float* panels, int64_t stride) {
+  for (int64_t l = 0; l < depth; l += Units::elements, panels += tile_columns) {
+    const auto* first = row(l);
+    const int64_t rows = min_of(Units::elements, depth - l);
+    const int64_t ld = rows > 1 ? row(l + 1) - first : 0;
+    for (int64_t j = 0; j < round_up(width, tile_columns); j += lanes) {
+      const int64_t count = width - j;
+      store(panels + j / tile_columns * stride + j % tile_columns,
+            count >= lanes ? Units::across_k(first + j, ld, rows, AllLanes{})
+            : count > 0    ? Units::across_k(first + j, ld, rows, FirstLanes{count})
+                           : Vec{});
+    }
+  }
+}
+
+// row(j), the row of column j, holds the elements of k.
+template <class Units, class RowOf>
+static void pack_panels_transposed(int64_t depth, int64_t width, const RowOf& row, float* panels,
+                                   int64_t stride) {
+  const int64_t units = divide_up(depth, Units::elements);
+  for (int64_t j = 0; j < round_up(width, tile_columns); j += lanes) {
+    float* panel = panels + j / tile_columns * stride + j % tile_columns;
+    for (int64_t u = 0; u < units; u += lanes) {
+      const int64_t l = u * Units::elements;
+      Vec block[lanes] = {};
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) {
+        if (j + i < width) block[i] = Units::along_k(row(j + i) + l, depth - l);
+      }
+      transpose(block);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) {
+        if (u + i < units) store(panel + (u + i) * tile_columns, block[i]);
+      }
+    }
+  }
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA
