@@ -1,26 +1,18 @@
 """Attention beside PyTorch's scaled_dot_product_attention: forward and backward, as one training step uses them.
 
-    python bench/attention.py [--threads N] [--only TEXT] [--json FILE]
-
-The two systems take turns on several sets of inputs, after their results were compared. PyTorch gets contiguous
-(batch, heads, length, head_dim) and, for ragged batches, the rectangle with a mask. One line of JSON a case.
+Every call takes the next of several sets of inputs. PyTorch gets contiguous (batch, heads, length, head_dim) and, for
+ragged batches, the rectangle with a mask.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from itertools import product
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
-from machine import machine
+from turns import Figures, take_turns
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # of the largest element
 SETS = 4  # of inputs
@@ -36,7 +28,7 @@ class Case:
     length: int
     head_dim: int
     causal: bool
-    ragged: bool = False
+    ragged: bool
 
     def lengths(self) -> list[int]:
         if not self.ragged:
@@ -45,12 +37,16 @@ class Case:
 
 
 SHAPES = [(8, 8, 128, 64), (4, 8, 512, 64), (1, 8, 2048, 64), (1, 8, 8192, 64)]
+RAGGED_SHAPES = [(128, 8, 40, 64), (128, 8, 40, 32)]
 
 
-def cases() -> list[Case]:
-    kinds = list(product(("float32", "bfloat16"), (False, True)))
-    equal = [Case(dtype, *shape, causal) for shape in SHAPES for dtype, causal in kinds]
-    return equal + [Case(dtype, 128, 8, 40, d, causal, ragged=True) for d in (64, 32) for dtype, causal in kinds]
+def cases(dtype: str) -> list[Case]:
+    return [
+        Case(dtype, *shape, causal, ragged)
+        for shapes, ragged in ((SHAPES, False), (RAGGED_SHAPES, True))
+        for shape in shapes
+        for causal in (False, True)
+    ]
 
 
 Step = Callable[[], list[Any]]  # forward and backward: out, dq, dk, dv
@@ -115,48 +111,19 @@ def check(case: Case, ours: Step, theirs: Step) -> None:
         assert error <= TOLERANCE[case.dtype], f"{case}: results differ by {error} of the largest"
 
 
-def measure(case: Case, repeats: int) -> dict[str, float]:
-    """Median times of both systems in milliseconds, and their ratio."""
+def measure(case: Case) -> dict[str, Figures]:
+    """The figures of both systems, once their results agree; more turns for few scores."""
     rng = np.random.default_rng(0)
     shape = (sum(case.lengths()), case.heads, case.head_dim)
     inputs = [[rng.standard_normal(shape, np.float32) for _ in range(4)] for _ in range(SETS)]
-    steps = {name: [make(case, arrays) for arrays in inputs] for name, make in MAKERS.items()}
-    check(case, *(sets[0] for sets in steps.values()))
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats):
-        for name, sets in steps.items():
-            start = time.perf_counter()
-            sets[(repeat + 1) % SETS]()
-            seconds[name].append(time.perf_counter() - start)
-    ours, theirs = (1e3 * statistics.median(times) for times in seconds.values())
-    return {"ms": round(ours, 3), "torch_ms": round(theirs, 3), "ratio": round(theirs / ours, 2)}
+    makers = {"dragoman": dragoman_step, "torch": torch_step}
+    steps = {system: _rotate([make(case, arrays) for arrays in inputs]) for system, make in makers.items()}
+    check(case, *steps.values())
+    scores = sum(n * n for n in case.lengths()) * case.heads
+    return take_turns(steps, turns=max(3, min(40, 10**8 // scores)))
 
 
-MAKERS = {"dragoman": dragoman_step, "torch": torch_step}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="", help="of the cases, those whose line holds this")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="lines are added here")
-    arguments = parser.parse_args()
-    import dragoman as dg
-    import torch
-
-    dg.set_num_threads(arguments.threads)
-    torch.set_num_threads(arguments.threads)
-    for case in cases():
-        if arguments.only not in f"{case.dtype} {case.batch}x{case.heads}x{case.length}x{case.head_dim}":
-            continue
-        scores = sum(n * n for n in case.lengths()) * case.heads
-        figures = measure(case, repeats=max(3, min(40, 10**8 // scores)))
-        line = {"bench": "attention", **asdict(case), "threads": arguments.threads, **figures}
-        print(json.dumps(line), flush=True)
-        if arguments.json:
-            with arguments.json.open("a") as file:
-                file.write(json.dumps(line | machine()) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def _rotate(steps: list[Step]) -> Step:
+    """Each call makes the next of the steps."""
+    rotation = cycle(steps)
+    return lambda: next(rotation)()

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,13 +141,9 @@ def random(dtype: str, *shape: int) -> Any:
 
 def ms_of(function: Callable[[], Any], at_least: float = 0.2) -> float:
     """The fastest of repeated calls that together take `at_least` seconds: a bound knows no disturbance."""
-    function()
-    seconds: list[float] = []
-    while len(seconds) < 3 or sum(seconds) < at_least:
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * min(seconds)
+    from dragoman.bench import times_of
+
+    return 1e3 * min(times_of(function, at_least))
 
 
 def main() -> None:

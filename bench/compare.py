@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
+from ops import each_op
 from training import dragoman_model, dragoman_step, load_torch_weights, torch_step
 from works import MODELS, ORDERS, count_tokens, make_batches
 
@@ -81,15 +82,16 @@ def measure_training(arguments: argparse.Namespace) -> Iterator[Record]:
 
 
 def measure_ops(arguments: argparse.Namespace) -> Iterator[Record]:
-    """Every op: of both systems, or where PyTorch has an allocator of its choice, of that alone."""
-    from ops import each_op
-
-    torch_name = arguments.system
+    """Every op of both systems; where PyTorch has an allocator of its choice, of that alone."""
     for work, tokens, measure in each_op(MODELS[arguments.model], arguments.dtype):
-        for name, ms in measure().items() if arguments.only in work else ():
-            system = torch_name if name == "torch" else name
-            if torch_name == "torch" or name == "torch":
-                yield {"work": work, "system": system, "ms": ms, "tokens_per_s": 1e3 * tokens / ms, "peak_mib": None}
+        if arguments.only not in work:
+            continue
+        systems = measure()
+        if arguments.system != "torch":
+            systems = {arguments.system: systems["torch"]}
+        for system, figures in systems.items():
+            speed = 1e3 * tokens / figures["ms"]
+            yield {"work": work, "system": system, **figures, "tokens_per_s": speed, "peak_mib": None}
 
 
 def run(arguments: argparse.Namespace, *more: str, preload: Path | None = None) -> list[Record]:

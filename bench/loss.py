@@ -1,25 +1,16 @@
-"""Cross entropy beside PyTorch: of ready logits, and of a projection that is part of it.
+"""Cross entropy beside PyTorch, of ready logits and of a projection that is part of it: forward and backward.
 
-    python bench/loss.py [--threads N] [--json FILE]
-
-Forward and backward, label smoothing 0.1. The two systems take turns, after their results were compared. One line of
-JSON a case and system: the median time and, for dragoman, the most memory beyond inputs and gradients.
+Labels are smoothed by 0.1. dragoman also tells the most memory that it takes beyond inputs and gradients.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from machine import machine
+from turns import Figures, take_turns
 
 SMOOTHING = 0.1
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # of the largest gradient
@@ -36,15 +27,13 @@ class Case:
     vocabulary: int
 
 
-CASES = [
-    Case(op, dtype, rows, features, vocabulary)
-    for op, rows, features, vocabulary in [
-        ("cross_entropy", 2048, 0, 32000),
-        ("linear_cross_entropy", 2048, 512, 32000),
-        ("linear_cross_entropy", 2048, 128, 10000),
+def cases(dtype: str) -> list[Case]:
+    return [
+        Case("cross_entropy", dtype, 2048, 0, 32000),
+        Case("linear_cross_entropy", dtype, 2048, 512, 32000),
+        Case("linear_cross_entropy", dtype, 2048, 128, 10000),
     ]
-    for dtype in ("float32", "bfloat16")
-]
+
 
 Step = Callable[[], list[Any]]  # forward and backward; the gradients
 
@@ -113,44 +102,11 @@ def extra_mib(step: Step) -> float:
     return (dg.memory_stats()["peak_allocated"] - before - kept) / 2**20
 
 
-def measure(case: Case, repeats: int) -> dict[str, dict[str, float]]:
-    """Figures of either system."""
+def measure(case: Case) -> dict[str, Figures]:
+    """The figures of both systems, once their gradients agree."""
     arrays, ids = make_inputs(case)
     steps = {"dragoman": dragoman_step(case, arrays, ids), "torch": torch_step(case, arrays, ids)}
     check(case, *steps.values())
-    seconds: dict[str, list[float]] = {system: [] for system in steps}
-    for _ in range(repeats):
-        for system, step in steps.items():
-            start = time.perf_counter()
-            step()
-            seconds[system].append(time.perf_counter() - start)
-    figures = {system: {"ms": round(1e3 * statistics.median(times), 2)} for system, times in seconds.items()}
-    figures["dragoman"]["extra_mib"] = round(extra_mib(steps["dragoman"]), 1)
+    figures = take_turns(steps, turns=5)
+    figures["dragoman"]["extra_mib"] = extra_mib(steps["dragoman"])
     return figures
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", default="", help="of the cases, those whose line holds this")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="lines are added here")
-    arguments = parser.parse_args()
-    import dragoman as dg
-    import torch
-
-    dg.set_num_threads(arguments.threads)
-    torch.set_num_threads(arguments.threads)
-    for case in CASES:
-        if arguments.only not in f"{case.op} {case.dtype} {case.vocabulary}":
-            continue
-        for system, figures in measure(case, arguments.repeats).items():
-            line = {"bench": "loss", **asdict(case), "system": system, "threads": arguments.threads, **figures}
-            print(json.dumps(line), flush=True)
-            if arguments.json:
-                with arguments.json.open("a") as file:
-                    file.write(json.dumps(line | machine()) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,6 @@
 """Where a figure was measured."""
 
 import os
-import platform
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def machine() -> dict[str, Any]:
     """Processor, usable cores and the commit of the checkout, marked `+` where files differ from it."""
-    return {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "commit": _commit()}
+    from dragoman.bench import cpu_name  # here, as PyTorch's processes are not to hold dragoman
 
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+    return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": _commit()}
 
 
 def _commit() -> str | None:

@@ -4,8 +4,8 @@
 
 DATA holds train, val and test_2016_flickr, each as .en.gz and .de.gz. The model of a seed goes to DIR/SEED; where one
 stands there already, it is measured as it is. Weights and length penalty are chosen by the validation set; the test set
-is translated once. The figures, with the commands that gave them, go to bench/results/multi30k_RECIPE.json, and the
-first seed's training log beside it as .jsonl.
+is translated once. The figures, with the commands that gave them, go to bench/results as
+multi30k_RECIPE_DTYPE.json, and the first seed's training log beside it as .jsonl.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dragoman
 from machine import ROOT, machine
 
 RESULTS = ROOT / "bench" / "results"
@@ -42,7 +43,7 @@ def main() -> None:
     result |= {"bleu_mean": round(statistics.mean(bleu), 2), "bleu_range": [min(bleu), max(bleu)]}
     result |= {"runs": runs, **machine()}
     RESULTS.mkdir(exist_ok=True)
-    place = RESULTS / f"multi30k_{arguments.recipe}"
+    place = RESULTS / f"multi30k_{arguments.recipe}_{arguments.compute_dtype}"
     place.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
     shutil.copyfile(arguments.output / str(arguments.seeds[0]) / "log.jsonl", place.with_suffix(".jsonl"))
     print(json.dumps(result))
@@ -76,6 +77,7 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
         commands = [command.replace(path, name) for command in commands]
     return {
         "seed": seed,
+        "threads": dragoman.num_threads(),
         "test_2016_flickr": score(evaluate(test, best)),
         "validation_bleu": penalties,
         "validation_loss": [record["valid_loss"] for record in records if "valid_loss" in record][-1],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from turns import Figures, take_turns
 from works import Model
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # of the largest element
@@ -30,8 +29,8 @@ def cases(model: Model, dtype: str) -> list[Case]:
     return [Case(op, dtype, rows, *shape) for shape in shapes for op in OPS]
 
 
-def measure(case: Case, seconds: float) -> dict[str, float]:
-    """Median milliseconds of either system, which take turns for `seconds` each, once their results agree."""
+def measure(case: Case) -> dict[str, Figures]:
+    """The figures of both systems, once their results agree."""
     rng = np.random.default_rng(0)
     shapes = {"x": (case.rows, case.inputs), "weight": (case.outputs, case.inputs), "dy": (case.rows, case.outputs)}
     arrays = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
@@ -39,14 +38,7 @@ def measure(case: Case, seconds: float) -> dict[str, float]:
     got, expected = (_numpy(function()) for function in functions.values())
     error = np.abs(got - expected).max() / np.abs(expected).max()
     assert error <= TOLERANCE[case.dtype], f"{case}: results differ by {error} of the largest"
-    times: dict[str, list[float]] = {system: [] for system in functions}
-    while sum(times["dragoman"]) < seconds or sum(times["torch"]) < seconds:
-        for system, function in functions.items():
-            function()  # while the other system's threads stop to look for work
-            start = time.perf_counter()
-            function()
-            times[system].append(time.perf_counter() - start)
-    return {system: 1e3 * statistics.median(of_system) for system, of_system in times.items()}
+    return take_turns(functions, turns=1, seconds=0.5)
 
 
 def _dragoman(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def product_gflops(dtype: str, seconds: float) -> float:
     values = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE)).astype(np.float32)
     x, weight = tensor(values, dtype=dtype), tensor(values, dtype=dtype)
     with no_grad():
-        return 2e-9 * SIZE**3 / _time(lambda: functional.linear(x, weight), seconds)
+        return 2e-9 * SIZE**3 / median(times_of(lambda: functional.linear(x, weight), seconds))
 
 
 def train_tokens_per_s(model: Transformer, seconds: float) -> float:
@@ -88,14 +88,14 @@ def train_tokens_per_s(model: Transformer, seconds: float) -> float:
         optimizer.step()
 
     model.train()
-    return 2 * SENTENCES * LENGTH / _time(step, seconds)
+    return 2 * SENTENCES * LENGTH / median(times_of(step, seconds))
 
 
 def decode_tokens_per_s(model: Transformer, seconds: float) -> float:
     """Target tokens a second, SENTENCES side by side."""
     sources = _sentences(model, LENGTH)
     tokens = sum(len(best.ids) for best, *_ in generate(model, sources, max_length=LENGTH))
-    return tokens / _time(lambda: generate(model, sources, max_length=LENGTH), seconds)
+    return tokens / median(times_of(lambda: generate(model, sources, max_length=LENGTH), seconds))
 
 
 def cpu_name() -> str:
@@ -109,19 +109,19 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _sentences(model: Transformer, length: int) -> IdBatch:
-    """SENTENCES of random ids from the upper half of the vocabulary, where there are no special ones."""
-    size = min(model.config.vocab_size, model.config.output_size)
-    batch: IdBatch = np.random.default_rng(0).integers(size // 2, size, (SENTENCES, length)).tolist()
-    return batch
-
-
-def _time(function: Callable[[], Any], seconds: float) -> float:
-    """The median of three calls or more that together take `seconds`, after one to warm up."""
+def times_of(function: Callable[[], Any], seconds: float) -> list[float]:
+    """The seconds of three calls or more that together take `seconds`, after one to warm up."""
     function()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return times
+
+
+def _sentences(model: Transformer, length: int) -> IdBatch:
+    """SENTENCES of random ids from the upper half of the vocabulary, where there are no special ones."""
+    size = min(model.config.vocab_size, model.config.output_size)
+    batch: IdBatch = np.random.default_rng(0).integers(size // 2, size, (SENTENCES, length)).tolist()
+    return batch
