@@ -23,9 +23,9 @@ from machine import ROOT, machine
 RESULTS = ROOT / "bench" / "results"
 RECIPES = {  # options of dragoman train, beside the preset
     "first": "--epochs 60",
-    "best": "--epochs 20 --vocab-size 6000 --dropout 0.15 --batch-tokens 1024 --lr 1.5e-3 --warmup 1000",
+    "best": "--epochs 40 --vocab-size 6000 --dropout 0.15 --batch-tokens 1024 --lr 1.5e-3 --warmup 1000",
 }
-LENGTH_PENALTIES = (0.6, 1.0, 1.4)
+LENGTH_PENALTIES = (0.6, 1.0, 1.4, 1.8)
 
 
 def main() -> None:
