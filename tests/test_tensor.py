@@ -1,12 +1,15 @@
 """Tensor: memory shared with NumPy, dtypes, and the caching allocator."""
 
 import gc
+import resource
 import sys
+from pathlib import Path
 
 import dragoman as dg
 import ml_dtypes
 import numpy as np
 import pytest
+from dragoman import _core
 
 DTYPES = {
     "float32": np.float32,
@@ -181,3 +184,17 @@ def test_too_much_memory_is_a_memory_error():
     with pytest.raises(MemoryError):
         dg._core.Tensor.empty([2**45])
     assert dg.tensor([1.0]).item() == 1
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("megabytes", [1, 3])
+def test_freed_memory_goes_back_to_the_system_from_between_blocks_in_use(megabytes):
+    tensors = [dg.Tensor(_core.Tensor.zeros([megabytes << 18])) for _ in range(40)]
+    before = resident()
+    del tensors[::2]
+    dg.empty_cache()
+    assert before - resident() > 0.9 * 20 * (megabytes << 20)
+    assert not any(tensor.numpy().any() for tensor in tensors)

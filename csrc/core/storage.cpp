@@ -1,6 +1,7 @@
 #include "core/storage.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <bit>
@@ -18,12 +19,40 @@ namespace {
 
 constexpr int64_t alignment = 64;
 constexpr int64_t huge_page = int64_t{2} << 20;
+constexpr int64_t smallest_mapping = int64_t{256} << 10;  // a multiple of any page, and so are larger classes
 
 // Four size classes per power of two: a block is at most a quarter larger than what was asked for.
 int64_t rounded_size(int64_t nbytes) {
   if (nbytes <= 4 * alignment) return std::max<int64_t>(1, (nbytes + alignment - 1) / alignment) * alignment;
   const int64_t quarter = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(nbytes - 1))) / 4;
   return (nbytes + quarter - 1) / quarter * quarter;
+}
+
+// Large blocks are mappings of their own, which go back to the system whatever lies beside them. From the
+// size of a huge page on they ask for such pages, which spares most of the address translation.
+void* map(int64_t size) {
+  const size_t length = static_cast<size_t>(size), spare = size >= huge_page ? huge_page : 0;
+  void* mapping = mmap(nullptr, length + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) return nullptr;
+  if (spare == 0) return mapping;
+  char* begin = static_cast<char*>(mapping);
+  char* block = begin + (spare - reinterpret_cast<uintptr_t>(begin) % spare) % spare;
+  if (block > begin) munmap(begin, static_cast<size_t>(block - begin));
+  if (block < begin + spare) munmap(block + length, static_cast<size_t>(begin + spare - block));
+  madvise(block, length, MADV_HUGEPAGE);
+  return block;
+}
+
+void* system_allocate(int64_t size) {
+  return size >= smallest_mapping ? map(size) : std::aligned_alloc(alignment, static_cast<size_t>(size));
+}
+
+void system_free(void* block, int64_t size) {
+  if (size >= smallest_mapping) {
+    munmap(block, static_cast<size_t>(size));
+  } else {
+    std::free(block);
+  }
 }
 
 }  // namespace
@@ -58,7 +87,7 @@ class HostAllocator {
     try {
       free_blocks_[size].push_back(block);
     } catch (const std::bad_alloc&) {
-      std::free(block);
+      system_free(block, size);
       stats_.reserved -= size;
     }
   }
@@ -84,12 +113,10 @@ class HostAllocator {
 
  private:
   void* from_system(int64_t size) {
-    const size_t boundary = static_cast<size_t>(size >= huge_page ? huge_page : alignment);
-    const size_t whole = (static_cast<size_t>(size) + boundary - 1) / boundary * boundary;
-    void* block = std::aligned_alloc(boundary, whole);
+    void* block = system_allocate(size);
     if (block == nullptr) {
       release_cached();
-      block = std::aligned_alloc(boundary, whole);
+      block = system_allocate(size);
     }
     if (block == nullptr) throw std::bad_alloc();
     return block;
@@ -97,7 +124,7 @@ class HostAllocator {
 
   void release_cached() {
     for (auto& [size, blocks] : free_blocks_) {
-      for (void* block : blocks) std::free(block);
+      for (void* block : blocks) system_free(block, size);
       stats_.reserved -= size * static_cast<int64_t>(blocks.size());
       blocks.clear();
     }
