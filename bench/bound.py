@@ -4,8 +4,8 @@
 
 Two bounds, both without any overlap or overhead. `at peak`: matrix products and attention's products at the rate that
 multiply-adds alone reach (build/dev/bench/native/bench_peak, see CONTRIBUTING.md). `measured`: the same products timed
-by themselves. To both come one pass over memory for what is not fused into a product, dropout's masks drawn twice
-(forward and backward), and AdamW. The last line is a JSON object.
+by themselves. To both come one pass over memory for what is not fused into a product, dropout's masks drawn in
+forward and (but for those after ReLU) in backward, and AdamW. The last line is a JSON object.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def products(model: Model, dtype: str, gflops: float) -> list[Part]:
 
     rows = model.batch * model.length
     d_model, layers = model.d_model, model.layers
-    parts = []
+    parts, none = [], _core.Dropout()
     # Encoder: 4 projections; decoder: 4 and 4.
     for count, inputs, outputs in (
         (12 * layers, d_model, d_model),
@@ -56,8 +56,8 @@ def products(model: Model, dtype: str, gflops: float) -> list[Part]:
         )
 
         def step(x=x, dy=dy, weight=weight, bias=bias, dweight=dweight, dbias=dbias) -> None:
-            _core.linear_forward(x, weight, bias, "none", None)
-            _core.linear_backward(dy, x, weight, None, "none", True, dweight, False, dbias, False, None)
+            _core.linear_forward(x, weight, bias, "none", none, None)
+            _core.linear_backward(dy, x, weight, None, "none", none, True, dweight, False, dbias, False, None)
 
         flop = 3 * 2 * rows * inputs * outputs
         name = f"{count} linear ({rows}, {inputs}) -> {outputs}"
@@ -111,13 +111,13 @@ def masks(model: Model, dtype: str) -> Part:
     from dragoman import _core
 
     tokens, length, layers = model.batch * model.length, model.length, model.layers
-    drawn = 2 * tokens * model.d_model  # embeddings
-    drawn += 5 * layers * tokens * model.d_model  # residuals
-    drawn += 2 * layers * tokens * model.d_ff
-    drawn += layers * model.num_heads * tokens * (2 * length + (length + 1) // 2)  # attention's weights
+    drawn = 2 * 2 * tokens * model.d_model  # embeddings
+    drawn += 2 * 5 * layers * tokens * model.d_model  # residuals
+    drawn += 2 * layers * tokens * model.d_ff  # once: ReLU's backward sees in the row what was dropped
+    drawn += 2 * layers * model.num_heads * tokens * (2 * length + (length + 1) // 2)  # attention's weights
     x, dropout = random(dtype, 512, 512), _core.Dropout(DROPOUT)
-    ms = 2 * drawn / 512**2 * ms_of(lambda: _core.dropout_forward(x, dropout, None))
-    return Part("dropout masks, twice", ms, ms)
+    ms = drawn / 512**2 * ms_of(lambda: _core.dropout_forward(x, dropout, None))
+    return Part("dropout masks", ms, ms)
 
 
 def optimizer(parameters: int, dtype: str, gbytes: float) -> Part:

@@ -47,15 +47,16 @@ def _dragoman(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> 
 
     x, weight, dy = (dg.tensor(array, dtype=case.dtype).data for array in (x, weight, dy))
     dweight = _core.Tensor.zeros(weight.shape)  # always float32
+    none = _core.Dropout()
 
     def backward(need_dx: bool) -> Any:
         dx = _core.linear_backward(
-            dy, x, weight, None, "none", need_dx, None if need_dx else dweight, False, None, False, None
+            dy, x, weight, None, "none", none, need_dx, None if need_dx else dweight, False, None, False, None
         )
         return dx if need_dx else dweight
 
     if case.op == "forward":
-        return lambda: _core.linear_forward(x, weight, None, "none", None)[0]
+        return lambda: _core.linear_forward(x, weight, None, "none", none, None)[0]
     return lambda: backward(case.op == "dx")
 
 

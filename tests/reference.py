@@ -49,13 +49,13 @@ def activation_backward(dy, x, kind):
 # Linear
 
 
-def linear(x, weight, bias=None, kind="none"):
+def linear(x, weight, bias=None, kind="none", mask=1):
     pre = x @ weight.T
-    return activation(pre if bias is None else pre + bias, kind)
+    return activation(pre if bias is None else pre + bias, kind) * mask
 
 
-def linear_backward(dy, x, weight, bias=None, kind="none"):
-    (dpre,) = activation_backward(dy, linear(x, weight, bias), kind)
+def linear_backward(dy, x, weight, bias=None, kind="none", mask=1):
+    (dpre,) = activation_backward(dy * mask, linear(x, weight, bias), kind)
     return dpre @ weight, dpre.T @ x, None if bias is None else dpre.sum(0)
 
 

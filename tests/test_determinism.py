@@ -12,10 +12,10 @@ def tensors(rng, *shapes):
     return [dg.tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=True) for shape in shapes]
 
 
-def linear(kind):
+def linear(kind, dropout=0.0):
     def run(rng):
         inputs = tensors(rng, (521, 130), (70, 130), (70,))
-        return inputs, dg.functional.linear(*inputs, activation=kind)
+        return inputs, dg.functional.linear(*inputs, activation=kind, dropout=dropout)
 
     return run
 
@@ -61,6 +61,8 @@ OPS = {
     "linear": linear("none"),
     "linear_relu": linear("relu"),
     "linear_gelu": linear("gelu"),
+    "linear_dropout": linear("none", dropout=0.3),
+    "linear_relu_dropout": linear("relu", dropout=0.3),
     "attention": attention(),
     "attention_causal_dropout": attention(causal=True, dropout=0.2),
     "layer_norm": layer_norm,

@@ -299,7 +299,7 @@ PAIRS = {
 # For each callable, each of its arguments: the bad values by kind, and a good one.
 TABLE = {
     F.linear: X | {"weight": (WEIGHT, tensor(5, 4)), "bias": (optional(VECTOR), tensor(5))}
-    | {"activation": (CHOICE, "gelu")} | ROWS,
+    | {"activation": (CHOICE, "gelu"), "dropout": (RATE, 0.1)} | ROWS,
     F.layer_norm: X | {"weight": (VECTOR, tensor(4)), "bias": (optional(VECTOR), tensor(4)), "eps": (AT_LEAST_0, 1e-5)}
     | ROWS,
     F.rms_norm: X | {"weight": (VECTOR, tensor(4)), "eps": (AT_LEAST_0, 1e-5)} | ROWS,
@@ -531,7 +531,7 @@ def test_no_rows_in_other_ops():
 )
 def test_an_output_that_cannot_be_written_is_named(gradient, error, message):
     dy, x, weight = tensor(3, 5), tensor(3, 4), tensor(5, 4)
-    options = (None, "none", False, gradient.data, True, None, False, None)
+    options = (None, "none", dg._core.Dropout(), False, gradient.data, True, None, False, None)
     with pytest.raises(error, match=f"linear_backward: {message}"):
         dg._core.linear_backward(dy.data, x.data, weight.data, *options)
 

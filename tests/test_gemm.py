@@ -36,8 +36,10 @@ def test_a_row_has_the_same_bits_in_any_batch(rng, dtype, in_features, out_featu
     def run(begin, end, threads):
         dg.set_num_threads(threads)
         rows, upstream, w = (dg.tensor(array).data for array in (x[begin:end], dy[begin:end], weight))
-        y, _ = _core.linear_forward(rows, w, None, "none", None)
-        dx = _core.linear_backward(upstream, rows, w, None, "none", True, None, False, None, False, None)
+        y, _ = _core.linear_forward(rows, w, None, "none", _core.Dropout(), None)
+        dx = _core.linear_backward(
+            upstream, rows, w, None, "none", _core.Dropout(), True, None, False, None, False, None
+        )
         return y.numpy(), dx.numpy()
 
     whole = run(0, 131, 1)

@@ -7,6 +7,7 @@ import pytest
 import reference
 from dragoman import _core
 from gradcheck import backward, check_op, check_reference, poison_cache, with_tail
+from test_dropout import next_mask
 
 SIZES = [(1, 1, 1), (31, 33, 1), (33, 31, 65), (7, 1023, 33), (1023, 33, 31), (64, 128, 96), (130, 257, 100)]
 
@@ -16,28 +17,29 @@ def grid(rng, *shape):
     return rng.integers(-16, 17, shape) / 8
 
 
-@pytest.mark.parametrize("tail", [0, 5])
+@pytest.mark.parametrize(("tail", "p"), [(0, 0.0), (5, 0.0), (5, 0.3)])
 @pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
 @pytest.mark.parametrize(("rows", "in_features", "out_features"), SIZES)
-def test_matches_reference(rng, rows, in_features, out_features, kind, tail):
+def test_matches_reference(rng, rows, in_features, out_features, kind, tail, p):
     make = grid if kind == "relu" else (lambda rng, *shape: rng.standard_normal(shape))
     bias = make(rng, out_features) if rows != 31 else None
     inputs = [make(rng, rows, in_features), make(rng, out_features, in_features), bias]
     sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
+    mask = next_mask(rows, out_features, p)
     check_op(
-        lambda *args: dg.functional.linear(*args, activation=kind, sequences=sequences),
-        lambda *args: reference.linear(*args, kind),
-        lambda dy, *args: reference.linear_backward(dy, *args, kind),
+        lambda *args: dg.functional.linear(*args, activation=kind, dropout=p, sequences=sequences),
+        lambda x, *args: reference.linear(x, *args, kind, mask.astype(x.dtype)),
+        lambda dy, *args: reference.linear_backward(dy, *args, kind, mask.astype(dy.dtype)),
         inputs,
         tail=tail,
     )
 
 
-@pytest.mark.parametrize("tail", [0, 5])
+@pytest.mark.parametrize(("tail", "p"), [(0, 0.0), (5, 0.0), (5, 0.3)])
 @pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
 @pytest.mark.parametrize(("rows", "in_features", "out_features"), [*SIZES, (12, 2050, 45), (3, 0, 7)])
-def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, tail):
-    """Sums are float32 and rounded once; gradients of the parameters stay float32."""
+def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, tail, p):
+    """Sums are float32 and rounded once, and again after dropout; gradients of the parameters stay float32."""
 
     def rounded(x):
         return np.asarray(x, np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
@@ -54,21 +56,24 @@ def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, 
 
     def plain(dtype, rounded):
         pre = (x.astype(dtype) @ weight.T.astype(dtype)) + bias
-        y = rounded(reference.activation(pre, kind))
+        factor = mask.astype(dtype)
+        y = rounded(rounded(reference.activation(pre, kind)) * factor)
         saved = y if kind == "relu" else rounded(pre)
-        (dpre,) = reference.activation_backward(dy.astype(dtype), saved, kind)
+        (dpre,) = reference.activation_backward(dy * factor, saved, kind)
         dpre = rounded(dpre)
         return y, rounded(dpre @ weight), dweight + dpre.T @ x, dbias + dpre.sum(0)
 
+    dropout = dg.random.next_dropout(p)
+    mask = reference.dropout_mask(rows, out_features, p, dropout.seed, dropout.step, dropout.id)
     sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
     weight_data = dg.tensor(weight, dtype="bfloat16").data
     poison_cache()
-    y, pre = _core.linear_forward(core(x), weight_data, dg.tensor(bias).data, kind, sequences)
+    y, pre = _core.linear_forward(core(x), weight_data, dg.tensor(bias).data, kind, dropout, sequences)
     saved = {"relu": y, "gelu": pre}.get(kind)
     sums = dg.tensor(dweight.copy()), dg.tensor(dbias.copy())
     poison_cache()
     dx = _core.linear_backward(
-        core(dy), core(x), weight_data, saved, kind, True, sums[0].data, True, sums[1].data, True, sequences
+        core(dy), core(x), weight_data, saved, kind, dropout, True, sums[0].data, True, sums[1].data, True, sequences
     )
     actual = [dg.Tensor(y), dg.Tensor(dx), *sums]
     assert [tensor.dtype for tensor in actual] == ["bfloat16", "bfloat16", "float32", "float32"]
@@ -81,9 +86,10 @@ def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, 
 @pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
 def test_reference_gradient(rng, kind):
     inputs = [rng.standard_normal(shape) for shape in [(3, 4), (5, 4), (5,)]]
+    mask = rng.integers(0, 2, (3, 5)) * 1.5
     check_reference(
-        lambda *args: reference.linear(*args, kind),
-        lambda dy, *args: reference.linear_backward(dy, *args, kind),
+        lambda *args: reference.linear(*args, kind, mask),
+        lambda dy, *args: reference.linear_backward(dy, *args, kind, mask),
         inputs,
     )
 
@@ -103,20 +109,16 @@ def test_no_rows(tail):
 @pytest.mark.parametrize("kind", ["relu", "gelu"])
 def test_feed_forward_is_two_linears_around_a_dropout(rng, kind):
     arrays = [rng.standard_normal(shape) for shape in [(17, 12), (40, 12), (40,), (12, 40), (12,)]]
-    dropout = dg.random.next_dropout(0.3)
-    mask = reference.dropout_mask(17, 40, 0.3, dropout.seed, dropout.step, dropout.id)
-    dg.manual_seed(0)
+    mask = next_mask(17, 40, 0.3)
 
     def forward(x, weight1, bias1, weight2, bias2):
-        hidden = reference.linear(x, weight1, bias1, kind) * mask.astype(x.dtype)
-        return reference.linear(hidden, weight2, bias2)
+        return reference.linear(reference.linear(x, weight1, bias1, kind, mask.astype(x.dtype)), weight2, bias2)
 
     def backward_(dy, x, weight1, bias1, weight2, bias2):
         factor = mask.astype(x.dtype)
-        hidden = reference.linear(x, weight1, bias1, kind)
-        dhidden, dweight2, dbias2 = reference.linear_backward(dy, hidden * factor, weight2, bias2)
-        first = reference.linear_backward(dhidden * factor, x, weight1, bias1, kind)
-        return *first, dweight2, dbias2
+        hidden = reference.linear(x, weight1, bias1, kind, factor)
+        dhidden, dweight2, dbias2 = reference.linear_backward(dy, hidden, weight2, bias2)
+        return *reference.linear_backward(dhidden, x, weight1, bias1, kind, factor), dweight2, dbias2
 
     check_op(
         lambda *args: dg.functional.feed_forward(
@@ -127,6 +129,24 @@ def test_feed_forward_is_two_linears_around_a_dropout(rng, kind):
         arrays,
         tail=3,
     )
+
+
+@pytest.mark.parametrize(("p", "drawn"), [(0.0, 0), (0.3, 1)])
+def test_a_call_draws_one_mask_if_any(p, drawn):
+    x, weight = dg.tensor(np.ones((3, 4), np.float32)), dg.tensor(np.ones((4, 4), np.float32))
+    first = dg.random.get_state()["next_id"]
+    dg.functional.linear(x, weight, dropout=p)
+    assert dg.random.get_state()["next_id"] == first + drawn
+    dg.functional.feed_forward(x, weight, None, weight, None, dropout=p)
+    assert dg.random.get_state()["next_id"] == first + 2 * drawn
+
+
+def test_a_mask_beyond_the_counter_is_refused():
+    x = dg.tensor(np.empty((2**18, 0), np.float32))
+    with pytest.raises(
+        ValueError, match=r"linear: with dropout rows \* features must be at most 2\^35, got 262144 \* 262144"
+    ):
+        dg.functional.linear(x, x, dropout=0.1)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ void bench_linear(Size size, DType dtype, Percents* percents) {
                               .out_features = out,
                               .dtype = dtype,
                               .activation = Activation::none,
+                              .dropout = {},
                               .tokens = nullptr};
   LinearBackward only_dx{.dy = dy.raw(),
                          .x = x.raw(),
@@ -121,6 +122,7 @@ void bench_linear(Size size, DType dtype, Percents* percents) {
                          .out_features = out,
                          .dtype = dtype,
                          .activation = Activation::none,
+                         .dropout = {},
                          .accumulate_weight = false,
                          .accumulate_bias = false,
                          .tokens = nullptr};

@@ -1,9 +1,11 @@
 #include "ops/linear.h"
 
 #include "cpu/activation.h"
+#include "cpu/dropout_mask.h"
 #include "cpu/gemm/gemm.h"
 #include "cpu/kernels.h"
 #include "cpu/sum_rows.h"
+#include "ops/dropout.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
@@ -30,16 +32,36 @@ void linear_forward(const LinearForward& p) {
     zero(static_cast<T*>(p.y) + first, tail);
     if (p.pre != nullptr) zero(static_cast<T*>(p.pre) + first, tail);
   });
+  if (p.dropout.threshold != 0) {  // in place: as fast as in the product's epilogue
+    dropout_forward({.x = p.y,
+                     .y = p.y,
+                     .rows = in_use,
+                     .features = p.out_features,
+                     .dtype = p.dtype,
+                     .dropout = p.dropout,
+                     .tokens = nullptr});
+  }
 }
 
-// dpre (size,) = dy times the activation's slope: the gradient of x W^T + bias.
+// dpre (size,) = dy times the slope of dropout and activation: the gradient of x W^T + bias. After ReLU the
+// mask is not drawn again: what was dropped is 0 in y, where ReLU's slope is 0, too.
 template <class T>
-static void multiply_by_slope(const T* dy, const T* saved, Activation activation, int64_t size, T* dpre) {
+static void multiply_by_slope(const LinearBackward& p, int64_t size, T* dpre) {
+  const T* dy = static_cast<const T*>(p.dy);
+  const T* saved = static_cast<const T*>(p.saved);
+  const auto step = [=, &p](int64_t i, Vec factor, auto part) {
+    Vec d = load(dy + i, part) * factor;
+    if (saved != nullptr) d *= slope(load(saved + i, part), p.activation);
+    store(dpre + i, d, part);
+  };
+  const bool draws = p.dropout.threshold != 0 && p.activation != Activation::relu;
   parallel_for(size, element_grain, [&](int64_t begin, int64_t end) {
-    each_vector(end - begin, [&](int64_t i, auto part) {
-      const Vec at = load(saved + begin + i, part);
-      store(dpre + begin + i, load(dy + begin + i, part) * slope(at, activation), part);
-    });
+    if (draws) {
+      each_masked_vector(p.dropout, begin, end, step);
+    } else {
+      each_vector(end - begin,
+                  [&](int64_t i, auto part) { step(begin + i, broadcast(p.dropout.scale), part); });
+    }
   });
 }
 
@@ -47,12 +69,11 @@ template <class T>
 static void backward(const LinearBackward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
   const int64_t size = in_use * p.out_features;
-  const bool activated = p.activation != Activation::none;
-  const Scratch scratch(activated ? size * static_cast<int64_t>(sizeof(T)) : 0);
+  const bool plain = p.activation == Activation::none && p.dropout.threshold == 0;
+  const Scratch scratch(plain ? 0 : size * static_cast<int64_t>(sizeof(T)));
   const T* dpre = static_cast<const T*>(p.dy);  // (in_use, out_features)
-  if (activated) {
-    multiply_by_slope(dpre, static_cast<const T*>(p.saved), p.activation, size,
-                      static_cast<T*>(scratch.data));
+  if (!plain) {
+    multiply_by_slope(p, size, static_cast<T*>(scratch.data));
     dpre = static_cast<const T*>(scratch.data);
   }
   if (p.dx != nullptr) {

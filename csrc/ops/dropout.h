@@ -12,7 +12,7 @@ namespace dragoman {
 // Forward and backward are the same map: dx = dy * mask * scale.
 struct DropoutForward {
   const void* x;  // (rows, features)
-  void* y;        // (rows, features)
+  void* y;        // (rows, features), may be x
   int64_t rows, features;
   DType dtype;  // of the activations
   Dropout dropout;

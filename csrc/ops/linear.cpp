@@ -1,6 +1,7 @@
 #include "ops/linear.h"
 
 #include "core/dispatch.h"
+#include "ops/dropout.h"
 
 namespace dragoman {
 
@@ -22,6 +23,7 @@ void check_operands(const char* op, const Tensor& x, const Tensor& weight) {
 std::tuple<Tensor, std::optional<Tensor>> linear_forward(const Tensor& x, const Tensor& weight,
                                                          const std::optional<Tensor>& bias,
                                                          const std::string& activation,
+                                                         const Dropout& dropout,
                                                          const std::optional<Sequences>& sequences) {
   check_operands("linear", x, weight);
   if (bias) {
@@ -29,6 +31,7 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(const Tensor& x, const 
     check_shape("linear", "bias", *bias, {weight.dim(0)});
   }
   const Activation kind = parse_activation("linear", activation);
+  check_mask_size("linear", dropout, x.dim(0), weight.dim(0));
   const int32_t* tokens = tokens_or_null("linear", sequences, x);
   const Tensor y = Tensor::empty({x.dim(0), weight.dim(0)}, x.dtype(), x.device());
   std::optional<Tensor> pre;
@@ -43,21 +46,24 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(const Tensor& x, const 
                              .out_features = weight.dim(0),
                              .dtype = x.dtype(),
                              .activation = kind,
+                             .dropout = dropout,
                              .tokens = tokens});
   return {y, pre};
 }
 
 std::optional<Tensor> linear_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
                                       const std::optional<Tensor>& saved, const std::string& activation,
-                                      bool need_dx, const std::optional<Tensor>& dweight,
-                                      bool accumulate_weight, const std::optional<Tensor>& dbias,
-                                      bool accumulate_bias, const std::optional<Sequences>& sequences) {
+                                      const Dropout& dropout, bool need_dx,
+                                      const std::optional<Tensor>& dweight, bool accumulate_weight,
+                                      const std::optional<Tensor>& dbias, bool accumulate_bias,
+                                      const std::optional<Sequences>& sequences) {
   constexpr const char* op = "linear_backward";
   check_operands(op, x, weight);
   const Shape y_shape{x.dim(0), weight.dim(0)};
   check_dtype(op, "dy", dy, x.dtype());
   check_shape(op, "dy", dy, y_shape);
   const Activation kind = parse_activation(op, activation);
+  check_mask_size(op, dropout, x.dim(0), weight.dim(0));
   CHECK(saved || kind == Activation::none, op, ": saved must be given for activation \"", activation, "\"");
   if (saved) {
     check_dtype(op, "saved", *saved, x.dtype());
@@ -80,6 +86,7 @@ std::optional<Tensor> linear_backward(const Tensor& dy, const Tensor& x, const T
                               .out_features = weight.dim(0),
                               .dtype = x.dtype(),
                               .activation = kind,
+                              .dropout = dropout,
                               .accumulate_weight = accumulate_weight,
                               .accumulate_bias = accumulate_bias,
                               .tokens = tokens});

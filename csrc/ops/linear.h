@@ -1,10 +1,11 @@
-// linear: y = activation(x W^T + bias), the weight (out_features, in_features) as in PyTorch.
+// linear: y = dropout(activation(x W^T + bias)), the weight (out_features, in_features) as in PyTorch.
 #pragma once
 
 #include <optional>
 #include <string>
 #include <tuple>
 
+#include "core/random.h"
 #include "core/sequences.h"
 #include "core/tensor.h"
 #include "ops/activation.h"
@@ -20,6 +21,7 @@ struct LinearForward {
   int64_t rows, in_features, out_features;
   DType dtype;  // of x, weight, y, pre, saved, dy and dx
   Activation activation;
+  Dropout dropout;
   const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y and pre
 };
 
@@ -27,13 +29,14 @@ struct LinearBackward {
   const void* dy;      // (rows, out_features)
   const void* x;       // (rows, in_features)
   const void* weight;  // (out_features, in_features)
-  const void* saved;   // (rows, out_features): y for ReLU, pre for GELU, null without activation
+  const void* saved;   // (rows, out_features): y for ReLU, pre for GELU, else null
   void* dx;            // (rows, in_features) or null: not wanted
   float* dweight;      // (out_features, in_features) or null
   float* dbias;        // (out_features,) or null
   int64_t rows, in_features, out_features;
   DType dtype;  // of x, weight, y, pre, saved, dy and dx
   Activation activation;
+  Dropout dropout;
   bool accumulate_weight, accumulate_bias;  // add to what dweight, dbias hold instead of overwriting it
   const int32_t* tokens;
 };
@@ -42,13 +45,15 @@ struct LinearBackward {
 std::tuple<Tensor, std::optional<Tensor>> linear_forward(const Tensor& x, const Tensor& weight,
                                                          const std::optional<Tensor>& bias,
                                                          const std::string& activation,
+                                                         const Dropout& dropout,
                                                          const std::optional<Sequences>& sequences);
 
 // Returns dx if need_dx; writes dweight and dbias where given.
 std::optional<Tensor> linear_backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
                                       const std::optional<Tensor>& saved, const std::string& activation,
-                                      bool need_dx, const std::optional<Tensor>& dweight,
-                                      bool accumulate_weight, const std::optional<Tensor>& dbias,
-                                      bool accumulate_bias, const std::optional<Sequences>& sequences);
+                                      const Dropout& dropout, bool need_dx,
+                                      const std::optional<Tensor>& dweight, bool accumulate_weight,
+                                      const std::optional<Tensor>& dbias, bool accumulate_bias,
+                                      const std::optional<Sequences>& sequences);
 
 }  // namespace dragoman

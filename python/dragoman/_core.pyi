@@ -299,6 +299,7 @@ def linear_backward(
     weight: Tensor,
     saved: Tensor | None,
     activation: str,
+    dropout: Dropout,
     need_dx: bool,
     dweight: Tensor | None,
     accumulate_weight: bool,
@@ -319,7 +320,12 @@ def linear_cross_entropy_forward(
     sequences: Sequences | None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]: ...
 def linear_forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, sequences: Sequences | None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str,
+    dropout: Dropout,
+    sequences: Sequences | None,
 ) -> tuple[Tensor, Tensor | None]: ...
 def memory_stats() -> dict[str, int]: ...
 def num_threads() -> int:

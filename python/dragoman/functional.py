@@ -53,28 +53,24 @@ class Linear(Function):
         weight: Tensor,
         bias: Tensor | None,
         activation: str,
+        dropout: _core.Dropout,
         sequences: _core.Sequences | None,
     ) -> _core.Tensor:
         values = weight.data_as(x.dtype)
-        y, pre = _core.linear_forward(x.data, values, _data(bias), activation, sequences)
+        y, pre = _core.linear_forward(x.data, values, _data(bias), activation, dropout, sequences)
         kept = {"relu": y, "gelu": pre}.get(activation)
-        self.saved = (x, weight, values, bias, kept, activation, sequences)
+        self.saved = (x, weight, values, bias, kept, activation, dropout, sequences)
         return y
 
-    def keep(self, dropped: _core.Tensor) -> None:
-        """After ReLU, keeps the output as dropout left it, not as it was: the slope is that of what came through."""
-        if self.saved:
-            x, weight, values, bias, _, activation, sequences = self.saved
-            self.saved = (x, weight, values, bias, dropped, activation, sequences)
-
     def backward(self, dy: _core.Tensor) -> None:
-        x, weight, values, bias, kept, activation, sequences = self.saved
+        x, weight, values, bias, kept, activation, dropout, sequences = self.saved
         dx = _core.linear_backward(
             dy,
             x.data,
             values,
             kept,
             activation,
+            dropout,
             x.requires_grad,
             *sink(weight),
             *sink(bias),
@@ -90,22 +86,25 @@ def linear(
     bias: Tensor | None = None,
     *,
     activation: str = "none",
+    dropout: float = 0.0,
     sequences: _core.Sequences | None = None,
 ) -> Tensor:
-    """activation(x W^T + bias).
+    """dropout(activation(x W^T + bias)).
 
     Args:
         x: (tokens, in_features) float32 or bfloat16, of which the result is, too.
         weight: (out_features, in_features).
         bias: (out_features,) or None.
         activation: "none", "relu" or "gelu" (exact), applied in the product's epilogue.
+        dropout: rate in [0, 1).
 
     Returns:
         (tokens, out_features).
     """
     check_tensors("linear", x=x, weight=weight)
     check_options("linear", bias=bias, sequences=sequences)
-    return Linear()(x, weight, bias, arguments.choice("linear", "activation", activation, ACTIVATIONS), sequences)
+    arguments.choice("linear", "activation", activation, ACTIVATIONS)
+    return Linear()(x, weight, bias, activation, _dropout("linear", dropout), sequences)
 
 
 class LayerNorm(Function):
@@ -424,15 +423,9 @@ def feed_forward(
     check_tensors(op, x=x, weight1=weight1, weight2=weight2)
     check_options(op, bias1=bias1, bias2=bias2, sequences=sequences)
     _check_feed_forward(x, weight1, bias1, weight2, bias2)
-    rate = arguments.number(op, "dropout", dropout, 0.0, 1.0)
     arguments.choice(op, "activation", activation, ACTIVATIONS)
-    first = Linear()
-    hidden = first(x, weight1, bias1, activation, sequences)
-    if rate > 0:
-        hidden = Dropout()(hidden, random.next_dropout(rate), sequences)
-        if activation == "relu":
-            first.keep(hidden.data)
-    return Linear()(hidden, weight2, bias2, "none", sequences)
+    hidden = Linear()(x, weight1, bias1, activation, _dropout(op, dropout), sequences)
+    return Linear()(hidden, weight2, bias2, "none", _core.Dropout(), sequences)
 
 
 def _check_feed_forward(
