@@ -15,7 +15,7 @@ from dragoman import _core
 @pytest.mark.parametrize("isa", _core.cpu_isas())
 def test_every_instruction_set(isa):
     """The other tests of products with that instruction set forced."""
-    tests = [Path(__file__).with_name(name) for name in ("test_linear.py", "test_gemm.py")]
+    tests = [Path(__file__).with_name(name) for name in ("test_linear.py", "test_packed_weight.py", "test_gemm.py")]
     subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", "not every_instruction", *tests],
         env=os.environ | {"DRAGOMAN_ISA": isa},

@@ -1,6 +1,7 @@
-// The matrix products of a linear (forward, dx, dweight) against the machine's peak in their type, measured
-// on the spot; packing counts. One JSON line each, and for the shapes of a base model at 2048 rows their
-// harmonic mean. DRAGOMAN_ISA picks the instruction set. Results are checked before they are timed.
+// The matrix products of a linear (forward, dx, dweight; forward of few rows with a packed weight, too)
+// against the machine's peak in their type, measured on the spot; packing counts. One JSON line each, and for
+// the shapes of a base model at 2048 rows their harmonic mean. DRAGOMAN_ISA picks the instruction set.
+// Results are checked before they are timed.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -91,6 +92,8 @@ struct Size {
   int64_t rows, in, out;
 };
 
+constexpr int64_t few_rows = 64;  // as decoding has them
+
 // y (rows, out) = x (rows, in) weight (out, in)^T and its two gradients.
 void bench_linear(Size size, DType dtype, Percents* percents) {
   const auto [rows, in, out] = size;
@@ -100,6 +103,7 @@ void bench_linear(Size size, DType dtype, Percents* percents) {
                dweight = Tensor::empty({out, in});
   const LinearForward forward{.x = x.raw(),
                               .weight = weight.raw(),
+                              .packed = nullptr,
                               .bias = nullptr,
                               .y = y.raw(),
                               .pre = nullptr,
@@ -133,6 +137,13 @@ void bench_linear(Size size, DType dtype, Percents* percents) {
   const Kernels& table = kernels(Device::cpu);
   report({"forward", rows, out, in, x, weight, y, false, true}, dtype, percents,
          [&] { table.linear_forward(forward); });
+  if (rows <= few_rows) {
+    const Tensor packed = pack_weight(weight);
+    LinearForward forward_packed = forward;
+    forward_packed.packed = packed.data<float>();
+    report({"forward packed", rows, out, in, x, weight, y, false, true}, dtype, percents,
+           [&] { table.linear_forward(forward_packed); });
+  }
   report({"dx", rows, in, out, dy, weight, dx, false, false}, dtype, percents,
          [&] { table.linear_backward(only_dx); });
   report({"dweight", out, in, rows, dy, x, dweight, true, false}, dtype, percents,
@@ -167,8 +178,9 @@ void summarize(const char* what, DType dtype, const std::vector<double>& percent
 void bench_dtype(DType dtype) {
   const std::vector<Size> base{
       {2048, 512, 512}, {2048, 512, 1536}, {2048, 512, 2048}, {2048, 2048, 512}, {2048, 512, 32000}};
-  const std::vector<Size> small{{4000, 128, 128},   {4000, 256, 1024}, {4000, 1024, 256}, {1000, 128, 512},
-                                {1000, 128, 10000}, {16, 512, 512},    {4, 512, 2048},    {1, 512, 512}};
+  const std::vector<Size> small{{4000, 128, 128}, {4000, 256, 1024},  {4000, 1024, 256},
+                                {1000, 128, 512}, {1000, 128, 10000}, {16, 512, 512},
+                                {4, 512, 2048},   {1, 512, 512},      {64, 512, 32000}};
   std::printf("{\"bench\":\"peak\",\"dtype\":\"%s\",\"threads\":%d,\"isa\":\"%s\",\"gflops\":%.1f}\n",
               name(dtype), num_threads(), cpu_isa().c_str(), peak_gflops(dtype));
   Percents percents;

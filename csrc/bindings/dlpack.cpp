@@ -137,6 +137,7 @@ py::object make_capsule(std::unique_ptr<Export<Managed>> exported) {
 py::object to_dlpack(const Tensor& tensor, bool versioned) {
   CHECK(Recorder::current() == nullptr,
         "record: the values of a tensor may not be read while a program is recorded");
+  if (tensor.writeable()) tensor.storage()->lend();
   if (!versioned) {
     if (!tensor.writeable()) {
       throw py::buffer_error("__dlpack__: a read-only tensor needs max_version (1, 0), got an older one");

@@ -42,8 +42,9 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
 
 void bind_ops(py::module_& m) {
   def_op(m, "reshape", reshape, "x"_a, "shape"_a);
+  def_op(m, "pack_weight", pack_weight, "weight"_a);
   def_op(m, "linear_forward", linear_forward, "x"_a, "weight"_a, "bias"_a, "activation"_a, "dropout"_a,
-         "sequences"_a);
+         "sequences"_a, "packed"_a = py::none());
   def_op(m, "linear_backward", linear_backward, "dy"_a, "x"_a, "weight"_a, "saved"_a, "activation"_a,
          "dropout"_a, "need_dx"_a, "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a,
          "sequences"_a);

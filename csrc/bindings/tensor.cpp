@@ -93,6 +93,7 @@ void copy_from(const Tensor& tensor, const py::array& array) {
         shape_of(array));
   if (tensor.numel() == 0 || Rehearsal::standing()) return;
   std::memcpy(tensor.raw(), array.data(), static_cast<size_t>(tensor.nbytes()));
+  tensor.storage()->written();
 }
 
 }  // namespace
@@ -129,6 +130,10 @@ void bind_tensor(py::module_& m) {
       .def_property_readonly("numel", &Tensor::numel)
       .def_property_readonly("nbytes", &Tensor::nbytes)
       .def_property_readonly("writeable", &Tensor::writeable)
+      .def_property_readonly(
+          "version", &Tensor::version,
+          "Changes with copy_, zero_ and an optimizer's step, on any tensor over this memory; 0 "
+          "where others may write.")
       .def_property_readonly("data_ptr",
                              [](const Tensor& tensor) { return reinterpret_cast<uintptr_t>(tensor.raw()); });
 

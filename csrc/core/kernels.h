@@ -4,6 +4,7 @@
 namespace dragoman {
 
 #define DRAGOMAN_KERNELS(X)                                  \
+  X(pack_weight, PackWeight)                                 \
   X(linear_forward, LinearForward)                           \
   X(linear_backward, LinearBackward)                         \
   X(int8_matmul, Int8Matmul)                                 \

@@ -145,6 +145,11 @@ const std::shared_ptr<HostAllocator>& process_allocator() {
 
 thread_local std::shared_ptr<HostAllocator> rehearsal_allocator;
 
+int64_t next_version() {
+  static std::atomic<int64_t> last{0};
+  return ++last;
+}
+
 HostAllocator& host_allocator() {
   return *process_allocator();
 }
@@ -190,7 +195,8 @@ Storage::Storage(int64_t nbytes, Device device)
       data_(allocator_->allocate(nbytes)),
       nbytes_(nbytes),
       device_(device),
-      writeable_(true) {}
+      writeable_(true),
+      version_(next_version()) {}
 
 Storage::Storage(void* data, int64_t nbytes, bool writeable, void* owner, void (*release)(void*))
     : data_(data),
@@ -199,6 +205,11 @@ Storage::Storage(void* data, int64_t nbytes, bool writeable, void* owner, void (
       writeable_(writeable),
       owner_(owner),
       release_(release) {}
+
+void Storage::written() {
+  int64_t held = version_;
+  if (held != 0) version_.compare_exchange_strong(held, next_version());
+}
 
 Storage::~Storage() {
   if (release_ != nullptr) {

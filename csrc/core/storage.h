@@ -2,6 +2,7 @@
 // memory).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -53,12 +54,19 @@ class Storage {
   Device device() const { return device_; }
   bool writeable() const { return writeable_; }
 
+  // Tells whether a copy kept of the contents is still true: no two writes in the process share a number. It
+  // changes with copy_, zero_ and an optimizer's step, and is 0 where others may write.
+  int64_t version() const { return version_; }
+  void written();
+  void lend() { version_ = 0; }
+
  private:
   std::shared_ptr<HostAllocator> allocator_;  // of owned memory
   void* data_;
   int64_t nbytes_;
   Device device_;
   bool writeable_;
+  std::atomic<int64_t> version_ = 0;
   void* owner_ = nullptr;
   void (*release_)(void*) = nullptr;
 };

@@ -80,6 +80,7 @@ Tensor Tensor::clone() const {
 
 void Tensor::fill_zero() const {
   if (numel_ > 0 && !Rehearsal::standing()) std::memset(raw(), 0, static_cast<size_t>(nbytes()));
+  storage_->written();
 }
 
 void append(std::ostream& text, const Shape& shape) {

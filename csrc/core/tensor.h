@@ -32,6 +32,7 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const { return storage_->device(); }
   bool writeable() const { return storage_->writeable(); }
+  int64_t version() const { return storage_->version(); }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
   int64_t byte_offset() const { return byte_offset_; }
 

@@ -3,6 +3,7 @@
 #include "cpu/activation.h"
 #include "cpu/dropout_mask.h"
 #include "cpu/gemm/gemm.h"
+#include "cpu/gemm/panels.h"
 #include "cpu/kernels.h"
 #include "cpu/sum_rows.h"
 #include "ops/dropout.h"
@@ -19,6 +20,7 @@ void linear_forward(const LinearForward& p) {
         .b = p.weight,
         .ldb = p.in_features,
         .transpose_b = true,
+        .packed_b = p.packed,
         .c = p.y,
         .ldc = p.out_features,
         .bias = p.bias,
@@ -41,6 +43,11 @@ void linear_forward(const LinearForward& p) {
                      .dropout = p.dropout,
                      .tokens = nullptr});
   }
+}
+
+void pack_weight(const PackWeight& p) {
+  static_assert(packed_multiple % tile_columns == 0);
+  pack_b(p.out_features, p.in_features, p.weight, p.dtype, p.packed);
 }
 
 // dpre (size,) = dy times the slope of dropout and activation: the gradient of x W^T + bias. After ReLU the

@@ -18,14 +18,32 @@ void check_operands(const char* op, const Tensor& x, const Tensor& weight) {
         weight.shape());
 }
 
+Shape packed_shape(const Tensor& weight) {
+  return {(weight.dim(0) + packed_multiple - 1) / packed_multiple * packed_multiple, weight.dim(1)};
+}
+
 }  // namespace
 
-std::tuple<Tensor, std::optional<Tensor>> linear_forward(const Tensor& x, const Tensor& weight,
-                                                         const std::optional<Tensor>& bias,
-                                                         const std::string& activation,
-                                                         const Dropout& dropout,
-                                                         const std::optional<Sequences>& sequences) {
+Tensor pack_weight(const Tensor& weight) {
+  check_activations("pack_weight", "weight", weight);
+  check_rank("pack_weight", "weight", weight, 2);
+  const Tensor packed = Tensor::empty(packed_shape(weight), DType::float32, weight.device());
+  kernels(weight).pack_weight({.weight = weight.raw(),
+                               .packed = packed.data<float>(),
+                               .in_features = weight.dim(1),
+                               .out_features = weight.dim(0),
+                               .dtype = weight.dtype()});
+  return packed;
+}
+
+std::tuple<Tensor, std::optional<Tensor>> linear_forward(
+    const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const std::string& activation,
+    const Dropout& dropout, const std::optional<Sequences>& sequences, const std::optional<Tensor>& packed) {
   check_operands("linear", x, weight);
+  if (packed) {
+    check_dtype("linear", "packed", *packed, DType::float32);
+    check_shape("linear", "packed", *packed, packed_shape(weight));
+  }
   if (bias) {
     check_dtype("linear", "bias", *bias, DType::float32);
     check_shape("linear", "bias", *bias, {weight.dim(0)});
@@ -38,6 +56,7 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(const Tensor& x, const 
   if (kind == Activation::gelu) pre = Tensor::empty(y.shape(), x.dtype(), x.device());
   kernels(x).linear_forward({.x = x.raw(),
                              .weight = weight.raw(),
+                             .packed = data_or_null(packed),
                              .bias = data_or_null(bias),
                              .y = y.raw(),
                              .pre = data_or_null<void>(pre),

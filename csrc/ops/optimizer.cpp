@@ -67,6 +67,7 @@ void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor&
                    .eps = eps,
                    .step = step,
                    .gradient_scale = static_cast<float>(gradient_scale)});
+  parameters.storage()->written();
 }
 
 Tensor gradient_norm(const Tensor& gradients) {

@@ -46,6 +46,7 @@ __all__: list[str] = [
     "linear_forward",
     "memory_stats",
     "num_threads",
+    "pack_weight",
     "reset_peak_memory_stats",
     "reshape",
     "residual_forward",
@@ -87,6 +88,11 @@ class Tensor:
     def numel(self) -> int: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
+    @property
+    def version(self) -> int:
+        """
+        Changes with copy_, zero_ and an optimizer's step, on any tensor over this memory; 0 where others may write.
+        """
     @property
     def writeable(self) -> bool: ...
 
@@ -326,6 +332,7 @@ def linear_forward(
     activation: str,
     dropout: Dropout,
     sequences: Sequences | None,
+    packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]: ...
 def memory_stats() -> dict[str, int]: ...
 def num_threads() -> int:
@@ -333,6 +340,7 @@ def num_threads() -> int:
     Threads that an op of the calling thread uses at most.
     """
 
+def pack_weight(weight: Tensor) -> Tensor: ...
 def reset_peak_memory_stats() -> None: ...
 def reshape(x: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
 def residual_forward(x: Tensor, residual: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...

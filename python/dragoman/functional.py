@@ -57,7 +57,8 @@ class Linear(Function):
         sequences: _core.Sequences | None,
     ) -> _core.Tensor:
         values = weight.data_as(x.dtype)
-        y, pre = _core.linear_forward(x.data, values, _data(bias), activation, dropout, sequences)
+        packed = weight.packed(x.dtype)
+        y, pre = _core.linear_forward(x.data, values, _data(bias), activation, dropout, sequences, packed)
         kept = {"relu": y, "gelu": pre}.get(activation)
         self.saved = (x, weight, values, bias, kept, activation, dropout, sequences)
         return y

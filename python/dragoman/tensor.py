@@ -127,6 +127,10 @@ class Tensor:
         """What an op that computes in `dtype` takes for this weight: float32 is rounded to "bfloat16"."""
         return _core.cast(self.data, dtype) if (self.dtype, dtype) == ("float32", "bfloat16") else self.data
 
+    def packed(self, dtype: str) -> _core.Tensor | None:
+        """What a product in `dtype` reads faster than this weight, None where no such copy is kept."""
+        return None
+
     def detach(self) -> Tensor:
         """The same values, off the tape."""
         return Tensor(self.data)

@@ -85,8 +85,15 @@ static void pack_block(const Gemm& g, int64_t l, int64_t depth, int64_t column, 
       depth, width, [&](int64_t j) { return b + (column + j) * g.ldb + l; }, panels, stride);
 }
 
+// Where a whole packed B holds the columns from `column` on of a block of k, `units` deep, from element l on.
+template <class Units>
+static int64_t packed_place(const Gemm& g, int64_t l, int64_t units, int64_t column) {
+  return l / Units::elements * round_up(g.n, tile_columns) + column * units;
+}
+
 // C's rows [row, row_end) x columns [column, column_end). Passes over k in blocks: the block's columns of B
-// are packed into `panels` (L2), then strip by strip the rows of A (L1). `sums`: those rows and columns.
+// are packed into `panels` (L2) unless they are already, then strip by strip the rows of A (L1). `sums`:
+// those rows and columns.
 template <class T, class Strip>
 static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
                      float* sums, int64_t sums_ld, float* panels) {
@@ -99,7 +106,12 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
     const int64_t depth = min_of(depth_block * Units::elements, g.k - l);
     const int64_t units = divide_up(depth, Units::elements);
     const bool add = g.accumulate || l > 0, last = l + depth == g.k;
-    pack_block<T>(g, l, depth, column, column_end, panels);
+    const float* b = panels;
+    if (g.packed_b != nullptr) {
+      b = g.packed_b + packed_place<Units>(g, l, units, column);
+    } else {
+      pack_block<T>(g, l, depth, column, column_end, panels);
+    }
     for (int64_t i = row; i < row_end; i += tile_rows) {
       const int64_t rows = min_of(tile_rows, row_end - i);
       const auto* a_il = g.transpose_a ? a + l * g.lda + i : a + i * g.lda + l;
@@ -109,7 +121,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
             i,      j, rows, min_of(tile_columns, column_end - j), sums + (i - row) * sums_ld + (j - column),
             sums_ld};
         if (add) prefetch(tile);
-        micro_kernels<Units, Strip>[rows - 1](units, strip, panels + (j - column)* units, block);
+        micro_kernels<Units, Strip>[rows - 1](units, strip, b + (j - column)* units, block);
         if (last) {
           finish<typename T::C>(g, block, tile, add);
         } else {
@@ -125,10 +137,10 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
 template <class T, class Strip>
 static void run(const Gemm& g) {
   const int64_t units = divide_up(g.k, T::Units::elements);
-  const Partition p = choose_partition(g.m, g.n, units, g.transpose_a);
+  const Partition p = choose_partition(g.m, g.n, units, g.transpose_a, g.packed_b != nullptr);
   const bool apart = sizeof(typename T::C) != sizeof(float);
   const int64_t sums_size = apart && units > depth_block ? p.rows * p.columns : 0;
-  const int64_t panels_size = p.columns * min_of(depth_block, units);
+  const int64_t panels_size = g.packed_b != nullptr ? 0 : p.columns * min_of(depth_block, units);
   const int64_t size = sums_size + panels_size;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   parallel_for(p.row_tasks * p.column_tasks, p.grain, [&](int64_t begin, int64_t end) {
@@ -140,6 +152,39 @@ static void run(const Gemm& g) {
                          apart ? p.columns : g.ldc, panels);
     }
   });
+}
+
+template <class T>
+static void pack_whole(const Gemm& g, float* packed) {
+  using Units = typename T::Units;
+  constexpr int64_t columns = 4 * tile_columns;  // of a task
+  parallel_for(divide_up(g.n, columns), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t column = begin * columns; column < min_of(end * columns, g.n); column += columns) {
+      for (int64_t l = 0; l < g.k; l += depth_block * Units::elements) {
+        const int64_t depth = min_of(depth_block * Units::elements, g.k - l);
+        pack_block<T>(g, l, depth, column, min_of(column + columns, g.n),
+                      packed + packed_place<Units>(g, l, divide_up(depth, Units::elements), column));
+      }
+    }
+  });
+}
+
+void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed) {
+  const Gemm g{.m = 0,
+               .n = n,
+               .k = k,
+               .a = nullptr,
+               .lda = k,
+               .b = b,
+               .ldb = k,
+               .transpose_b = true,
+               .c = nullptr,
+               .ldc = n};
+  if (dtype == DType::bfloat16) {
+    pack_whole<BFloatTypes<float>>(g, packed);
+  } else {
+    pack_whole<FloatTypes<float>>(g, packed);
+  }
 }
 
 void gemm(const Gemm& g) {

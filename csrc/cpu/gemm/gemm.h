@@ -21,6 +21,7 @@ struct Gemm {
   const void* b;
   int64_t ldb;
   bool transpose_b = false;
+  const float* packed_b = nullptr;  // what pack_b made of b, read in its place, or null
   void* c;
   int64_t ldc;
   bool accumulate = false;                   // C += ..., C float32; then without bias and activation
@@ -32,6 +33,10 @@ struct Gemm {
 };
 
 void gemm(const Gemm& g);
+
+// packed = op(B) of the product with transpose_b, b (n, k), as `gemm` reads it on this instruction set. k
+// floats for each column, counted up to a whole tile of columns, are room enough.
+void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed);
 
 // C (m, n) = A B^T, exactly: A (m, k) uint8, B (n, k) int8, C int32.
 void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c);

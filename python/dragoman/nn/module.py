@@ -11,22 +11,26 @@ import numpy.typing as npt
 
 from dragoman import _core
 from dragoman.arguments import check_types
-from dragoman.autograd import no_grad
+from dragoman.autograd import is_grad_enabled, no_grad
 from dragoman.tensor import Tensor
 
 
 class Parameter(Tensor):
     """A trainable float32 Tensor with memory of its own, filled from `array`.
 
+    A weight of matrix products is kept packed as well from its first product off the tape on, until it goes on the tape
+    again: a second copy.
+
     Attributes:
         shadow: a bfloat16 copy of the values, which `copy_` and an optimizer's step keep true (what writes the memory
             through DLPack does not), or None.
     """
 
-    __slots__ = ("shadow",)
+    __slots__ = ("_pack", "shadow")
 
     def __init__(self, array: npt.ArrayLike) -> None:
         self.shadow: _core.Tensor | None = None
+        self._pack: tuple[str, int, _core.Tensor] | None = None  # dtype and version of the values, and their copy
         values = np.asarray(array, dtype=np.float32, order="C")
         super().__init__(_core.Tensor.empty(list(values.shape)), requires_grad=True)
         self.copy_(values)
@@ -35,7 +39,20 @@ class Parameter(Tensor):
         super().copy_(array)
         self.shadow = None
 
+    def packed(self, dtype: str) -> _core.Tensor | None:
+        """The packed copy, made where there is none of these values; None on the tape, while a Program is recorded,
+        which follows the weight itself, and where other libraries share the memory, as they may write it."""
+        version = self.data.version
+        if is_grad_enabled() or version == 0 or _core.is_recording() or len(self.shape) != 2:
+            return None
+        pack = self._pack
+        if pack is None or pack[:2] != (dtype, version):
+            self._pack = pack = (dtype, version, _core.pack_weight(self.data_as(dtype)))
+        return pack[2]
+
     def data_as(self, dtype: str) -> _core.Tensor:
+        if is_grad_enabled():
+            self._pack = None  # training needs the memory
         if dtype != "bfloat16":
             return super().data_as(dtype)
         if self.shadow is None:
