@@ -99,6 +99,25 @@ def test_residual(rng, p):
     np.testing.assert_array_equal(residual.grad.numpy(), rounded(arrays[2]))
 
 
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_residual_layer_norm(rng, p):
+    """The norm is of the sum as it is stored, rounded; each gradient is rounded once."""
+    arrays = [rng.standard_normal((33, 31)).astype(np.float32) for _ in range(3)]
+    x, residual = (dg.tensor(array, requires_grad=True) for array in arrays[:2])
+    inputs = [dg.functional.cast(tensor, "bfloat16") for tensor in (x, residual)]
+    mask = next_mask(33, 31, p) if p else np.ones((33, 31))
+    state = dg.random.get_state()
+    total = dg.functional.residual(*inputs, dropout=p).numpy().astype(np.float64)
+    dg.random.set_state(state)
+    weight = np.full(31, 1.5)
+    out = dg.functional.residual_layer_norm(*inputs, dg.tensor(weight.astype(np.float32)), dropout=p)
+    assert_one_rounding(out.numpy(), reference.layer_norm(total, weight))
+    backward(dg.functional.cast(out, "float32"), arrays[2])
+    dsum, *_ = reference.layer_norm_backward(rounded(arrays[2]), total, weight)
+    assert_one_rounding(residual.grad.numpy(), dsum)
+    assert_one_rounding(x.grad.numpy(), dsum * mask)
+
+
 def test_gradients_of_several_users_are_added(rng):
     """add, and the tape's sum of gradients, in bfloat16."""
     a = rng.standard_normal((17, 5)).astype(np.float32)

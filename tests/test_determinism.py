@@ -39,6 +39,11 @@ def residual(rng):
     return inputs, dg.functional.residual(*inputs, dropout=0.3)
 
 
+def residual_layer_norm(rng):
+    inputs = tensors(rng, (1023, 65), (1023, 65), (65,), (65,))
+    return inputs, dg.functional.residual_layer_norm(*inputs, dropout=0.3)
+
+
 def embedding(rng):
     inputs = tensors(rng, (20, 65), (400, 65))
     lengths = [400, 300, 0, 323]
@@ -67,6 +72,7 @@ OPS = {
     "attention_causal_dropout": attention(causal=True, dropout=0.2),
     "layer_norm": layer_norm,
     "residual": residual,
+    "residual_layer_norm": residual_layer_norm,
     "embedding": embedding,
     "cross_entropy": cross_entropy,
     "linear_cross_entropy": linear_cross_entropy,

@@ -296,6 +296,13 @@ PAIRS = {
     "Nones": [(None, None)],
 }
 
+RESIDUAL_NORM = {
+    "residual": (WEIGHT, tensor(3, 4)),
+    "weight": (VECTOR, tensor(4)),
+    "dropout": (RATE, 0.1),
+    "eps": (AT_LEAST_0, 1e-5),
+}
+
 # For each callable, each of its arguments: the bad values by kind, and a good one.
 TABLE = {
     F.linear: X | {"weight": (WEIGHT, tensor(5, 4)), "bias": (optional(VECTOR), tensor(5))}
@@ -305,6 +312,8 @@ TABLE = {
     F.rms_norm: X | {"weight": (VECTOR, tensor(4)), "eps": (AT_LEAST_0, 1e-5)} | ROWS,
     F.attention: ATTENTION,
     F.residual: X | {"residual": (WEIGHT, tensor(3, 4)), "dropout": (RATE, 0.1)} | ROWS,
+    F.residual_layer_norm: X | RESIDUAL_NORM | {"bias": (optional(VECTOR), tensor(4))} | ROWS,
+    F.residual_rms_norm: X | RESIDUAL_NORM | ROWS,
     F.dropout: X | {"p": (RATE, 0.1)} | ROWS,
     F.relu: X | ROWS,
     F.gelu: X | ROWS,
@@ -505,7 +514,10 @@ def test_layouts_give_the_same_bits(function, layout):
     assert call(LAYOUTS[layout]) == call(np.array)
 
 
-@pytest.mark.parametrize("function", [F.linear, F.layer_norm, F.relu, F.gelu, F.dropout, F.residual, F.feed_forward])
+@pytest.mark.parametrize(
+    "function",
+    [F.linear, F.layer_norm, F.relu, F.gelu, F.dropout, F.residual, F.residual_layer_norm, F.feed_forward],
+)
 def test_no_rows_are_none(function):
     good = {name: good for name, (_, good) in TABLE[function].items()} | {"sequences": dg.Sequences([])}
     good |= {name: tensor(0, 4) for name in ("x", "residual") if name in good}

@@ -1,4 +1,4 @@
-// layer_norm, residual, dropout, activations and casts.
+// layer_norm, residual, their fusion, dropout, activations and casts.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -101,9 +101,49 @@ struct LayerNorm {
 
   const int64_t rows, features;
   const DType dtype;
-  const Tensor x, dy, weight, bias;
+  Tensor x;
+  const Tensor dy, weight, bias;
   const Tensor dweight = Tensor::empty({features}), dbias = Tensor::empty({features});
   Tensor y = x, mean = x, rstd = x, dx = x;
+};
+
+struct ResidualNorm : LayerNorm {  // of x = residual + dropout(branch)
+  ResidualNorm(const Model& m, DType t)
+      : LayerNorm(m, t), branch(random_tensor(x.shape(), t)), residual(random_tensor(x.shape(), t)) {
+    forward();
+  }
+
+  void forward() {
+    std::optional<Tensor> row_mean;
+    std::tie(y, x, row_mean, rstd) =
+        residual_norm_forward(branch, residual, weight, bias, dropout, eps, true, std::nullopt);
+    mean = *row_mean;
+  }
+
+  void backward() {
+    std::tie(dbranch, dx) = residual_norm_backward(dy, x, weight, mean, rstd, dropout, dweight, false, dbias,
+                                                   false, std::nullopt);
+  }
+
+  void check_forward() const {
+    each_sample(x, [&](int64_t i) {
+      const double sum = value(residual, i) + value(branch, i) * factor_of(dropout, i);
+      expect_close("residual_norm_forward: sum", value(x, i), sum, 2.0, dtype);
+    });
+    LayerNorm::check_forward();
+  }
+
+  void check_backward() const {
+    LayerNorm::check_backward();
+    each_sample(dbranch, [&](int64_t i) {
+      expect_close("residual_norm_backward: dx", value(dbranch, i), value(dx, i) * factor_of(dropout, i), 4.0,
+                   dtype);
+    });
+  }
+
+  const Dropout dropout = make_dropout(0.1, 1, 2, 3);
+  const Tensor branch, residual;
+  Tensor dbranch = x;
 };
 
 struct Masked {  // dropout and residual
@@ -176,6 +216,18 @@ void add_rowwise(const Model& model, DType dtype) {
     return Case{{.bytes = bytes_of({&m->x, &m->residual, &m->y})},
                 [=] { m->y = residual_forward(m->x, m->residual, m->dropout, std::nullopt); },
                 [=] { m->check("residual_forward", true); }};
+  });
+  add_case("residual_norm_forward", model, dtype, [=] {
+    const auto n = std::make_shared<ResidualNorm>(model, dtype);
+    return Case{{.bytes = bytes_of({&n->branch, &n->residual, &n->x, &n->y})},
+                [=] { n->forward(); },
+                [=] { n->check_forward(); }};
+  });
+  add_case("residual_norm_backward", model, dtype, [=] {
+    const auto n = std::make_shared<ResidualNorm>(model, dtype);
+    return Case{{.bytes = bytes_of({&n->dy, &n->x, &n->dx, &n->dbranch})},
+                [=] { n->backward(); },
+                [=] { n->check_backward(); }};
   });
   for (const std::string activation : {"relu", "gelu"}) {
     add_case(activation + "_forward", model, dtype, [=] {

@@ -61,6 +61,10 @@ void bind_ops(py::module_& m) {
   def_op(m, "rms_norm_forward", rms_norm_forward, "x"_a, "weight"_a, "eps"_a, "sequences"_a);
   def_op(m, "rms_norm_backward", rms_norm_backward, "dy"_a, "x"_a, "weight"_a, "rstd"_a, "dweight"_a,
          "accumulate_weight"_a, "sequences"_a);
+  def_op(m, "residual_norm_forward", residual_norm_forward, "x"_a, "residual"_a, "weight"_a, "bias"_a,
+         "dropout"_a, "eps"_a, "centred"_a, "sequences"_a);
+  def_op(m, "residual_norm_backward", residual_norm_backward, "dy"_a, "sum"_a, "weight"_a, "mean"_a, "rstd"_a,
+         "dropout"_a, "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a, "sequences"_a);
   def_op(m, "residual_forward", residual_forward, "x"_a, "residual"_a, "dropout"_a, "sequences"_a);
   def_op(m, "dropout_forward", dropout_forward, "x"_a, "dropout"_a, "sequences"_a);
   def_op(m, "dropout_backward", dropout_backward, "dy"_a, "dropout"_a, "sequences"_a);

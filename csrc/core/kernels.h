@@ -14,6 +14,8 @@ namespace dragoman {
   X(attention_backward, AttentionBackward)                   \
   X(layer_norm_forward, LayerNormForward)                    \
   X(layer_norm_backward, LayerNormBackward)                  \
+  X(residual_norm_forward, ResidualNormForward)              \
+  X(residual_norm_backward, ResidualNormBackward)            \
   X(residual_forward, ResidualForward)                       \
   X(dropout_forward, DropoutForward)                         \
   X(embedding_forward, EmbeddingForward)                     \

@@ -21,8 +21,8 @@ struct UnitsFor<bfloat16> {
 
 // Units of two bfloat16, one of each vector.
 static inline Vec pairs_of(Vec first, Vec second) {
-  const UintVec low = __builtin_convertvector(narrow(first), UintVec);
-  return reinterpret_cast<Vec>(low | __builtin_convertvector(narrow(second), UintVec) << 16);
+  const UintVec low = zero_extend(narrow(first));
+  return reinterpret_cast<Vec>(low | zero_extend(narrow(second)) << 16);
 }
 
 // -- The register tile --

@@ -86,6 +86,17 @@ static inline __attribute__((always_inline)) void each_masked_vector(const Dropo
   }
 }
 
+// The same with factors of 1 where nothing is dropped.
+template <class Body>
+static inline __attribute__((always_inline)) void each_scaled_vector(const Dropout& dropout, int64_t begin,
+                                                                     int64_t end, const Body& body) {
+  if (dropout.threshold > 0) {
+    each_masked_vector(dropout, begin, end, body);
+  } else {
+    each_vector(end - begin, [&](int64_t i, auto part) { body(begin + i, broadcast(1.0f), part); });
+  }
+}
+
 // factors[i] = scale if logical index first + i is kept, else 0.
 static inline void dropout_factors(const Dropout& dropout, int64_t first, int64_t count, float* factors) {
   each_masked_vector(dropout, first, first + count, [&](int64_t index, Vec factor, auto part) {

@@ -9,7 +9,7 @@
 
 #include "core/dtype.h"
 
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -61,8 +61,19 @@ static inline void store(float* to, Vec v) {
   *reinterpret_cast<UnalignedVec*>(to) = v;
 }
 
+// One instruction; gcc 12 makes five of __builtin_convertvector.
+static inline UintVec zero_extend(ShortVec v) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<UintVec>(_mm512_maskz_cvtepu16_epi32(0xFFFF, reinterpret_cast<__m256i>(v)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<UintVec>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(v)));
+#else
+  return __builtin_convertvector(v, UintVec);
+#endif
+}
+
 static inline Vec widen(ShortVec v) {
-  return reinterpret_cast<Vec>(__builtin_convertvector(v, UintVec) << 16);
+  return reinterpret_cast<Vec>(zero_extend(v) << 16);
 }
 
 // To the nearest bfloat16, ties to even.

@@ -1,6 +1,7 @@
 #include "ops/norm.h"
 
 #include "core/dispatch.h"
+#include "ops/dropout.h"
 
 namespace dragoman {
 
@@ -19,12 +20,21 @@ void check_statistic(const char* op, const char* argument, const Tensor& statist
   check_shape(op, argument, statistic, {rows});
 }
 
-// Returns y, mean (absent unless centred: rms_norm has none) and rstd.
-std::tuple<Tensor, std::optional<Tensor>, Tensor> forward(const char* op, const Tensor& x,
-                                                          const Tensor& weight,
-                                                          const std::optional<Tensor>& bias, double eps,
-                                                          bool centred,
-                                                          const std::optional<Sequences>& sequences) {
+// The checked arguments of a kernel, and the outputs it writes.
+struct Forward {
+  Tensor y;
+  std::optional<Tensor> mean;  // absent unless centred: rms_norm has none
+  Tensor rstd;
+  LayerNormForward kernel;
+};
+
+struct Backward {
+  Tensor dx;
+  LayerNormBackward kernel;
+};
+
+Forward forward(const char* op, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                double eps, bool centred, const std::optional<Sequences>& sequences) {
   check_input(op, x, weight);
   if (bias) {
     check_dtype(op, "bias", *bias, DType::float32);
@@ -36,24 +46,26 @@ std::tuple<Tensor, std::optional<Tensor>, Tensor> forward(const char* op, const 
   std::optional<Tensor> mean;
   if (centred) mean = Tensor::empty({x.dim(0)}, DType::float32, x.device());
   Tensor rstd = Tensor::empty({x.dim(0)}, DType::float32, x.device());
-  kernels(x).layer_norm_forward({.x = x.raw(),
-                                 .weight = weight.data<float>(),
-                                 .bias = data_or_null(bias),
-                                 .y = y.raw(),
-                                 .mean = data_or_null(mean),
-                                 .rstd = rstd.data<float>(),
-                                 .rows = x.dim(0),
-                                 .features = x.dim(1),
-                                 .dtype = x.dtype(),
-                                 .eps = static_cast<float>(eps),
-                                 .tokens = tokens});
-  return {y, mean, rstd};
+  return {y,
+          mean,
+          rstd,
+          {.x = x.raw(),
+           .weight = weight.data<float>(),
+           .bias = data_or_null(bias),
+           .y = y.raw(),
+           .mean = data_or_null(mean),
+           .rstd = rstd.data<float>(),
+           .rows = x.dim(0),
+           .features = x.dim(1),
+           .dtype = x.dtype(),
+           .eps = static_cast<float>(eps),
+           .tokens = tokens}};
 }
 
-Tensor backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& weight,
-                const std::optional<Tensor>& mean, const Tensor& rstd, const std::optional<Tensor>& dweight,
-                bool accumulate_weight, const std::optional<Tensor>& dbias, bool accumulate_bias,
-                const std::optional<Sequences>& sequences) {
+Backward backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                  const std::optional<Tensor>& mean, const Tensor& rstd, const std::optional<Tensor>& dweight,
+                  bool accumulate_weight, const std::optional<Tensor>& dbias, bool accumulate_bias,
+                  const std::optional<Sequences>& sequences) {
   check_input(op, x, weight);
   check_dtype(op, "dy", dy, x.dtype());
   check_shape(op, "dy", dy, x.shape());
@@ -63,21 +75,21 @@ Tensor backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor&
   if (dbias) check_output(op, "dbias", *dbias, {x.dim(1)});
   const int32_t* tokens = tokens_or_null(op, sequences, x);
   Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-  kernels(x).layer_norm_backward({.dy = dy.raw(),
-                                  .x = x.raw(),
-                                  .weight = weight.data<float>(),
-                                  .mean = data_or_null(mean),
-                                  .rstd = rstd.data<float>(),
-                                  .dx = dx.raw(),
-                                  .dweight = data_or_null(dweight),
-                                  .dbias = data_or_null(dbias),
-                                  .rows = x.dim(0),
-                                  .features = x.dim(1),
-                                  .dtype = x.dtype(),
-                                  .accumulate_weight = accumulate_weight,
-                                  .accumulate_bias = accumulate_bias,
-                                  .tokens = tokens});
-  return dx;
+  return {dx,
+          {.dy = dy.raw(),
+           .x = x.raw(),
+           .weight = weight.data<float>(),
+           .mean = data_or_null(mean),
+           .rstd = rstd.data<float>(),
+           .dx = dx.raw(),
+           .dweight = data_or_null(dweight),
+           .dbias = data_or_null(dbias),
+           .rows = x.dim(0),
+           .features = x.dim(1),
+           .dtype = x.dtype(),
+           .accumulate_weight = accumulate_weight,
+           .accumulate_bias = accumulate_bias,
+           .tokens = tokens}};
 }
 
 }  // namespace
@@ -85,29 +97,67 @@ Tensor backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor&
 std::tuple<Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& x, const Tensor& weight,
                                                       const std::optional<Tensor>& bias, double eps,
                                                       const std::optional<Sequences>& sequences) {
-  const auto [y, mean, rstd] = forward("layer_norm", x, weight, bias, eps, true, sequences);
-  return {y, *mean, rstd};
+  const Forward norm = forward("layer_norm", x, weight, bias, eps, true, sequences);
+  kernels(x).layer_norm_forward(norm.kernel);
+  return {norm.y, *norm.mean, norm.rstd};
 }
 
 Tensor layer_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& mean,
                            const Tensor& rstd, const std::optional<Tensor>& dweight, bool accumulate_weight,
                            const std::optional<Tensor>& dbias, bool accumulate_bias,
                            const std::optional<Sequences>& sequences) {
-  return backward("layer_norm_backward", dy, x, weight, mean, rstd, dweight, accumulate_weight, dbias,
-                  accumulate_bias, sequences);
+  const Backward norm = backward("layer_norm_backward", dy, x, weight, mean, rstd, dweight, accumulate_weight,
+                                 dbias, accumulate_bias, sequences);
+  kernels(x).layer_norm_backward(norm.kernel);
+  return norm.dx;
 }
 
 std::tuple<Tensor, Tensor> rms_norm_forward(const Tensor& x, const Tensor& weight, double eps,
                                             const std::optional<Sequences>& sequences) {
-  const auto [y, mean, rstd] = forward("rms_norm", x, weight, std::nullopt, eps, false, sequences);
-  return {y, rstd};
+  const Forward norm = forward("rms_norm", x, weight, std::nullopt, eps, false, sequences);
+  kernels(x).layer_norm_forward(norm.kernel);
+  return {norm.y, norm.rstd};
 }
 
 Tensor rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
                          const std::optional<Tensor>& dweight, bool accumulate_weight,
                          const std::optional<Sequences>& sequences) {
-  return backward("rms_norm_backward", dy, x, weight, std::nullopt, rstd, dweight, accumulate_weight,
-                  std::nullopt, false, sequences);
+  const Backward norm = backward("rms_norm_backward", dy, x, weight, std::nullopt, rstd, dweight,
+                                 accumulate_weight, std::nullopt, false, sequences);
+  kernels(x).layer_norm_backward(norm.kernel);
+  return norm.dx;
+}
+
+std::tuple<Tensor, Tensor, std::optional<Tensor>, Tensor> residual_norm_forward(
+    const Tensor& x, const Tensor& residual, const Tensor& weight, const std::optional<Tensor>& bias,
+    const Dropout& dropout, double eps, bool centred, const std::optional<Sequences>& sequences) {
+  const char* op = centred ? "residual_layer_norm" : "residual_rms_norm";
+  check_input(op, x, weight);
+  check_dtype(op, "residual", residual, x.dtype());
+  check_shape(op, "residual", residual, x.shape());
+  check_mask_size(op, dropout, x.dim(0), x.dim(1));
+  const Tensor sum = Tensor::empty(x.shape(), x.dtype(), x.device());
+  const Forward norm = forward(op, sum, weight, bias, eps, centred, sequences);
+  kernels(x).residual_norm_forward(
+      {.x = x.raw(), .residual = residual.raw(), .sum = sum.raw(), .dropout = dropout, .norm = norm.kernel});
+  return {norm.y, sum, norm.mean, norm.rstd};
+}
+
+std::tuple<Tensor, Tensor> residual_norm_backward(
+    const Tensor& dy, const Tensor& sum, const Tensor& weight, const std::optional<Tensor>& mean,
+    const Tensor& rstd, const Dropout& dropout, const std::optional<Tensor>& dweight, bool accumulate_weight,
+    const std::optional<Tensor>& dbias, bool accumulate_bias, const std::optional<Sequences>& sequences) {
+  const char* op = "residual_norm_backward";
+  const Backward norm = backward(op, dy, sum, weight, mean, rstd, dweight, accumulate_weight, dbias,
+                                 accumulate_bias, sequences);
+  if (dropout.threshold == 0) {
+    kernels(sum).layer_norm_backward(norm.kernel);
+    return {norm.dx, norm.dx};
+  }
+  check_mask_size(op, dropout, sum.dim(0), sum.dim(1));
+  const Tensor dx = Tensor::empty(sum.shape(), sum.dtype(), sum.device());
+  kernels(sum).residual_norm_backward({.dx = dx.raw(), .dropout = dropout, .norm = norm.kernel});
+  return {dx, norm.dx};
 }
 
 }  // namespace dragoman

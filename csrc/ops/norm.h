@@ -1,11 +1,13 @@
 // layer_norm: y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016).
 // rms_norm: y = x / sqrt(mean(x^2) + eps) * weight (Zhang & Sennrich 2019): the same kernels without mean and
 // bias.
+// residual_norm: either norm of residual + dropout(x), the end of a sublayer in one pass over a row.
 #pragma once
 
 #include <optional>
 #include <tuple>
 
+#include "core/random.h"
 #include "core/sequences.h"
 #include "core/tensor.h"
 
@@ -39,6 +41,20 @@ struct LayerNormBackward {
   const int32_t* tokens;
 };
 
+struct ResidualNormForward {
+  const void* x;         // (rows, features)
+  const void* residual;  // (rows, features)
+  void* sum;             // (rows, features) residual + dropout(x), rounded to dtype before the norm reads it
+  Dropout dropout;
+  LayerNormForward norm;  // of the sum
+};
+
+struct ResidualNormBackward {
+  void* dx;                // (rows, features) gradient of the sum after dropout
+  Dropout dropout;         // threshold > 0: without dropout layer_norm_backward says it all
+  LayerNormBackward norm;  // of the sum, whose gradient dx is that of the residual, too
+};
+
 // Returns y, mean, rstd.
 std::tuple<Tensor, Tensor, Tensor> layer_norm_forward(const Tensor& x, const Tensor& weight,
                                                       const std::optional<Tensor>& bias, double eps,
@@ -58,5 +74,16 @@ std::tuple<Tensor, Tensor> rms_norm_forward(const Tensor& x, const Tensor& weigh
 Tensor rms_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
                          const std::optional<Tensor>& dweight, bool accumulate_weight,
                          const std::optional<Sequences>& sequences);
+
+// Returns y, the sum, mean (absent unless centred: rms_norm has none) and rstd.
+std::tuple<Tensor, Tensor, std::optional<Tensor>, Tensor> residual_norm_forward(
+    const Tensor& x, const Tensor& residual, const Tensor& weight, const std::optional<Tensor>& bias,
+    const Dropout& dropout, double eps, bool centred, const std::optional<Sequences>& sequences);
+
+// Returns dx and dresidual, one tensor without dropout; writes dweight and dbias where given.
+std::tuple<Tensor, Tensor> residual_norm_backward(
+    const Tensor& dy, const Tensor& sum, const Tensor& weight, const std::optional<Tensor>& mean,
+    const Tensor& rstd, const Dropout& dropout, const std::optional<Tensor>& dweight, bool accumulate_weight,
+    const std::optional<Tensor>& dbias, bool accumulate_bias, const std::optional<Sequences>& sequences);
 
 }  // namespace dragoman

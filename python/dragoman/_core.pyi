@@ -50,6 +50,8 @@ __all__: list[str] = [
     "reset_peak_memory_stats",
     "reshape",
     "residual_forward",
+    "residual_norm_backward",
+    "residual_norm_forward",
     "rms_norm_backward",
     "rms_norm_forward",
     "scale",
@@ -344,6 +346,29 @@ def pack_weight(weight: Tensor) -> Tensor: ...
 def reset_peak_memory_stats() -> None: ...
 def reshape(x: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
 def residual_forward(x: Tensor, residual: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
+def residual_norm_backward(
+    dy: Tensor,
+    sum: Tensor,
+    weight: Tensor,
+    mean: Tensor | None,
+    rstd: Tensor,
+    dropout: Dropout,
+    dweight: Tensor | None,
+    accumulate_weight: bool,
+    dbias: Tensor | None,
+    accumulate_bias: bool,
+    sequences: Sequences | None,
+) -> tuple[Tensor, Tensor]: ...
+def residual_norm_forward(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    dropout: Dropout,
+    eps: float,
+    centred: bool,
+    sequences: Sequences | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]: ...
 def rms_norm_backward(
     dy: Tensor,
     x: Tensor,

@@ -309,6 +309,78 @@ def residual(x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: _c
     return Residual()(x, residual, _dropout("residual", dropout), sequences)
 
 
+class ResidualNorm(Function):
+    def forward(
+        self,
+        x: Tensor,
+        residual: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        dropout: _core.Dropout,
+        eps: float,
+        centred: bool,
+        sequences: _core.Sequences | None,
+    ) -> _core.Tensor:
+        y, total, mean, rstd = _core.residual_norm_forward(
+            x.data, residual.data, weight.data, _data(bias), dropout, eps, centred, sequences
+        )
+        self.saved = (edge(x), edge(residual), total, weight, bias, mean, rstd, dropout, sequences)
+        return y
+
+    def backward(self, dy: _core.Tensor) -> None:
+        x, residual, total, weight, bias, mean, rstd, dropout, sequences = self.saved
+        dx, dresidual = _core.residual_norm_backward(
+            dy, total, weight.data, mean, rstd, dropout, *sink(weight), *sink(bias), sequences
+        )
+        apart = dropout.threshold > 0  # else both are one tensor
+        give(residual, dresidual, owned=apart)
+        give(x, dx, owned=apart)
+
+
+def residual_layer_norm(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dropout: float = 0.0,
+    eps: float = 1e-5,
+    sequences: _core.Sequences | None = None,
+) -> Tensor:
+    """layer_norm(residual + dropout(x)), the end of a post-norm sublayer, in one pass over memory.
+
+    Args:
+        x: (tokens, features) float32 or bfloat16.
+        residual: as x.
+        weight: (features,) float32.
+        bias: (features,) float32 or None.
+        dropout: rate of x in [0, 1).
+        eps: added to the variance, which is computed in two passes.
+    """
+    op = "residual_layer_norm"
+    check_tensors(op, x=x, residual=residual, weight=weight)
+    check_options(op, bias=bias, sequences=sequences)
+    eps = arguments.number(op, "eps", eps, 0.0)
+    return ResidualNorm()(x, residual, weight, bias, _dropout(op, dropout), eps, True, sequences)
+
+
+def residual_rms_norm(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    *,
+    dropout: float = 0.0,
+    eps: float = 1e-5,
+    sequences: _core.Sequences | None = None,
+) -> Tensor:
+    """rms_norm(residual + dropout(x)), in one pass over memory. Arguments as of residual_layer_norm."""
+    op = "residual_rms_norm"
+    check_tensors(op, x=x, residual=residual, weight=weight)
+    check_options(op, sequences=sequences)
+    eps = arguments.number(op, "eps", eps, 0.0)
+    return ResidualNorm()(x, residual, weight, None, _dropout(op, dropout), eps, False, sequences)
+
+
 class Dropout(Function):
     def forward(self, x: Tensor, dropout: _core.Dropout, sequences: _core.Sequences | None) -> _core.Tensor:
         self.saved = (edge(x), dropout, sequences)

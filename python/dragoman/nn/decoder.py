@@ -74,9 +74,9 @@ class TransformerDecoderLayer(Module):
             x = self.residual(self.cross_attention(self.norm2(x, s), s, *read, cache=cache), x, s)
             x = self.residual(self.feed_forward(self.norm3(x, s), s), x, s)
         else:
-            x = self.norm1(self.residual(self.self_attention(x, s, causal=True, cache=cache), x, s), s)
-            x = self.norm2(self.residual(self.cross_attention(x, s, *read, cache=cache), x, s), s)
-            x = self.norm3(self.residual(self.feed_forward(x, s), x, s), s)
+            x = self.residual(self.self_attention(x, s, causal=True, cache=cache), x, s, norm=self.norm1)
+            x = self.residual(self.cross_attention(x, s, *read, cache=cache), x, s, norm=self.norm2)
+            x = self.residual(self.feed_forward(x, s), x, s, norm=self.norm3)
         return x
 
 

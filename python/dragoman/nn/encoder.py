@@ -63,8 +63,8 @@ class TransformerEncoderLayer(Module):
             x = self.residual(self.self_attention(self.norm1(x, s), s, causal=causal), x, s)
             x = self.residual(self.feed_forward(self.norm2(x, s), s), x, s)
         else:
-            x = self.norm1(self.residual(self.self_attention(x, s, causal=causal), x, s), s)
-            x = self.norm2(self.residual(self.feed_forward(x, s), x, s), s)
+            x = self.residual(self.self_attention(x, s, causal=causal), x, s, norm=self.norm1)
+            x = self.residual(self.feed_forward(x, s), x, s, norm=self.norm2)
         return x
 
 

@@ -29,6 +29,14 @@ class LayerNorm(Module):
         """x (tokens, features) -> (tokens, features)."""
         return functional.layer_norm(x, self.weight, self.bias, eps=self.eps, sequences=sequences)
 
+    def of_residual(
+        self, x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: Sequences | None = None
+    ) -> Tensor:
+        """The norm of residual + dropout(x), both (tokens, features), in one pass over memory."""
+        return functional.residual_layer_norm(
+            x, residual, self.weight, self.bias, dropout=dropout, eps=self.eps, sequences=sequences
+        )
+
 
 class RMSNorm(Module):
     """y = x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467).
@@ -47,3 +55,11 @@ class RMSNorm(Module):
     def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
         """x (tokens, features) -> (tokens, features)."""
         return functional.rms_norm(x, self.weight, eps=self.eps, sequences=sequences)
+
+    def of_residual(
+        self, x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: Sequences | None = None
+    ) -> Tensor:
+        """The norm of residual + dropout(x), both (tokens, features), in one pass over memory."""
+        return functional.residual_rms_norm(
+            x, residual, self.weight, dropout=dropout, eps=self.eps, sequences=sequences
+        )

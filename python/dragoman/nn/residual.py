@@ -5,6 +5,7 @@ from __future__ import annotations
 from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn.module import Module
+from dragoman.nn.norm import LayerNorm, RMSNorm
 from dragoman.tensor import Tensor
 
 
@@ -19,6 +20,16 @@ class Residual(Module):
         arguments.check_rates("Residual", p=p)
         self.p = p
 
-    def __call__(self, x: Tensor, residual: Tensor, sequences: Sequences | None = None) -> Tensor:
-        """x and residual (tokens, features) -> (tokens, features)."""
-        return functional.residual(x, residual, dropout=self.p if self.training else 0.0, sequences=sequences)
+    def __call__(
+        self,
+        x: Tensor,
+        residual: Tensor,
+        sequences: Sequences | None = None,
+        *,
+        norm: LayerNorm | RMSNorm | None = None,
+    ) -> Tensor:
+        """x and residual (tokens, features) -> (tokens, features), of which `norm` comes in the same pass."""
+        dropout = self.p if self.training else 0.0
+        if norm is not None:
+            return norm.of_residual(x, residual, dropout=dropout, sequences=sequences)
+        return functional.residual(x, residual, dropout=dropout, sequences=sequences)
