@@ -183,7 +183,7 @@ def documents(tmp_path_factory):
 def test_documents_of_more_than_1024_tokens(documents, tmp_path, capsys):
     files = [f"--{side}={documents / side}" for side in ("source", "target")]
     options = [*files, f"--output={tmp_path / 'model'}", *ARGUMENTS, "--batch-tokens=4096", "--warmup=10"]
-    assert main(["train", *options, "--task=seq2seq", "--steps=16"]) == 0
+    assert main(["train", *options, "--task=seq2seq", "--steps=32"]) == 0
     assert "60 pairs in 15 batches, 0 left out" in capsys.readouterr().err
     translator = Translator.load(tmp_path / "model")
     assert translator.model.config.max_source_length == 1024
