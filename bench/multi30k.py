@@ -17,7 +17,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dragoman
 from machine import ROOT, machine
 
 RESULTS = ROOT / "bench" / "results"
@@ -77,7 +76,6 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
         commands = [command.replace(path, name) for command in commands]
     return {
         "seed": seed,
-        "threads": dragoman.num_threads(),
         "test_2016_flickr": score(evaluate(test, best)),
         "validation_bleu": penalties,
         "validation_loss": [record["valid_loss"] for record in records if "valid_loss" in record][-1],

@@ -72,10 +72,14 @@ static inline Vec factors_of(uint64_t bits, float scale) {
 #endif
 
 // Calls body(index, factors, AllLanes or FirstLanes) for vectors that cover the logical indices [begin, end)
-// in order.
+// in order. Without a threshold nothing is drawn, and every factor is the scale.
 template <class Body>
 static inline __attribute__((always_inline)) void each_masked_vector(const Dropout& dropout, int64_t begin,
                                                                      int64_t end, const Body& body) {
+  if (dropout.threshold == 0) {
+    return each_vector(end - begin,
+                       [&](int64_t i, auto part) { body(begin + i, broadcast(dropout.scale), part); });
+  }
   while (begin < end) {
     const int64_t skip = begin % 8;
     const int64_t size = min_of(64 - skip, end - begin);
@@ -84,24 +88,6 @@ static inline __attribute__((always_inline)) void each_masked_vector(const Dropo
                 [&](int64_t i, auto part) { body(begin + i, factors_of(bits >> i, dropout.scale), part); });
     begin += size;
   }
-}
-
-// The same with factors of 1 where nothing is dropped.
-template <class Body>
-static inline __attribute__((always_inline)) void each_scaled_vector(const Dropout& dropout, int64_t begin,
-                                                                     int64_t end, const Body& body) {
-  if (dropout.threshold > 0) {
-    each_masked_vector(dropout, begin, end, body);
-  } else {
-    each_vector(end - begin, [&](int64_t i, auto part) { body(begin + i, broadcast(1.0f), part); });
-  }
-}
-
-// factors[i] = scale if logical index first + i is kept, else 0.
-static inline void dropout_factors(const Dropout& dropout, int64_t first, int64_t count, float* factors) {
-  each_masked_vector(dropout, first, first + count, [&](int64_t index, Vec factor, auto part) {
-    store(factors + (index - first), factor, part);
-  });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

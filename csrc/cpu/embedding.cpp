@@ -30,19 +30,14 @@ static void forward(const EmbeddingForward& p) {
     for (int64_t row = begin; row < end; ++row) {
       const float* weight_row = p.weight + p.ids[row] * p.features;
       const float* position_row = p.positions == nullptr ? nullptr : p.positions + position[row] * p.features;
-      T* y_row = y + row * p.features;
       const auto value = [&](int64_t i, auto part) {
         const Vec scaled = load(weight_row + i, part) * p.scale;
         return position_row == nullptr ? scaled : scaled + load(position_row + i, part);
       };
-      if (p.dropout.threshold == 0) {
-        each_vector(p.features, [&](int64_t i, auto part) { store(y_row + i, value(i, part), part); });
-      } else {
-        const int64_t first = row * p.features;
-        each_masked_vector(p.dropout, first, first + p.features, [&](int64_t index, Vec factor, auto part) {
-          store(y + index, value(index - first, part) * factor, part);
-        });
-      }
+      const int64_t first = row * p.features;
+      each_masked_vector(p.dropout, first, first + p.features, [&](int64_t index, Vec factor, auto part) {
+        store(y + index, value(index - first, part) * factor, part);
+      });
     }
   });
   zero(y + in_use * p.features, (p.rows - in_use) * p.features);
@@ -80,12 +75,7 @@ static void backward(const EmbeddingBackward& p) {
           store(dposition, load(dposition, part) + g, part);
         }
       };
-      if (p.dropout.threshold == 0) {
-        each_vector(end - begin,
-                    [&](int64_t i, auto part) { add_gradient(first + begin + i, broadcast(1.0f), part); });
-      } else {
-        each_masked_vector(p.dropout, first + begin, first + end, add_gradient);
-      }
+      each_masked_vector(p.dropout, first + begin, first + end, add_gradient);
     }
   });
 }

@@ -56,19 +56,14 @@ template <class T>
 static void multiply_by_slope(const LinearBackward& p, int64_t size, T* dpre) {
   const T* dy = static_cast<const T*>(p.dy);
   const T* saved = static_cast<const T*>(p.saved);
-  const auto step = [=, &p](int64_t i, Vec factor, auto part) {
-    Vec d = load(dy + i, part) * factor;
-    if (saved != nullptr) d *= slope(load(saved + i, part), p.activation);
-    store(dpre + i, d, part);
-  };
-  const bool draws = p.dropout.threshold != 0 && p.activation != Activation::relu;
+  Dropout dropout = p.dropout;
+  if (p.activation == Activation::relu) dropout.threshold = 0;
   parallel_for(size, element_grain, [&](int64_t begin, int64_t end) {
-    if (draws) {
-      each_masked_vector(p.dropout, begin, end, step);
-    } else {
-      each_vector(end - begin,
-                  [&](int64_t i, auto part) { step(begin + i, broadcast(p.dropout.scale), part); });
-    }
+    each_masked_vector(dropout, begin, end, [&](int64_t i, Vec factor, auto part) {
+      Vec d = load(dy + i, part) * factor;
+      if (saved != nullptr) d *= slope(load(saved + i, part), p.activation);
+      store(dpre + i, d, part);
+    });
   });
 }
 

@@ -60,7 +60,7 @@ void residual_norm_forward(const ResidualNormForward& p) {
     const T* residual = static_cast<const T*>(p.residual);
     T* sum = static_cast<T*>(p.sum);
     forward<T>(p.norm, [&](int64_t row) {
-      each_scaled_vector(p.dropout, row * features, (row + 1) * features,
+      each_masked_vector(p.dropout, row * features, (row + 1) * features,
                          [&](int64_t i, Vec factor, auto part) {
                            store(sum + i, load(residual + i, part) + load(x + i, part) * factor, part);
                          });

@@ -132,7 +132,8 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>, Tensor> residual_norm_forward(
     const Tensor& x, const Tensor& residual, const Tensor& weight, const std::optional<Tensor>& bias,
     const Dropout& dropout, double eps, bool centred, const std::optional<Sequences>& sequences) {
   const char* op = centred ? "residual_layer_norm" : "residual_rms_norm";
-  check_input(op, x, weight);
+  check_activations(op, "x", x);
+  check_rank(op, "x", x, 2);
   check_dtype(op, "residual", residual, x.dtype());
   check_shape(op, "residual", residual, x.shape());
   check_mask_size(op, dropout, x.dim(0), x.dim(1));

@@ -67,28 +67,29 @@ void finish<int32_t>(const Gemm&, const float* block, const Tile& t, bool add) {
   add_block<IntVec>(block, t, add);
 }
 
-// One block of k, `depth` elements from l on, of B's columns [column, column_end).
+// One block of k, `depth` elements from l on, of the columns [column, column_end) of op(B).
 template <class T>
-static void pack_block(const Gemm& g, int64_t l, int64_t depth, int64_t column, int64_t column_end,
-                       float* panels) {
+static void pack_block(const void* matrix, int64_t ld, bool transposed, int64_t l, int64_t depth,
+                       int64_t column, int64_t column_end, float* panels) {
   using Units = typename T::Units;
-  const auto* b = static_cast<const typename T::B*>(g.b);
+  const auto* b = static_cast<const typename T::B*>(matrix);
   const int64_t width = column_end - column;
   const int64_t stride = divide_up(depth, Units::elements) * tile_columns;
   if constexpr (sizeof(*b) > 1) {  // bytes are always transposed
-    if (!g.transpose_b) {
+    if (!transposed) {
       return pack_panels<Units>(
-          depth, width, [&](int64_t i) { return b + (l + i) * g.ldb + column; }, panels, stride);
+          depth, width, [&](int64_t i) { return b + (l + i) * ld + column; }, panels, stride);
     }
   }
   pack_panels_transposed<Units>(
-      depth, width, [&](int64_t j) { return b + (column + j) * g.ldb + l; }, panels, stride);
+      depth, width, [&](int64_t j) { return b + (column + j) * ld + l; }, panels, stride);
 }
 
-// Where a whole packed B holds the columns from `column` on of a block of k, `units` deep, from element l on.
+// Where a whole packed B of n columns holds those from `column` on of the block of k, `units` deep, that
+// begins at element l.
 template <class Units>
-static int64_t packed_place(const Gemm& g, int64_t l, int64_t units, int64_t column) {
-  return l / Units::elements * round_up(g.n, tile_columns) + column * units;
+static int64_t packed_place(int64_t n, int64_t l, int64_t units, int64_t column) {
+  return l / Units::elements * round_up(n, tile_columns) + column * units;
 }
 
 // C's rows [row, row_end) x columns [column, column_end). Passes over k in blocks: the block's columns of B
@@ -108,9 +109,9 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
     const bool add = g.accumulate || l > 0, last = l + depth == g.k;
     const float* b = panels;
     if (g.packed_b != nullptr) {
-      b = g.packed_b + packed_place<Units>(g, l, units, column);
+      b = g.packed_b + packed_place<Units>(g.n, l, units, column);
     } else {
-      pack_block<T>(g, l, depth, column, column_end, panels);
+      pack_block<T>(g.b, g.ldb, g.transpose_b, l, depth, column, column_end, panels);
     }
     for (int64_t i = row; i < row_end; i += tile_rows) {
       const int64_t rows = min_of(tile_rows, row_end - i);
@@ -155,35 +156,25 @@ static void run(const Gemm& g) {
 }
 
 template <class T>
-static void pack_whole(const Gemm& g, float* packed) {
+static void pack_whole(int64_t n, int64_t k, const void* b, float* packed) {
   using Units = typename T::Units;
   constexpr int64_t columns = 4 * tile_columns;  // of a task
-  parallel_for(divide_up(g.n, columns), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t column = begin * columns; column < min_of(end * columns, g.n); column += columns) {
-      for (int64_t l = 0; l < g.k; l += depth_block * Units::elements) {
-        const int64_t depth = min_of(depth_block * Units::elements, g.k - l);
-        pack_block<T>(g, l, depth, column, min_of(column + columns, g.n),
-                      packed + packed_place<Units>(g, l, divide_up(depth, Units::elements), column));
+  parallel_for(divide_up(n, columns), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t column = begin * columns; column < min_of(end * columns, n); column += columns) {
+      for (int64_t l = 0; l < k; l += depth_block * Units::elements) {
+        const int64_t depth = min_of(depth_block * Units::elements, k - l);
+        pack_block<T>(b, k, true, l, depth, column, min_of(column + columns, n),
+                      packed + packed_place<Units>(n, l, divide_up(depth, Units::elements), column));
       }
     }
   });
 }
 
 void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed) {
-  const Gemm g{.m = 0,
-               .n = n,
-               .k = k,
-               .a = nullptr,
-               .lda = k,
-               .b = b,
-               .ldb = k,
-               .transpose_b = true,
-               .c = nullptr,
-               .ldc = n};
   if (dtype == DType::bfloat16) {
-    pack_whole<BFloatTypes<float>>(g, packed);
+    pack_whole<BFloatTypes<float>>(n, k, b, packed);
   } else {
-    pack_whole<FloatTypes<float>>(g, packed);
+    pack_whole<FloatTypes<float>>(n, k, b, packed);
   }
 }
 
