@@ -15,6 +15,9 @@ namespace dragoman::bench {
 namespace {
 
 const PeakLoops& loops() {
+#ifdef DRAGOMAN_HAS_avx512_amx
+  if (cpu_isa() == "avx512_amx") return avx512_amx::peak_loops;
+#endif
 #ifdef DRAGOMAN_HAS_avx512_bf16
   if (cpu_isa() == "avx512_bf16") return avx512_bf16::peak_loops;
 #endif

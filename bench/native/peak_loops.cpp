@@ -1,6 +1,6 @@
 #include "peak_loops.h"
 
-#include "cpu/simd.h"
+#include "cpu/gemm/tile_kernel.h"
 
 #ifdef __AVX512F__
 #define DRAGOMAN_REGISTER "+v"
@@ -30,7 +30,34 @@ double float32_loop(int64_t iterations) {
   return 2.0 * chains * lanes * static_cast<double>(iterations);
 }
 
-#ifdef __AVX512BF16__
+#if defined(__AMX_TILE__)
+// Four sums of 16 x 16, as many as a product keeps beside its operands.
+template <class Units>
+double tile_loop(int64_t iterations) {
+  const TileRegisters registers;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  for (int64_t i = 0; i < iterations; ++i) {
+    if constexpr (Units::elements == 2) {
+      _tile_dpbf16ps(0, 4, 5);
+      _tile_dpbf16ps(1, 4, 5);
+      _tile_dpbf16ps(2, 4, 5);
+      _tile_dpbf16ps(3, 4, 5);
+    } else {
+      _tile_dpbusd(0, 4, 5);
+      _tile_dpbusd(1, 4, 5);
+      _tile_dpbusd(2, 4, 5);
+      _tile_dpbusd(3, 4, 5);
+    }
+  }
+  return 4.0 * 16 * 16 * 16 * 2 * Units::elements * static_cast<double>(iterations);
+}
+constexpr auto bfloat16_loop = tile_loop<TiledPairs>;
+#elif defined(__AVX512BF16__)
 double bfloat16_loop(int64_t iterations) {
   Vec sum[chains] = {};
   const __m512bh factor = _mm512_cvtne2ps_pbh(broadcast(1e-3f), broadcast(1e-3f));
@@ -47,7 +74,9 @@ double bfloat16_loop(int64_t iterations) {
 constexpr auto bfloat16_loop = float32_loop;  // widened, it costs the same
 #endif
 
-#ifdef __AVX512VNNI__
+#if defined(__AMX_TILE__)
+constexpr auto int8_loop = tile_loop<TiledQuads>;
+#elif defined(__AVX512VNNI__)
 double int8_loop(int64_t iterations) {
   IntVec sum[chains] = {};
   const __m512i factor = _mm512_set1_epi32(0x01010101);

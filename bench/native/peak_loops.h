@@ -25,5 +25,8 @@ extern const PeakLoops peak_loops;
 namespace avx512_bf16 {
 extern const PeakLoops peak_loops;
 }
+namespace avx512_amx {
+extern const PeakLoops peak_loops;
+}
 
 }  // namespace dragoman::bench

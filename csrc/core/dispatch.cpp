@@ -2,6 +2,12 @@
 
 #include <cstdlib>
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace dragoman {
 
 namespace cpu {
@@ -15,6 +21,9 @@ namespace avx512 {
 extern const Kernels table;
 }
 namespace avx512_bf16 {
+extern const Kernels table;
+}
+namespace avx512_amx {
 extern const Kernels table;
 }
 }  // namespace cpu
@@ -35,6 +44,28 @@ struct Variant {
 #endif
 }
 
+[[maybe_unused]] bool has_avx512_bf16() {
+#ifdef __x86_64__
+  return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+// The tile registers are large: Linux lets a process use them once it has asked.
+[[maybe_unused]] bool has_amx() {
+#if defined(__x86_64__) && defined(__linux__)
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24, amx_int8 = 1u << 25;
+  constexpr unsigned wanted = amx_bf16 | amx_tile | amx_int8;
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & wanted) == wanted &&
+         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
 // The slowest first.
 std::vector<Variant> runnable_variants() {
   std::vector<Variant> variants{{"baseline", &cpu::baseline::table}};
@@ -47,9 +78,10 @@ std::vector<Variant> runnable_variants() {
   if (has_avx512()) variants.push_back({"avx512", &cpu::avx512::table});
 #endif
 #ifdef DRAGOMAN_HAS_avx512_bf16
-  if (has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
-    variants.push_back({"avx512_bf16", &cpu::avx512_bf16::table});
-  }
+  if (has_avx512_bf16()) variants.push_back({"avx512_bf16", &cpu::avx512_bf16::table});
+#endif
+#ifdef DRAGOMAN_HAS_avx512_amx
+  if (has_avx512_bf16() && has_amx()) variants.push_back({"avx512_amx", &cpu::avx512_amx::table});
 #endif
   return variants;
 }

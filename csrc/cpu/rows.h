@@ -1,6 +1,8 @@
 // What row-wise kernels share: the rows in use, the zeros after them, and how much work one task gets.
 #pragma once
 
+#include <cstddef>
+
 #include "core/parallel.h"
 #include "cpu/simd.h"
 

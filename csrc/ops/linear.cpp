@@ -19,7 +19,10 @@ void check_operands(const char* op, const Tensor& x, const Tensor& weight) {
 }
 
 Shape packed_shape(const Tensor& weight) {
-  return {(weight.dim(0) + packed_multiple - 1) / packed_multiple * packed_multiple, weight.dim(1)};
+  const auto rounded = [](int64_t size) {
+    return (size + packed_multiple - 1) / packed_multiple * packed_multiple;
+  };
+  return {rounded(weight.dim(0)), rounded(weight.dim(1))};
 }
 
 }  // namespace

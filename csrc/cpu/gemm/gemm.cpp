@@ -18,8 +18,8 @@ struct Types {
 template <class C>
 using FloatTypes = Types<float, float, C, Singles>;
 template <class C>
-using BFloatTypes = Types<bfloat16, bfloat16, C, Pairs>;
-using IntTypes = Types<uint8_t, int8_t, int32_t, Quads>;
+using BFloatTypes = Types<bfloat16, bfloat16, C, TiledPairs>;
+using IntTypes = Types<uint8_t, int8_t, int32_t, TiledQuads>;
 
 // `rows` x `columns` of C at (row, column), and their sums over the blocks of k so far.
 struct Tile {
@@ -74,7 +74,7 @@ static void pack_block(const void* matrix, int64_t ld, bool transposed, int64_t 
   using Units = typename T::Units;
   const auto* b = static_cast<const typename T::B*>(matrix);
   const int64_t width = column_end - column;
-  const int64_t stride = divide_up(depth, Units::elements) * tile_columns;
+  const int64_t stride = units_of<Units>(depth) * tile_columns;
   if constexpr (sizeof(*b) > 1) {  // bytes are always transposed
     if (!transposed) {
       return pack_panels<Units>(
@@ -100,12 +100,13 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
                      float* sums, int64_t sums_ld, float* panels) {
   using Units = typename T::Units;
   const auto* a = static_cast<const typename T::A*>(g.a);
-  alignas(64) float strip[strip_size];
+  constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
+  alignas(64) float strip[tile_rows * ByRows::row];
   alignas(64) float block[tile_rows * tile_columns];
   int64_t l = 0;
   do {  // once even when k is 0: C must be written
     const int64_t depth = min_of(depth_block * Units::elements, g.k - l);
-    const int64_t units = divide_up(depth, Units::elements);
+    const int64_t units = units_of<Units>(depth);
     const bool add = g.accumulate || l > 0, last = l + depth == g.k;
     const float* b = panels;
     if (g.packed_b != nullptr) {
@@ -122,7 +123,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
             i,      j, rows, min_of(tile_columns, column_end - j), sums + (i - row) * sums_ld + (j - column),
             sums_ld};
         if (add) prefetch(tile);
-        micro_kernels<Units, Strip>[rows - 1](units, strip, b + (j - column)* units, block);
+        multiply<Units, Strip>(rows, units, strip, b + (j - column) * units, block);
         if (last) {
           finish<typename T::C>(g, block, tile, add);
         } else {
@@ -137,14 +138,16 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
 // Sums that take several blocks grow in C, or beside the panels where C is bfloat16.
 template <class T, class Strip>
 static void run(const Gemm& g) {
-  const int64_t units = divide_up(g.k, T::Units::elements);
-  const Partition p = choose_partition(g.m, g.n, units, g.transpose_a, g.packed_b != nullptr);
+  using Units = typename T::Units;
+  const int64_t units = units_of<Units>(g.k);
+  const Partition p = choose_partition<Units>(g.m, g.n, units, g.transpose_a, g.packed_b != nullptr);
   const bool apart = sizeof(typename T::C) != sizeof(float);
   const int64_t sums_size = apart && units > depth_block ? p.rows * p.columns : 0;
   const int64_t panels_size = g.packed_b != nullptr ? 0 : p.columns * min_of(depth_block, units);
   const int64_t size = sums_size + panels_size;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   parallel_for(p.row_tasks * p.column_tasks, p.grain, [&](int64_t begin, int64_t end) {
+    const Registers<Units> registers;
     float* panels = static_cast<float*>(scratch.data) + thread_index() * size;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task % p.row_tasks * p.rows, column = task / p.row_tasks * p.columns;
@@ -164,7 +167,7 @@ static void pack_whole(int64_t n, int64_t k, const void* b, float* packed) {
       for (int64_t l = 0; l < k; l += depth_block * Units::elements) {
         const int64_t depth = min_of(depth_block * Units::elements, k - l);
         pack_block<T>(b, k, true, l, depth, column, min_of(column + columns, n),
-                      packed + packed_place<Units>(n, l, divide_up(depth, Units::elements), column));
+                      packed + packed_place<Units>(n, l, units_of<Units>(depth), column));
       }
     }
   });
@@ -180,20 +183,21 @@ void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed) {
 
 void gemm(const Gemm& g) {
   if (g.m == 0 || g.n == 0) return;
-  const auto run_with = [&](auto strip) {
-    with_dtype(g.c_dtype, [&](auto c) {
-      if (g.dtype == DType::bfloat16) {
-        run<BFloatTypes<decltype(c)>, decltype(strip)>(g);
-      } else {
-        run<FloatTypes<decltype(c)>, decltype(strip)>(g);
-      }
-    });
+  const auto run_with = [&](auto types) {
+    using T = decltype(types);
+    if (g.transpose_a) {
+      run<T, decltype(transposed_strip<typename T::Units>())>(g);
+    } else {
+      run<T, ByRows>(g);
+    }
   };
-  if (g.transpose_a) {
-    run_with(ByUnits{});
-  } else {
-    run_with(ByRows{});
-  }
+  with_dtype(g.c_dtype, [&](auto c) {
+    if (g.dtype == DType::bfloat16) {
+      run_with(BFloatTypes<decltype(c)>{});
+    } else {
+      run_with(FloatTypes<decltype(c)>{});
+    }
+  });
 }
 
 void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c) {

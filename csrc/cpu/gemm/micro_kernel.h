@@ -1,30 +1,42 @@
 // The register tile: up to tile_rows x tile_columns sums over one block of k.
 #pragma once
 
-#include "cpu/gemm/panels.h"
+#include "cpu/gemm/tile_kernel.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
 // As many accumulators as the registers hold beside the operands (32 registers with AVX-512, else 16).
 #ifdef __AVX512F__
-constexpr int64_t tile_rows = 14;
+constexpr int64_t vector_tile_rows = 14;
 #else
-constexpr int64_t tile_rows = 6;
+constexpr int64_t vector_tile_rows = 6;
 #endif
+template <class Units>
+constexpr int64_t tile_rows = Units::group > 1 ? 32 : vector_tile_rows;
 
 // The longest stretch of k, in units, that is summed in registers, the same for every product: where partial
 // sums are cut decides a result's bits.
 constexpr int64_t depth_block = 256;
 
-// How a strip of A (tile_rows rows, depth_block units) lies: row after row, or unit after unit. Rows a power
-// of two apart would share the cache's sets.
+// How a strip of A (tile_rows rows, depth_block units) lies: row after row, whether A does or is transposed,
+// or unit after unit. Rows a power of two apart would share the cache's sets.
 struct ByRows {
   static constexpr int64_t row = depth_block + 16, unit = 1;
 };
+struct ByRowsTransposed : ByRows {};
 struct ByUnits {
-  static constexpr int64_t row = 1, unit = tile_rows;
+  static constexpr int64_t row = 1, unit = vector_tile_rows;
 };
-constexpr int64_t strip_size = tile_rows * ByRows::row;
+
+// What serves a transposed A: a tile instruction reads rows alone.
+template <class Units>
+static constexpr auto transposed_strip() {
+  if constexpr (Units::group > 1) {
+    return ByRowsTransposed{};
+  } else {
+    return ByUnits{};
+  }
+}
 
 // tile (rows, tile_columns) = a b.   a: a strip.   b: (depth, tile_columns)
 // Each sum starts at zero and runs over k in order, in every instance: its bits do not depend on the tile's
@@ -68,6 +80,30 @@ static constexpr MicroKernel micro_kernels[] = {
     micro_kernel<Units, Strip, 13>, micro_kernel<Units, Strip, 14>,
 #endif
 };
-static_assert(sizeof(micro_kernels<Singles, ByRows>) / sizeof(MicroKernel) == tile_rows);
+static_assert(sizeof(micro_kernels<Singles, ByRows>) / sizeof(MicroKernel) == vector_tile_rows);
+
+// What a thread holds while it calls `multiply`.
+template <class Units>
+struct Registers {
+  Registers() {}
+};
+#ifdef __AMX_TILE__
+template <>
+struct Registers<TiledPairs> : TileRegisters {};
+template <>
+struct Registers<TiledQuads> : TileRegisters {};
+#endif
+
+// tile (rows, tile_columns) = strip panel, over `depth` units.
+template <class Units, class Strip>
+static void multiply(int64_t rows, int64_t depth, const float* strip, const float* panel, float* tile) {
+#ifdef __AMX_TILE__
+  if constexpr (Units::group > 1) {
+    const auto kernel = rows > 16 ? tile_kernel<Units, 32> : tile_kernel<Units, 16>;
+    return kernel(depth, strip, Strip::row, panel, tile);
+  } else
+#endif
+    micro_kernels<Units, Strip>[rows - 1](depth, strip, panel, tile);
+}
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

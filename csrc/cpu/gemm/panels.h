@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/gemm/units.h"
+#include "cpu/rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
@@ -34,11 +35,15 @@ static inline __attribute__((always_inline)) void transpose(Vec (&rows)[lanes]) 
 }
 
 // Both pack a matrix of `depth` elements of k and `width` columns into panels `stride` floats apart; what the
-// last panel has beyond `width` becomes zero.
+// last panel has beyond `width`, and the last group beyond `depth`, becomes zero.
 
 // row(l), the row of element l of k, holds the columns.
 template <class Units, class RowOf>
 static void pack_panels(int64_t depth, int64_t width, const RowOf& row, float* panels, int64_t stride) {
+  const int64_t units = divide_up(depth, Units::elements), beyond = units_of<Units>(depth) - units;
+  for (int64_t j = 0; j < width && beyond > 0; j += tile_columns) {
+    zero(panels + j / tile_columns * stride + units * tile_columns, beyond * tile_columns);
+  }
   for (int64_t l = 0; l < depth; l += Units::elements, panels += tile_columns) {
     const auto* first = row(l);
     const int64_t rows = min_of(Units::elements, depth - l);
@@ -57,7 +62,7 @@ static void pack_panels(int64_t depth, int64_t width, const RowOf& row, float* p
 template <class Units, class RowOf>
 static void pack_panels_transposed(int64_t depth, int64_t width, const RowOf& row, float* panels,
                                    int64_t stride) {
-  const int64_t units = divide_up(depth, Units::elements);
+  const int64_t units = units_of<Units>(depth);
   for (int64_t j = 0; j < round_up(width, tile_columns); j += lanes) {
     float* panel = panels + j / tile_columns * stride + j % tile_columns;
     for (int64_t u = 0; u < units; u += lanes) {

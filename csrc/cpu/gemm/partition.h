@@ -12,20 +12,21 @@ struct Partition {
   int64_t rows, columns, row_tasks, column_tasks, grain;
 };
 
-static inline Partition cut(int64_t m, int64_t n, int64_t row_tasks, int64_t column_tasks) {
-  const int64_t rows = divide_up(divide_up(m, row_tasks), tile_rows) * tile_rows;
+template <class Units>
+static Partition cut(int64_t m, int64_t n, int64_t row_tasks, int64_t column_tasks) {
+  const int64_t rows = divide_up(divide_up(m, row_tasks), tile_rows<Units>) * tile_rows<Units>;
   const int64_t columns = divide_up(divide_up(n, column_tasks), tile_columns) * tile_columns;
   return {rows, columns, divide_up(m, rows), divide_up(n, columns), 1};
 }
 
 // Tasks whose columns of B stay in L2, and among a few such cuts the one whose busiest thread has the least
 // to do.
-static inline Partition choose_partition(int64_t m, int64_t n, int64_t units, bool transpose_a,
-                                         bool packed_b) {
+template <class Units>
+static Partition choose_partition(int64_t m, int64_t n, int64_t units, bool transpose_a, bool packed_b) {
   constexpr int64_t most_columns = 512;
-  constexpr int64_t packing = 32;                   // what packing one element costs, in multiply-adds
-  const int64_t fetching = packed_b ? 8 : packing;  // what an element of B costs, packed now or before
-  constexpr int64_t serial_work = 1 << 20;          // below this a fork costs more than it saves
+  constexpr int64_t packing = 32 * Units::group;  // what packing one unit costs, in multiply-adds of units
+  const int64_t fetching = packed_b ? packing / 4 : packing;  // of a unit of B, packed now or before
+  constexpr int64_t serial_work = Units::group << 20;         // below this a fork costs more than it saves
   const int64_t fewest_columns = divide_up(n, most_columns);
   const bool serial = (m * n + packing * m + fetching * n) * units <= serial_work;
   const int64_t threads = serial ? 1 : num_threads();
@@ -33,7 +34,7 @@ static inline Partition choose_partition(int64_t m, int64_t n, int64_t units, bo
   Partition best{};
   int64_t best_work = -1;
   const auto consider = [&](int64_t row_tasks, int64_t column_tasks) {
-    const Partition p = cut(m, n, max_of(1, row_tasks), max_of(fewest_columns, column_tasks));
+    const Partition p = cut<Units>(m, n, max_of(1, row_tasks), max_of(fewest_columns, column_tasks));
     int64_t work = divide_up(p.row_tasks * p.column_tasks, threads) *
                    (p.rows * p.columns + packing * p.rows + fetching * p.columns);
     // Threads that pack the same rows of a transposed A, each of its units in another line, hold up each

@@ -8,20 +8,42 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 // A strip of A: `rows` rows, `depth` elements of k, row r's element l being a[r * ld + l].
 template <class Units, class T>
 static void pack_strip(ByRows, const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
-  for (int64_t r = 0; r < min_of(rows, tile_rows); ++r) {
+  for (int64_t r = 0; r < min_of(rows, tile_rows<Units>); ++r) {
     for (int64_t l = 0; l < depth; l += lanes * Units::elements) {
       store(strip + r * ByRows::row + l / Units::elements, Units::along_k(a + r * ld + l, depth - l));
     }
   }
 }
 
-// The same, the element being a[l * ld + r]. Whole vectors are stored: what is beyond the tile's height, the
-// next unit overwrites.
+// The same, the element being a[l * ld + r].
+template <class Units, class T>
+static void pack_strip(ByRowsTransposed, const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
+  for (int64_t r = 0; r < min_of(rows, tile_rows<Units>); r += lanes) {
+    const int64_t count = rows - r;
+    for (int64_t u = 0; u < units_of<Units>(depth); u += lanes) {
+      Vec block[lanes] = {};
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) {
+        const int64_t l = (u + i) * Units::elements;
+        const T* a_l = a + l * ld + r;
+        if (l >= depth) continue;
+        block[i] = count >= lanes ? Units::across_k(a_l, ld, depth - l, AllLanes{})
+                                  : Units::across_k(a_l, ld, depth - l, FirstLanes{count});
+      }
+      transpose(block);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) store(strip + (r + i) * ByRows::row + u, block[i]);
+    }
+  }
+}
+
+// The same unit after unit. Whole vectors are stored: what is beyond the tile's height, the next unit
+// overwrites.
 template <class Units, class T>
 static void pack_strip(ByUnits, const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
   for (int64_t l = 0; l < depth; l += Units::elements, strip += ByUnits::unit) {
 #pragma GCC unroll 2
-    for (int64_t r = 0; r < tile_rows; r += lanes) {
+    for (int64_t r = 0; r < tile_rows<Units>; r += lanes) {
       const T* a_l = a + l * ld + r;
       const int64_t count = rows - r;
       if (count <= 0) break;

@@ -12,7 +12,8 @@ static inline int64_t round_up(int64_t a, int64_t b) {
   return divide_up(a, b) * b;
 }
 
-// Each struct has the number of elements of k in a unit, the type of a vector of sums, and
+// Each struct has the number of elements of k in a unit, the number of units in a group (k is summed in whole
+// groups: packed matrices end with units of zeros), the type of a vector of sums, and
 //   along_k(from, count): `lanes` units one after the other in k, zeros after the first `count` elements;
 //   across_k(from, ld, count, part): one unit of each of `lanes` neighbours, k going in steps of ld; of the
 //     unit's elements the first `count` exist, the others are zeros;
@@ -21,7 +22,7 @@ static inline int64_t round_up(int64_t a, int64_t b) {
 
 // float32, or bfloat16 widened.
 struct Singles {
-  static constexpr int64_t elements = 1;
+  static constexpr int64_t elements = 1, group = 1;
   using Sum = Vec;
 
   template <class T>
@@ -37,7 +38,7 @@ struct Singles {
 
 // uint8 and int8 widened.
 struct Integers {
-  static constexpr int64_t elements = 1;
+  static constexpr int64_t elements = 1, group = 1;
   using Sum = IntVec;
 
   template <class T>
@@ -55,7 +56,7 @@ struct Integers {
 
 // Two bfloat16, the first in the lower half.
 struct Pairs {
-  static constexpr int64_t elements = 2;
+  static constexpr int64_t elements = 2, group = 1;
   using Sum = Vec;
 
   static inline Vec along_k(const bfloat16* from, int64_t count) {
@@ -75,7 +76,7 @@ struct Pairs {
 
 // Four uint8 of A, four int8 of B.
 struct Quads {
-  static constexpr int64_t elements = 4;
+  static constexpr int64_t elements = 4, group = 1;
   using Sum = IntVec;
 
   template <class T>
@@ -93,6 +94,25 @@ struct Quads {
 using Pairs = Singles;
 using Quads = Integers;
 #endif
+
+#ifdef __AMX_TILE__
+// The same for instructions that multiply tiles of 16 rows by 16 units.
+struct TiledPairs : Pairs {
+  static constexpr int64_t group = 16;
+};
+struct TiledQuads : Quads {
+  static constexpr int64_t group = 16;
+};
+#else
+using TiledPairs = Pairs;
+using TiledQuads = Quads;
+#endif
+
+// Units of `elements` elements of k, in whole groups.
+template <class Units>
+static inline int64_t units_of(int64_t elements) {
+  return round_up(divide_up(elements, Units::elements), Units::group);
+}
 
 // One unit in every lane, its bits as they are.
 static inline Vec broadcast_unit(const float* unit) {
