@@ -168,7 +168,7 @@ def test_training_gives_the_memory_back():
 def test_errors():
     x, weight = dg.tensor(np.ones((2, 3))).data, dg.tensor(np.ones((5, 3))).data
     for wrong, error, message in [
-        (_core.Tensor.zeros([5, 3]), ValueError, r"linear: packed must have shape \(32, 32\), got \(5, 3\)"),
+        (_core.Tensor.zeros([5, 3]), ValueError, r"linear: packed must have shape \(\d+,\), got \(5, 3\)"),
         (_core.Tensor.zeros([32, 32], "bfloat16"), TypeError, "linear: packed must be float32, got bfloat16"),
     ]:
         with pytest.raises(error, match=message):

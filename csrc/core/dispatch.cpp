@@ -111,6 +111,7 @@ const Kernels rehearsal_table = {
 #define DRAGOMAN_ENTRY(name, Params) .name = rehearse<Params>,
     DRAGOMAN_KERNELS(DRAGOMAN_ENTRY)
 #undef DRAGOMAN_ENTRY
+        .packed_weight_size = [](const PackWeight& p) { return variant().table->packed_weight_size(p); },
 };
 
 }  // namespace

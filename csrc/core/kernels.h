@@ -1,6 +1,8 @@
 // The table of kernels a backend brings: one function per contract struct of csrc/ops.
 #pragma once
 
+#include <cstdint>
+
 namespace dragoman {
 
 #define DRAGOMAN_KERNELS(X)                                  \
@@ -40,6 +42,7 @@ struct Kernels {
 #define DRAGOMAN_MEMBER(name, Params) void (*name)(const Params&);
   DRAGOMAN_KERNELS(DRAGOMAN_MEMBER)
 #undef DRAGOMAN_MEMBER
+  int64_t (*packed_weight_size)(const PackWeight&);  // floats that pack_weight writes
 };
 
 }  // namespace dragoman

@@ -11,5 +11,6 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 #define DRAGOMAN_DECLARE(name, Params) void name(const Params& p);
 DRAGOMAN_KERNELS(DRAGOMAN_DECLARE)
 #undef DRAGOMAN_DECLARE
+int64_t packed_weight_size(const PackWeight& p);
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

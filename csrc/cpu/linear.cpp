@@ -3,7 +3,6 @@
 #include "cpu/activation.h"
 #include "cpu/dropout_mask.h"
 #include "cpu/gemm/gemm.h"
-#include "cpu/gemm/panels.h"
 #include "cpu/kernels.h"
 #include "cpu/sum_rows.h"
 #include "ops/dropout.h"
@@ -45,8 +44,11 @@ void linear_forward(const LinearForward& p) {
   }
 }
 
+int64_t packed_weight_size(const PackWeight& p) {
+  return packed_size(p.out_features, p.in_features, p.dtype);
+}
+
 void pack_weight(const PackWeight& p) {
-  static_assert(packed_multiple % tile_columns == 0);
   pack_b(p.out_features, p.in_features, p.weight, p.dtype, p.packed);
 }
 

@@ -8,6 +8,7 @@ const Kernels table = {
 #define DRAGOMAN_ENTRY(name, Params) .name = name,
     DRAGOMAN_KERNELS(DRAGOMAN_ENTRY)
 #undef DRAGOMAN_ENTRY
+        .packed_weight_size = packed_weight_size,
 };
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -18,11 +18,12 @@ void check_operands(const char* op, const Tensor& x, const Tensor& weight) {
         weight.shape());
 }
 
-Shape packed_shape(const Tensor& weight) {
-  const auto rounded = [](int64_t size) {
-    return (size + packed_multiple - 1) / packed_multiple * packed_multiple;
-  };
-  return {rounded(weight.dim(0)), rounded(weight.dim(1))};
+PackWeight packing(const Tensor& weight) {
+  return {.weight = weight.raw(),
+          .packed = nullptr,
+          .in_features = weight.dim(1),
+          .out_features = weight.dim(0),
+          .dtype = weight.dtype()};
 }
 
 }  // namespace
@@ -30,12 +31,11 @@ Shape packed_shape(const Tensor& weight) {
 Tensor pack_weight(const Tensor& weight) {
   check_activations("pack_weight", "weight", weight);
   check_rank("pack_weight", "weight", weight, 2);
-  const Tensor packed = Tensor::empty(packed_shape(weight), DType::float32, weight.device());
-  kernels(weight).pack_weight({.weight = weight.raw(),
-                               .packed = packed.data<float>(),
-                               .in_features = weight.dim(1),
-                               .out_features = weight.dim(0),
-                               .dtype = weight.dtype()});
+  PackWeight p = packing(weight);
+  const Tensor packed =
+      Tensor::empty({kernels(weight).packed_weight_size(p)}, DType::float32, weight.device());
+  p.packed = packed.data<float>();
+  kernels(weight).pack_weight(p);
   return packed;
 }
 
@@ -45,7 +45,7 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(
   check_operands("linear", x, weight);
   if (packed) {
     check_dtype("linear", "packed", *packed, DType::float32);
-    check_shape("linear", "packed", *packed, packed_shape(weight));
+    check_shape("linear", "packed", *packed, {kernels(weight).packed_weight_size(packing(weight))});
   }
   if (bias) {
     check_dtype("linear", "bias", *bias, DType::float32);

@@ -12,13 +12,9 @@
 
 namespace dragoman {
 
-// A packed weight has room for as many columns as whole register tiles hold, and as many rows as whole groups
-// of them, on every instruction set.
-constexpr int64_t packed_multiple = 32;
-
 struct PackWeight {
   const void* weight;  // (out_features, in_features)
-  float* packed;  // (out_features, in_features), each rounded up to packed_multiple, in the backend's own order
+  float* packed;       // (packed_weight_size,), in the backend's own order
   int64_t in_features, out_features;
   DType dtype;  // of weight
 };

@@ -101,11 +101,11 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
   using Units = typename T::Units;
   const auto* a = static_cast<const typename T::A*>(g.a);
   constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
-  alignas(64) float strip[tile_rows * ByRows::row];
+  alignas(64) float strip[tile_rows * ByRows<Units>::row];
   alignas(64) float block[tile_rows * tile_columns];
   int64_t l = 0;
   do {  // once even when k is 0: C must be written
-    const int64_t depth = min_of(depth_block * Units::elements, g.k - l);
+    const int64_t depth = min_of(depth_block<Units> * Units::elements, g.k - l);
     const int64_t units = units_of<Units>(depth);
     const bool add = g.accumulate || l > 0, last = l + depth == g.k;
     const float* b = panels;
@@ -117,7 +117,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
     for (int64_t i = row; i < row_end; i += tile_rows) {
       const int64_t rows = min_of(tile_rows, row_end - i);
       const auto* a_il = g.transpose_a ? a + l * g.lda + i : a + i * g.lda + l;
-      pack_strip<Units>(Strip{}, a_il, g.lda, depth, g.m - i, strip);
+      pack_strip<Units, Strip>(a_il, g.lda, g.transpose_a, depth, g.m - i, strip);
       for (int64_t j = column; j < column_end; j += tile_columns) {
         const Tile tile{
             i,      j, rows, min_of(tile_columns, column_end - j), sums + (i - row) * sums_ld + (j - column),
@@ -142,8 +142,8 @@ static void run(const Gemm& g) {
   const int64_t units = units_of<Units>(g.k);
   const Partition p = choose_partition<Units>(g.m, g.n, units, g.transpose_a, g.packed_b != nullptr);
   const bool apart = sizeof(typename T::C) != sizeof(float);
-  const int64_t sums_size = apart && units > depth_block ? p.rows * p.columns : 0;
-  const int64_t panels_size = g.packed_b != nullptr ? 0 : p.columns * min_of(depth_block, units);
+  const int64_t sums_size = apart && units > depth_block<Units> ? p.rows * p.columns : 0;
+  const int64_t panels_size = g.packed_b != nullptr ? 0 : p.columns * min_of(depth_block<Units>, units);
   const int64_t size = sums_size + panels_size;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   parallel_for(p.row_tasks * p.column_tasks, p.grain, [&](int64_t begin, int64_t end) {
@@ -164,13 +164,21 @@ static void pack_whole(int64_t n, int64_t k, const void* b, float* packed) {
   constexpr int64_t columns = 4 * tile_columns;  // of a task
   parallel_for(divide_up(n, columns), 1, [&](int64_t begin, int64_t end) {
     for (int64_t column = begin * columns; column < min_of(end * columns, n); column += columns) {
-      for (int64_t l = 0; l < k; l += depth_block * Units::elements) {
-        const int64_t depth = min_of(depth_block * Units::elements, k - l);
+      for (int64_t l = 0; l < k; l += depth_block<Units> * Units::elements) {
+        const int64_t depth = min_of(depth_block<Units> * Units::elements, k - l);
         pack_block<T>(b, k, true, l, depth, column, min_of(column + columns, n),
                       packed + packed_place<Units>(n, l, units_of<Units>(depth), column));
       }
     }
   });
+}
+
+int64_t packed_size(int64_t n, int64_t k, DType dtype) {
+  const auto size = [&](auto types) {
+    using Units = typename decltype(types)::Units;
+    return units_of<Units>(k) * round_up(n, tile_columns);
+  };
+  return dtype == DType::bfloat16 ? size(BFloatTypes<float>{}) : size(FloatTypes<float>{});
 }
 
 void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed) {
@@ -185,11 +193,11 @@ void gemm(const Gemm& g) {
   if (g.m == 0 || g.n == 0) return;
   const auto run_with = [&](auto types) {
     using T = decltype(types);
-    if (g.transpose_a) {
-      run<T, decltype(transposed_strip<typename T::Units>())>(g);
-    } else {
-      run<T, ByRows>(g);
+    using Units = typename T::Units;
+    if constexpr (Units::group == 1) {
+      if (g.transpose_a) return run<T, ByUnits>(g);
     }
+    run<T, ByRows<Units>>(g);
   };
   with_dtype(g.c_dtype, [&](auto c) {
     if (g.dtype == DType::bfloat16) {
@@ -202,7 +210,7 @@ void gemm(const Gemm& g) {
 
 void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c) {
   if (m == 0 || n == 0) return;
-  run<IntTypes, ByRows>(
+  run<IntTypes, ByRows<TiledQuads>>(
       {.m = m, .n = n, .k = k, .a = a, .lda = k, .b = b, .ldb = k, .transpose_b = true, .c = c, .ldc = n});
 }
 

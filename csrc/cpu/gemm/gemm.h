@@ -34,8 +34,9 @@ struct Gemm {
 
 void gemm(const Gemm& g);
 
-// packed = op(B) of the product with transpose_b, b (n, k), as `gemm` reads it on this instruction set. k
-// floats for each column, counted up to a whole tile of columns, are room enough.
+// packed (packed_size,) = op(B) of the product with transpose_b, b (n, k), as `gemm` reads it on this
+// instruction set.
+int64_t packed_size(int64_t n, int64_t k, DType dtype);
 void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed);
 
 // C (m, n) = A B^T, exactly: A (m, k) uint8, B (n, k) int8, C int32.

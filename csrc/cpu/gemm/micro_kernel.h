@@ -16,27 +16,18 @@ constexpr int64_t tile_rows = Units::group > 1 ? 32 : vector_tile_rows;
 
 // The longest stretch of k, in units, that is summed in registers, the same for every product: where partial
 // sums are cut decides a result's bits.
-constexpr int64_t depth_block = 256;
+template <class Units>
+constexpr int64_t depth_block = Units::group > 1 ? 128 : 256;
 
-// How a strip of A (tile_rows rows, depth_block units) lies: row after row, whether A does or is transposed,
-// or unit after unit. Rows a power of two apart would share the cache's sets.
+// How a strip of A (tile_rows rows, depth_block units) lies: row after row, or unit after unit.
+// Rows a power of two apart would share the cache's sets.
+template <class Units>
 struct ByRows {
-  static constexpr int64_t row = depth_block + 16, unit = 1;
+  static constexpr int64_t row = depth_block<Units> + 16, unit = 1;
 };
-struct ByRowsTransposed : ByRows {};
 struct ByUnits {
   static constexpr int64_t row = 1, unit = vector_tile_rows;
 };
-
-// What serves a transposed A: a tile instruction reads rows alone.
-template <class Units>
-static constexpr auto transposed_strip() {
-  if constexpr (Units::group > 1) {
-    return ByRowsTransposed{};
-  } else {
-    return ByUnits{};
-  }
-}
 
 // tile (rows, tile_columns) = a b.   a: a strip.   b: (depth, tile_columns)
 // Each sum starts at zero and runs over k in order, in every instance: its bits do not depend on the tile's
@@ -80,7 +71,7 @@ static constexpr MicroKernel micro_kernels[] = {
     micro_kernel<Units, Strip, 13>, micro_kernel<Units, Strip, 14>,
 #endif
 };
-static_assert(sizeof(micro_kernels<Singles, ByRows>) / sizeof(MicroKernel) == vector_tile_rows);
+static_assert(sizeof(micro_kernels<Singles, ByUnits>) / sizeof(MicroKernel) == vector_tile_rows);
 
 // What a thread holds while it calls `multiply`.
 template <class Units>

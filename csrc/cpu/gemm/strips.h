@@ -5,19 +5,20 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// A strip of A: `rows` rows, `depth` elements of k, row r's element l being a[r * ld + l].
+// A plane of a strip: `rows` rows, `depth` elements of k. Row r's element l is a[r * ld + l], and unit l of
+// row r comes to strip[r * row + l].
 template <class Units, class T>
-static void pack_strip(ByRows, const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
+static void pack_rows(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
   for (int64_t r = 0; r < min_of(rows, tile_rows<Units>); ++r) {
     for (int64_t l = 0; l < depth; l += lanes * Units::elements) {
-      store(strip + r * ByRows::row + l / Units::elements, Units::along_k(a + r * ld + l, depth - l));
+      store(strip + r * ByRows<Units>::row + l / Units::elements, Units::along_k(a + r * ld + l, depth - l));
     }
   }
 }
 
 // The same, the element being a[l * ld + r].
 template <class Units, class T>
-static void pack_strip(ByRowsTransposed, const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
+static void pack_rows_transposed(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
   for (int64_t r = 0; r < min_of(rows, tile_rows<Units>); r += lanes) {
     const int64_t count = rows - r;
     for (int64_t u = 0; u < units_of<Units>(depth); u += lanes) {
@@ -32,15 +33,15 @@ static void pack_strip(ByRowsTransposed, const T* a, int64_t ld, int64_t depth, 
       }
       transpose(block);
 #pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i) store(strip + (r + i) * ByRows::row + u, block[i]);
+      for (int64_t i = 0; i < lanes; ++i) store(strip + (r + i) * ByRows<Units>::row + u, block[i]);
     }
   }
 }
 
-// The same unit after unit. Whole vectors are stored: what is beyond the tile's height, the next unit
-// overwrites.
+// The same, ByUnits. Whole vectors are stored: what is beyond the tile's height, the
+// next unit overwrites.
 template <class Units, class T>
-static void pack_strip(ByUnits, const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
+static void pack_units_transposed(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
   for (int64_t l = 0; l < depth; l += Units::elements, strip += ByUnits::unit) {
 #pragma GCC unroll 2
     for (int64_t r = 0; r < tile_rows<Units>; r += lanes) {
@@ -50,6 +51,19 @@ static void pack_strip(ByUnits, const T* a, int64_t ld, int64_t depth, int64_t r
       store(strip + r, count >= lanes ? Units::across_k(a_l, ld, depth - l, AllLanes{})
                                       : Units::across_k(a_l, ld, depth - l, FirstLanes{count}));
     }
+  }
+}
+
+// A strip of op(A). ByUnits serves a transposed A where ByRows would cost a transpose.
+template <class Units, class Strip, class T>
+static void pack_strip(const T* a, int64_t ld, bool transposed, int64_t depth, int64_t rows, float* strip) {
+  if constexpr (Strip::row == 1) {
+    pack_units_transposed<Units>(a, ld, depth, rows, strip);
+  } else if constexpr (sizeof(T) > 1 && Units::group > 1) {
+    const auto pack = transposed ? pack_rows_transposed<Units, T> : pack_rows<Units, T>;
+    pack(a, ld, depth, rows, strip);
+  } else {
+    pack_rows<Units>(a, ld, depth, rows, strip);
   }
 }
 

@@ -29,41 +29,33 @@ class TileRegisters {
 // The depth is in units, whole groups. A sum's bits do not depend on the height.
 template <class Units, int rows>
 static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const float* b, float* tile) {
-  constexpr int64_t group = Units::group;
   constexpr int64_t row_bytes = tile_columns * 4;
+  __asm__ volatile("" ::: "memory");  // the compiler does not know that tiles read what was written before
   _tile_zero(0);
   _tile_zero(1);
-  if constexpr (rows > 16) {
-    _tile_zero(2);
-    _tile_zero(3);
-  }
-  for (int64_t l = 0; l < depth; l += group, a += group, b += group * tile_columns) {
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t l = 0; l < depth; l += Units::group, a += Units::group, b += Units::group * tile_columns) {
     _tile_loadd(4, a, a_row * 4);
+    if constexpr (rows > 16) _tile_loadd(5, a + 16 * a_row, a_row * 4);
     _tile_loadd(6, b, row_bytes);
     _tile_loadd(7, b + 16, row_bytes);
-    if constexpr (rows > 16) _tile_loadd(5, a + 16 * a_row, a_row * 4);
     if constexpr (Units::elements == 2) {
       _tile_dpbf16ps(0, 4, 6);
       _tile_dpbf16ps(1, 4, 7);
-      if constexpr (rows > 16) {
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-      }
+      if constexpr (rows > 16) _tile_dpbf16ps(2, 5, 6);
+      if constexpr (rows > 16) _tile_dpbf16ps(3, 5, 7);
     } else {
       _tile_dpbusd(0, 4, 6);
       _tile_dpbusd(1, 4, 7);
-      if constexpr (rows > 16) {
-        _tile_dpbusd(2, 5, 6);
-        _tile_dpbusd(3, 5, 7);
-      }
+      if constexpr (rows > 16) _tile_dpbusd(2, 5, 6);
+      if constexpr (rows > 16) _tile_dpbusd(3, 5, 7);
     }
   }
   _tile_stored(0, tile, row_bytes);
   _tile_stored(1, tile + 16, row_bytes);
-  if constexpr (rows > 16) {
-    _tile_stored(2, tile + 16 * tile_columns, row_bytes);
-    _tile_stored(3, tile + 16 * tile_columns + 16, row_bytes);
-  }
+  if constexpr (rows > 16) _tile_stored(2, tile + 16 * tile_columns, row_bytes);
+  if constexpr (rows > 16) _tile_stored(3, tile + 16 * tile_columns + 16, row_bytes);
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA
