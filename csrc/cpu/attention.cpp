@@ -8,7 +8,7 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 namespace {
 
 constexpr int64_t key_block = 256;
-constexpr int64_t row_block = 16 * tile_rows;  // rows of a task
+constexpr int64_t row_block = 192;  // rows of a task: whole tiles
 
 // Working memory of one task.
 template <class Units>
@@ -32,7 +32,8 @@ struct Buffers {
     query = arena.take(row_block * width.row);
     key = arena.take(key_block * width.units);
     value = arena.take(key_block / Units::elements * width.panels);
-    score = arena.take(tile_rows * key_block);
+    static_assert(row_block % tile_rows<Units> == 0);
+    score = arena.take(tile_rows<Units> * key_block);
     out = arena.take(row_block * width.sums);
     most = arena.take(row_block);
     sum = arena.take(row_block * lanes);
@@ -106,12 +107,12 @@ void each_score_tile(const AttentionForward& p, const Group& group, const Row* r
   pack_panels_transposed<Units>(
       p.shape.head_dim, keys, [&](int64_t j) { return k + group.k_index(first_key + j); }, b.key,
       b.key_panel);
-  for (int64_t i = 0; i < count; i += tile_rows) {
-    const int64_t tile = min_of(tile_rows, count - i);
+  for (int64_t i = 0; i < count; i += tile_rows<Units>) {
+    const int64_t tile = min_of(tile_rows<Units>, count - i);
     const int64_t seen = keys_seen(rows + i, tile, first_key);
     if (seen == 0) continue;
-    product<Units, Order::rows>(tile, round_up(seen, lanes), b.width.units, b.query + i * b.width.row,
-                                b.width.row, b.key, b.key_panel, b.score, key_block, false);
+    product<Units>(tile, round_up(seen, key_step<Units>), b.width.units, b.query + i * b.width.row,
+                   b.width.row, b.key, tile_columns, b.key_panel, b.score, key_block, false);
     body(i, tile, seen);
   }
 }
@@ -154,7 +155,7 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
       count, s.head_dim, [&](int64_t i) { return static_cast<const T*>(p.q) + group.q_index(rows[i]); },
       b.query, b.width.row);
   zero(b.sum, count * lanes);
-  zero(b.out, round_up(count, 2) * b.width.sums);
+  zero(b.out, round_up(count, row_step<Units>) * b.width.sums);
 
   const int64_t first_block = rows[0].keys.begin / key_block * key_block;
   for (int64_t first_key = first_block; first_key < rows[count - 1].keys.end; first_key += key_block) {
@@ -164,10 +165,9 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
         keys, s.head_dim, [&](int64_t j) { return v + group.v_index(first_key + j); }, b.value,
         b.value_panel);
     each_score_tile<T>(p, group, rows, count, first_key, b, [&](int64_t i, int64_t tile, int64_t seen) {
-      softmax_tile(s, rows + i, tile, first_key, round_up(seen, lanes), b, i);
-      product<Units, Order::rows>(tile, b.width.sums, round_up(seen, Units::elements) / Units::elements,
-                                  b.score, key_block, b.value, b.value_panel, b.out + i * b.width.sums,
-                                  b.width.sums, true);
+      softmax_tile(s, rows + i, tile, first_key, round_up(seen, key_step<Units>), b, i);
+      product<Units>(tile, b.width.sums, units_of<Units>(seen), b.score, key_block, b.value, tile_columns,
+                     b.value_panel, b.out + i * b.width.sums, b.width.sums, true);
     });
   }
 
@@ -202,6 +202,7 @@ void forward(const AttentionForward& p) {
     start += s.num_heads * s.q_sequences.lengths[i] * s.k_sequences.lengths[i];
   }
   parallel_for(sequences * blocks * s.kv_heads, 1, [&](int64_t begin, int64_t end) {
+    const Registers<Units> registers;
     const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t sequence = task / s.kv_heads / blocks;

@@ -8,57 +8,61 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 namespace {
 
 constexpr int64_t key_block = 128;
-constexpr int64_t row_block = 132;         // rows taken against a key block at a time: whole tiles
-constexpr int64_t pitch = key_block + 16;  // of squares read down their columns: no two rows in one cache set
-static_assert(row_block % tile_rows == 0);
+template <class Units>
+constexpr int64_t row_block =
+    132 / tile_rows<Units> * tile_rows<Units>;  // rows taken against a key block at a time
+constexpr int64_t pitch =
+    key_block + 16;  // of matrices read down their columns: no two rows in one cache set
 
-// Working memory of one task.
+// Working memory of one task. dvalue and dkey grow transposed: the weights and the scores' gradients then are
+// the right matrices of their products, as they come.
 template <class Units>
 struct Buffers {
   static constexpr bool paired = Units::elements == 2;
+  static constexpr int64_t rows = row_block<Units>;
+  static constexpr int64_t across_pitch = round_up(rows / Units::elements, lanes) + 16;
   static constexpr int64_t row_pitch = paired ? key_block / 2 + 16 : pitch;
   Arena arena;
   Widths<Units> width;
-  int64_t key_panel, row_panel, key_t_panel;
-  float* query;         // (row_block, width.row)
-  float* dout;          // (row_block, width.row)
-  float* query_across;  // panels (row_block / elements, tile_columns)
-  float* dout_across;   // panels (row_block / elements, tile_columns)
-  float* key_across;    // panels (key_block / elements, tile_columns)
-  float* key_t;         // panels (width.units, tile_columns) of the transpose
-  float* value_t;       // panels (width.units, tile_columns) of the transpose
-  float* dkey;          // (key_block, width.sums) dk / scale
-  float* dvalue;        // (key_block, width.sums)
-  float* score;         // (tile_rows, key_block)
-  float* dweight;       // (tile_rows, key_block) gradient of the weights after dropout
-  float* weight;        // (row_block / elements, pitch) the softmax after dropout, in units across rows
-  float* dscore;        // (row_block / elements, pitch) the scores' gradient, in units across rows
-  float* dscore_rows;   // (row_block, row_pitch) the same along rows
-  float* delta;         // (most_rows,) dout . out
-  float* dquery;        // (most_rows + 1, width.sums) dq / scale of the group
+  int64_t key_panel, key_t_panel;
+  float* query;        // (rows, width.row)
+  float* dout;         // (rows, width.row)
+  float* query_t;      // (width.sums, across_pitch) in units across rows
+  float* dout_t;       // (width.sums, across_pitch) in units across rows
+  float* key_across;   // panels (key_block / elements, tile_columns)
+  float* key_t;        // panels (width.units, tile_columns) of the transpose
+  float* value_t;      // panels (width.units, tile_columns) of the transpose
+  float* dkey_t;       // (width.sums, pitch) dk / scale
+  float* dvalue_t;     // (width.sums, pitch)
+  float* score;        // (tile_rows, key_block)
+  float* dweight;      // (tile_rows, key_block) gradient of the weights after dropout
+  float* weight;       // (rows / elements, pitch) the softmax after dropout, in units across rows
+  float* dscore;       // (rows / elements, pitch) the scores' gradient, in units across rows
+  float* dscore_rows;  // (rows, row_pitch) the same along rows
+  float* delta;        // (most_rows,) dout . out
+  float* dquery;       // (most_rows + tile_rows, width.sums) dq / scale of the group
 
   Buffers(float* memory, int64_t head_dim, int64_t most_rows)
       : arena{memory},
         width(head_dim),
         key_panel(key_block / Units::elements * tile_columns),
-        row_panel(row_block / Units::elements * tile_columns),
         key_t_panel(width.units * tile_columns) {
-    query = arena.take(row_block * width.row);
-    dout = arena.take(row_block * width.row);
-    query_across = arena.take(row_block / Units::elements * width.panels);
-    dout_across = arena.take(row_block / Units::elements * width.panels);
+    query = arena.take(rows * width.row);
+    dout = arena.take(rows * width.row);
+    query_t = arena.take(width.sums * across_pitch);
+    dout_t = arena.take(width.sums * across_pitch);
     key_across = arena.take(key_block / Units::elements * width.panels);
     key_t = arena.take(key_block * width.units);
     value_t = arena.take(key_block * width.units);
-    dkey = arena.take(key_block * width.sums);
-    dvalue = arena.take(key_block * width.sums);
-    score = arena.take(tile_rows * key_block);
-    dweight = arena.take(tile_rows * key_block);
-    weight = arena.take(row_block / Units::elements * pitch);
-    dscore = arena.take(row_block / Units::elements * pitch);
-    dscore_rows = paired ? arena.take(row_block * row_pitch) : dscore;
+    dkey_t = arena.take(width.sums * pitch);
+    dvalue_t = arena.take(width.sums * pitch);
+    score = arena.take(tile_rows<Units> * key_block);
+    dweight = arena.take(tile_rows<Units> * key_block);
+    weight = arena.take(rows / Units::elements * pitch);
+    dscore = arena.take(rows / Units::elements * pitch);
+    dscore_rows = paired ? arena.take(rows * row_pitch) : dscore;
     delta = arena.take(most_rows);
-    dquery = arena.take((most_rows + 1) * width.sums);
+    dquery = arena.take((most_rows + tile_rows<Units>)*width.sums);
   }
 };
 
@@ -123,12 +127,13 @@ void softmax_backward(const AttentionShape& shape, const SoftmaxRow* pair, int64
 }
 
 // Weights and scores' gradients of a tile of rows, the first of which is row i of the block, against the
-// `seen` first keys; zeros for the next keys as far as a tile of keys may read.
+// `seen` first keys; zeros for the next keys and the next rows as far as a tile of keys or a group of units
+// may read.
 template <class Units>
 void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, int64_t first_key,
                   int64_t seen, int64_t i, const Buffers<Units>& b) {
-  const int64_t columns = round_up(seen, lanes);
-  const int64_t written = min_of(round_up(seen + tile_rows, lanes), key_block);
+  const int64_t columns = round_up(seen, key_step<Units>);
+  const int64_t written = min_of(round_up(seen + tile_columns, lanes), key_block);
   const bool dropped = shape.dropout.threshold != 0;
   for (int64_t r = 0; r < count && !dropped; ++r) {
     const Span seen_keys = rows[r].row.keys;
@@ -151,6 +156,11 @@ void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, 
       zero(b.dscore + first + columns, written - columns);
     }
   }
+  for (int64_t r = round_up(count, 2); r < round_up(count, Units::group * Units::elements); ++r) {
+    zero(b.weight + (i + r) / Units::elements * pitch, written);
+    zero(b.dscore + (i + r) / Units::elements * pitch, written);
+    zero(b.dscore_rows + (i + r) * b.row_pitch, columns / Units::elements);
+  }
 }
 
 // `count` rows from `first` on, each seeing some key, against the packed key block: five products.
@@ -158,8 +168,7 @@ template <class T, class Units>
 void backward_rows(const AttentionBackward& p, const Group& group, int64_t first, int64_t count,
                    int64_t first_key, int64_t keys, const Buffers<Units>& b) {
   const AttentionShape& s = p.shape;
-  constexpr int64_t elements = Units::elements;
-  SoftmaxRow rows[row_block + 1];
+  SoftmaxRow rows[row_block<Units> + 1];
   for (int64_t i = 0; i < count; ++i) {
     const Row row = group.row(first + i);
     rows[i] = {row, p.logsumexp[group.lse_index(row)], b.delta[first + i]};
@@ -171,37 +180,61 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
   };
   pack_rows<Units>(count, s.head_dim, q_row, b.query, b.width.row);
   pack_rows<Units>(count, s.head_dim, dout_row, b.dout, b.width.row);
-  pack_panels<Units>(count, s.head_dim, q_row, b.query_across, b.row_panel);
-  pack_panels<Units>(count, s.head_dim, dout_row, b.dout_across, b.row_panel);
+  pack_columns<Units>(count, s.head_dim, q_row, b.query_t, b.across_pitch);
+  pack_columns<Units>(count, s.head_dim, dout_row, b.dout_t, b.across_pitch);
 
-  for (int64_t i = 0; i < count; i += tile_rows) {
-    const int64_t tile = min_of(tile_rows, count - i);
+  for (int64_t i = 0; i < count; i += tile_rows<Units>) {
+    const int64_t tile = min_of(tile_rows<Units>, count - i);
     const int64_t seen = min_of(rows[i + tile - 1].row.keys.end - first_key, keys);
-    const int64_t columns = round_up(seen, lanes);
-    product<Units, Order::rows>(tile, columns, b.width.units, b.query + i * b.width.row, b.width.row, b.key_t,
-                                b.key_t_panel, b.score, key_block, false);
-    product<Units, Order::rows>(tile, columns, b.width.units, b.dout + i * b.width.row, b.width.row,
-                                b.value_t, b.key_t_panel, b.dweight, key_block, false);
+    const int64_t columns = round_up(seen, key_step<Units>);
+    product<Units>(tile, columns, b.width.units, b.query + i * b.width.row, b.width.row, b.key_t,
+                   tile_columns, b.key_t_panel, b.score, key_block, false);
+    product<Units>(tile, columns, b.width.units, b.dout + i * b.width.row, b.width.row, b.value_t,
+                   tile_columns, b.key_t_panel, b.dweight, key_block, false);
     softmax_tile(s, rows + i, tile, first_key, seen, i, b);
-    product<Units, Order::rows>(tile, b.width.sums, round_up(seen, elements) / elements,
-                                b.dscore_rows + i * b.row_pitch, b.row_pitch, b.key_across, b.key_panel,
-                                b.dquery + (first + i) * b.width.sums, b.width.sums, true);
+    product<Units>(tile, b.width.sums, units_of<Units>(seen), b.dscore_rows + i * b.row_pitch, b.row_pitch,
+                   b.key_across, tile_columns, b.key_panel, b.dquery + (first + i) * b.width.sums,
+                   b.width.sums, true);
   }
 
   // Rows [low, high) are those that see some key of the tile at j.
+  constexpr int64_t group_rows = Units::group * Units::elements;
   int64_t low = 0, high = 0;
-  for (int64_t j = 0; j < keys; j += tile_rows) {
-    const int64_t tile = min_of(tile_rows, keys - j);
+  for (int64_t j = 0; j < keys; j += tile_columns) {
+    const int64_t columns = min_of(round_up(keys - j, lanes), tile_columns);
     while (low < count && rows[low].row.keys.end <= first_key + j) ++low;
-    while (high < count && rows[high].row.keys.begin < first_key + j + tile) ++high;
-    const int64_t from = low / elements, depth = round_up(high, elements) / elements - from;
+    while (high < count && rows[high].row.keys.begin < first_key + j + columns) ++high;
+    const int64_t from = low / group_rows * Units::group, depth = units_of<Units>(high) - from;
     if (low >= high) continue;
-    product<Units, Order::units>(tile, b.width.sums, depth, b.weight + from * pitch + j, pitch,
-                                 b.dout_across + from * tile_columns, b.row_panel,
-                                 b.dvalue + j * b.width.sums, b.width.sums, true);
-    product<Units, Order::units>(tile, b.width.sums, depth, b.dscore + from * pitch + j, pitch,
-                                 b.query_across + from * tile_columns, b.row_panel, b.dkey + j * b.width.sums,
-                                 b.width.sums, true);
+    const float* weight = b.weight + from * pitch + j;
+    const float* dscore = b.dscore + from * pitch + j;
+    for (int64_t d = 0, tile; d < s.head_dim; d += tile) {
+      const int64_t left = s.head_dim - d, tiles = divide_up(left, tile_rows<Units>);
+      tile = min_of(round_up(divide_up(left, tiles), row_step<Units>), left);  // of like heights
+      const int64_t first = d * b.across_pitch + from;
+      product<Units>(tile, columns, depth, b.dout_t + first, b.across_pitch, weight, pitch, tile_columns,
+                     b.dvalue_t + d * pitch + j, pitch, true);
+      product<Units>(tile, columns, depth, b.query_t + first, b.across_pitch, dscore, pitch, tile_columns,
+                     b.dkey_t + d * pitch + j, pitch, true);
+    }
+  }
+}
+
+// row_of(j) (head_dim,) = factor times column j of sums_t (head_dim, pitch), for `keys` columns.
+template <class RowOf>
+void write_transposed(const float* sums_t, int64_t head_dim, int64_t keys, float factor,
+                      const RowOf& row_of) {
+  for (int64_t j = 0; j < keys; j += lanes) {
+    each_vector(head_dim, [&](int64_t d, auto part) {
+      Vec block[lanes];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) block[i] = load(sums_t + (d + i) * pitch + j) * factor;
+      transpose(block);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) {
+        if (j + i < keys) store(row_of(j + i) + d, block[i], part);
+      }
+    });
   }
 }
 
@@ -217,7 +250,7 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
              load(static_cast<const T*>(p.dout) + index + d, part);
     });
   }
-  zero(b.dquery, (rows + 1) * b.width.sums);
+  zero(b.dquery, (rows + tile_rows<Units>)*b.width.sums);
   int64_t first = 0, last = 0;  // rows [first, last) see some key of the block
   for (int64_t first_key = 0; first_key < group.keys; first_key += key_block) {
     const int64_t keys = min_of(key_block, group.keys - first_key);
@@ -226,21 +259,19 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
     pack_panels_transposed<Units>(s.head_dim, keys, k_row, b.key_t, b.key_t_panel);
     pack_panels_transposed<Units>(s.head_dim, keys, v_row, b.value_t, b.key_t_panel);
     pack_panels<Units>(keys, s.head_dim, k_row, b.key_across, b.key_panel);
-    zero(b.dkey, key_block * b.width.sums);
-    zero(b.dvalue, key_block * b.width.sums);
+    for (int64_t d = 0; d < b.width.sums; ++d) {
+      zero(b.dkey_t + d * pitch, round_up(keys, tile_columns));
+      zero(b.dvalue_t + d * pitch, round_up(keys, tile_columns));
+    }
     while (first < rows && group.row(first).keys.end <= first_key) ++first;
     while (last < rows && group.row(last).keys.begin < first_key + keys) ++last;
-    for (int64_t i = first; i < last; i += row_block) {
-      backward_rows<T>(p, group, i, min_of(row_block, last - i), first_key, keys, b);
+    for (int64_t i = first; i < last; i += b.rows) {
+      backward_rows<T>(p, group, i, min_of(b.rows, last - i), first_key, keys, b);
     }
-    for (int64_t j = 0; j < keys; ++j) {
-      T* dk_row = static_cast<T*>(p.dk) + group.dk_index(first_key + j);
-      T* dv_row = static_cast<T*>(p.dv) + group.dk_index(first_key + j);
-      each_vector(s.head_dim, [&](int64_t d, auto part) {
-        store(dk_row + d, load(b.dkey + j * b.width.sums + d) * s.scale, part);
-        store(dv_row + d, load(b.dvalue + j * b.width.sums + d), part);
-      });
-    }
+    write_transposed(b.dkey_t, s.head_dim, keys, s.scale,
+                     [&](int64_t j) { return static_cast<T*>(p.dk) + group.dk_index(first_key + j); });
+    write_transposed(b.dvalue_t, s.head_dim, keys, 1.0f,
+                     [&](int64_t j) { return static_cast<T*>(p.dv) + group.dk_index(first_key + j); });
   }
   for (int64_t i = 0; i < rows; ++i) {
     T* dq_row = static_cast<T*>(p.dq) + group.out_index(group.row(i));
@@ -259,6 +290,7 @@ void backward(const AttentionBackward& p) {
   const int64_t size = Buffers<Units>(nullptr, s.head_dim, most_rows).arena.used;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   parallel_for(s.q_sequences.num_sequences * s.kv_heads, 1, [&](int64_t begin, int64_t end) {
+    const Registers<Units> registers;
     const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim,
                                  most_rows);
     for (int64_t task = begin; task < end; ++task) {

@@ -4,7 +4,7 @@
 // multiplies pairs of them.
 #pragma once
 
-#include "cpu/gemm/panels.h"
+#include "cpu/gemm/tile_kernel.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
@@ -16,7 +16,7 @@ struct UnitsFor<float> {
 };
 template <>
 struct UnitsFor<bfloat16> {
-  using type = Pairs;
+  using type = TiledPairs;
 };
 
 // Units of two bfloat16, one of each vector.
@@ -29,81 +29,97 @@ static inline Vec pairs_of(Vec first, Vec second) {
 
 // As many accumulators as the registers hold beside the operands (32 registers with AVX-512, else 16).
 #ifdef __AVX512F__
-constexpr int64_t tile_rows = 12;
+constexpr int64_t vector_tile_rows = 12;
 #else
-constexpr int64_t tile_rows = 6;
+constexpr int64_t vector_tile_rows = 6;
 #endif
+template <class Units>
+constexpr int64_t tile_rows = Units::group > 1 ? 32 : vector_tile_rows;
 
-// How a left matrix lies: unit l of row i is a[i * stride + l], or a[l * stride + i].
-enum class Order { rows, units };
-
-// c (R, V * lanes) = a b, or c += a b.   a: (R, depth)   b: (depth, tile_columns)
+// c (R, V * lanes) = a b, or c += a b.   a: (R, depth)   b: (depth, V * lanes)
 // Each sum starts at zero and runs over the depth in order: its bits do not depend on R and V.
-template <class Units, Order order, int64_t R, int64_t V>
-static void product_tile(int64_t depth, const float* a, int64_t stride, const float* b, float* c,
-                         int64_t c_stride, bool add) {
+template <class Units, int64_t R, int64_t V>
+static void product_tile(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row,
+                         float* c, int64_t c_row, bool add) {
   Vec sum[R][V] = {};
   // A pointer serves three rows: their distances are what an x86 address can hold.
   const float* third[(R + 2) / 3];
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < R; i += 3) third[i / 3] = a + (order == Order::rows ? i * stride : i);
-  for (int64_t l = 0; l < depth; ++l) {
+  for (int64_t i = 0; i < R; i += 3) third[i / 3] = a + i * a_row;
+  for (int64_t l = 0; l < depth; ++l, b += b_row) {
     Vec b_l[V];
 #pragma GCC unroll 2
-    for (int64_t v = 0; v < V; ++v) b_l[v] = load(b + l * tile_columns + v * lanes);
+    for (int64_t v = 0; v < V; ++v) b_l[v] = load(b + v * lanes);
 #pragma GCC unroll 16
     for (int64_t i = 0; i < R; ++i) {
-      const Vec a_il = broadcast_unit(third[i / 3] + i % 3 * (order == Order::rows ? stride : 1));
+      const Vec a_il = broadcast_unit(third[i / 3] + i % 3 * a_row);
 #pragma GCC unroll 2
       for (int64_t v = 0; v < V; ++v) sum[i][v] = Units::multiply_add(sum[i][v], a_il, b_l[v]);
     }
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < R; i += 3) third[i / 3] += order == Order::rows ? 1 : stride;
+    for (int64_t i = 0; i < R; i += 3) ++third[i / 3];
   }
 #pragma GCC unroll 16
   for (int64_t i = 0; i < R; ++i) {
 #pragma GCC unroll 2
     for (int64_t v = 0; v < V; ++v) {
-      float* c_iv = c + i * c_stride + v * lanes;
+      float* c_iv = c + i * c_row + v * lanes;
       store(c_iv, add ? load(c_iv) + sum[i][v] : sum[i][v]);
     }
   }
 }
 
-template <class Units, Order order, int64_t R>
-static void product_rows(int64_t columns, int64_t depth, const float* a, int64_t stride, const float* b,
-                         int64_t panel, float* c, int64_t c_stride, bool add) {
-  for (int64_t j = 0; j < columns; j += tile_columns, b += panel) {
-    if (columns - j >= tile_columns) {
-      product_tile<Units, order, R, tile_vectors>(depth, a, stride, b, c + j, c_stride, add);
-    } else {
-      product_tile<Units, order, R, 1>(depth, a, stride, b, c + j, c_stride, add);
-    }
+// The same for 32 columns, or 16.
+using Tile = void (*)(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
+                      int64_t c_row, bool add);
+struct Tiles {
+  Tile whole, half;
+};
+
+template <class Units>
+static Tiles tiles_of(int64_t rows) {
+#ifdef __AMX_TILE__
+  if constexpr (Units::group > 1) {
+    static constexpr Tiles heights[] = {{tile_kernel<Units, 16, 32>, tile_kernel<Units, 16, 16>},
+                                        {tile_kernel<Units, 32, 32>, tile_kernel<Units, 32, 16>}};
+    return heights[(rows - 1) / 16];
+  } else
+#endif
+  {
+    static constexpr Tiles heights[] = {
+        {product_tile<Units, 2, 2>, product_tile<Units, 2, 1>},
+        {product_tile<Units, 4, 2>, product_tile<Units, 4, 1>},
+        {product_tile<Units, 6, 2>, product_tile<Units, 6, 1>},
+#ifdef __AVX512F__
+        {product_tile<Units, 8, 2>, product_tile<Units, 8, 1>},
+        {product_tile<Units, 10, 2>, product_tile<Units, 10, 1>},
+        {product_tile<Units, 12, 2>, product_tile<Units, 12, 1>},
+#endif
+    };
+    static_assert(sizeof(heights) / sizeof(Tiles) == vector_tile_rows / 2);
+    return heights[(rows - 1) / 2];
   }
 }
 
-// c (rows, columns) = a b, or c += a b, for up to tile_rows rows; an odd count computes one row more.
-// `columns` is a multiple of lanes; b's panels of tile_columns lie `panel` floats apart.
-template <class Units, Order order>
-static void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t stride,
-                    const float* b, int64_t panel, float* c, int64_t c_stride, bool add) {
-  using Rows =
-      void (*)(int64_t, int64_t, const float*, int64_t, const float*, int64_t, float*, int64_t, bool);
-  static constexpr Rows heights[] = {
-      product_rows<Units, order, 2>, product_rows<Units, order, 4>,  product_rows<Units, order, 6>,
-#ifdef __AVX512F__
-      product_rows<Units, order, 8>, product_rows<Units, order, 10>, product_rows<Units, order, 12>,
-#endif
-  };
-  static_assert(sizeof(heights) / sizeof(Rows) == tile_rows / 2);
-  heights[(rows - 1) / 2](columns, depth, a, stride, b, panel, c, c_stride, add);
+// c (rows, columns) = a b, or c += a b, for up to tile_rows rows, counted up to `row_step`.   a: (rows,
+// depth) b: (depth, columns), its columns from j on, a multiple of tile_columns, at b + j / tile_columns *
+// panel `columns` is a multiple of lanes, the depth is in whole groups.
+template <class Units>
+static void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row,
+                    const float* b, int64_t b_row, int64_t panel, float* c, int64_t c_row, bool add) {
+  const Tiles tiles = tiles_of<Units>(rows);
+  for (int64_t j = 0; j < columns; j += tile_columns, b += panel) {
+    const Tile tile = columns - j >= tile_columns ? tiles.whole : tiles.half;
+    tile(depth, a, a_row, b, b_row, c + j, c_row, add);
+  }
 }
+template <class Units>
+constexpr int64_t row_step = Units::group > 1 ? 16 : 2;
 
-// A left matrix (count, size) as units, to (round_up(count, 2), stride), padded with zeros; row(i) is where
-// row i begins.
+// A left matrix (count, size) as units, to (count, stride), padded with zeros; row(i) is where row i begins.
 template <class Units, class RowOf>
 static void pack_rows(int64_t count, int64_t size, const RowOf& row, float* to, int64_t stride) {
-  for (int64_t i = 0; i < round_up(count, 2); ++i) {
+  for (int64_t i = 0; i < round_up(count, row_step<Units>); ++i) {
     for (int64_t u = 0; u < stride; u += lanes) {
       const int64_t d = u * Units::elements;
       store(to + i * stride + u, i < count && d < size ? Units::along_k(row(i) + d, size - d) : Vec{});

@@ -78,6 +78,10 @@ static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, in
   return dropout_bits(shape.dropout, static_cast<uint32_t>(index / 8));
 }
 
+// Softmax runs over so many keys at a time: whole vectors of scores, and whole groups of units of weights.
+template <class Units>
+constexpr int64_t key_step = Units::group > 1 ? Units::group * Units::elements : lanes;
+
 // 2^x to about 1 ulp. For x up to 127; 0 below -126, NaN for NaN.
 static inline Vec vexp2(Vec x) {
   const Vec bounded = vmax(broadcast(-150.0f), x);
@@ -133,7 +137,7 @@ struct Widths {
   explicit Widths(int64_t head_dim)
       : sums(round_up(head_dim, lanes)),
         panels(round_up(head_dim, tile_columns)),
-        units(round_up(head_dim, Units::elements) / Units::elements),
+        units(units_of<Units>(head_dim)),
         row(round_up(units, lanes)) {}
 };
 

@@ -73,25 +73,13 @@ static constexpr MicroKernel micro_kernels[] = {
 };
 static_assert(sizeof(micro_kernels<Singles, ByUnits>) / sizeof(MicroKernel) == vector_tile_rows);
 
-// What a thread holds while it calls `multiply`.
-template <class Units>
-struct Registers {
-  Registers() {}
-};
-#ifdef __AMX_TILE__
-template <>
-struct Registers<TiledPairs> : TileRegisters {};
-template <>
-struct Registers<TiledQuads> : TileRegisters {};
-#endif
-
 // tile (rows, tile_columns) = strip panel, over `depth` units.
 template <class Units, class Strip>
 static void multiply(int64_t rows, int64_t depth, const float* strip, const float* panel, float* tile) {
 #ifdef __AMX_TILE__
   if constexpr (Units::group > 1) {
-    const auto kernel = rows > 16 ? tile_kernel<Units, 32> : tile_kernel<Units, 16>;
-    return kernel(depth, strip, Strip::row, panel, tile);
+    const auto kernel = rows > 16 ? tile_kernel<Units, 32, 32> : tile_kernel<Units, 16, 32>;
+    return kernel(depth, strip, Strip::row, panel, tile_columns, tile, tile_columns, false);
   } else
 #endif
     micro_kernels<Units, Strip>[rows - 1](depth, strip, panel, tile);

@@ -81,4 +81,28 @@ static void pack_panels_transposed(int64_t depth, int64_t width, const RowOf& ro
   }
 }
 
+// The same matrix, row(l) holding the columns, as rows of units: column j's unit u comes to to[j * stride +
+// u]. Whole vectors of columns are written, and of units.
+template <class Units, class RowOf>
+static void pack_columns(int64_t depth, int64_t width, const RowOf& row, float* to, int64_t stride) {
+  for (int64_t j = 0; j < width; j += lanes) {
+    const int64_t count = width - j;
+    for (int64_t u = 0; u < units_of<Units>(depth); u += lanes) {
+      Vec block[lanes] = {};
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) {
+        const int64_t l = (u + i) * Units::elements;
+        if (l >= depth) continue;
+        const auto* first = row(l);
+        const int64_t ld = depth - l > 1 ? row(l + 1) - first : 0;
+        block[i] = count >= lanes ? Units::across_k(first + j, ld, depth - l, AllLanes{})
+                                  : Units::across_k(first + j, ld, depth - l, FirstLanes{count});
+      }
+      transpose(block);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < lanes; ++i) store(to + (j + i) * stride + u, block[i]);
+    }
+  }
+}
+
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

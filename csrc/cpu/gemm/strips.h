@@ -16,29 +16,7 @@ static void pack_rows(const T* a, int64_t ld, int64_t depth, int64_t rows, float
   }
 }
 
-// The same, the element being a[l * ld + r].
-template <class Units, class T>
-static void pack_rows_transposed(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
-  for (int64_t r = 0; r < min_of(rows, tile_rows<Units>); r += lanes) {
-    const int64_t count = rows - r;
-    for (int64_t u = 0; u < units_of<Units>(depth); u += lanes) {
-      Vec block[lanes] = {};
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i) {
-        const int64_t l = (u + i) * Units::elements;
-        const T* a_l = a + l * ld + r;
-        if (l >= depth) continue;
-        block[i] = count >= lanes ? Units::across_k(a_l, ld, depth - l, AllLanes{})
-                                  : Units::across_k(a_l, ld, depth - l, FirstLanes{count});
-      }
-      transpose(block);
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < lanes; ++i) store(strip + (r + i) * ByRows<Units>::row + u, block[i]);
-    }
-  }
-}
-
-// The same, ByUnits. Whole vectors are stored: what is beyond the tile's height, the
+// ByUnits, the element being a[l * ld + r]. Whole vectors are stored: what is beyond the tile's height, the
 // next unit overwrites.
 template <class Units, class T>
 static void pack_units_transposed(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
@@ -60,8 +38,10 @@ static void pack_strip(const T* a, int64_t ld, bool transposed, int64_t depth, i
   if constexpr (Strip::row == 1) {
     pack_units_transposed<Units>(a, ld, depth, rows, strip);
   } else if constexpr (sizeof(T) > 1 && Units::group > 1) {
-    const auto pack = transposed ? pack_rows_transposed<Units, T> : pack_rows<Units, T>;
-    pack(a, ld, depth, rows, strip);
+    if (!transposed) return pack_rows<Units>(a, ld, depth, rows, strip);
+    pack_columns<Units>(
+        depth, min_of(rows, tile_rows<Units>), [&](int64_t l) { return a + l * ld; }, strip,
+        ByRows<Units>::row);
   } else {
     pack_rows<Units>(a, ld, depth, rows, strip);
   }

@@ -1,12 +1,18 @@
-// The register tile of processors with AMX: 32 x 32 sums over one block of k, in four of the eight tile
-// registers (Intel, Software Developer's Manual, volume 1, chapter 18).
+// The register tile of processors with AMX: up to 32 x 32 sums, in four of the eight tile registers (Intel,
+// Software Developer's Manual, volume 1, chapter 18).
 #pragma once
 
 #include "cpu/gemm/panels.h"
 
-#ifdef __AMX_TILE__
-
 namespace dragoman::cpu::DRAGOMAN_ISA {
+
+// What a thread holds while it multiplies units.
+template <class Units>
+struct Registers {
+  Registers() {}
+};
+
+#ifdef __AMX_TILE__
 
 // 16 rows of 64 bytes for each of the eight. Constant: the compiler does not see how much of it is read.
 alignas(64) static const struct {
@@ -25,39 +31,53 @@ class TileRegisters {
   TileRegisters& operator=(const TileRegisters&) = delete;
 };
 
-// tile (rows, tile_columns) = a b, for 16 or 32 rows.   a: (rows, a_row)   b: (depth, tile_columns)
-// The depth is in units, whole groups. A sum's bits do not depend on the height.
-template <class Units, int rows>
-static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const float* b, float* tile) {
-  constexpr int64_t row_bytes = tile_columns * 4;
+template <>
+struct Registers<TiledPairs> : TileRegisters {};
+template <>
+struct Registers<TiledQuads> : TileRegisters {};
+
+// c (rows, columns) = a b, or c += a b, each 16 or 32.   a: (rows, depth)   b: (depth, columns)
+// The depth is in units, whole groups. A sum runs over it in order: its bits do not depend on the tile's
+// size.
+template <class Units, int rows, int columns>
+static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
+                        int64_t c_row, bool add) {
+  constexpr bool low = rows > 16, right = columns > 16;
   __asm__ volatile("" ::: "memory");  // the compiler does not know that tiles read what was written before
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int64_t l = 0; l < depth; l += Units::group, a += Units::group, b += Units::group * tile_columns) {
+  if (add) {
+    _tile_loadd(0, c, c_row * 4);
+    if constexpr (right) _tile_loadd(1, c + 16, c_row * 4);
+    if constexpr (low) _tile_loadd(2, c + 16 * c_row, c_row * 4);
+    if constexpr (low && right) _tile_loadd(3, c + 16 * c_row + 16, c_row * 4);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  for (int64_t l = 0; l < depth; l += Units::group, a += Units::group, b += Units::group * b_row) {
     _tile_loadd(4, a, a_row * 4);
-    if constexpr (rows > 16) _tile_loadd(5, a + 16 * a_row, a_row * 4);
-    _tile_loadd(6, b, row_bytes);
-    _tile_loadd(7, b + 16, row_bytes);
+    if constexpr (low) _tile_loadd(5, a + 16 * a_row, a_row * 4);
+    _tile_loadd(6, b, b_row * 4);
+    if constexpr (right) _tile_loadd(7, b + 16, b_row * 4);
     if constexpr (Units::elements == 2) {
       _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-      if constexpr (rows > 16) _tile_dpbf16ps(2, 5, 6);
-      if constexpr (rows > 16) _tile_dpbf16ps(3, 5, 7);
+      if constexpr (right) _tile_dpbf16ps(1, 4, 7);
+      if constexpr (low) _tile_dpbf16ps(2, 5, 6);
+      if constexpr (low && right) _tile_dpbf16ps(3, 5, 7);
     } else {
       _tile_dpbusd(0, 4, 6);
-      _tile_dpbusd(1, 4, 7);
-      if constexpr (rows > 16) _tile_dpbusd(2, 5, 6);
-      if constexpr (rows > 16) _tile_dpbusd(3, 5, 7);
+      if constexpr (right) _tile_dpbusd(1, 4, 7);
+      if constexpr (low) _tile_dpbusd(2, 5, 6);
+      if constexpr (low && right) _tile_dpbusd(3, 5, 7);
     }
   }
-  _tile_stored(0, tile, row_bytes);
-  _tile_stored(1, tile + 16, row_bytes);
-  if constexpr (rows > 16) _tile_stored(2, tile + 16 * tile_columns, row_bytes);
-  if constexpr (rows > 16) _tile_stored(3, tile + 16 * tile_columns + 16, row_bytes);
+  _tile_stored(0, c, c_row * 4);
+  if constexpr (right) _tile_stored(1, c + 16, c_row * 4);
+  if constexpr (low) _tile_stored(2, c + 16 * c_row, c_row * 4);
+  if constexpr (low && right) _tile_stored(3, c + 16 * c_row + 16, c_row * 4);
 }
 
-}  // namespace dragoman::cpu::DRAGOMAN_ISA
-
 #endif
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

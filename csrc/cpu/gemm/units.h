@@ -5,10 +5,10 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-static inline int64_t divide_up(int64_t a, int64_t b) {
+static constexpr int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
-static inline int64_t round_up(int64_t a, int64_t b) {
+static constexpr int64_t round_up(int64_t a, int64_t b) {
   return divide_up(a, b) * b;
 }
 
