@@ -47,14 +47,16 @@ static void add_block(const float* block, const Tile& t, bool add) {
   }
 }
 
-// The same for the last block: the whole sums go on to C.
+// The last sums of a tile, `last` (rows, ld), join those before, `before` (rows, before_ld) unless it is
+// null, and go on to C.
 template <class C>
-static void finish(const Gemm& g, const float* block, const Tile& t, bool add) {
+static void finish(const Gemm& g, const Tile& t, const float* last, int64_t ld, const float* before,
+                   int64_t before_ld) {
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t first = (t.row + r) * g.ldc + t.column;
     each_vector(t.columns, [&](int64_t j, auto part) {
-      Vec v = load(block + r * tile_columns + j, part);
-      if (add) v += load(t.sums + r * t.ld + j, part);
+      Vec v = load(last + r * ld + j, part);
+      if (before != nullptr) v += load(before + r * before_ld + j, part);
       if (g.bias != nullptr) v += load(g.bias + t.column + j, part);
       if (g.pre != nullptr) store(static_cast<C*>(g.pre) + first + j, v, part);
       store(static_cast<C*>(g.c) + first + j, activate(v, g.activation), part);
@@ -63,8 +65,16 @@ static void finish(const Gemm& g, const float* block, const Tile& t, bool add) {
 }
 
 template <>
-void finish<int32_t>(const Gemm&, const float* block, const Tile& t, bool add) {
-  add_block<IntVec>(block, t, add);
+void finish<int32_t>(const Gemm& g, const Tile& t, const float* last, int64_t ld, const float* before,
+                     int64_t before_ld) {
+  float* c = static_cast<float*>(g.c) + t.row * g.ldc + t.column;  // integers: only their bits travel
+  for (int64_t r = 0; r < t.rows; ++r) {
+    each_vector(t.columns, [&](int64_t j, auto part) {
+      IntVec v = reinterpret_cast<IntVec>(load(last + r * ld + j, part));
+      if (before != nullptr) v += reinterpret_cast<IntVec>(load(before + r * before_ld + j, part));
+      store(c + r * g.ldc + j, reinterpret_cast<Vec>(v), part);
+    });
+  }
 }
 
 // One block of k, `depth` elements from l on, of the columns [column, column_end) of op(B).
@@ -99,6 +109,7 @@ template <class T, class Strip>
 static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
                      float* sums, int64_t sums_ld, float* panels) {
   using Units = typename T::Units;
+  using C = typename T::C;
   const auto* a = static_cast<const typename T::A*>(g.a);
   constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
   alignas(64) float strip[tile_rows * ByRows<Units>::row];
@@ -122,12 +133,21 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
         const Tile tile{
             i,      j, rows, min_of(tile_columns, column_end - j), sums + (i - row) * sums_ld + (j - column),
             sums_ld};
-        if (add) prefetch(tile);
-        multiply<Units, Strip>(rows, units, strip, b + (j - column) * units, block);
-        if (last) {
-          finish<typename T::C>(g, block, tile, add);
+        const float* panel = b + (j - column) * units;
+        if constexpr (Units::group > 1) {  // the sums so far go through the registers
+          float* to = l == 0 && last ? block : tile.sums;
+          const int64_t ld = l == 0 && last ? tile_columns : tile.ld;
+          tile_product<Units>(rows, units, strip, panel, to, ld, l > 0);
+          const float* c = static_cast<const float*>(g.c) + i * g.ldc + j;
+          if (last) finish<C>(g, tile, to, ld, g.accumulate ? c : nullptr, g.ldc);
         } else {
-          add_block<typename Units::Sum>(block, tile, add);
+          if (add) prefetch(tile);
+          micro_kernels<Units, Strip>[rows - 1](units, strip, panel, block);
+          if (last) {
+            finish<C>(g, tile, block, tile_columns, add ? tile.sums : nullptr, tile.ld);
+          } else {
+            add_block<typename Units::Sum>(block, tile, add);
+          }
         }
       }
     }
@@ -135,13 +155,14 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
   } while (l < g.k);
 }
 
-// Sums that take several blocks grow in C, or beside the panels where C is bfloat16.
+// Sums that take several blocks grow in C, or beside the panels where C is bfloat16 or the sums are made in
+// whole tiles.
 template <class T, class Strip>
 static void run(const Gemm& g) {
   using Units = typename T::Units;
   const int64_t units = units_of<Units>(g.k);
   const Partition p = choose_partition<Units>(g.m, g.n, units, g.transpose_a, g.packed_b != nullptr);
-  const bool apart = sizeof(typename T::C) != sizeof(float);
+  const bool apart = sizeof(typename T::C) != sizeof(float) || Units::group > 1;
   const int64_t sums_size = apart && units > depth_block<Units> ? p.rows * p.columns : 0;
   const int64_t panels_size = g.packed_b != nullptr ? 0 : p.columns * min_of(depth_block<Units>, units);
   const int64_t size = sums_size + panels_size;
