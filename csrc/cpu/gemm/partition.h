@@ -23,7 +23,7 @@ static Partition cut(int64_t m, int64_t n, int64_t row_tasks, int64_t column_tas
 // to do.
 template <class Units>
 static Partition choose_partition(int64_t m, int64_t n, int64_t units, bool transpose_a, bool packed_b) {
-  constexpr int64_t most_columns = 512;
+  constexpr int64_t most_columns = Units::group > 1 ? 1024 : 512;
   constexpr int64_t packing = 32 * Units::group;  // what packing one unit costs, in multiply-adds of units
   const int64_t fetching = packed_b ? packing / 4 : packing;  // of a unit of B, packed now or before
   constexpr int64_t serial_work = Units::group << 20;         // below this a fork costs more than it saves
