@@ -56,7 +56,7 @@ double tile_loop(int64_t iterations) {
   }
   return 4.0 * 16 * 16 * 16 * 2 * Units::elements * static_cast<double>(iterations);
 }
-constexpr auto bfloat16_loop = tile_loop<TiledPairs>;
+constexpr auto bfloat16_loop = tile_loop<Pairs>;
 #elif defined(__AVX512BF16__)
 double bfloat16_loop(int64_t iterations) {
   Vec sum[chains] = {};
@@ -75,7 +75,7 @@ constexpr auto bfloat16_loop = float32_loop;  // widened, it costs the same
 #endif
 
 #if defined(__AMX_TILE__)
-constexpr auto int8_loop = tile_loop<TiledQuads>;
+constexpr auto int8_loop = tile_loop<Quads>;
 #elif defined(__AVX512VNNI__)
 double int8_loop(int64_t iterations) {
   IntVec sum[chains] = {};

@@ -16,7 +16,7 @@ struct UnitsFor<float> {
 };
 template <>
 struct UnitsFor<bfloat16> {
-  using type = TiledPairs;
+  using type = Pairs;
 };
 
 // Units of two bfloat16, one of each vector.

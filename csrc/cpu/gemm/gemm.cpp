@@ -18,8 +18,8 @@ struct Types {
 template <class C>
 using FloatTypes = Types<float, float, C, Singles>;
 template <class C>
-using BFloatTypes = Types<bfloat16, bfloat16, C, TiledPairs>;
-using IntTypes = Types<uint8_t, int8_t, int32_t, TiledQuads>;
+using BFloatTypes = Types<bfloat16, bfloat16, C, Pairs>;
+using IntTypes = Types<uint8_t, int8_t, float, Quads>;  // C is int32: its bits travel as a float's
 
 // `rows` x `columns` of C at (row, column), and their sums over the blocks of k so far.
 struct Tile {
@@ -49,30 +49,20 @@ static void add_block(const float* block, const Tile& t, bool add) {
 
 // The last sums of a tile, `last` (rows, ld), join those before, `before` (rows, before_ld) unless it is
 // null, and go on to C.
-template <class C>
+template <class T>
 static void finish(const Gemm& g, const Tile& t, const float* last, int64_t ld, const float* before,
                    int64_t before_ld) {
+  using Sum = typename T::Units::Sum;
+  using C = typename T::C;
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t first = (t.row + r) * g.ldc + t.column;
     each_vector(t.columns, [&](int64_t j, auto part) {
-      Vec v = load(last + r * ld + j, part);
-      if (before != nullptr) v += load(before + r * before_ld + j, part);
+      Sum sum = reinterpret_cast<Sum>(load(last + r * ld + j, part));
+      if (before != nullptr) sum += reinterpret_cast<Sum>(load(before + r * before_ld + j, part));
+      Vec v = reinterpret_cast<Vec>(sum);
       if (g.bias != nullptr) v += load(g.bias + t.column + j, part);
       if (g.pre != nullptr) store(static_cast<C*>(g.pre) + first + j, v, part);
       store(static_cast<C*>(g.c) + first + j, activate(v, g.activation), part);
-    });
-  }
-}
-
-template <>
-void finish<int32_t>(const Gemm& g, const Tile& t, const float* last, int64_t ld, const float* before,
-                     int64_t before_ld) {
-  float* c = static_cast<float*>(g.c) + t.row * g.ldc + t.column;  // integers: only their bits travel
-  for (int64_t r = 0; r < t.rows; ++r) {
-    each_vector(t.columns, [&](int64_t j, auto part) {
-      IntVec v = reinterpret_cast<IntVec>(load(last + r * ld + j, part));
-      if (before != nullptr) v += reinterpret_cast<IntVec>(load(before + r * before_ld + j, part));
-      store(c + r * g.ldc + j, reinterpret_cast<Vec>(v), part);
     });
   }
 }
@@ -109,7 +99,6 @@ template <class T, class Strip>
 static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
                      float* sums, int64_t sums_ld, float* panels) {
   using Units = typename T::Units;
-  using C = typename T::C;
   const auto* a = static_cast<const typename T::A*>(g.a);
   constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
   alignas(64) float strip[tile_rows * ByRows<Units>::row];
@@ -139,12 +128,12 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
           const int64_t ld = l == 0 && last ? tile_columns : tile.ld;
           tile_product<Units>(rows, units, strip, panel, to, ld, l > 0);
           const float* c = static_cast<const float*>(g.c) + i * g.ldc + j;
-          if (last) finish<C>(g, tile, to, ld, g.accumulate ? c : nullptr, g.ldc);
+          if (last) finish<T>(g, tile, to, ld, g.accumulate ? c : nullptr, g.ldc);
         } else {
           if (add) prefetch(tile);
           micro_kernels<Units, Strip>[rows - 1](units, strip, panel, block);
           if (last) {
-            finish<C>(g, tile, block, tile_columns, add ? tile.sums : nullptr, tile.ld);
+            finish<T>(g, tile, block, tile_columns, add ? tile.sums : nullptr, tile.ld);
           } else {
             add_block<typename Units::Sum>(block, tile, add);
           }
@@ -231,7 +220,7 @@ void gemm(const Gemm& g) {
 
 void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c) {
   if (m == 0 || n == 0) return;
-  run<IntTypes, ByRows<TiledQuads>>(
+  run<IntTypes, ByRows<Quads>>(
       {.m = m, .n = n, .k = k, .a = a, .lda = k, .b = b, .ldb = k, .transpose_b = true, .c = c, .ldc = n});
 }
 

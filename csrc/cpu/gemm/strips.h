@@ -5,8 +5,7 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// A plane of a strip: `rows` rows, `depth` elements of k. Row r's element l is a[r * ld + l], and unit l of
-// row r comes to strip[r * row + l].
+// A strip ByRows: `rows` rows, `depth` elements of k, row r's element l being a[r * ld + l].
 template <class Units, class T>
 static void pack_rows(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
   for (int64_t r = 0; r < min_of(rows, tile_rows<Units>); ++r) {

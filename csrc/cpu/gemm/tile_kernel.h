@@ -32,13 +32,20 @@ class TileRegisters {
 };
 
 template <>
-struct Registers<TiledPairs> : TileRegisters {};
+struct Registers<Pairs> : TileRegisters {};
 template <>
-struct Registers<TiledQuads> : TileRegisters {};
+struct Registers<Quads> : TileRegisters {};
+
+#endif
 
 // c (rows, columns) = a b, or c += a b, each 16 or 32.   a: (rows, depth)   b: (depth, columns)
 // The depth is in units, whole groups. A sum runs over it in order: its bits do not depend on the tile's
 // size.
+template <class Units, int rows, int columns>
+static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
+                        int64_t c_row, bool add);
+
+#ifdef __AMX_TILE__
 template <class Units, int rows, int columns>
 static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
                         int64_t c_row, bool add) {

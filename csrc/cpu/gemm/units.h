@@ -54,9 +54,16 @@ struct Integers {
 
 #ifdef __AVX512BF16__
 
+// An instruction of AMX multiplies tiles of 16 rows by 16 units.
+#ifdef __AMX_TILE__
+constexpr int64_t tile_group = 16;
+#else
+constexpr int64_t tile_group = 1;
+#endif
+
 // Two bfloat16, the first in the lower half.
 struct Pairs {
-  static constexpr int64_t elements = 2, group = 1;
+  static constexpr int64_t elements = 2, group = tile_group;
   using Sum = Vec;
 
   static inline Vec along_k(const bfloat16* from, int64_t count) {
@@ -76,7 +83,7 @@ struct Pairs {
 
 // Four uint8 of A, four int8 of B.
 struct Quads {
-  static constexpr int64_t elements = 4, group = 1;
+  static constexpr int64_t elements = 4, group = tile_group;
   using Sum = IntVec;
 
   template <class T>
@@ -93,19 +100,6 @@ struct Quads {
 #else
 using Pairs = Singles;
 using Quads = Integers;
-#endif
-
-#ifdef __AMX_TILE__
-// The same for instructions that multiply tiles of 16 rows by 16 units.
-struct TiledPairs : Pairs {
-  static constexpr int64_t group = 16;
-};
-struct TiledQuads : Quads {
-  static constexpr int64_t group = 16;
-};
-#else
-using TiledPairs = Pairs;
-using TiledQuads = Quads;
 #endif
 
 // Units of `elements` elements of k, in whole groups.
