@@ -28,13 +28,17 @@ static Partition choose_partition(int64_t m, int64_t n, int64_t units, bool tran
   const int64_t fetching = packed_b ? packing / 4 : packing;  // of a unit of B, packed now or before
   constexpr int64_t serial_work = Units::group << 20;         // below this a fork costs more than it saves
   const int64_t fewest_columns = divide_up(n, most_columns);
+  constexpr int64_t most_sums = 1 << 18;  // of a task, in tiles beside its panels
+  const bool sums_apart = Units::group > 1 && units > depth_block<Units>;
   const bool serial = (m * n + packing * m + fetching * n) * units <= serial_work;
   const int64_t threads = serial ? 1 : num_threads();
 
   Partition best{};
   int64_t best_work = -1;
   const auto consider = [&](int64_t row_tasks, int64_t column_tasks) {
-    const Partition p = cut<Units>(m, n, max_of(1, row_tasks), max_of(fewest_columns, column_tasks));
+    column_tasks = max_of(fewest_columns, column_tasks);
+    const int64_t fewest_rows = sums_apart ? divide_up(m * divide_up(n, column_tasks), most_sums) : 1;
+    const Partition p = cut<Units>(m, n, max_of(fewest_rows, row_tasks), column_tasks);
     int64_t work = divide_up(p.row_tasks * p.column_tasks, threads) *
                    (p.rows * p.columns + packing * p.rows + fetching * p.columns);
     // Threads that pack the same rows of a transposed A, each of its units in another line, hold up each
