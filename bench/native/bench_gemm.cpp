@@ -69,7 +69,7 @@ void report(const Product& p, DType dtype, Percents* percents, const std::functi
   check(p);
   const double gflop = 2e-9 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
   const double peak = peak_gflops(dtype);
-  const int repeats = std::max(1, static_cast<int>(0.01 * peak / gflop));
+  const int repeats = std::max(1, static_cast<int>(0.01 / seconds_of(run)));  // 10 ms of them
   std::vector<double> rates(gflop > 20.0 ? 5 : 11);
   for (double& rate : rates) {
     rate = gflop * repeats / seconds_of([&] {

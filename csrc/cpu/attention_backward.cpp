@@ -8,11 +8,11 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 namespace {
 
 constexpr int64_t key_block = 128;
+// Of matrices read down their columns: no two rows in one cache set.
+constexpr int64_t pitch = key_block + 16;
+// Rows taken against a key block at a time: whole tiles.
 template <class Units>
-constexpr int64_t row_block =
-    132 / tile_rows<Units> * tile_rows<Units>;  // rows taken against a key block at a time
-constexpr int64_t pitch =
-    key_block + 16;  // of matrices read down their columns: no two rows in one cache set
+constexpr int64_t row_block = 132 / tile_rows<Units> * tile_rows<Units>;
 
 // Working memory of one task. dvalue and dkey grow transposed: the weights and the scores' gradients then are
 // the right matrices of their products, as they come.

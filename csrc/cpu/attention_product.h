@@ -69,7 +69,7 @@ static void product_tile(int64_t depth, const float* a, int64_t a_row, const flo
   }
 }
 
-// The same for 32 columns, or 16.
+// Instances for two vectors of columns, and for one.
 using Tile = void (*)(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
                       int64_t c_row, bool add);
 struct Tiles {
@@ -78,14 +78,11 @@ struct Tiles {
 
 template <class Units>
 static Tiles tiles_of(int64_t rows) {
-#ifdef __AMX_TILE__
   if constexpr (Units::group > 1) {
     static constexpr Tiles heights[] = {{tile_kernel<Units, 16, 32>, tile_kernel<Units, 16, 16>},
                                         {tile_kernel<Units, 32, 32>, tile_kernel<Units, 32, 16>}};
     return heights[(rows - 1) / 16];
-  } else
-#endif
-  {
+  } else {
     static constexpr Tiles heights[] = {
         {product_tile<Units, 2, 2>, product_tile<Units, 2, 1>},
         {product_tile<Units, 4, 2>, product_tile<Units, 4, 1>},
@@ -101,9 +98,13 @@ static Tiles tiles_of(int64_t rows) {
   }
 }
 
-// c (rows, columns) = a b, or c += a b, for up to tile_rows rows, counted up to `row_step`.   a: (rows,
-// depth) b: (depth, columns), its columns from j on, a multiple of tile_columns, at b + j / tile_columns *
-// panel `columns` is a multiple of lanes, the depth is in whole groups.
+// Rows are counted up to a multiple of this.
+template <class Units>
+constexpr int64_t row_step = Units::group > 1 ? 16 : 2;
+
+// c (rows, columns) = a b, or c += a b, for up to tile_rows rows.   a: (rows, depth)   b: (depth, columns)
+// `columns` is a multiple of lanes, and tile_columns of b lie `panel` floats after those before; the depth is
+// in whole groups.
 template <class Units>
 static void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row,
                     const float* b, int64_t b_row, int64_t panel, float* c, int64_t c_row, bool add) {
@@ -113,8 +114,6 @@ static void product(int64_t rows, int64_t columns, int64_t depth, const float* a
     tile(depth, a, a_row, b, b_row, c + j, c_row, add);
   }
 }
-template <class Units>
-constexpr int64_t row_step = Units::group > 1 ? 16 : 2;
 
 // A left matrix (count, size) as units, to (count, stride), padded with zeros; row(i) is where row i begins.
 template <class Units, class RowOf>
