@@ -135,7 +135,7 @@ def compare(arguments: argparse.Namespace) -> list[Record]:
 def _median(records: list[Record]) -> Record:
     """Their numbers' medians; of None there is none."""
     return {
-        name: round(statistics.median(record[name] for record in records), 2)
+        name: round(statistics.median(record[name] for record in records), 4)
         if isinstance(value, float | int)
         else value
         for name, value in records[0].items()
