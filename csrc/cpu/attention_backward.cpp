@@ -156,10 +156,12 @@ void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, 
       zero(b.dscore + first + columns, written - columns);
     }
   }
-  for (int64_t r = round_up(count, 2); r < round_up(count, Units::group * Units::elements); ++r) {
-    zero(b.weight + (i + r) / Units::elements * pitch, written);
-    zero(b.dscore + (i + r) / Units::elements * pitch, written);
-    zero(b.dscore_rows + (i + r) * b.row_pitch, columns / Units::elements);
+  for (int64_t r = i + round_up(count, 2); r < i + round_up(count, group_elements<Units>);
+       r += 2) {  // paired
+    zero(b.weight + r / 2 * pitch, written);
+    zero(b.dscore + r / 2 * pitch, written);
+    zero(b.dscore_rows + r * b.row_pitch, columns / 2);
+    zero(b.dscore_rows + (r + 1) * b.row_pitch, columns / 2);
   }
 }
 
@@ -198,13 +200,12 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
   }
 
   // Rows [low, high) are those that see some key of the tile at j.
-  constexpr int64_t group_rows = Units::group * Units::elements;
   int64_t low = 0, high = 0;
   for (int64_t j = 0; j < keys; j += tile_columns) {
     const int64_t columns = min_of(round_up(keys - j, lanes), tile_columns);
     while (low < count && rows[low].row.keys.end <= first_key + j) ++low;
     while (high < count && rows[high].row.keys.begin < first_key + j + columns) ++high;
-    const int64_t from = low / group_rows * Units::group, depth = units_of<Units>(high) - from;
+    const int64_t from = low / group_elements<Units> * Units::group, depth = units_of<Units>(high) - from;
     if (low >= high) continue;
     const float* weight = b.weight + from * pitch + j;
     const float* dscore = b.dscore + from * pitch + j;

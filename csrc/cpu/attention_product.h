@@ -115,7 +115,8 @@ static void product(int64_t rows, int64_t columns, int64_t depth, const float* a
   }
 }
 
-// A left matrix (count, size) as units, to (count, stride), padded with zeros; row(i) is where row i begins.
+// A left matrix (count, size) as units, to (count, stride), padded with zeros up to row_step rows; row(i) is
+// where row i begins.
 template <class Units, class RowOf>
 static void pack_rows(int64_t count, int64_t size, const RowOf& row, float* to, int64_t stride) {
   for (int64_t i = 0; i < round_up(count, row_step<Units>); ++i) {

@@ -80,7 +80,7 @@ static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, in
 
 // Softmax runs over so many keys at a time: whole vectors of scores, and whole groups of units of weights.
 template <class Units>
-constexpr int64_t key_step = Units::group > 1 ? Units::group * Units::elements : lanes;
+constexpr int64_t key_step = Units::group > 1 ? group_elements<Units> : lanes;
 
 // 2^x to about 1 ulp. For x up to 127; 0 below -126, NaN for NaN.
 static inline Vec vexp2(Vec x) {

@@ -40,7 +40,7 @@ struct Registers<Quads> : TileRegisters {};
 
 // c (rows, columns) = a b, or c += a b, each 16 or 32.   a: (rows, depth)   b: (depth, columns)
 // The depth is in units, whole groups. A sum runs over it in order: its bits do not depend on the tile's
-// size.
+// size. Declared for all, as code for units without groups names it in branches that it does not take.
 template <class Units, int rows, int columns>
 static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
                         int64_t c_row, bool add);

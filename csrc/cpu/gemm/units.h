@@ -102,6 +102,9 @@ using Pairs = Singles;
 using Quads = Integers;
 #endif
 
+template <class Units>
+constexpr int64_t group_elements = Units::group * Units::elements;
+
 // Units of `elements` elements of k, in whole groups.
 template <class Units>
 static inline int64_t units_of(int64_t elements) {
