@@ -108,12 +108,20 @@ def test_dropout_is_at_work_in_training_only():
     np.testing.assert_array_equal(residual.eval()(x, x), 2 * x.numpy())
 
 
-def test_initial_values():
-    weight = nn.Linear(300, 100).weight.numpy()
-    bound = (6 / 400) ** 0.5
+def check_uniform(linear, bound):
+    weight = linear.weight.numpy()
     assert np.abs(weight).max() <= bound
     assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.02)
     assert abs(weight.mean()) < 0.02 * bound
+
+
+def test_initial_values():
+    check_uniform(nn.Linear(300, 100), (6 / 400) ** 0.5)
+    check_uniform(nn.Linear(300, 100, gain=0.1), 0.1 * (6 / 400) ** 0.5)
+    attention = nn.MultiHeadAttention(128, 4)
+    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+        check_uniform(projection, (6 / 512) ** 0.5)  # as of one matrix for all three
+    check_uniform(attention.out_proj, (6 / 256) ** 0.5)
     assert nn.Embedding(1000, 64).weight.numpy().std() == pytest.approx(64**-0.5, rel=0.02)
     assert not nn.Linear(3, 2).bias.numpy().any()
     norm = nn.LayerNorm(5)

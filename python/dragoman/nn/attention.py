@@ -13,6 +13,10 @@ from dragoman.nn.linear import Linear
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 
+# Of the first weights of queries, keys and values, as in fairseq (Ott et al. 2019, arXiv:1904.01038): with 1 a
+# post-norm model may never learn to look at the source.
+_GAIN = 0.5**0.5
+
 AttentionRecord = dict["MultiHeadAttention", list[Tensor]]
 
 _record: ContextVar[AttentionRecord | None] = ContextVar("record", default=None)
@@ -36,6 +40,8 @@ class MultiHeadAttention(Module):
     """softmax(q k^T / sqrt(head_dim)) v in `num_heads` slices of d_model, between projections
     (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
+    The projections of queries, keys and values begin Xavier-uniform times sqrt(1/2), that of the output Xavier-uniform.
+
     Args:
         d_model: size of a row of queries, memory and result.
         num_heads: a divisor of d_model.
@@ -52,9 +58,9 @@ class MultiHeadAttention(Module):
             raise ValueError(f"MultiHeadAttention: num_heads must divide {d_model}, got {num_heads}")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.q_proj = Linear(d_model, d_model)
-        self.k_proj = Linear(d_model, d_model)
-        self.v_proj = Linear(d_model, d_model)
+        self.q_proj = Linear(d_model, d_model, gain=_GAIN)
+        self.k_proj = Linear(d_model, d_model, gain=_GAIN)
+        self.v_proj = Linear(d_model, d_model, gain=_GAIN)
         self.out_proj = Linear(d_model, d_model)
 
     def __call__(

@@ -25,12 +25,12 @@ def skip_init() -> Iterator[None]:
         _skipped.reset(token)
 
 
-def xavier_uniform(out_features: int, in_features: int) -> npt.NDArray[Any]:
-    """U(-a, a) with a = sqrt(6 / (in_features + out_features)), shape (out_features, in_features)
+def xavier_uniform(out_features: int, in_features: int, gain: float = 1.0) -> npt.NDArray[Any]:
+    """U(-a, a) with a = gain * sqrt(6 / (in_features + out_features)), shape (out_features, in_features)
     (Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks")."""
     if _skipped.get():
         return np.zeros((out_features, in_features), np.float32)
-    bound = np.float32((6.0 / (in_features + out_features)) ** 0.5)
+    bound = np.float32(gain * (6.0 / (in_features + out_features)) ** 0.5)
     return (random.generator().random((out_features, in_features), np.float32) * 2 - 1) * bound
 
 
