@@ -16,6 +16,7 @@ CASES = [
     (33, 1025, 0, 0.0),
     (300, 517, 1, 0.3),
     (3, 32001, 2, 0.1),
+    (66, 32000, 1, 0.1),  # a gradient that goes past the caches
 ]
 DTYPES = ["float32", "bfloat16"]
 
@@ -145,17 +146,24 @@ def test_extreme_logits(rng):
     reference.assert_close(tensor.grad.numpy(), truth, plain)
 
 
+def of_ready_logits(x, weight, ids, **options):
+    return dg.functional.cross_entropy(x, np.minimum(ids, 39), **options)
+
+
+LOSSES = [dg.functional.linear_cross_entropy, of_ready_logits]
+
+
 def gradients(make_loss, seed=3):
-    """What `make_loss` leaves on an x (300, 40) and a weight (70, 40)."""
+    """What `make_loss` leaves on an x (300, 40), logits for one of LOSSES, and a weight (70, 40)."""
     rng = np.random.default_rng(seed)
     x, weight = (leaf(rng.standard_normal(shape).astype(np.float32)) for shape in [(300, 40), (70, 40)])
     make_loss(x, weight, rng.integers(-1, 70, 300))
-    return [tensor.grad.numpy().copy() for tensor in (x, weight)]
+    return [tensor.grad.numpy().copy() for tensor in (x, weight) if tensor.grad is not None]
 
 
-def test_losses_add_up():
+@pytest.mark.parametrize("op", LOSSES)
+def test_losses_add_up(op):
     """Gradients made in the forward pass, of losses added with any weights or one after the other, on any leaf."""
-    op = dg.functional.linear_cross_entropy
 
     def alone(begin, end, factor):
         return gradients(lambda x, weight, ids: (op(x, weight, ids * 0 + begin, num_targets=end) * factor).backward())
@@ -174,9 +182,8 @@ def test_losses_add_up():
             np.testing.assert_array_equal(actual, array)
 
 
-def test_a_dropped_loss_leaves_no_gradient():
-    op = dg.functional.linear_cross_entropy
-
+@pytest.mark.parametrize("op", LOSSES)
+def test_a_dropped_loss_leaves_no_gradient(op):
     def with_dropped(x, weight, ids):
         dropped = op(x, weight, ids)
         assert x.grad is None and weight.grad is None
@@ -200,6 +207,19 @@ def test_memory_is_a_chunk_of_logits(rng, dtype):
     peak = dg.memory_stats()["peak_allocated"]
     gradients = x.grad.numpy().nbytes + weight.grad.numpy().nbytes
     assert peak - before - gradients < 64e6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_ready_logits_have_one_gradient(rng, dtype):
+    """None without a tape, and no copy of it on the way to a leaf."""
+    logits = leaf(rng.standard_normal((64, 3000), np.float32), dtype)
+    dg.reset_peak_memory_stats()
+    before = dg.memory_stats()["allocated"]
+    with dg.no_grad():
+        dg.functional.cross_entropy(logits, np.zeros(64, int))
+    assert dg.memory_stats()["peak_allocated"] - before < 4096  # bytes: of row losses and the like
+    dg.functional.cross_entropy(logits, np.zeros(64, int)).backward()
+    assert dg.memory_stats()["peak_allocated"] - before < 1.5 * logits.data.nbytes
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -77,9 +77,7 @@ void bind_ops(py::module_& m) {
   def_op(m, "accumulate", accumulate, "y"_a, "x"_a, "factor"_a, "accumulate"_a);
   def_op(m, "cast", cast, "x"_a, "dtype"_a);
   def_op(m, "cross_entropy_forward", cross_entropy_forward, "logits"_a, "ids"_a, "smoothing"_a,
-         "num_targets"_a, "sequences"_a);
-  def_op(m, "cross_entropy_backward", cross_entropy_backward, "dloss"_a, "logits"_a, "ids"_a, "softmax"_a,
-         "smoothing"_a, "num_targets"_a, "sequences"_a);
+         "num_targets"_a, "need_dlogits"_a, "sequences"_a);
   def_op(m, "linear_cross_entropy_forward", linear_cross_entropy_forward, "x"_a, "weight"_a, "bias"_a,
          "ids"_a, "smoothing"_a, "num_targets"_a, "need_dx"_a, "need_dweight"_a, "need_dbias"_a,
          "sequences"_a);

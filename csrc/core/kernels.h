@@ -27,7 +27,6 @@ namespace dragoman {
   X(accumulate, Accumulate)                                  \
   X(cast, Cast)                                              \
   X(cross_entropy_forward, CrossEntropyForward)              \
-  X(cross_entropy_backward, CrossEntropyBackward)            \
   X(linear_cross_entropy_forward, LinearCrossEntropyForward) \
   X(adamw_step, AdamW)                                       \
   X(gradient_norm, GradientNorm)                             \

@@ -6,6 +6,9 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
+// Elements of ready logits' gradient that may stay in caches; a larger one goes past them.
+constexpr int64_t most_kept = 1 << 21;
+
 template <class T>
 static float element(const T* x) {
   return load(x, FirstLanes{1})[0];
@@ -60,8 +63,9 @@ static float loss_of(const T* x, int64_t vocabulary, int32_t id, float smoothing
   return static_cast<float>(loss);
 }
 
-// dx = factor * (softmax(x) - target distribution). dx may be x itself, or bfloat16 in the same memory.
-template <class T, class U>
+// dx = factor * (softmax(x) - target distribution). Unless it is streamed, dx may be x itself, or bfloat16 in
+// the same memory.
+template <bool streamed, class T, class U>
 static void gradient_row(const T* x, U* dx, int64_t vocabulary, int32_t id, float smoothing, float factor,
                          float most, float sum) {
   if (id < 0) return zero(dx, vocabulary);
@@ -69,43 +73,50 @@ static void gradient_row(const T* x, U* dx, int64_t vocabulary, int32_t id, floa
   const float everywhere = factor * smoothing / static_cast<float>(vocabulary);
   const float at_id = exp_of(element(x + id) - most) * multiplier - everywhere - factor * (1.0f - smoothing);
   each_vector(vocabulary, [&](int64_t i, auto part) {
-    store(dx + i, vexp(load(x + i, part) - most) * multiplier - everywhere, part);
+    const Vec gradient = vexp(load(x + i, part) - most) * multiplier - everywhere;
+    if constexpr (streamed) {
+      stream(dx + i, gradient, part);
+    } else {
+      store(dx + i, gradient, part);
+    }
   });
+  if constexpr (streamed) end_stream();
   store(dx + id, broadcast(at_id), FirstLanes{1});
+}
+
+// Row `row` of a batch: its loss and, where dx is given, its gradient, while the row is in a cache.
+template <bool streamed, class T, class U, class Loss>
+static RowStatistics take_row(const Loss& p, int64_t row, const T* x, U* dx) {
+  const RowStatistics statistics = row_statistics(x, p.vocabulary);
+  p.row_loss[row] = loss_of(x, p.vocabulary, p.ids[row], p.smoothing, statistics);
+  if (dx != nullptr) {
+    gradient_row<streamed>(x, dx, p.vocabulary, p.ids[row], p.smoothing, p.factor, statistics.most,
+                           statistics.sum);
+  }
+  return statistics;
 }
 
 void cross_entropy_forward(const CrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
   with_dtype(p.dtype, [&](auto element_type) {
-    const auto* logits = static_cast<const decltype(element_type)*>(p.logits);
+    using T = decltype(element_type);
+    const T* logits = static_cast<const T*>(p.logits);
+    T* dlogits = static_cast<T*>(p.dlogits);
+    const bool streamed = in_use * p.vocabulary > most_kept && p.vocabulary % lanes == 0;
     parallel_for(in_use, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        const auto* logits_row = logits + row * p.vocabulary;
-        const RowStatistics statistics = row_statistics(logits_row, p.vocabulary);
-        p.row_loss[row] = loss_of(logits_row, p.vocabulary, p.ids[row], p.smoothing, statistics);
+        const int64_t first = row * p.vocabulary;
+        T* dx = dlogits == nullptr ? nullptr : dlogits + first;
+        const RowStatistics statistics = streamed ? take_row<true>(p, row, logits + first, dx)
+                                                  : take_row<false>(p, row, logits + first, dx);
         p.softmax[2 * row] = statistics.most;
         p.softmax[2 * row + 1] = statistics.sum;
       }
     });
+    if (dlogits != nullptr) zero(dlogits + in_use * p.vocabulary, (p.rows - in_use) * p.vocabulary);
   });
   zero(p.row_loss + in_use, p.rows - in_use);
   zero(p.softmax + 2 * in_use, 2 * (p.rows - in_use));
-}
-
-void cross_entropy_backward(const CrossEntropyBackward& p) {
-  const int64_t in_use = rows_in_use(p.tokens, p.rows);
-  with_dtype(p.dtype, [&](auto element_type) {
-    using T = decltype(element_type);
-    const T* logits = static_cast<const T*>(p.logits);
-    T* dlogits = static_cast<T*>(p.dlogits);
-    parallel_for(in_use, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        gradient_row(logits + row * p.vocabulary, dlogits + row * p.vocabulary, p.vocabulary, p.ids[row],
-                     p.smoothing, p.factor, p.softmax[2 * row], p.softmax[2 * row + 1]);
-      }
-    });
-    zero(dlogits + in_use * p.vocabulary, (p.rows - in_use) * p.vocabulary);
-  });
 }
 
 // Per chunk: logits (chunk_rows, vocabulary) = x weight^T + bias, float32; losses, and dlogits in the same
@@ -135,14 +146,8 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
           .dtype = p.dtype});
     parallel_for(rows, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        const float* logits_row = logits + row * p.vocabulary;
-        const int32_t id = p.ids[first + row];
-        const RowStatistics statistics = row_statistics(logits_row, p.vocabulary);
-        p.row_loss[first + row] = loss_of(logits_row, p.vocabulary, id, p.smoothing, statistics);
-        if (need_gradient) {
-          gradient_row(logits_row, dlogits + row * dlogits_ld, p.vocabulary, id, p.smoothing, p.factor,
-                       statistics.most, statistics.sum);
-        }
+        take_row<false>(p, first + row, logits + row * p.vocabulary,
+                        need_gradient ? dlogits + row * dlogits_ld : nullptr);
       }
     });
     if (dx != nullptr) {

@@ -157,6 +157,36 @@ static inline Vec keep(Vec v, FirstLanes part, float fill = 0.0f) {
 
 #endif
 
+// Stores past the caches, for a result larger than they are: its lines need not be read first. Whole vectors
+// lie at multiples of their size. Before anything else touches the memory, end_stream.
+static inline void stream(float* to, Vec v, AllLanes) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, v);
+#else
+  store(to, v);
+#endif
+}
+static inline void stream(bfloat16* to, Vec v, AllLanes) {
+#if defined(__AVX512F__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(narrow(v)));
+#elif defined(__AVX2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(narrow(v)));
+#else
+  store(to, v);
+#endif
+}
+template <class T>
+static inline void stream(T* to, Vec v, FirstLanes part) {
+  store(to, v, part);
+}
+static inline void end_stream() {
+#ifdef __AVX2__
+  _mm_sfence();
+#endif
+}
+
 // -- Elementwise --
 
 // A NaN in b comes through; a NaN in a is dropped. (gcc 12 warns about its own header's unmasked intrinsics.)

@@ -42,60 +42,37 @@ Tensor mean_loss(const Tensor& row_loss, int64_t targets) {
   return loss;
 }
 
-float factor_of(double upstream, int64_t targets) {
-  return targets > 0 ? static_cast<float>(upstream / static_cast<double>(targets)) : 0.0f;
+float factor_of(int64_t targets) {
+  return targets > 0 ? static_cast<float>(1.0 / static_cast<double>(targets)) : 0.0f;
 }
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> cross_entropy_forward(const Tensor& logits, const Tensor& ids, double smoothing,
-                                                 std::optional<int64_t> num_targets,
-                                                 const std::optional<Sequences>& sequences) {
-  check_activations("cross_entropy", "logits", logits);
-  check_rank("cross_entropy", "logits", logits, 2);
+std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
+    const Tensor& logits, const Tensor& ids, double smoothing, std::optional<int64_t> num_targets,
+    bool need_dlogits, const std::optional<Sequences>& sequences) {
+  const char* op = "cross_entropy";
+  check_activations(op, "logits", logits);
+  check_rank(op, "logits", logits, 2);
   const int64_t rows = logits.dim(0), vocabulary = logits.dim(1);
-  const int32_t* tokens = tokens_or_null("cross_entropy", sequences, logits);
-  const int64_t targets =
-      checked_targets("cross_entropy", ids, rows, vocabulary, smoothing, num_targets, tokens);
+  const int32_t* tokens = tokens_or_null(op, sequences, logits);
+  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets, tokens);
   Tensor row_loss = Tensor::empty({rows}, DType::float32, logits.device());
   Tensor softmax = Tensor::empty({rows, 2}, DType::float32, logits.device());
+  std::optional<Tensor> dlogits;
+  if (need_dlogits) dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
   kernels(logits).cross_entropy_forward({.logits = logits.raw(),
                                          .ids = ids.data<int32_t>(),
                                          .row_loss = row_loss.data<float>(),
                                          .softmax = softmax.data<float>(),
+                                         .dlogits = data_or_null<void>(dlogits),
                                          .dtype = logits.dtype(),
                                          .rows = rows,
                                          .vocabulary = vocabulary,
                                          .smoothing = static_cast<float>(smoothing),
+                                         .factor = factor_of(targets),
                                          .tokens = tokens});
-  return {mean_loss(row_loss, targets), softmax};
-}
-
-Tensor cross_entropy_backward(const Tensor& dloss, const Tensor& logits, const Tensor& ids,
-                              const Tensor& softmax, double smoothing, std::optional<int64_t> num_targets,
-                              const std::optional<Sequences>& sequences) {
-  const char* op = "cross_entropy_backward";
-  check_dtype(op, "dloss", dloss, DType::float32);
-  check_shape(op, "dloss", dloss, {});
-  check_activations(op, "logits", logits);
-  check_rank(op, "logits", logits, 2);
-  const int64_t rows = logits.dim(0), vocabulary = logits.dim(1);
-  check_dtype(op, "softmax", softmax, DType::float32);
-  check_shape(op, "softmax", softmax, {rows, 2});
-  const int32_t* tokens = tokens_or_null(op, sequences, logits);
-  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets, tokens);
-  Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
-  kernels(logits).cross_entropy_backward({.logits = logits.raw(),
-                                          .ids = ids.data<int32_t>(),
-                                          .softmax = softmax.data<float>(),
-                                          .dlogits = dlogits.raw(),
-                                          .dtype = logits.dtype(),
-                                          .rows = rows,
-                                          .vocabulary = vocabulary,
-                                          .smoothing = static_cast<float>(smoothing),
-                                          .factor = factor_of(*dloss.data<float>(), targets),
-                                          .tokens = tokens});
-  return dlogits;
+  return {mean_loss(row_loss, targets), softmax, dlogits};
 }
 
 std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>
@@ -142,7 +119,7 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
                                            .features = features,
                                            .vocabulary = vocabulary,
                                            .smoothing = static_cast<float>(smoothing),
-                                           .factor = factor_of(1.0, targets),
+                                           .factor = factor_of(targets),
                                            .tokens = tokens});
   return {mean_loss(row_loss, targets), dx, dweight, dbias};
 }

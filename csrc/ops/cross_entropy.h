@@ -11,32 +11,22 @@
 
 namespace dragoman {
 
-// One pass over rows of ready logits. Row losses are added by the caller, in row order.
+// Ready logits are read once: both losses make the gradients for an upstream gradient of 1 while a row is at
+// hand. Row losses are added by the caller, in row order.
 struct CrossEntropyForward {
   const void* logits;  // (rows, vocabulary)
   const int32_t* ids;  // (rows,) -1: no target
   float* row_loss;     // (rows,) 0 where there is no target
   float* softmax;      // (rows, 2): softmax(x) = exp(x - softmax[0]) / softmax[1]
-  DType dtype;         // of the logits
+  void* dlogits;       // (rows, vocabulary) or null
+  DType dtype;         // of logits and dlogits
   int64_t rows, vocabulary;
   float smoothing;
+  float factor;           // 1 / number of targets
   const int32_t* tokens;  // (1,) or null: rows from there on are no targets
 };
 
-struct CrossEntropyBackward {
-  const void* logits;    // (rows, vocabulary)
-  const int32_t* ids;    // (rows,)
-  const float* softmax;  // (rows, 2)
-  void* dlogits;         // (rows, vocabulary)
-  DType dtype;           // of logits and dlogits
-  int64_t rows, vocabulary;
-  float smoothing;
-  float factor;  // upstream gradient / number of targets
-  const int32_t* tokens;
-};
-
-// Projection and loss in chunks of rows: the whole logits matrix never exists. The gradients for an upstream
-// gradient of 1 are made in the same pass, because the logits are at hand only then.
+// Projection and loss in chunks of rows: the whole logits matrix never exists.
 struct LinearCrossEntropyForward {
   const void* x;       // (rows, features)
   const void* weight;  // (vocabulary, features)
@@ -56,15 +46,13 @@ struct LinearCrossEntropyForward {
 };
 
 // num_targets: what the sum is divided by; the ids >= 0 among the rows in use where absent.
-// Returns loss () and, for backward, softmax (rows, 2): softmax(x) = exp(x - softmax[0]) / softmax[1].
-std::tuple<Tensor, Tensor> cross_entropy_forward(const Tensor& logits, const Tensor& ids, double smoothing,
-                                                 std::optional<int64_t> num_targets,
-                                                 const std::optional<Sequences>& sequences);
-Tensor cross_entropy_backward(const Tensor& dloss, const Tensor& logits, const Tensor& ids,
-                              const Tensor& softmax, double smoothing, std::optional<int64_t> num_targets,
-                              const std::optional<Sequences>& sequences);
+// Returns loss (), softmax (rows, 2) with softmax(x) = exp(x - softmax[0]) / softmax[1], and dlogits where
+// wanted.
+std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
+    const Tensor& logits, const Tensor& ids, double smoothing, std::optional<int64_t> num_targets,
+    bool need_dlogits, const std::optional<Sequences>& sequences);
 
-// Returns loss (), dx, dweight, dbias: the gradients where wanted, for an upstream gradient of 1.
+// Returns loss (), dx, dweight, dbias: the gradients where wanted.
 std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>
 linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
                              const Tensor& ids, double smoothing, std::optional<int64_t> num_targets,

@@ -26,7 +26,6 @@ __all__: list[str] = [
     "cpu_count",
     "cpu_isa",
     "cpu_isas",
-    "cross_entropy_backward",
     "cross_entropy_forward",
     "dropout_backward",
     "dropout_forward",
@@ -239,18 +238,14 @@ def cpu_isas() -> list[str]:
     The variants this machine runs, best last.
     """
 
-def cross_entropy_backward(
-    dloss: Tensor,
+def cross_entropy_forward(
     logits: Tensor,
     ids: Tensor,
-    softmax: Tensor,
     smoothing: float,
     num_targets: int | None,
+    need_dlogits: bool,
     sequences: Sequences | None,
-) -> Tensor: ...
-def cross_entropy_forward(
-    logits: Tensor, ids: Tensor, smoothing: float, num_targets: int | None, sequences: Sequences | None
-) -> tuple[Tensor, Tensor]: ...
+) -> tuple[Tensor, Tensor, Tensor | None]: ...
 def dropout_backward(dy: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
 def dropout_forward(x: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
 def embedding_backward(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dragoman import _core, arguments, random
 from dragoman.arguments import check_options, check_sequences, check_tensors
-from dragoman.autograd import Function, edge, give, sink
+from dragoman.autograd import Edge, Function, edge, give, sink
 from dragoman.tensor import Tensor, as_array
 
 Ids = npt.ArrayLike | Tensor
@@ -530,13 +530,13 @@ class CrossEntropy(Function):
         num_targets: int | None,
         sequences: _core.Sequences | None,
     ) -> _core.Tensor:
-        loss, softmax = _core.cross_entropy_forward(logits.data, ids, smoothing, num_targets, sequences)
-        self.saved = (logits, ids, softmax, smoothing, num_targets, sequences)
+        needs = self.needs_grad(logits)
+        loss, _, dlogits = _core.cross_entropy_forward(logits.data, ids, smoothing, num_targets, needs, sequences)
+        self.saved = ((edge(logits), dlogits),)
         return loss
 
     def backward(self, dy: _core.Tensor) -> None:
-        logits, ids, softmax, *options = self.saved
-        give(logits, _core.cross_entropy_backward(dy, logits.data, ids, softmax, *options))
+        _give_made(dy, self.saved)
 
 
 def cross_entropy(
@@ -565,6 +565,16 @@ def cross_entropy(
     return CrossEntropy()(logits, targets, *options, sequences)
 
 
+def _give_made(dy: _core.Tensor, made: Sequence[tuple[Edge | None, _core.Tensor | None]]) -> None:
+    """Hands out the gradients that forward made for an upstream gradient of 1."""
+    factor = float(dy.numpy().item())
+    for end, grad in made:
+        if grad is not None:
+            if factor != 1.0:
+                _core.accumulate(grad, grad, factor, False)
+            give(end, grad, owned=True)
+
+
 def _loss_options(op: str, label_smoothing: float, num_targets: int | None) -> tuple[float, int | None]:
     smoothing = arguments.number(op, "label_smoothing", label_smoothing, 0.0, 1.0)
     return smoothing, None if num_targets is None else arguments.integer(op, "num_targets", num_targets)
@@ -585,17 +595,12 @@ class LinearCrossEntropy(Function):
         loss, *grads = _core.linear_cross_entropy_forward(
             x.data, weight.data_as(x.dtype), _data(bias), ids, smoothing, num_targets, *needs, sequences
         )
-        self.saved = (edge(x), weight, bias, grads)
+        dx, dweight, dbias = grads
+        self.saved = ((edge(x), dx), (edge(weight), dweight), (edge(bias), dbias))
         return loss
 
     def backward(self, dy: _core.Tensor) -> None:
-        *inputs, grads = self.saved
-        factor = float(dy.numpy().item())
-        for tensor, grad in zip(inputs, grads, strict=True):
-            if grad is not None:
-                if factor != 1.0:
-                    _core.accumulate(grad, grad, factor, False)
-                give(tensor, grad, owned=True)
+        _give_made(dy, self.saved)
 
 
 def linear_cross_entropy(

@@ -188,7 +188,7 @@ def _most_probable(logits: Tensor, k: int) -> tuple[npt.NDArray[np.int64], npt.N
     ids = top_k(logits.numpy(), k)
     # The loss knows each row's softmax; -1 is no target.
     no_targets = _core.Tensor.from_numpy(np.full(logits.shape[0], -1, np.int32), "int32")
-    _, softmax = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, None)
+    _, softmax, _ = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, False, None)
     most, total = np.hsplit(softmax.numpy().astype(np.float64), 2)
     chosen = np.take_along_axis(logits.numpy(), ids, axis=1).astype(np.float64)
     return ids, chosen - most - np.log(total)

@@ -105,7 +105,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
   alignas(64) float block[tile_rows * tile_columns];
   int64_t l = 0;
   do {  // once even when k is 0: C must be written
-    const int64_t depth = min_of(depth_block<Units> * Units::elements, g.k - l);
+    const int64_t depth = min_of(depth_block * Units::elements, g.k - l);
     const int64_t units = units_of<Units>(depth);
     const bool add = g.accumulate || l > 0, last = l + depth == g.k;
     const float* b = panels;
@@ -152,8 +152,8 @@ static void run(const Gemm& g) {
   const int64_t units = units_of<Units>(g.k);
   const Partition p = choose_partition<Units>(g.m, g.n, units, g.transpose_a, g.packed_b != nullptr);
   const bool apart = sizeof(typename T::C) != sizeof(float) || Units::group > 1;
-  const int64_t sums_size = apart && units > depth_block<Units> ? p.rows * p.columns : 0;
-  const int64_t panels_size = g.packed_b != nullptr ? 0 : p.columns * min_of(depth_block<Units>, units);
+  const int64_t sums_size = apart && units > depth_block ? p.rows * p.columns : 0;
+  const int64_t panels_size = g.packed_b != nullptr ? 0 : p.columns * min_of(depth_block, units);
   const int64_t size = sums_size + panels_size;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   parallel_for(p.row_tasks * p.column_tasks, p.grain, [&](int64_t begin, int64_t end) {
@@ -174,8 +174,8 @@ static void pack_whole(int64_t n, int64_t k, const void* b, float* packed) {
   constexpr int64_t columns = 4 * tile_columns;  // of a task
   parallel_for(divide_up(n, columns), 1, [&](int64_t begin, int64_t end) {
     for (int64_t column = begin * columns; column < min_of(end * columns, n); column += columns) {
-      for (int64_t l = 0; l < k; l += depth_block<Units> * Units::elements) {
-        const int64_t depth = min_of(depth_block<Units> * Units::elements, k - l);
+      for (int64_t l = 0; l < k; l += depth_block * Units::elements) {
+        const int64_t depth = min_of(depth_block * Units::elements, k - l);
         pack_block<T>(b, k, true, l, depth, column, min_of(column + columns, n),
                       packed + packed_place<Units>(n, l, units_of<Units>(depth), column));
       }

@@ -16,14 +16,13 @@ constexpr int64_t tile_rows = Units::group > 1 ? 32 : vector_tile_rows;
 
 // The longest stretch of k, in units, that is summed in registers, the same for every product: where partial
 // sums are cut decides a result's bits.
-template <class Units>
-constexpr int64_t depth_block = Units::group > 1 ? 128 : 256;
+constexpr int64_t depth_block = 256;
 
 // How a strip of A (tile_rows rows, depth_block units) lies: row after row, or unit after unit.
 // Rows a power of two apart would share the cache's sets.
 template <class Units>
 struct ByRows {
-  static constexpr int64_t row = depth_block<Units> + 16, unit = 1;
+  static constexpr int64_t row = depth_block + 16, unit = 1;
 };
 struct ByUnits {
   static constexpr int64_t row = 1, unit = vector_tile_rows;

@@ -29,7 +29,7 @@ static Partition choose_partition(int64_t m, int64_t n, int64_t units, bool tran
   constexpr int64_t serial_work = Units::group << 20;         // below this a fork costs more than it saves
   const int64_t fewest_columns = divide_up(n, most_columns);
   constexpr int64_t most_sums = 1 << 18;  // of a task, which are to stay in L2 beside the panels
-  const bool sums_apart = Units::group > 1 && units > depth_block<Units>;
+  const bool sums_apart = Units::group > 1 && units > depth_block;
   const bool serial = (m * n + packing * m + fetching * n) * units <= serial_work;
   const int64_t threads = serial ? 1 : num_threads();
 
