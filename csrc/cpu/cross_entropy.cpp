@@ -1,6 +1,8 @@
 #include "ops/cross_entropy.h"
 
+#include "core/storage.h"
 #include "cpu/gemm/gemm.h"
+#include "cpu/gemm/units.h"
 #include "cpu/kernels.h"
 #include "cpu/sum_rows.h"
 
@@ -9,71 +11,53 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 // Elements of ready logits' gradient that may stay in caches; a larger one goes past them.
 constexpr int64_t most_kept = 1 << 21;
 
-template <class T>
-static float element(const T* x) {
-  return load(x, FirstLanes{1})[0];
-}
-static float exp_of(float x) {
-  return vexp(broadcast(x))[0];
-}
-
 // Of a row x of logits: softmax(x) = exp(x - most) / sum; total is the sum of x - most.
 struct RowStatistics {
   float most, sum;
   double total;
 };
 
-// One pass: block by block, each of which stays in L1 while its largest element is found and its exponentials
-// are added up. What was added before a larger element came is put in terms of that one.
+// The second pass finds the row in a cache, and meanwhile the matrix's next row is fetched. It goes in
+// blocks, whose sums are added in float64, and leaves exp(x - most) in exps (vocabulary,) unless that is
+// null; exps may be x itself.
 template <class T>
-static RowStatistics row_statistics(const T* x, int64_t vocabulary) {
+static RowStatistics row_statistics(const T* x, int64_t vocabulary, float* exps) {
   constexpr int64_t block = 1024;
-  float most = -infinity;
+  const float most = largest_of(vocabulary, [&](int64_t i, auto part) { return load(x + i, part); });
   double sum = 0.0, total = 0.0;
   for (int64_t first = 0; first < vocabulary; first += block) {
-    const T* x_first = x + first;
-    const int64_t size = min_of(block, vocabulary - first);
-    const float largest = largest_of(size, [&](int64_t i, auto part) { return load(x_first + i, part); });
-    if (largest > most) {
-      if (first > 0) {
-        sum *= exp_of(most - largest);
-        total -= static_cast<double>(first) * (static_cast<double>(largest) - most);
-      }
-      most = largest;
-    }
-    if (most == -infinity) continue;
     Vec total_lanes{};
-    sum += sum_of(size, [&](int64_t i, auto part) {
-      const Vec below = load(x_first + i, part) - most;
+    sum += sum_of(min_of(block, vocabulary - first), [&](int64_t i, auto part) {
+      __builtin_prefetch(x + vocabulary + first + i, 0, 2);
+      const Vec below = load(x + first + i, part) - most;
       total_lanes += keep(below, part);
-      return vexp(below);
+      const Vec e = vexp(below);
+      if (exps != nullptr) store(exps + first + i, e, part);
+      return e;
     });
     total += sum_lanes(total_lanes);
   }
   return {most, static_cast<float>(sum), total};
 }
 
-// log(sum) - (1 - smoothing) (x[id] - most) - smoothing mean(x - most); 0 where there is no target.
-template <class T>
-static float loss_of(const T* x, int64_t vocabulary, int32_t id, float smoothing, RowStatistics row) {
-  if (id < 0) return 0.0f;
-  const double target = static_cast<double>(element(x + id)) - row.most;
-  double loss = __builtin_log(static_cast<double>(row.sum)) - (1.0 - smoothing) * target;
+// log(sum) - (1 - smoothing) (x[id] - most) - smoothing mean(x - most), `target` being x[id].
+static float loss_of(float target, int64_t vocabulary, float smoothing, RowStatistics row) {
+  double loss = __builtin_log(static_cast<double>(row.sum));
+  loss -= (1.0 - smoothing) * (static_cast<double>(target) - row.most);
   if (smoothing > 0.0f) loss -= smoothing * row.total / static_cast<double>(vocabulary);
   return static_cast<float>(loss);
 }
 
-// dx = factor * (softmax(x) - target distribution). Unless it is streamed, dx may be x itself, or bfloat16 in
-// the same memory.
-template <bool streamed, class T, class U>
-static void gradient_row(const T* x, U* dx, int64_t vocabulary, int32_t id, float smoothing, float factor,
-                         float most, float sum) {
-  if (id < 0) return zero(dx, vocabulary);
+// dx = factor * (exps / sum - target distribution). Unless it is streamed, dx may be exps itself, or bfloat16
+// in the same memory.
+template <bool streamed, class T>
+static void gradient_row(const float* exps, T* dx, int64_t vocabulary, int32_t id, float smoothing,
+                         float factor, float sum) {
   const float multiplier = factor / sum;
   const float everywhere = factor * smoothing / static_cast<float>(vocabulary);
-  const float at_id = exp_of(element(x + id) - most) * multiplier - everywhere - factor * (1.0f - smoothing);
+  const float at_id = exps[id] * multiplier - everywhere - factor * (1.0f - smoothing);
   each_vector(vocabulary, [&](int64_t i, auto part) {
-    const Vec gradient = vexp(load(x + i, part) - most) * multiplier - everywhere;
+    const Vec gradient = load(exps + i, part) * multiplier - everywhere;
     if constexpr (streamed) {
       stream(dx + i, gradient, part);
     } else {
@@ -84,14 +68,17 @@ static void gradient_row(const T* x, U* dx, int64_t vocabulary, int32_t id, floa
   store(dx + id, broadcast(at_id), FirstLanes{1});
 }
 
-// Row `row` of a batch: its loss and, where dx is given, its gradient, while the row is in a cache.
+// Row `row` of a batch: its loss and, where dx is given, its gradient by way of exps, while the row is in a
+// cache. Both are 0 where there is no target.
 template <bool streamed, class T, class U, class Loss>
-static RowStatistics take_row(const Loss& p, int64_t row, const T* x, U* dx) {
-  const RowStatistics statistics = row_statistics(x, p.vocabulary);
-  p.row_loss[row] = loss_of(x, p.vocabulary, p.ids[row], p.smoothing, statistics);
-  if (dx != nullptr) {
-    gradient_row<streamed>(x, dx, p.vocabulary, p.ids[row], p.smoothing, p.factor, statistics.most,
-                           statistics.sum);
+static RowStatistics take_row(const Loss& p, int64_t row, const T* x, float* exps, U* dx) {
+  const int32_t id = p.ids[row];
+  const float target = id < 0 ? 0.0f : load(x + id, FirstLanes{1})[0];
+  const RowStatistics statistics = row_statistics(x, p.vocabulary, dx == nullptr ? nullptr : exps);
+  p.row_loss[row] = id < 0 ? 0.0f : loss_of(target, p.vocabulary, p.smoothing, statistics);
+  if (dx != nullptr && id < 0) zero(dx, p.vocabulary);
+  if (dx != nullptr && id >= 0) {
+    gradient_row<streamed>(exps, dx, p.vocabulary, id, p.smoothing, p.factor, statistics.sum);
   }
   return statistics;
 }
@@ -103,12 +90,15 @@ void cross_entropy_forward(const CrossEntropyForward& p) {
     const T* logits = static_cast<const T*>(p.logits);
     T* dlogits = static_cast<T*>(p.dlogits);
     const bool streamed = in_use * p.vocabulary > most_kept && p.vocabulary % lanes == 0;
+    const int64_t size = dlogits == nullptr ? 0 : round_up(p.vocabulary, 16);  // whole lines
+    const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
     parallel_for(in_use, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
+      float* exps = static_cast<float*>(scratch.data) + thread_index() * size;
       for (int64_t row = begin; row < end; ++row) {
         const int64_t first = row * p.vocabulary;
         T* dx = dlogits == nullptr ? nullptr : dlogits + first;
-        const RowStatistics statistics = streamed ? take_row<true>(p, row, logits + first, dx)
-                                                  : take_row<false>(p, row, logits + first, dx);
+        const RowStatistics statistics = streamed ? take_row<true>(p, row, logits + first, exps, dx)
+                                                  : take_row<false>(p, row, logits + first, exps, dx);
         p.softmax[2 * row] = statistics.most;
         p.softmax[2 * row + 1] = statistics.sum;
       }
@@ -146,7 +136,8 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
           .dtype = p.dtype});
     parallel_for(rows, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        take_row<false>(p, first + row, logits + row * p.vocabulary,
+        float* logits_row = logits + row * p.vocabulary;
+        take_row<false>(p, first + row, logits_row, logits_row,
                         need_gradient ? dlogits + row * dlogits_ld : nullptr);
       }
     });
