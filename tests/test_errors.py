@@ -359,7 +359,6 @@ TABLE = {
         "out_features": (SIZE, 3),
         "bias": (FLAG, True),
         "weight": (optional(WEIGHT), nn.Linear(4, 3).weight),
-        "gain": (ABOVE_0, 1.0),
     },
     nn.LayerNorm: {"features": (SIZE, 4), "eps": (AT_LEAST_0, 1e-5)},
     nn.Embedding: {

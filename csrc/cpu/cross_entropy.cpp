@@ -50,35 +50,37 @@ static float loss_of(float target, int64_t vocabulary, float smoothing, RowStati
 
 // dx = factor * (exps / sum - target distribution). Unless it is streamed, dx may be exps itself, or bfloat16
 // in the same memory.
-template <bool streamed, class T>
-static void gradient_row(const float* exps, T* dx, int64_t vocabulary, int32_t id, float smoothing,
-                         float factor, float sum) {
+template <class T>
+static void gradient_row(bool streamed, const float* exps, T* dx, int64_t vocabulary, int32_t id,
+                         float smoothing, float factor, float sum) {
   const float multiplier = factor / sum;
   const float everywhere = factor * smoothing / static_cast<float>(vocabulary);
   const float at_id = exps[id] * multiplier - everywhere - factor * (1.0f - smoothing);
   each_vector(vocabulary, [&](int64_t i, auto part) {
     const Vec gradient = load(exps + i, part) * multiplier - everywhere;
-    if constexpr (streamed) {
+    if (streamed) {
       stream(dx + i, gradient, part);
     } else {
       store(dx + i, gradient, part);
     }
   });
-  if constexpr (streamed) end_stream();
+  if (streamed) end_stream();
   store(dx + id, broadcast(at_id), FirstLanes{1});
 }
 
 // Row `row` of a batch: its loss and, where dx is given, its gradient by way of exps, while the row is in a
 // cache. Both are 0 where there is no target.
-template <bool streamed, class T, class U, class Loss>
-static RowStatistics take_row(const Loss& p, int64_t row, const T* x, float* exps, U* dx) {
+template <class T, class U, class Loss>
+static RowStatistics take_row(const Loss& p, bool streamed, int64_t row, const T* x, float* exps, U* dx) {
   const int32_t id = p.ids[row];
   const float target = id < 0 ? 0.0f : load(x + id, FirstLanes{1})[0];
   const RowStatistics statistics = row_statistics(x, p.vocabulary, dx == nullptr ? nullptr : exps);
   p.row_loss[row] = id < 0 ? 0.0f : loss_of(target, p.vocabulary, p.smoothing, statistics);
-  if (dx != nullptr && id < 0) zero(dx, p.vocabulary);
-  if (dx != nullptr && id >= 0) {
-    gradient_row<streamed>(exps, dx, p.vocabulary, id, p.smoothing, p.factor, statistics.sum);
+  if (dx == nullptr) return statistics;
+  if (id < 0) {
+    zero(dx, p.vocabulary);
+  } else {
+    gradient_row(streamed, exps, dx, p.vocabulary, id, p.smoothing, p.factor, statistics.sum);
   }
   return statistics;
 }
@@ -97,8 +99,7 @@ void cross_entropy_forward(const CrossEntropyForward& p) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t first = row * p.vocabulary;
         T* dx = dlogits == nullptr ? nullptr : dlogits + first;
-        const RowStatistics statistics = streamed ? take_row<true>(p, row, logits + first, exps, dx)
-                                                  : take_row<false>(p, row, logits + first, exps, dx);
+        const RowStatistics statistics = take_row(p, streamed, row, logits + first, exps, dx);
         p.softmax[2 * row] = statistics.most;
         p.softmax[2 * row + 1] = statistics.sum;
       }
@@ -137,8 +138,8 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
     parallel_for(rows, row_grain(p.vocabulary), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         float* logits_row = logits + row * p.vocabulary;
-        take_row<false>(p, first + row, logits_row, logits_row,
-                        need_gradient ? dlogits + row * dlogits_ld : nullptr);
+        take_row(p, false, first + row, logits_row, logits_row,
+                 need_gradient ? dlogits + row * dlogits_ld : nullptr);
       }
     });
     if (dx != nullptr) {

@@ -592,10 +592,9 @@ class LinearCrossEntropy(Function):
         sequences: _core.Sequences | None,
     ) -> _core.Tensor:
         needs = (self.needs_grad(x), self.needs_grad(weight), self.needs_grad(bias))
-        loss, *grads = _core.linear_cross_entropy_forward(
+        loss, dx, dweight, dbias = _core.linear_cross_entropy_forward(
             x.data, weight.data_as(x.dtype), _data(bias), ids, smoothing, num_targets, *needs, sequences
         )
-        dx, dweight, dbias = grads
         self.saved = ((edge(x), dx), (edge(weight), dweight), (edge(bias), dbias))
         return loss
 

@@ -8,14 +8,11 @@ from contextvars import ContextVar
 
 from dragoman import arguments, functional
 from dragoman._core import Sequences
+from dragoman.nn.init import xavier_uniform
 from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.linear import Linear
-from dragoman.nn.module import Module
+from dragoman.nn.module import Module, Parameter
 from dragoman.tensor import Tensor
-
-# Of the first weights of queries, keys and values, as in fairseq (Ott et al. 2019, arXiv:1904.01038): with 1 a
-# post-norm model may never learn to look at the source.
-_GAIN = 0.5**0.5
 
 AttentionRecord = dict["MultiHeadAttention", list[Tensor]]
 
@@ -58,9 +55,9 @@ class MultiHeadAttention(Module):
             raise ValueError(f"MultiHeadAttention: num_heads must divide {d_model}, got {num_heads}")
         self.num_heads = num_heads
         self.dropout = dropout
-        self.q_proj = Linear(d_model, d_model, gain=_GAIN)
-        self.k_proj = Linear(d_model, d_model, gain=_GAIN)
-        self.v_proj = Linear(d_model, d_model, gain=_GAIN)
+        self.q_proj = _projection(d_model)
+        self.k_proj = _projection(d_model)
+        self.v_proj = _projection(d_model)
         self.out_proj = Linear(d_model, d_model)
 
     def __call__(
@@ -119,3 +116,9 @@ class MultiHeadAttention(Module):
             q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate, return_weights=True
         )
         return out
+
+
+def _projection(d_model: int) -> Linear:
+    """Of queries, keys or values. Its first weights are smaller than Xavier's, as in fairseq (Ott et al. 2019,
+    arXiv:1904.01038): with those a post-norm model may never learn to look at the source."""
+    return Linear(d_model, d_model, weight=Parameter(xavier_uniform(d_model, d_model, gain=0.5**0.5)))

@@ -14,33 +14,25 @@ from dragoman.tensor import Tensor
 class Linear(Module):
     """y = x W^T + bias.
 
-    Weights begin Xavier-uniform, the bias at zero (dragoman.nn.init).
+    Weights begin Xavier-uniform, the bias at zero.
 
     Args:
         in_features: size of a row of x.
         out_features: size of a row of y.
         bias: whether a bias is added.
         weight: a parameter of shape (out_features, in_features) to share (tie) instead of a new one.
-        gain: what a new weight's first values are multiplied by.
 
     Raises:
         ValueError: `weight` has another shape.
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        bias: bool = True,
-        weight: Parameter | None = None,
-        gain: float = 1.0,
+        self, in_features: int, out_features: int, *, bias: bool = True, weight: Parameter | None = None
     ) -> None:
         arguments.check_sizes("Linear", in_features=in_features, out_features=out_features)
         arguments.flag("Linear", "bias", bias)
-        arguments.positive("Linear", "gain", gain)
         if weight is None:
-            weight = Parameter(init.xavier_uniform(out_features, in_features, gain))
+            weight = Parameter(init.xavier_uniform(out_features, in_features))
         if not isinstance(weight, Parameter):
             raise TypeError(f"Linear: weight must be a Parameter, got {type(weight).__name__}")
         if weight.shape != (out_features, in_features):
