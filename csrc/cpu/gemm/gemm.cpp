@@ -101,7 +101,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
   using Units = typename T::Units;
   const auto* a = static_cast<const typename T::A*>(g.a);
   constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
-  alignas(64) float strip[tile_rows * ByRows<Units>::row];
+  alignas(64) float room[strips_at_once<Units> * strip_size<Units>];
   alignas(64) float block[tile_rows * tile_columns];
   int64_t l = 0;
   do {  // once even when k is 0: C must be written
@@ -117,7 +117,8 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
     for (int64_t i = row; i < row_end; i += tile_rows) {
       const int64_t rows = min_of(tile_rows, row_end - i);
       const auto* a_il = g.transpose_a ? a + l * g.lda + i : a + i * g.lda + l;
-      pack_strip<Units, Strip>(a_il, g.lda, g.transpose_a, depth, g.m - i, strip);
+      const Left left =
+          strip_at<Units, Strip>(a_il, g.lda, g.transpose_a, depth, g.m - i, (i - row) / tile_rows, room);
       for (int64_t j = column; j < column_end; j += tile_columns) {
         const Tile tile{
             i,      j, rows, min_of(tile_columns, column_end - j), sums + (i - row) * sums_ld + (j - column),
@@ -126,12 +127,12 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
         if constexpr (Units::group > 1) {  // the sums so far go through the registers
           float* to = l == 0 && last ? block : tile.sums;
           const int64_t ld = l == 0 && last ? tile_columns : tile.ld;
-          tile_product<Units>(rows, units, strip, panel, to, ld, l > 0);
+          tile_product<Units>(rows, units, left.strip, left.row, panel, to, ld, l > 0);
           const float* c = static_cast<const float*>(g.c) + i * g.ldc + j;
           if (last) finish<T>(g, tile, to, ld, g.accumulate ? c : nullptr, g.ldc);
         } else {
           if (add) prefetch(tile);
-          micro_kernels<Units, Strip>[rows - 1](units, strip, panel, block);
+          micro_kernels<Units, Strip>[rows - 1](units, left.strip, panel, block);
           if (last) {
             finish<T>(g, tile, block, tile_columns, add ? tile.sums : nullptr, tile.ld);
           } else {

@@ -72,12 +72,12 @@ static constexpr MicroKernel micro_kernels[] = {
 };
 static_assert(sizeof(micro_kernels<Singles, ByUnits>) / sizeof(MicroKernel) == vector_tile_rows);
 
-// c (rows, tile_columns) = strip panel, or c += strip panel, over `depth` units. c has room for whole tiles.
+// c (rows, tile_columns) = a panel, or c += a panel, over `depth` units. a and c have room for whole tiles.
 template <class Units>
-static void tile_product(int64_t rows, int64_t depth, const float* strip, const float* panel, float* c,
-                         int64_t c_row, bool add) {
+static void tile_product(int64_t rows, int64_t depth, const float* a, int64_t a_row, const float* panel,
+                         float* c, int64_t c_row, bool add) {
   const auto kernel = rows > 16 ? tile_kernel<Units, 32, tile_columns> : tile_kernel<Units, 16, tile_columns>;
-  kernel(depth, strip, ByRows<Units>::row, panel, tile_columns, c, c_row, add);
+  kernel(depth, a, a_row, panel, tile_columns, c, c_row, add);
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -85,9 +85,9 @@ static void pack_panels_transposed(int64_t depth, int64_t width, const RowOf& ro
 // u]. Whole vectors of columns are written, and of units.
 template <class Units, class RowOf>
 static void pack_columns(int64_t depth, int64_t width, const RowOf& row, float* to, int64_t stride) {
-  for (int64_t j = 0; j < width; j += lanes) {
-    const int64_t count = width - j;
-    for (int64_t u = 0; u < units_of<Units>(depth); u += lanes) {
+  for (int64_t u = 0; u < units_of<Units>(depth); u += lanes) {
+    for (int64_t j = 0; j < width; j += lanes) {
+      const int64_t count = width - j;
       Vec block[lanes] = {};
 #pragma GCC unroll 16
       for (int64_t i = 0; i < lanes; ++i) {

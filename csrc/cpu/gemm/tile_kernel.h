@@ -40,7 +40,8 @@ struct Registers<Quads> : TileRegisters {};
 
 // c (rows, columns) = a b, or c += a b, each 16 or 32.   a: (rows, depth)   b: (depth, columns)
 // The depth is in units, whole groups. A sum runs over it in order: its bits do not depend on the tile's
-// size. Declared for all, as code for units without groups names it in branches that it does not take.
+// size. b passes L1 by, where a stays for the next product, and comes from further away, so first.
+// Declared for all, as code for units without groups names it in branches that it does not take.
 template <class Units, int rows, int columns>
 static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
                         int64_t c_row, bool add);
@@ -63,10 +64,10 @@ static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const floa
     _tile_zero(3);
   }
   for (int64_t l = 0; l < depth; l += Units::group, a += Units::group, b += Units::group * b_row) {
+    _tile_stream_loadd(6, b, b_row * 4);
+    if constexpr (right) _tile_stream_loadd(7, b + 16, b_row * 4);
     _tile_loadd(4, a, a_row * 4);
     if constexpr (low) _tile_loadd(5, a + 16 * a_row, a_row * 4);
-    _tile_loadd(6, b, b_row * 4);
-    if constexpr (right) _tile_loadd(7, b + 16, b_row * 4);
     if constexpr (Units::elements == 2) {
       _tile_dpbf16ps(0, 4, 6);
       if constexpr (right) _tile_dpbf16ps(1, 4, 7);
