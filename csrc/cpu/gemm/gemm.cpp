@@ -101,7 +101,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
   using Units = typename T::Units;
   const auto* a = static_cast<const typename T::A*>(g.a);
   constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
-  alignas(64) float room[strips_at_once<Units> * strip_size<Units>];
+  alignas(64) float room[strips_at_once * strip_size<Units>];
   alignas(64) float block[tile_rows * tile_columns];
   int64_t l = 0;
   do {  // once even when k is 0: C must be written

@@ -5,6 +5,11 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
+// So many strips are packed together: across a transposed A, they have lines of memory in common.
+constexpr int64_t strips_at_once = 4;
+template <class Units>
+constexpr int64_t strip_size = tile_rows<Units> * ByRows<Units>::row;
+
 // A strip ByRows: `rows` rows, `depth` elements of k, row r's element l being a[r * ld + l].
 template <class Units, class T>
 static void pack_rows(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
@@ -15,39 +20,36 @@ static void pack_rows(const T* a, int64_t ld, int64_t depth, int64_t rows, float
   }
 }
 
-// ByUnits, the element being a[l * ld + r]. Whole vectors are stored: what is beyond the tile's height, the
-// next unit overwrites.
+// Strips ByUnits, the element being a[l * ld + r]. Whole vectors are stored: what is beyond the tile's
+// height, the next unit overwrites.
 template <class Units, class T>
-static void pack_units_transposed(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
-  for (int64_t l = 0; l < depth; l += Units::elements, strip += ByUnits::unit) {
+static void pack_units_transposed(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strips) {
+  for (int64_t l = 0; l < depth; l += Units::elements, strips += ByUnits::unit) {
+    float* strip = strips;
+    for (int64_t first = 0; first < rows; first += tile_rows<Units>, strip += strip_size<Units>) {
 #pragma GCC unroll 2
-    for (int64_t r = 0; r < tile_rows<Units>; r += lanes) {
-      const T* a_l = a + l * ld + r;
-      const int64_t count = rows - r;
-      if (count <= 0) break;
-      store(strip + r, count >= lanes ? Units::across_k(a_l, ld, depth - l, AllLanes{})
-                                      : Units::across_k(a_l, ld, depth - l, FirstLanes{count}));
+      for (int64_t r = 0; r < tile_rows<Units>; r += lanes) {
+        const T* from = a + l * ld + first + r;
+        const int64_t count = rows - first - r;
+        if (count <= 0) break;
+        store(strip + r, count >= lanes ? Units::across_k(from, ld, depth - l, AllLanes{})
+                                        : Units::across_k(from, ld, depth - l, FirstLanes{count}));
+      }
     }
   }
 }
 
-// So many strips are packed together: across a transposed A, they have lines of memory in common.
-template <class Units>
-constexpr int64_t strips_at_once = Units::group > 1 ? 4 : 1;
-template <class Units>
-constexpr int64_t strip_size = tile_rows<Units> * ByRows<Units>::row;
-
-// A strip of op(A), or of a transposed one for tile registers strips_at_once. ByUnits serves a transposed A
-// where ByRows would cost a transpose.
+// A strip of op(A), or of a transposed one strips_at_once. ByUnits serves a transposed A where ByRows would
+// cost a transpose.
 template <class Units, class Strip, class T>
 static void pack_strips(const T* a, int64_t ld, bool transposed, int64_t depth, int64_t rows, float* strips) {
+  const int64_t rows_at_once = min_of(rows, strips_at_once * tile_rows<Units>);
   if constexpr (Strip::row == 1) {
-    pack_units_transposed<Units>(a, ld, depth, rows, strips);
+    pack_units_transposed<Units>(a, ld, depth, rows_at_once, strips);
   } else if constexpr (sizeof(T) > 1 && Units::group > 1) {
     if (!transposed) return pack_rows<Units>(a, ld, depth, rows, strips);
     pack_columns<Units>(
-        depth, min_of(rows, strips_at_once<Units> * tile_rows<Units>), [&](int64_t l) { return a + l * ld; },
-        strips, ByRows<Units>::row);
+        depth, rows_at_once, [&](int64_t l) { return a + l * ld; }, strips, ByRows<Units>::row);
   } else {
     pack_rows<Units>(a, ld, depth, rows, strips);
   }
@@ -76,7 +78,7 @@ static Left strip_at(const T* a, int64_t ld, bool transposed, int64_t depth, int
   if (!transposed && lies_well<Units>(a, ld, depth, rows)) {
     return {reinterpret_cast<const float*>(a), ld / Units::elements};
   }
-  const int64_t place = transposed ? index % strips_at_once<Units> : 0;
+  const int64_t place = transposed ? index % strips_at_once : 0;
   if (place == 0) pack_strips<Units, Strip>(a, ld, transposed, depth, rows, room);
   return {room + place * strip_size<Units>, ByRows<Units>::row};
 }
