@@ -146,6 +146,22 @@ def test_extreme_logits(rng):
     reference.assert_close(tensor.grad.numpy(), truth, plain)
 
 
+def test_logits_of_minus_infinity_are_as_if_left_out(rng):
+    logits, ids = rng.standard_normal((3, 2500)).astype(np.float32), np.array([5, 399, 0])
+    logits[:, 400:1600] = -np.inf
+    left = np.delete(logits, np.s_[400:1600], axis=1)
+    tensor = leaf(logits)
+    loss = dg.functional.cross_entropy(tensor, ids)
+    loss.backward()
+    double = left.astype(np.float64)
+    reference.assert_close(loss.numpy(), reference.cross_entropy(double, ids), reference.cross_entropy(left, ids))
+    grad = tensor.grad.numpy()
+    assert not grad[:, 400:1600].any()
+    (truth,) = reference.cross_entropy_backward(1.0, double, ids)
+    (plain,) = reference.cross_entropy_backward(np.float32(1), left, ids)
+    reference.assert_close(np.delete(grad, np.s_[400:1600], axis=1), truth, plain)
+
+
 def of_ready_logits(x, weight, ids, **options):
     ids = np.minimum(ids, 39)
     op = dg.functional.cross_entropy

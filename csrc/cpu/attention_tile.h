@@ -82,31 +82,6 @@ static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, in
 template <class Units>
 constexpr int64_t key_step = Units::group > 1 ? group_elements<Units> : lanes;
 
-// 2^x to about 1 ulp. For x up to 127; 0 below -126, NaN for NaN.
-static inline Vec vexp2(Vec x) {
-  const Vec bounded = vmax(broadcast(-150.0f), x);
-#ifdef __AVX512F__
-  const Vec k = _mm512_maskz_roundscale_ps(0xFFFF, bounded, _MM_FROUND_TO_NEAREST_INT);
-#else
-  constexpr float to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded value in the low bits
-  const Vec shifted = bounded + to_integer;
-  const Vec k = shifted - to_integer;
-#endif
-  const Vec r = bounded - k;
-  Vec p = 1.326472614891827e-3f * r + 9.671512991189957e-3f;
-  p = p * r + 5.550733581185341e-2f;
-  p = p * r + 2.4022242426872253e-1f;
-  p = p * r + 6.931470036506653e-1f;
-  p = p * r + 1.0f;
-#ifdef __AVX512F__
-  return _mm512_maskz_scalef_ps(0xFFFF, p, k);
-#else
-  const IntVec exponent = (reinterpret_cast<IntVec>(shifted) - (0x4B400000 - 127)) << 23;
-  const Vec result = p * reinterpret_cast<Vec>(exponent);
-  return x < -126.0f ? Vec{} : result;
-#endif
-}
-
 // Rows beyond those in use become zeros.
 template <class T>
 static inline void zero_tail(T* rows, const SequencesView& sequences, int64_t features) {
@@ -140,7 +115,5 @@ struct Widths {
         units(units_of<Units>(head_dim)),
         row(round_up(units, lanes)) {}
 };
-
-constexpr float log2_e = 1.44269504f;
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

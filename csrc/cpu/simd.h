@@ -211,23 +211,31 @@ static inline Vec vsqrt(Vec v) {
   return v;
 }
 
-// e^x to about 1 ulp. 0 below -86.5 (no denormals), infinity from 88.73 on, NaN for NaN.
-static inline Vec vexp(Vec x) {
-  constexpr float log2_e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+constexpr float log2_e = 1.44269504f;
+
+// 2^x to about 1 ulp. For x up to 127; 0 below -126, NaN for NaN.
+static inline Vec vexp2(Vec x) {
+  const Vec bounded = vmax(broadcast(-150.0f), x);
+#ifdef __AVX512F__
+  const Vec k = _mm512_maskz_roundscale_ps(0xFFFF, bounded, _MM_FROUND_TO_NEAREST_INT);
+#else
   constexpr float to_integer = 12582912.0f;  // 1.5 * 2^23: adding it leaves the rounded value in the low bits
-  const Vec bounded = vmin(broadcast(89.0f), x);
-  const Vec shifted = bounded * log2_e + to_integer;
+  const Vec shifted = bounded + to_integer;
   const Vec k = shifted - to_integer;
-  const Vec r = (bounded - k * ln2_high) - k * ln2_low;
-  Vec p = 1.381314486e-3f * r + 8.369418826e-3f;
-  p = p * r + 4.166845678e-2f;
-  p = p * r + 1.666651479e-1f;
-  p = p * r + 4.999999305e-1f;
-  p = (p * r) * r + r + 1.0f;
-  // p * 2^k as (2 p) * 2^(k - 1): k reaches 128.
-  const IntVec exponent = (reinterpret_cast<IntVec>(shifted) - (0x4B400000 - 126)) << 23;
-  const Vec result = (p + p) * reinterpret_cast<Vec>(exponent);
-  return x < -86.5f ? Vec{} : result;
+#endif
+  const Vec r = bounded - k;
+  Vec p = 1.326472614891827e-3f * r + 9.671512991189957e-3f;
+  p = p * r + 5.550733581185341e-2f;
+  p = p * r + 2.4022242426872253e-1f;
+  p = p * r + 6.931470036506653e-1f;
+  p = p * r + 1.0f;
+#ifdef __AVX512F__
+  return _mm512_maskz_scalef_ps(0xFFFF, p, k);
+#else
+  const IntVec exponent = (reinterpret_cast<IntVec>(shifted) - (0x4B400000 - 127)) << 23;
+  const Vec result = p * reinterpret_cast<Vec>(exponent);
+  return x < -126.0f ? Vec{} : result;
+#endif
 }
 
 // The standard normal distribution: Phi(x) and its density.
@@ -239,7 +247,7 @@ struct Normal {
 // exponential's.
 static inline Normal normal(Vec x) {
   const Vec a = x < 0.0f ? -x : x;
-  const Vec e = vexp(a * a * -0.5f);
+  const Vec e = vexp2(a * a * (-0.5f * log2_e));
   const Vec t = 1.0f / (a * 0.3f + 1.0f);
   Vec q = 3.831153035e-2f * t - 1.688411961e-1f;
   q = q * t + 2.279879207e-1f;
