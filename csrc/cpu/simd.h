@@ -213,7 +213,7 @@ static inline Vec vsqrt(Vec v) {
 
 constexpr float log2_e = 1.44269504f;
 
-// 2^x to about 1 ulp. For x up to 127; 0 below -126, NaN for NaN.
+// 2^x to about 1 ulp. For x up to 127; below -126 a denormal or 0, NaN for NaN.
 static inline Vec vexp2(Vec x) {
   const Vec bounded = vmax(broadcast(-150.0f), x);
 #ifdef __AVX512F__
