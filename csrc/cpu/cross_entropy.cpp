@@ -28,15 +28,13 @@ void cross_entropy_forward(const CrossEntropyForward& p) {
       Block* blocks = static_cast<Block*>(all_blocks.data) + thread_index() * 2 * num_blocks;
       LossRows<T, T> rows(p.vocabulary, p.smoothing, p.factor, streamed);
       for (int64_t row = begin; row < end; ++row) {
-        const T* x = logits + row * p.vocabulary;
-        const int32_t id = p.ids[row];
-        const RowStatistics statistics =
-            rows.take(x, id, exps + row % 2 * exps_size, blocks + row % 2 * num_blocks,
-                      dlogits == nullptr ? nullptr : dlogits + row * p.vocabulary);
-        p.row_loss[row] =
-            id < 0 ? 0.0f : loss_of(load(x + id, FirstLanes{1})[0], p.vocabulary, p.smoothing, statistics);
-        p.softmax[2 * row] = statistics.most;
-        p.softmax[2 * row + 1] = static_cast<float>(statistics.sum);
+        const int64_t first = row * p.vocabulary;
+        const RowStatistics taken =
+            rows.take(logits + first, p.ids[row], exps + row % 2 * exps_size, blocks + row % 2 * num_blocks,
+                      dlogits == nullptr ? nullptr : dlogits + first);
+        p.row_loss[row] = taken.loss;
+        p.softmax[2 * row] = taken.most;
+        p.softmax[2 * row + 1] = taken.sum;
       }
       rows.finish();
     });
@@ -75,16 +73,15 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
           .dtype = p.dtype});
     parallel_for(rows, rows_of_task(rows, p.vocabulary), [&](int64_t begin, int64_t end) {
       Block* blocks = static_cast<Block*>(all_blocks.data) + thread_index() * 2 * num_blocks;
-      LossRows<float, T> taken(p.vocabulary, p.smoothing, p.factor, false);
+      LossRows<float, T> loss_rows(p.vocabulary, p.smoothing, p.factor, false);
       for (int64_t row = begin; row < end; ++row) {
-        float* x_row = logits + row * p.vocabulary;
-        const int32_t id = p.ids[first + row];
-        const float target = id < 0 ? 0.0f : x_row[id];
-        const RowStatistics statistics = taken.take(x_row, id, x_row, blocks + row % 2 * num_blocks,
-                                                    need_gradient ? dlogits + row * dlogits_ld : nullptr);
-        p.row_loss[first + row] = id < 0 ? 0.0f : loss_of(target, p.vocabulary, p.smoothing, statistics);
+        float* logits_row = logits + row * p.vocabulary;
+        const RowStatistics taken =
+            loss_rows.take(logits_row, p.ids[first + row], logits_row, blocks + row % 2 * num_blocks,
+                           need_gradient ? dlogits + row * dlogits_ld : nullptr);
+        p.row_loss[first + row] = taken.loss;
       }
-      taken.finish();
+      loss_rows.finish();
     });
     if (dx != nullptr) {
       gemm({.m = rows,

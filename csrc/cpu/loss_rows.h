@@ -12,12 +12,12 @@ struct Block {
   float most;   // the largest x
   float sum;    // of exp(x - most)
   float total;  // of x - most
+  float share;  // exp(most - the row's most)
 };
 
-// Of a row x of logits: softmax(x) = exp(x - most) / sum; total is the sum of x - most.
+// Of a row x of logits: softmax(x) = exp(x - most) / sum, and the loss, 0 without a target.
 struct RowStatistics {
-  float most = -infinity;
-  double sum = 0.0, total = 0.0;
+  float most, sum, loss;
 };
 
 // Leaves exp(x - most) in exps (size,), unless that is null. Meanwhile the next block is fetched to L1, and
@@ -36,15 +36,7 @@ static Block take_block(const T* x, int64_t size, int64_t ahead, float* exps) {
     if (exps != nullptr) store(exps + i, e, part);
     return e;
   });
-  return {most, sum, sum_lanes(total)};
-}
-
-// log(sum) - (1 - smoothing) (x[id] - most) - smoothing mean(x - most), `target` being x[id].
-static float loss_of(float target, int64_t vocabulary, float smoothing, const RowStatistics& row) {
-  double loss = __builtin_log(row.sum);
-  loss -= (1.0 - smoothing) * (static_cast<double>(target) - row.most);
-  if (smoothing > 0.0f) loss -= smoothing * row.total / static_cast<double>(vocabulary);
-  return static_cast<float>(loss);
+  return {most, sum, sum_lanes(total), 0.0f};
 }
 
 // Takes the rows of a batch one after the other. While a row's exponentials are made, which keeps the
@@ -54,37 +46,35 @@ class LossRows {
  public:
   // streamed: gradients go past the caches.
   LossRows(int64_t vocabulary, float smoothing, float factor, bool streamed)
-      : vocabulary_(vocabulary),
-        target_(factor * (1.0f - smoothing)),
-        everywhere_(factor * smoothing / static_cast<float>(vocabulary)),
-        factor_(factor),
-        streamed_(streamed) {}
+      : vocabulary_(vocabulary), smoothing_(smoothing), factor_(factor), streamed_(streamed) {}
 
   // Where dx is given, it becomes factor * (softmax(x) - target distribution), or 0 without a target, by the
   // end of the next call or of finish(). Until then exps (vocabulary,) and blocks stay as they are made here.
   // exps may be x itself; unless streamed, dx may be exps, or bfloat16 in the same memory.
   RowStatistics take(const T* x, int32_t id, float* exps, Block* blocks, U* dx) {
-    RowStatistics row;
+    const float target = id < 0 ? 0.0f : load(x + id, FirstLanes{1})[0];
+    float most = -infinity;
     each_block([&](int64_t first, int64_t size) {
       Block& block = blocks[first / block_size];
       block = take_block(x + first, size, vocabulary_, dx == nullptr ? nullptr : exps + first);
-      if (block.most > row.most) row.most = block.most;
+      if (block.most > most) most = block.most;
       write_gradient(first, size);
     });
+    double sum = 0.0, total = 0.0;  // of exp(x - most), of x - most
     each_block([&](int64_t first, int64_t size) {
-      const Block& block = blocks[first / block_size];
-      const float below = block.most - row.most;
-      row.sum += static_cast<double>(block.sum) * share(below);
-      row.total += block.total + static_cast<double>(below) * static_cast<double>(size);
+      Block& block = blocks[first / block_size];
+      const float below = block.most - most;
+      block.share = vexp2(broadcast(below * log2_e))[0];
+      sum += static_cast<double>(block.sum) * block.share;
+      total += block.total + static_cast<double>(below) * static_cast<double>(size);
     });
     dx_ = dx;
-    if (dx == nullptr) return row;
     id_ = id;
     exps_ = exps;
     blocks_ = blocks;
-    most_ = row.most;
-    multiplier_ = factor_ / static_cast<float>(row.sum);
-    return row;
+    multiplier_ = factor_ / static_cast<float>(sum);
+    return {most, static_cast<float>(sum),
+            id < 0 ? 0.0f : loss_of(static_cast<double>(target) - most, sum, total)};
   }
 
   void finish() {
@@ -100,7 +90,12 @@ class LossRows {
     }
   }
 
-  static float share(float below) { return vexp2(broadcast(below * log2_e))[0]; }
+  // `below` is x[id] - most.
+  float loss_of(double below, double sum, double total) const {
+    double loss = __builtin_log(sum) - (1.0 - smoothing_) * below;
+    if (smoothing_ > 0.0f) loss -= smoothing_ * total / static_cast<double>(vocabulary_);
+    return static_cast<float>(loss);
+  }
 
   // One block of the row taken last.
   void write_gradient(int64_t first, int64_t size) {
@@ -108,13 +103,14 @@ class LossRows {
     U* dx = dx_ + first;
     if (id_ < 0) return zero(dx, size);
     const float* exps = exps_ + first;
-    const float multiplier = multiplier_ * share(blocks_[first / block_size].most - most_);
+    const float multiplier = multiplier_ * blocks_[first / block_size].share;
+    const float everywhere = factor_ * smoothing_ / static_cast<float>(vocabulary_);
     const int64_t id = id_ - first;
     const bool here = id >= 0 && id < size;
-    const float at_id = here ? exps[id] * multiplier - everywhere_ - target_ : 0.0f;
+    const float at_id = here ? exps[id] * multiplier - everywhere - factor_ * (1.0f - smoothing_) : 0.0f;
     const bool streamed = streamed_ && !here;
     each_vector(size, [&](int64_t i, auto part) {
-      const Vec gradient = load(exps + i, part) * multiplier - everywhere_;
+      const Vec gradient = load(exps + i, part) * multiplier - everywhere;
       if (streamed) {
         stream(dx + i, gradient, part);
       } else {
@@ -125,7 +121,7 @@ class LossRows {
   }
 
   int64_t vocabulary_;
-  float target_, everywhere_, factor_;
+  float smoothing_, factor_;
   bool streamed_;
 
   // The row taken last: dx_ is null where its gradient is not wanted, or there is none.
@@ -133,7 +129,7 @@ class LossRows {
   int32_t id_ = -1;
   const float* exps_ = nullptr;
   const Block* blocks_ = nullptr;
-  float most_ = 0.0f, multiplier_ = 0.0f;
+  float multiplier_ = 0.0f;
 };
 
 // Of a task: many where there are many, as only the last one's gradient is written alone.

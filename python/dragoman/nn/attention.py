@@ -120,5 +120,5 @@ class MultiHeadAttention(Module):
 
 def _projection(d_model: int) -> Linear:
     """Of queries, keys or values. Its first weights are smaller than Xavier's, as in fairseq (Ott et al. 2019,
-    arXiv:1904.01038): with those a post-norm model may never learn to look at the source."""
+    arXiv:1904.01038): with Xavier's a post-norm model may never learn to look at the source."""
     return Linear(d_model, d_model, weight=Parameter(xavier_uniform(d_model, d_model, gain=0.5**0.5)))
