@@ -48,7 +48,7 @@ def check(op, forward, backward, inputs, tail, dtype):
     poison_cache()
     loss = op(*tensors)
     assert (loss.shape, loss.dtype) == ((), "float32")
-    reference.assert_close(loss.numpy(), forward(*double), forward(*inputs))
+    reference.assert_close(loss.numpy(), forward(*double, "float32"), forward(*inputs, dtype))
     poison_cache()
     (loss * 4.0).backward()
     truth, plain = backward(4.0, *double, "float32"), backward(np.float32(4), *inputs, dtype)
@@ -79,7 +79,7 @@ def test_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing,
             num_targets=num_targets,
             sequences=sequences,
         ),
-        lambda logits: reference.cross_entropy(logits, ids, smoothing, num_targets),
+        lambda logits, dtype: reference.cross_entropy(logits, ids, smoothing, num_targets),
         backward,
         [(4 * rng.standard_normal((rows, vocabulary))).astype(np.float32)],
         tail,
@@ -91,9 +91,15 @@ def check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_t
     ids = make_ids(rng, rows, vocabulary)
     sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
 
+    def logits(x, weight, bias, dtype):
+        return rounded(reference.linear(x, weight, bias), dtype)
+
+    def forward(x, weight, bias, dtype):
+        return reference.cross_entropy(logits(x, weight, bias, dtype), ids, smoothing, num_targets)
+
     def backward(dloss, x, weight, bias, dtype):
         (dlogits,) = reference.cross_entropy_backward(
-            dloss, reference.linear(x, weight, bias), ids, smoothing, num_targets
+            dloss, logits(x, weight, bias, dtype), ids, smoothing, num_targets
         )
         dx, dweight, dbias = reference.linear_backward(rounded(dlogits, dtype), x, weight, bias)
         return rounded(dx, dtype), dweight, dbias
@@ -109,7 +115,7 @@ def check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_t
             num_targets=num_targets,
             sequences=sequences,
         ),
-        lambda *args: reference.cross_entropy(reference.linear(*args), ids, smoothing, num_targets),
+        forward,
         backward,
         [None if shape is None else rng.standard_normal(shape).astype(np.float32) for shape in shapes],
         tail,
@@ -126,9 +132,10 @@ def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smo
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_chunks_of_rows(rng, dtype):
-    """14 * 2^20 logits exist at a time; here the last row is a chunk of its own."""
-    check_linear(rng, 459, 32001, 2, 0.1, True, dtype, None)
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1030, 501), (459, 32001)])
+def test_chunks_of_rows(rng, rows, vocabulary, dtype):
+    """The logits of up to 512 rows exist at a time, and up to 56 MiB of them: three chunks; two in float32."""
+    check_linear(rng, rows, vocabulary, 2, 0.1, True, dtype, None)
 
 
 def assert_loss_and_gradient(loss, grad, logits, ids):
@@ -217,8 +224,8 @@ def test_a_dropped_loss_leaves_no_gradient(op):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_is_a_chunk_of_logits(rng, dtype):
     """Beyond the gradients less than 64 MB: neither all logits, nor a chunk of them and a copy of dweight."""
-    x, weight = (leaf(rng.standard_normal(shape, np.float32), dtype) for shape in [(512, 320), (32000, 320)])
-    ids = rng.integers(0, 32000, 512)
+    x, weight = (leaf(rng.standard_normal(shape, np.float32), dtype) for shape in [(1030, 320), (32000, 320)])
+    ids = rng.integers(0, 32000, 1030)
     before = dg.memory_stats()["allocated"]
     dg.reset_peak_memory_stats()
     dg.functional.linear_cross_entropy(x, weight, ids).backward()

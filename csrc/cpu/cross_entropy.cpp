@@ -11,51 +11,54 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 // Elements of ready logits' gradient that may stay in caches; a larger one goes past them.
 constexpr int64_t most_kept = 1 << 21;
 
+// Losses of `rows` rows of logits, `row` elements apart: row_loss (rows,), the softmax's statistics (rows, 2)
+// and dlogits, as the logits lie, where these are wanted. dlogits may be the logits.
+template <class T>
+static void take_losses(int64_t rows, int64_t vocabulary, const T* logits, int64_t row, const int32_t* ids,
+                        float smoothing, float factor, bool streamed, float* row_loss, float* softmax,
+                        T* dlogits) {
+  const int64_t exps_size = dlogits == nullptr ? 0 : round_up(vocabulary, 16);  // whole lines
+  const int64_t num_blocks = divide_up(vocabulary, block_size);
+  const Scratch all_exps(max_threads() * 2 * exps_size * static_cast<int64_t>(sizeof(float)));
+  const Scratch all_blocks(max_threads() * 2 * num_blocks * static_cast<int64_t>(sizeof(Block)));
+  parallel_for(rows, rows_of_task(rows, vocabulary), [&](int64_t begin, int64_t end) {
+    float* exps = static_cast<float*>(all_exps.data) + thread_index() * 2 * exps_size;
+    Block* blocks = static_cast<Block*>(all_blocks.data) + thread_index() * 2 * num_blocks;
+    LossRows<T> loss_rows(vocabulary, smoothing, factor, streamed);
+    for (int64_t i = begin; i < end; ++i) {
+      const RowStatistics taken =
+          loss_rows.take(logits + i * row, ids[i], exps + i % 2 * exps_size, blocks + i % 2 * num_blocks,
+                         dlogits == nullptr ? nullptr : dlogits + i * row);
+      row_loss[i] = taken.loss;
+      if (softmax == nullptr) continue;
+      softmax[2 * i] = taken.most;
+      softmax[2 * i + 1] = taken.sum;
+    }
+    loss_rows.finish();
+  });
+}
+
 void cross_entropy_forward(const CrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
-  with_dtype(p.dtype, [&](auto element_type) {
-    using T = decltype(element_type);
-    const T* logits = static_cast<const T*>(p.logits);
+  with_dtype(p.dtype, [&](auto element) {
+    using T = decltype(element);
     T* dlogits = static_cast<T*>(p.dlogits);
-    const bool streamed =
-        dlogits != nullptr && in_use * p.vocabulary > most_kept && p.vocabulary % lanes == 0;
-    const int64_t exps_size = dlogits == nullptr ? 0 : round_up(p.vocabulary, 16);  // whole lines
-    const int64_t num_blocks = divide_up(p.vocabulary, block_size);
-    const Scratch all_exps(max_threads() * 2 * exps_size * static_cast<int64_t>(sizeof(float)));
-    const Scratch all_blocks(max_threads() * 2 * num_blocks * static_cast<int64_t>(sizeof(Block)));
-    parallel_for(in_use, rows_of_task(in_use, p.vocabulary), [&](int64_t begin, int64_t end) {
-      float* exps = static_cast<float*>(all_exps.data) + thread_index() * 2 * exps_size;
-      Block* blocks = static_cast<Block*>(all_blocks.data) + thread_index() * 2 * num_blocks;
-      LossRows<T, T> rows(p.vocabulary, p.smoothing, p.factor, streamed);
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t first = row * p.vocabulary;
-        const RowStatistics taken =
-            rows.take(logits + first, p.ids[row], exps + row % 2 * exps_size, blocks + row % 2 * num_blocks,
-                      dlogits == nullptr ? nullptr : dlogits + first);
-        p.row_loss[row] = taken.loss;
-        p.softmax[2 * row] = taken.most;
-        p.softmax[2 * row + 1] = taken.sum;
-      }
-      rows.finish();
-    });
+    const bool streamed = in_use * p.vocabulary > most_kept && p.vocabulary % lanes == 0;
+    take_losses(in_use, p.vocabulary, static_cast<const T*>(p.logits), p.vocabulary, p.ids, p.smoothing,
+                p.factor, streamed, p.row_loss, p.softmax, dlogits);
     if (dlogits != nullptr) zero(dlogits + in_use * p.vocabulary, (p.rows - in_use) * p.vocabulary);
   });
   zero(p.row_loss + in_use, p.rows - in_use);
   zero(p.softmax + 2 * in_use, 2 * (p.rows - in_use));
 }
 
-// Per chunk: logits (chunk_rows, vocabulary) = x weight^T + bias, float32; losses, and dlogits in the same
-// memory; then the products with them.
+// Per chunk: logits = x weight^T + bias; losses, and dlogits in the logits' place; the products with them.
 template <class T>
 static void project_and_take_loss(const LinearCrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.tokens, p.rows);
   const bool need_gradient = p.dx != nullptr || p.dweight != nullptr || p.dbias != nullptr;
-  float* logits = p.logits;
-  T* dlogits = static_cast<T*>(static_cast<void*>(p.logits));  // row r begins where row r of the logits does
-  const int64_t dlogits_ld = p.vocabulary * static_cast<int64_t>(sizeof(float) / sizeof(T));
+  T* logits = static_cast<T*>(p.logits);
   T* dx = static_cast<T*>(p.dx);
-  const int64_t num_blocks = divide_up(p.vocabulary, block_size);
-  const Scratch all_blocks(max_threads() * 2 * num_blocks * static_cast<int64_t>(sizeof(Block)));
   for (int64_t first = 0; first < in_use; first += p.chunk_rows) {
     const int64_t rows = min_of(p.chunk_rows, in_use - first);
     const T* x = static_cast<const T*>(p.x) + first * p.features;
@@ -68,27 +71,18 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
           .ldb = p.features,
           .transpose_b = true,
           .c = logits,
-          .ldc = p.vocabulary,
+          .ldc = p.logits_row,
           .bias = p.bias,
-          .dtype = p.dtype});
-    parallel_for(rows, rows_of_task(rows, p.vocabulary), [&](int64_t begin, int64_t end) {
-      Block* blocks = static_cast<Block*>(all_blocks.data) + thread_index() * 2 * num_blocks;
-      LossRows<float, T> loss_rows(p.vocabulary, p.smoothing, p.factor, false);
-      for (int64_t row = begin; row < end; ++row) {
-        float* logits_row = logits + row * p.vocabulary;
-        const RowStatistics taken =
-            loss_rows.take(logits_row, p.ids[first + row], logits_row, blocks + row % 2 * num_blocks,
-                           need_gradient ? dlogits + row * dlogits_ld : nullptr);
-        p.row_loss[first + row] = taken.loss;
-      }
-      loss_rows.finish();
-    });
+          .dtype = p.dtype,
+          .c_dtype = p.dtype});
+    take_losses(rows, p.vocabulary, logits, p.logits_row, p.ids + first, p.smoothing, p.factor, false,
+                p.row_loss + first, nullptr, need_gradient ? logits : nullptr);
     if (dx != nullptr) {
       gemm({.m = rows,
             .n = p.features,
             .k = p.vocabulary,
-            .a = dlogits,
-            .lda = dlogits_ld,
+            .a = logits,
+            .lda = p.logits_row,
             .b = p.weight,
             .ldb = p.features,
             .c = dx + first * p.features,
@@ -100,8 +94,8 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
       gemm({.m = p.vocabulary,
             .n = p.features,
             .k = rows,
-            .a = dlogits,
-            .lda = dlogits_ld,
+            .a = logits,
+            .lda = p.logits_row,
             .transpose_a = true,
             .b = x,
             .ldb = p.features,
@@ -110,7 +104,7 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
             .accumulate = first > 0,
             .dtype = p.dtype});
     }
-    if (p.dbias != nullptr) sum_rows(dlogits, dlogits_ld, rows, p.vocabulary, first > 0, p.dbias);
+    if (p.dbias != nullptr) sum_rows(logits, p.logits_row, rows, p.vocabulary, first > 0, p.dbias);
   }
   zero(p.row_loss + in_use, p.rows - in_use);
   if (dx != nullptr) zero(dx + in_use * p.features, (p.rows - in_use) * p.features);

@@ -41,7 +41,7 @@ static Block take_block(const T* x, int64_t size, int64_t ahead, float* exps) {
 
 // Takes the rows of a batch one after the other. While a row's exponentials are made, which keeps the
 // processor busy, the gradient of the row before is written, which keeps the memory busy.
-template <class T, class U>
+template <class T>
 class LossRows {
  public:
   // streamed: gradients go past the caches.
@@ -50,8 +50,8 @@ class LossRows {
 
   // Where dx is given, it becomes factor * (softmax(x) - target distribution), or 0 without a target, by the
   // end of the next call or of finish(). Until then exps (vocabulary,) and blocks stay as they are made here.
-  // exps may be x itself; unless streamed, dx may be exps, or bfloat16 in the same memory.
-  RowStatistics take(const T* x, int32_t id, float* exps, Block* blocks, U* dx) {
+  // dx may be x.
+  RowStatistics take(const T* x, int32_t id, float* exps, Block* blocks, T* dx) {
     const float target = id < 0 ? 0.0f : load(x + id, FirstLanes{1})[0];
     float most = -infinity;
     each_block([&](int64_t first, int64_t size) {
@@ -100,7 +100,7 @@ class LossRows {
   // One block of the row taken last.
   void write_gradient(int64_t first, int64_t size) {
     if (dx_ == nullptr) return;
-    U* dx = dx_ + first;
+    T* dx = dx_ + first;
     if (id_ < 0) return zero(dx, size);
     const float* exps = exps_ + first;
     const float multiplier = multiplier_ * blocks_[first / block_size].share;
@@ -125,7 +125,7 @@ class LossRows {
   bool streamed_;
 
   // The row taken last: dx_ is null where its gradient is not wanted, or there is none.
-  U* dx_ = nullptr;
+  T* dx_ = nullptr;
   int32_t id_ = -1;
   const float* exps_ = nullptr;
   const Block* blocks_ = nullptr;

@@ -94,6 +94,19 @@ static inline void store(bfloat16* to, Vec v) {
   *reinterpret_cast<UnalignedShortVec*>(to) = narrow(v);
 }
 
+// to (2 * lanes,)
+template <class T>
+static inline void store(T* to, Vec low, Vec high) {
+#ifdef __AVX512BF16__
+  if constexpr (sizeof(T) == 2) {
+    const __m512bh both = _mm512_cvtne2ps_pbh(high, low);
+    return _mm512_storeu_si512(to, reinterpret_cast<__m512i>(both));
+  }
+#endif
+  store(to, low);
+  store(to + lanes, high);
+}
+
 template <class T>
 static inline Vec load(const T* from, AllLanes) {
   return load(from);

@@ -8,9 +8,14 @@ namespace dragoman {
 
 namespace {
 
-// Logits that exist at a time in linear_cross_entropy. Each chunk of rows packs the weight and adds to all of
-// dweight, so shorter chunks cost time; longer ones take memory.
-constexpr int64_t chunk_elements = 14 << 20;
+// Rows whose logits exist at a time in linear_cross_entropy, and the most bytes of these. Each chunk of rows
+// reads the weight twice and adds to all of dweight, so shorter chunks cost time; longer ones take memory,
+// and are summed for dweight in more than one stretch.
+constexpr int64_t chunk_most_rows = 512, chunk_most_bytes = 56 << 20;
+
+int64_t divide_up(int64_t n, int64_t part) {
+  return (n + part - 1) / part;
+}
 
 // What the losses are divided by. Checks the ids of the rows in use on the way.
 int64_t checked_targets(const char* op, const Tensor& ids, int64_t rows, int64_t vocabulary, double smoothing,
@@ -102,8 +107,13 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   std::optional<Tensor> dx = wanted(need_dx, x.shape(), x.dtype());
   std::optional<Tensor> dweight = wanted(need_dweight, weight.shape(), DType::float32);
   std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary}, DType::float32);
-  const int64_t chunk_rows = std::clamp<int64_t>(chunk_elements / vocabulary, 1, std::max<int64_t>(1, rows));
-  const Tensor logits = Tensor::empty({chunk_rows, vocabulary}, DType::float32, x.device());
+  // An odd number of cache lines: neighbouring rows never begin in one set of a cache.
+  const int64_t line = 64 / item_size(x.dtype()), logits_row = (divide_up(vocabulary, line) | 1) * line;
+  const int64_t affordable = std::max<int64_t>(1, chunk_most_bytes / (logits_row * item_size(x.dtype())));
+  const int64_t most_rows = std::min(chunk_most_rows, affordable);
+  const int64_t chunks = std::max<int64_t>(1, divide_up(rows, most_rows));
+  const int64_t chunk_rows = std::min(most_rows, divide_up(rows, chunks * 32) * 32);  // of like sizes
+  const Tensor logits = Tensor::empty({chunk_rows, logits_row}, x.dtype(), x.device());
   kernels(x).linear_cross_entropy_forward({.x = x.raw(),
                                            .weight = weight.raw(),
                                            .bias = data_or_null(bias),
@@ -112,8 +122,9 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
                                            .dx = data_or_null<void>(dx),
                                            .dweight = data_or_null(dweight),
                                            .dbias = data_or_null(dbias),
-                                           .logits = logits.data<float>(),
+                                           .logits = logits.raw(),
                                            .chunk_rows = chunk_rows,
+                                           .logits_row = logits_row,
                                            .dtype = x.dtype(),
                                            .rows = rows,
                                            .features = features,

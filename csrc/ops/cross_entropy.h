@@ -36,9 +36,10 @@ struct LinearCrossEntropyForward {
   void* dx;            // (rows, features) or null
   float* dweight;      // (vocabulary, features) or null
   float* dbias;        // (vocabulary,) or null
-  float* logits;       // (chunk_rows, vocabulary): working memory
+  void* logits;        // (chunk_rows, logits_row): working memory
   int64_t chunk_rows;  // whose logits exist at a time
-  DType dtype;         // of x, weight and dx; logits are float32
+  int64_t logits_row;  // elements, at least vocabulary
+  DType dtype;         // of x, weight, logits and dx
   int64_t rows, features, vocabulary;
   float smoothing;
   float factor;  // 1 / number of targets

@@ -617,7 +617,7 @@ def linear_cross_entropy(
     The gradients are made in the forward pass, while a chunk's logits are at hand (Hsu et al. 2024, arXiv:2410.10989).
 
     Args:
-        x: (tokens, features) float32 or bfloat16; logits and loss are float32.
+        x: (tokens, features) float32 or bfloat16, as the logits; sums and loss are float32.
         weight: (vocabulary, features).
         ids, label_smoothing, num_targets: as in cross_entropy.
         bias: (vocabulary,) or None.

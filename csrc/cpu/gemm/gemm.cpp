@@ -56,13 +56,24 @@ static void finish(const Gemm& g, const Tile& t, const float* last, int64_t ld, 
   using C = typename T::C;
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t first = (t.row + r) * g.ldc + t.column;
-    each_vector(t.columns, [&](int64_t j, auto part) {
+    C* c = static_cast<C*>(g.c) + first;
+    C* pre = g.pre == nullptr ? nullptr : static_cast<C*>(g.pre) + first;
+    const auto value = [&](int64_t j, auto part) {
       Sum sum = reinterpret_cast<Sum>(load(last + r * ld + j, part));
       if (before != nullptr) sum += reinterpret_cast<Sum>(load(before + r * before_ld + j, part));
-      Vec v = reinterpret_cast<Vec>(sum);
-      if (g.bias != nullptr) v += load(g.bias + t.column + j, part);
-      if (g.pre != nullptr) store(static_cast<C*>(g.pre) + first + j, v, part);
-      store(static_cast<C*>(g.c) + first + j, activate(v, g.activation), part);
+      const Vec v = reinterpret_cast<Vec>(sum);
+      return g.bias == nullptr ? v : v + load(g.bias + t.column + j, part);
+    };
+    if (t.columns == tile_columns) {
+      const Vec low = value(0, AllLanes{}), high = value(lanes, AllLanes{});
+      if (pre != nullptr) store(pre, low, high);
+      store(c, activate(low, g.activation), activate(high, g.activation));
+      continue;
+    }
+    each_vector(t.columns, [&](int64_t j, auto part) {
+      const Vec v = value(j, part);
+      if (pre != nullptr) store(pre + j, v, part);
+      store(c + j, activate(v, g.activation), part);
     });
   }
 }

@@ -71,6 +71,7 @@ static void pack_panels_transposed(int64_t depth, int64_t width, const RowOf& ro
 #pragma GCC unroll 16
       for (int64_t i = 0; i < lanes; ++i) {
         if (j + i < width) block[i] = Units::along_k(row(j + i) + l, depth - l);
+        if (j + i + lanes < width) __builtin_prefetch(row(j + i + lanes) + l);
       }
       transpose(block);
 #pragma GCC unroll 16
