@@ -40,29 +40,44 @@ struct Buffers {
   }
 };
 
-// One row of scores becomes exp(score - most), dropout applied; 0 for keys the row does not see. `sum` grows,
-// and a new maximum rescales it and out (width,).
-template <class Units, bool masked, bool dropped>
-void softmax_step(const AttentionShape& shape, const Row& row, int64_t first_key, int64_t columns,
-                  int64_t width, float* score, float* most, float* sum, float* out) {
-  const float factor = shape.scale * log2_e;
-  const auto score_at = [&](int64_t j) {
+// The scores of a row, times log2 e; -infinity for keys that it does not see.
+template <bool masked>
+struct Scores {
+  const float* score;
+  float factor;
+  Span keys;
+  int64_t first_key;
+
+  Vec operator()(int64_t j) const {
     const Vec scaled = load(score + j) * factor;
-    return masked ? (inside(row.keys, first_key + j) ? scaled : broadcast(-infinity)) : scaled;
-  };
-  Vec high = broadcast(*most);
+    return masked ? (inside(keys, first_key + j) ? scaled : broadcast(-infinity)) : scaled;
+  }
+};
+
+// The largest of a row's scores and of `most`.
+template <bool masked>
+float largest_score(const Scores<masked>& score_at, int64_t columns, float most) {
+  Vec high = broadcast(most);
   for (int64_t j = 0; j < columns; j += lanes) high = vmax(high, score_at(j));
-  const float new_most = max_lanes(high);
-  const float shift = new_most == -infinity ? 0.0f : new_most;
+  return max_lanes(high);
+}
+
+// A row of scores becomes exp(score - most), dropout applied; 0 for keys the row does not see. `sum` grows,
+// and it and out (width,), which are of the maximum `before`, are rescaled.
+template <class Units, bool masked, bool dropped>
+void softmax_step(const AttentionShape& shape, const Row& row, const Scores<masked>& score_at,
+                  int64_t columns, int64_t width, float before, float most, float* score, float* sum,
+                  float* out) {
+  const float shift = most == -infinity ? 0.0f : most;
   Vec total = load(sum);
-  if (new_most != *most && *most != -infinity) {
-    const Vec shrink = vexp2(broadcast(*most - shift));
+  if (most != before && before != -infinity) {
+    const Vec shrink = vexp2(broadcast(before - shift));
     for (int64_t d = 0; d < width; d += lanes) store(out + d, load(out + d) * shrink);
     total *= shrink;
   }
   uint64_t kept = 0;
   for (int64_t j = 0; j < columns; j += lanes) {
-    if (dropped && j % 64 == 0) kept = kept_keys(shape, row, first_key + j);
+    if (dropped && j % 64 == 0) kept = kept_keys(shape, row, score_at.first_key + j);
     const Vec weight = vexp2(score_at(j) - shift);
     total += weight;
     const Vec kept_weight = dropped ? weight * factors_of(kept >> j % 64, shape.dropout.scale) : weight;
@@ -72,23 +87,34 @@ void softmax_step(const AttentionShape& shape, const Row& row, int64_t first_key
       store(score + j, kept_weight);
     }
   }
-  *most = new_most;
   store(sum, total);
 }
 
-// The step of every row of a tile.
+// The step of every row of a tile: first all maxima, each of which waits for a whole row.
 template <class Units>
 void softmax_tile(const AttentionShape& shape, const Row* rows, int64_t count, int64_t first_key,
                   int64_t columns, const Buffers<Units>& b, int64_t i) {
-  for (int64_t r = 0; r < count; ++r) {
-    const bool masked = !sees_all(rows[r].keys, first_key, first_key + columns);
-    const bool dropped = shape.dropout.threshold != 0;
-    const auto step = masked
-                          ? (dropped ? softmax_step<Units, true, true> : softmax_step<Units, true, false>)
-                          : (dropped ? softmax_step<Units, false, true> : softmax_step<Units, false, false>);
-    step(shape, rows[r], first_key, columns, b.width.sums, b.score + r * key_block, b.most + i + r,
+  const auto each_row = [&](const auto& body) {
+    for (int64_t r = 0; r < count; ++r) {
+      float* score = b.score + r * key_block;
+      const float factor = shape.scale * log2_e;
+      if (sees_all(rows[r].keys, first_key, first_key + columns)) {
+        body(r, score, Scores<false>{score, factor, rows[r].keys, first_key});
+      } else {
+        body(r, score, Scores<true>{score, factor, rows[r].keys, first_key});
+      }
+    }
+  };
+  float most[tile_rows<Units>];
+  each_row(
+      [&](int64_t r, float*, auto score_at) { most[r] = largest_score(score_at, columns, b.most[i + r]); });
+  each_row([&]<bool masked>(int64_t r, float* score, Scores<masked> score_at) {
+    const auto step =
+        shape.dropout.threshold != 0 ? softmax_step<Units, masked, true> : softmax_step<Units, masked, false>;
+    step(shape, rows[r], score_at, columns, b.width.sums, b.most[i + r], most[r], score,
          b.sum + (i + r) * lanes, b.out + (i + r) * b.width.sums);
-  }
+    b.most[i + r] = most[r];
+  });
 }
 
 // How many keys of the block at first_key some of the rows see, counted from first_key to the last of them.
@@ -183,7 +209,7 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
   if (weights != nullptr) write_weights<T>(p, group, rows, count, b, weights);
 }
 
-// One task per sequence, key head and block of rows.
+// Parts of a task: a sequence, a key head and a block of rows.
 template <class T>
 void forward(const AttentionForward& p) {
   using Units = typename UnitsFor<T>::type;
@@ -201,18 +227,19 @@ void forward(const AttentionForward& p) {
     starts[i] = start;
     start += s.num_heads * s.q_sequences.lengths[i] * s.k_sequences.lengths[i];
   }
-  parallel_for(sequences * blocks * s.kv_heads, 1, [&](int64_t begin, int64_t end) {
-    const Registers<Units> registers;
-    const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim);
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t sequence = task / s.kv_heads / blocks;
-      const Group group(s, sequence, task % s.kv_heads);
-      const int64_t first = task / s.kv_heads % blocks * row_block;
-      if (first >= group.rows()) continue;
-      forward_rows<T>(p, group, first, buffers,
-                      p.weights == nullptr ? nullptr : p.weights + starts[sequence]);
-    }
-  });
+  parallel_for(
+      sequences * blocks * s.kv_heads, heads_of_task(s, sequences * blocks), [&](int64_t begin, int64_t end) {
+        const Registers<Units> registers;
+        const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim);
+        for (int64_t task = begin; task < end; ++task) {
+          const int64_t sequence = task / s.kv_heads / blocks;
+          const Group group(s, sequence, task % s.kv_heads);
+          const int64_t first = task / s.kv_heads % blocks * row_block;
+          if (first >= group.rows()) continue;
+          forward_rows<T>(p, group, first, buffers,
+                          p.weights == nullptr ? nullptr : p.weights + starts[sequence]);
+        }
+      });
 
   zero_tail(static_cast<T*>(p.out), s.q_sequences, s.num_heads * s.head_dim);
   zero_tail(p.logsumexp, s.q_sequences, s.num_heads);

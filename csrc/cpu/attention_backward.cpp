@@ -20,15 +20,15 @@ template <class Units>
 struct Buffers {
   static constexpr bool paired = Units::elements == 2;
   static constexpr int64_t rows = row_block<Units>;
-  static constexpr int64_t across_pitch = round_up(rows / Units::elements, lanes) + 16;
   static constexpr int64_t row_pitch = paired ? key_block / 2 + 16 : pitch;
   Arena arena;
   Widths<Units> width;
   int64_t key_panel, key_t_panel;
-  float* query;        // (rows, width.row)
-  float* dout;         // (rows, width.row)
-  float* query_t;      // (width.sums, across_pitch) in units across rows
-  float* dout_t;       // (width.sums, across_pitch) in units across rows
+  int64_t left_row, left_t_row;
+  float* query;        // (most_rows + tile_rows, left_row)
+  float* dout;         // (most_rows + tile_rows, left_row)
+  float* query_t;      // (width.sums, left_t_row) in units across rows; where these are elements, query
+  float* dout_t;       // (width.sums, left_t_row) in units across rows; where these are elements, dout
   float* key_across;   // panels (key_block / elements, tile_columns)
   float* key_t;        // panels (width.units, tile_columns) of the transpose
   float* value_t;      // panels (width.units, tile_columns) of the transpose
@@ -46,11 +46,13 @@ struct Buffers {
       : arena{memory},
         width(head_dim),
         key_panel(key_block / Units::elements * tile_columns),
-        key_t_panel(width.units * tile_columns) {
-    query = arena.take(rows * width.row);
-    dout = arena.take(rows * width.row);
-    query_t = arena.take(width.sums * across_pitch);
-    dout_t = arena.take(width.sums * across_pitch);
+        key_t_panel(width.units * tile_columns),
+        left_row(odd_lines(width.row)),
+        left_t_row(paired ? odd_lines(units_of<Units>(most_rows)) : left_row) {
+    query = arena.take((most_rows + tile_rows<Units>)*left_row);
+    dout = arena.take((most_rows + tile_rows<Units>)*left_row);
+    query_t = paired ? arena.take(width.sums * left_t_row) : query;
+    dout_t = paired ? arena.take(width.sums * left_t_row) : dout;
     key_across = arena.take(key_block / Units::elements * width.panels);
     key_t = arena.take(key_block * width.units);
     value_t = arena.take(key_block * width.units);
@@ -72,11 +74,16 @@ struct SoftmaxRow {
   float logsumexp, delta;
 };
 
-// delta of a row that sees no key of another block, without dropout: from the very numbers that the scores'
-// gradients are made of, so that these add up to 0. dout . out, which stands for it elsewhere, has roundings
-// of its own.
-static float delta_within(const AttentionShape& shape, const SoftmaxRow& row, int64_t first_key,
-                          int64_t columns, const float* score, const float* dweight) {
+// Whether a row sees keys of one block alone, without dropout.
+static bool has_own_delta(const AttentionShape& shape, Span keys) {
+  return shape.dropout.threshold == 0 && keys.begin < keys.end &&
+         keys.begin / key_block == (keys.end - 1) / key_block;
+}
+
+// delta of such a row: from the very numbers that the scores' gradients are made of, so that these add up to
+// 0. dout . out, which stands for it elsewhere, has roundings of its own.
+static float own_delta(const AttentionShape& shape, const SoftmaxRow& row, int64_t first_key, int64_t columns,
+                       const float* score, const float* dweight) {
   Vec sum{}, dot{};
   for (int64_t j = 0; j < columns; j += lanes) {
     const Vec e = vexp2(load(score + j) * (shape.scale * log2_e) - row.logsumexp);
@@ -135,12 +142,11 @@ void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, 
   const int64_t columns = round_up(seen, key_step<Units>);
   const int64_t written = min_of(round_up(seen + tile_columns, lanes), key_block);
   const bool dropped = shape.dropout.threshold != 0;
-  for (int64_t r = 0; r < count && !dropped; ++r) {
-    const Span seen_keys = rows[r].row.keys;
-    if (seen_keys.begin < seen_keys.end && seen_keys.begin >= first_key &&
-        seen_keys.end <= first_key + key_block) {
-      rows[r].delta = delta_within(shape, rows[r], first_key, columns, b.score + r * key_block,
-                                   b.dweight + r * key_block);
+  for (int64_t r = 0; r < count; ++r) {
+    const Span span = rows[r].row.keys;
+    if (has_own_delta(shape, span) && span.begin >= first_key && span.end <= first_key + key_block) {
+      rows[r].delta =
+          own_delta(shape, rows[r], first_key, columns, b.score + r * key_block, b.dweight + r * key_block);
     }
   }
   for (int64_t r = 0; r < count; r += 2) {
@@ -165,7 +171,7 @@ void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, 
   }
 }
 
-// `count` rows from `first` on, each seeing some key, against the packed key block: five products.
+// `count` rows from `first` on, a multiple of a group of units, against the packed key block: five products.
 template <class T, class Units>
 void backward_rows(const AttentionBackward& p, const Group& group, int64_t first, int64_t count,
                    int64_t first_key, int64_t keys, const Buffers<Units>& b) {
@@ -176,22 +182,13 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
     rows[i] = {row, p.logsumexp[group.lse_index(row)], b.delta[first + i]};
   }
   rows[count] = {{0, 0, {0, 0}}, 0.0f, 0.0f};  // completes the last pair
-  const auto q_row = [&](int64_t i) { return static_cast<const T*>(p.q) + group.q_index(rows[i].row); };
-  const auto dout_row = [&](int64_t i) {
-    return static_cast<const T*>(p.dout) + group.out_index(rows[i].row);
-  };
-  pack_rows<Units>(count, s.head_dim, q_row, b.query, b.width.row);
-  pack_rows<Units>(count, s.head_dim, dout_row, b.dout, b.width.row);
-  pack_columns<Units>(count, s.head_dim, q_row, b.query_t, b.across_pitch);
-  pack_columns<Units>(count, s.head_dim, dout_row, b.dout_t, b.across_pitch);
-
   for (int64_t i = 0; i < count; i += tile_rows<Units>) {
     const int64_t tile = min_of(tile_rows<Units>, count - i);
     const int64_t seen = min_of(rows[i + tile - 1].row.keys.end - first_key, keys);
     const int64_t columns = round_up(seen, key_step<Units>);
-    product<Units>(tile, columns, b.width.units, b.query + i * b.width.row, b.width.row, b.key_t,
+    product<Units>(tile, columns, b.width.units, b.query + (first + i) * b.left_row, b.left_row, b.key_t,
                    tile_columns, b.key_t_panel, b.score, key_block, false);
-    product<Units>(tile, columns, b.width.units, b.dout + i * b.width.row, b.width.row, b.value_t,
+    product<Units>(tile, columns, b.width.units, b.dout + (first + i) * b.left_row, b.left_row, b.value_t,
                    tile_columns, b.key_t_panel, b.dweight, key_block, false);
     softmax_tile(s, rows + i, tile, first_key, seen, i, b);
     product<Units>(tile, b.width.sums, units_of<Units>(seen), b.dscore_rows + i * b.row_pitch, b.row_pitch,
@@ -212,11 +209,12 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
     for (int64_t d = 0, tile; d < s.head_dim; d += tile) {
       const int64_t left = s.head_dim - d, tiles = divide_up(left, tile_rows<Units>);
       tile = min_of(round_up(divide_up(left, tiles), row_step<Units>), left);  // of like heights
-      const int64_t first = d * b.across_pitch + from;
-      product<Units>(tile, columns, depth, b.dout_t + first, b.across_pitch, weight, pitch, tile_columns,
-                     b.dvalue_t + d * pitch + j, pitch, true);
-      product<Units>(tile, columns, depth, b.query_t + first, b.across_pitch, dscore, pitch, tile_columns,
-                     b.dkey_t + d * pitch + j, pitch, true);
+      const int64_t unit = first / Units::elements + from;
+      const int64_t place = b.paired ? d * b.left_t_row + unit : unit * b.left_t_row + d;
+      product<Units, !b.paired>(tile, columns, depth, b.dout_t + place, b.left_t_row, weight, pitch,
+                                tile_columns, b.dvalue_t + d * pitch + j, pitch, true);
+      product<Units, !b.paired>(tile, columns, depth, b.query_t + place, b.left_t_row, dscore, pitch,
+                                tile_columns, b.dkey_t + d * pitch + j, pitch, true);
     }
   }
 }
@@ -244,8 +242,20 @@ template <class T, class Units>
 void backward_group(const AttentionBackward& p, const Group& group, const Buffers<Units>& b) {
   const AttentionShape& s = p.shape;
   const int64_t rows = group.rows();
+  const auto q_row = [&](int64_t i) { return static_cast<const T*>(p.q) + group.q_index(group.row(i)); };
+  const auto dout_row = [&](int64_t i) {
+    return static_cast<const T*>(p.dout) + group.out_index(group.row(i));
+  };
+  pack_rows<Units>(rows, s.head_dim, q_row, b.query, b.left_row);
+  pack_rows<Units>(rows, s.head_dim, dout_row, b.dout, b.left_row);
+  if (b.paired) {
+    pack_columns<Units>(rows, s.head_dim, q_row, b.query_t, b.left_t_row);
+    pack_columns<Units>(rows, s.head_dim, dout_row, b.dout_t, b.left_t_row);
+  }
   for (int64_t i = 0; i < rows; ++i) {
-    const int64_t index = group.out_index(group.row(i));
+    const Row row = group.row(i);
+    if (has_own_delta(s, row.keys)) continue;
+    const int64_t index = group.out_index(row);
     b.delta[i] = sum_of(s.head_dim, [&](int64_t d, auto part) {
       return load(static_cast<const T*>(p.out) + index + d, part) *
              load(static_cast<const T*>(p.dout) + index + d, part);
@@ -266,7 +276,7 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
     }
     while (first < rows && group.row(first).keys.end <= first_key) ++first;
     while (last < rows && group.row(last).keys.begin < first_key + keys) ++last;
-    for (int64_t i = first; i < last; i += b.rows) {
+    for (int64_t i = first / group_elements<Units> * group_elements<Units>; i < last; i += b.rows) {
       backward_rows<T>(p, group, i, min_of(b.rows, last - i), first_key, keys, b);
     }
     write_transposed(b.dkey_t, s.head_dim, keys, s.scale,
@@ -290,7 +300,8 @@ void backward(const AttentionBackward& p) {
   const int64_t most_rows = s.q_sequences.max_length * (s.num_heads / s.kv_heads);
   const int64_t size = Buffers<Units>(nullptr, s.head_dim, most_rows).arena.used;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
-  parallel_for(s.q_sequences.num_sequences * s.kv_heads, 1, [&](int64_t begin, int64_t end) {
+  const int64_t sequences = s.q_sequences.num_sequences;
+  parallel_for(sequences * s.kv_heads, heads_of_task(s, sequences), [&](int64_t begin, int64_t end) {
     const Registers<Units> registers;
     const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim,
                                  most_rows);

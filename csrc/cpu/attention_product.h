@@ -36,9 +36,9 @@ constexpr int64_t vector_tile_rows = 6;
 template <class Units>
 constexpr int64_t tile_rows = Units::group > 1 ? 32 : vector_tile_rows;
 
-// c (R, V * lanes) = a b, or c += a b.   a: (R, depth)   b: (depth, V * lanes)
+// c (R, V * lanes) = a b, or c += a b.   a: (R, depth), or by_units (depth, R)   b: (depth, V * lanes)
 // Each sum starts at zero and runs over the depth in order: its bits do not depend on R and V.
-template <class Units, int64_t R, int64_t V>
+template <class Units, bool by_units, int64_t R, int64_t V>
 static void product_tile(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row,
                          float* c, int64_t c_row, bool add) {
   Vec sum[R][V] = {};
@@ -52,10 +52,11 @@ static void product_tile(int64_t depth, const float* a, int64_t a_row, const flo
     for (int64_t v = 0; v < V; ++v) b_l[v] = load(b + v * lanes);
 #pragma GCC unroll 16
     for (int64_t i = 0; i < R; ++i) {
-      const Vec a_il = broadcast_unit(third[i / 3] + i % 3 * a_row);
+      const Vec a_il = broadcast_unit(by_units ? a + i : third[i / 3] + i % 3 * a_row);
 #pragma GCC unroll 2
       for (int64_t v = 0; v < V; ++v) sum[i][v] = Units::multiply_add(sum[i][v], a_il, b_l[v]);
     }
+    if (by_units) a += a_row;
 #pragma GCC unroll 4
     for (int64_t i = 0; i < R; i += 3) ++third[i / 3];
   }
@@ -76,7 +77,7 @@ struct Tiles {
   Tile whole, half;
 };
 
-template <class Units>
+template <class Units, bool by_units>
 static Tiles tiles_of(int64_t rows) {
   if constexpr (Units::group > 1) {
     static constexpr Tiles heights[] = {{tile_kernel<Units, 16, 32>, tile_kernel<Units, 16, 16>},
@@ -84,13 +85,13 @@ static Tiles tiles_of(int64_t rows) {
     return heights[(rows - 1) / 16];
   } else {
     static constexpr Tiles heights[] = {
-        {product_tile<Units, 2, 2>, product_tile<Units, 2, 1>},
-        {product_tile<Units, 4, 2>, product_tile<Units, 4, 1>},
-        {product_tile<Units, 6, 2>, product_tile<Units, 6, 1>},
+        {product_tile<Units, by_units, 2, 2>, product_tile<Units, by_units, 2, 1>},
+        {product_tile<Units, by_units, 4, 2>, product_tile<Units, by_units, 4, 1>},
+        {product_tile<Units, by_units, 6, 2>, product_tile<Units, by_units, 6, 1>},
 #ifdef __AVX512F__
-        {product_tile<Units, 8, 2>, product_tile<Units, 8, 1>},
-        {product_tile<Units, 10, 2>, product_tile<Units, 10, 1>},
-        {product_tile<Units, 12, 2>, product_tile<Units, 12, 1>},
+        {product_tile<Units, by_units, 8, 2>, product_tile<Units, by_units, 8, 1>},
+        {product_tile<Units, by_units, 10, 2>, product_tile<Units, by_units, 10, 1>},
+        {product_tile<Units, by_units, 12, 2>, product_tile<Units, by_units, 12, 1>},
 #endif
     };
     static_assert(sizeof(heights) / sizeof(Tiles) == vector_tile_rows / 2);
@@ -102,13 +103,14 @@ static Tiles tiles_of(int64_t rows) {
 template <class Units>
 constexpr int64_t row_step = Units::group > 1 ? 16 : 2;
 
-// c (rows, columns) = a b, or c += a b, for up to tile_rows rows.   a: (rows, depth)   b: (depth, columns)
+// c (rows, columns) = a b, or c += a b, for up to tile_rows rows.   b: (depth, columns)
+// a: (rows, depth), or by_units (depth, rows), which is for vectors alone; rows are counted up to row_step.
 // `columns` is a multiple of lanes, and tile_columns of b lie `panel` floats after those before; the depth is
 // in whole groups.
-template <class Units>
+template <class Units, bool by_units = false>
 static void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row,
                     const float* b, int64_t b_row, int64_t panel, float* c, int64_t c_row, bool add) {
-  const Tiles tiles = tiles_of<Units>(rows);
+  const Tiles tiles = tiles_of<Units, by_units>(rows);
   for (int64_t j = 0; j < columns; j += tile_columns, b += panel) {
     const Tile tile = columns - j >= tile_columns ? tiles.whole : tiles.half;
     tile(depth, a, a_row, b, b_row, c + j, c_row, add);
@@ -119,12 +121,14 @@ static void product(int64_t rows, int64_t columns, int64_t depth, const float* a
 // where row i begins.
 template <class Units, class RowOf>
 static void pack_rows(int64_t count, int64_t size, const RowOf& row, float* to, int64_t stride) {
-  for (int64_t i = 0; i < round_up(count, row_step<Units>); ++i) {
+  for (int64_t i = 0; i < count; ++i, to += stride) {
+    const auto* from = row(i);
     for (int64_t u = 0; u < stride; u += lanes) {
       const int64_t d = u * Units::elements;
-      store(to + i * stride + u, i < count && d < size ? Units::along_k(row(i) + d, size - d) : Vec{});
+      store(to + u, d < size ? Units::along_k(from + d, size - d) : Vec{});
     }
   }
+  zero(to, (round_up(count, row_step<Units>) - count) * stride);
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -82,6 +82,12 @@ static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, in
 template <class Units>
 constexpr int64_t key_step = Units::group > 1 ? group_elements<Units> : lanes;
 
+// Key heads of a task: all of them, whose rows are neighbours in memory, where `parts` of the sequences are
+// enough for the threads.
+static inline int64_t heads_of_task(const AttentionShape& shape, int64_t parts) {
+  return parts >= 4 * num_threads() ? shape.kv_heads : 1;
+}
+
 // Rows beyond those in use become zeros.
 template <class T>
 static inline void zero_tail(T* rows, const SequencesView& sequences, int64_t features) {
@@ -100,6 +106,11 @@ struct Arena {
     return part;
   }
 };
+
+// So many floats or more: an odd number of cache lines, so that neighbouring rows lie in different sets.
+static inline int64_t odd_lines(int64_t size) {
+  return (divide_up(size, 16) | 1) * 16;
+}
 
 // Sizes of the packed rows of head_dim features.
 template <class Units>
