@@ -31,6 +31,7 @@ CASES = {
     "blocks_window_groups": ([300, 70], [520, 64], 4, 2, 17, {"window": 150, "causal": True}),
     "blocks_window_both_sides": ([400], [500], 1, 1, 8, {"window": 130}),
     "blocks_groups": ([150, 3], [600, 130], 6, 2, 24, {}),
+    "blocks_causal_apart": ([300], [521], 1, 1, 40, {"causal": True}),
     "blocks_causal": ([700], [700], 1, 1, 64, {"causal": True}),
     "wide_head": ([13], [17], 1, 1, 257, {}),
 }
@@ -170,6 +171,15 @@ def test_one_query_by_hand():
     np.testing.assert_allclose(out.numpy(), [[[0.34443140907770142989, 0.44443140907770142989]]], rtol=1e-6)
     truth, _ = reference.attention(*(x.astype(np.float64) for x in (q, k, v)), [1], [3], scale=1.0)
     np.testing.assert_allclose(truth, [[[0.34443140907770142989, 0.44443140907770142989]]], rtol=1e-6)
+
+
+def test_weights_that_float32_holds_only_as_denormals_are_zero():
+    """Of scores 0, -87 and -88: e^-87 is above the smallest normal number, e^-88 below."""
+    q, k = np.ones((1, 1, 1), np.float32), np.array([0, -87, -88], np.float32).reshape(3, 1, 1)
+    _, (weights,) = dg.functional.attention(
+        *map(dg.tensor, (q, k, k)), dg.Sequences([1]), dg.Sequences([3]), scale=1.0, return_weights=True
+    )
+    np.testing.assert_allclose(weights.numpy(), [[[1, 1.6458115e-38, 0]]], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -118,13 +118,14 @@ static void product(int64_t rows, int64_t columns, int64_t depth, const float* a
 }
 
 // A left matrix (count, size) as units, to (count, stride), padded with zeros up to row_step rows; row(i) is
-// where row i begins.
+// where row i begins. Meanwhile its neighbour is fetched: often the row of the head that is next.
 template <class Units, class RowOf>
 static void pack_rows(int64_t count, int64_t size, const RowOf& row, float* to, int64_t stride) {
   for (int64_t i = 0; i < count; ++i, to += stride) {
     const auto* from = row(i);
     for (int64_t u = 0; u < stride; u += lanes) {
       const int64_t d = u * Units::elements;
+      __builtin_prefetch(from + size + d, 0, 2);
       store(to + u, d < size ? Units::along_k(from + d, size - d) : Vec{});
     }
   }
