@@ -110,6 +110,18 @@ def test_adamw_over_a_model(max_grad_norm):
             assert not parameter.grad.numpy().any(), "a step clears the gradients"
 
 
+def test_moments_without_gradients_end_at_zero():
+    """Not at the smallest denormals, which would slow down every later step."""
+    model = make_model()
+    optimizer = dg.optim.AdamW(model, 0.01, (0.9, 0.9))
+    set_gradients(model, 0)
+    for _ in range(1000):
+        optimizer.step()
+    state = optimizer.state_dict()
+    assert not state["mean"].any()
+    assert not state["variance"].any()
+
+
 def test_state_restores_the_very_bits():
     def train(model, optimizer, seeds):
         for seed in seeds:

@@ -37,13 +37,13 @@ void adamw_step(const AdamW& p) {
         const int64_t at = begin + i;
         const Vec g = load(p.gradients + at, part) * p.gradient_scale;
         const Vec old_mean = load(p.mean + at, part);
-        const Vec mean = old_mean + (g - old_mean) * mean_gain;
-        const Vec variance = load(p.variance + at, part) * beta2 + g * g * variance_gain;
+        const Vec mean = without_denormals(old_mean + (g - old_mean) * mean_gain);
+        const Vec variance = without_denormals(load(p.variance + at, part) * beta2 + g * g * variance_gain);
         const Vec parameter = load(p.parameters + at, part);
         const Vec decayed = parameter - parameter * decay;
         store(p.mean + at, mean, part);
         store(p.variance + at, variance, part);
-        const Vec updated = decayed - mean * step_size / (vsqrt(variance) * deviation_factor + eps);
+        const Vec updated = decayed - mean / (vsqrt(variance) * deviation_factor + eps) * step_size;
         store(p.parameters + at, updated, part);
         if (p.shadow != nullptr) store(p.shadow + at, updated, part);
         store(p.gradients + at, Vec{}, part);

@@ -224,6 +224,12 @@ static inline Vec vsqrt(Vec v) {
   return v;
 }
 
+// What decays towards 0 would stay denormal, and every operation on a denormal takes a hundred cycles.
+static inline Vec without_denormals(Vec v) {
+  constexpr float smallest_normal = 1.17549435e-38f;
+  return (v < 0.0f ? -v : v) < smallest_normal ? Vec{} : v;
+}
+
 constexpr float log2_e = 1.44269504f;
 
 // 2^x to about 1 ulp. For x up to 127; below -126 it is 0, as denormals take a hundred cycles; NaN for NaN.
