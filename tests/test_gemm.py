@@ -50,7 +50,18 @@ def test_a_row_has_the_same_bits_in_any_batch(rng, dtype, in_features, out_featu
 
 @pytest.mark.parametrize(
     ("m", "n", "k"),
-    [(1, 1, 1), (31, 33, 1), (33, 31, 65), (40, 45, 1088), (2, 45, 4099), (15, 70, 2), (3, 5, 0), (0, 4, 3), (4, 0, 3)],
+    [
+        (1, 1, 1),
+        (31, 33, 1),
+        (33, 31, 65),
+        (7, 40, 1023),
+        (40, 45, 1088),
+        (2, 45, 4099),
+        (15, 70, 2),
+        (3, 5, 0),
+        (0, 4, 3),
+        (4, 0, 3),
+    ],
 )
 def test_int8_matmul_is_exact(rng, m, n, k):
     a, b = rng.integers(0, 256, (m, k), np.uint8), rng.integers(-128, 128, (n, k), np.int8)

@@ -9,7 +9,16 @@ from dragoman import _core
 from gradcheck import backward, check_op, check_reference, poison_cache, with_tail
 from test_dropout import next_mask
 
-SIZES = [(1, 1, 1), (31, 33, 1), (33, 31, 65), (7, 1023, 33), (1023, 33, 31), (75, 96, 300), (130, 257, 100)]
+SIZES = [
+    (1, 1, 1),
+    (31, 33, 1),
+    (33, 31, 65),
+    (7, 1023, 33),
+    (1023, 33, 31),
+    (64, 128, 96),
+    (75, 96, 300),
+    (130, 257, 100),
+]
 
 
 def grid(rng, *shape):
