@@ -40,34 +40,33 @@ struct Buffers {
   }
 };
 
-// The scores of a row, times log2 e; -infinity for keys that it does not see.
+// A row's scores of the keys from first_key on, times log2 e; -infinity where it does not see the key.
 template <bool masked>
 struct Scores {
-  const float* score;
-  float factor;
-  Span keys;
+  const Row& row;
   int64_t first_key;
+  float factor;
+  float* score;
 
-  Vec operator()(int64_t j) const {
+  Vec operator[](int64_t j) const {
     const Vec scaled = load(score + j) * factor;
-    return masked ? (inside(keys, first_key + j) ? scaled : broadcast(-infinity)) : scaled;
+    return masked ? (inside(row.keys, first_key + j) ? scaled : broadcast(-infinity)) : scaled;
   }
 };
 
-// The largest of a row's scores and of `most`.
+// The largest of the scores and of `most`.
 template <bool masked>
-float largest_score(const Scores<masked>& score_at, int64_t columns, float most) {
+float largest_score(const Scores<masked>& scores, int64_t columns, float most) {
   Vec high = broadcast(most);
-  for (int64_t j = 0; j < columns; j += lanes) high = vmax(high, score_at(j));
+  for (int64_t j = 0; j < columns; j += lanes) high = vmax(high, scores[j]);
   return max_lanes(high);
 }
 
-// A row of scores becomes exp(score - most), dropout applied; 0 for keys the row does not see. `sum` grows,
-// and it and out (width,), which are of the maximum `before`, are rescaled.
+// Scores become exp(score - most), dropout applied; 0 for keys the row does not see. `sum` grows, and it and
+// out (width,), which are of the maximum `before`, are rescaled.
 template <class Units, bool masked, bool dropped>
-void softmax_step(const AttentionShape& shape, const Row& row, const Scores<masked>& score_at,
-                  int64_t columns, int64_t width, float before, float most, float* score, float* sum,
-                  float* out) {
+void softmax_step(const AttentionShape& shape, const Scores<masked>& scores, int64_t columns, int64_t width,
+                  float before, float most, float* sum, float* out) {
   const float shift = most == -infinity ? 0.0f : most;
   Vec total = load(sum);
   if (most != before && before != -infinity) {
@@ -77,14 +76,14 @@ void softmax_step(const AttentionShape& shape, const Row& row, const Scores<mask
   }
   uint64_t kept = 0;
   for (int64_t j = 0; j < columns; j += lanes) {
-    if (dropped && j % 64 == 0) kept = kept_keys(shape, row, score_at.first_key + j);
-    const Vec weight = vexp2(score_at(j) - shift);
+    if (dropped && j % 64 == 0) kept = kept_keys(shape, scores.row, scores.first_key + j);
+    const Vec weight = vexp2(scores[j] - shift);
     total += weight;
     const Vec kept_weight = dropped ? weight * factors_of(kept >> j % 64, shape.dropout.scale) : weight;
-    if constexpr (Units::elements == 2) {
-      store(reinterpret_cast<bfloat16*>(score) + j, kept_weight);  // never ahead of what is still to be read
+    if constexpr (Units::elements == 2) {  // never ahead of what is still to be read
+      store(reinterpret_cast<bfloat16*>(scores.score) + j, kept_weight);
     } else {
-      store(score + j, kept_weight);
+      store(scores.score + j, kept_weight);
     }
   }
   store(sum, total);
@@ -99,20 +98,19 @@ void softmax_tile(const AttentionShape& shape, const Row* rows, int64_t count, i
       float* score = b.score + r * key_block;
       const float factor = shape.scale * log2_e;
       if (sees_all(rows[r].keys, first_key, first_key + columns)) {
-        body(r, score, Scores<false>{score, factor, rows[r].keys, first_key});
+        body(r, Scores<false>{rows[r], first_key, factor, score});
       } else {
-        body(r, score, Scores<true>{score, factor, rows[r].keys, first_key});
+        body(r, Scores<true>{rows[r], first_key, factor, score});
       }
     }
   };
   float most[tile_rows<Units>];
-  each_row(
-      [&](int64_t r, float*, auto score_at) { most[r] = largest_score(score_at, columns, b.most[i + r]); });
-  each_row([&]<bool masked>(int64_t r, float* score, Scores<masked> score_at) {
+  each_row([&](int64_t r, auto scores) { most[r] = largest_score(scores, columns, b.most[i + r]); });
+  each_row([&]<bool masked>(int64_t r, Scores<masked> scores) {
     const auto step =
         shape.dropout.threshold != 0 ? softmax_step<Units, masked, true> : softmax_step<Units, masked, false>;
-    step(shape, rows[r], score_at, columns, b.width.sums, b.most[i + r], most[r], score,
-         b.sum + (i + r) * lanes, b.out + (i + r) * b.width.sums);
+    step(shape, scores, columns, b.width.sums, b.most[i + r], most[r], b.sum + (i + r) * lanes,
+         b.out + (i + r) * b.width.sums);
     b.most[i + r] = most[r];
   });
 }
