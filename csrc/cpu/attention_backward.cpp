@@ -254,7 +254,7 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
   }
   for (int64_t i = 0; i < rows; ++i) {
     const Row row = group.row(i);
-    if (has_own_delta(s, row.keys)) continue;
+    if (has_own_delta(s, row.keys)) continue;  // made with the scores
     const int64_t index = group.out_index(row);
     b.delta[i] = sum_of(s.head_dim, [&](int64_t d, auto part) {
       return load(static_cast<const T*>(p.out) + index + d, part) *
