@@ -171,10 +171,11 @@ void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, 
   }
 }
 
-// `count` rows from `first` on, a multiple of a group of units, against the packed key block: five products.
+// `count` rows from `first` on, a multiple of a group of units, against the packed key block: five products,
+// of which those for dk and dv add to what there is, or begin.
 template <class T, class Units>
 void backward_rows(const AttentionBackward& p, const Group& group, int64_t first, int64_t count,
-                   int64_t first_key, int64_t keys, const Buffers<Units>& b) {
+                   int64_t first_key, int64_t keys, bool add, const Buffers<Units>& b) {
   const AttentionShape& s = p.shape;
   SoftmaxRow rows[row_block<Units> + 1];
   for (int64_t i = 0; i < count; ++i) {
@@ -202,8 +203,9 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
     const int64_t columns = min_of(round_up(keys - j, lanes), tile_columns);
     while (low < count && rows[low].row.keys.end <= first_key + j) ++low;
     while (high < count && rows[high].row.keys.begin < first_key + j + columns) ++high;
-    const int64_t from = low / group_elements<Units> * Units::group, depth = units_of<Units>(high) - from;
-    if (low >= high) continue;
+    const int64_t from = low / group_elements<Units> * Units::group;
+    const int64_t depth = low < high ? units_of<Units>(high) - from : 0;
+    if (depth == 0 && add) continue;
     const float* weight = b.weight + from * pitch + j;
     const float* dscore = b.dscore + from * pitch + j;
     for (int64_t d = 0, tile; d < s.head_dim; d += tile) {
@@ -212,9 +214,9 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
       const int64_t unit = first / Units::elements + from;
       const int64_t place = b.paired ? d * b.left_t_row + unit : unit * b.left_t_row + d;
       product<Units, !b.paired>(tile, columns, depth, b.dout_t + place, b.left_t_row, weight, pitch,
-                                tile_columns, b.dvalue_t + d * pitch + j, pitch, true);
+                                tile_columns, b.dvalue_t + d * pitch + j, pitch, add);
       product<Units, !b.paired>(tile, columns, depth, b.query_t + place, b.left_t_row, dscore, pitch,
-                                tile_columns, b.dkey_t + d * pitch + j, pitch, true);
+                                tile_columns, b.dkey_t + d * pitch + j, pitch, add);
     }
   }
 }
@@ -270,14 +272,16 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
     pack_panels_transposed<Units>(s.head_dim, keys, k_row, b.key_t, b.key_t_panel);
     pack_panels_transposed<Units>(s.head_dim, keys, v_row, b.value_t, b.key_t_panel);
     pack_panels<Units>(keys, s.head_dim, k_row, b.key_across, b.key_panel);
-    for (int64_t d = 0; d < b.width.sums; ++d) {
-      zero(b.dkey_t + d * pitch, round_up(keys, tile_columns));
-      zero(b.dvalue_t + d * pitch, round_up(keys, tile_columns));
-    }
     while (first < rows && group.row(first).keys.end <= first_key) ++first;
     while (last < rows && group.row(last).keys.begin < first_key + keys) ++last;
+    bool add = false;
     for (int64_t i = first / group_elements<Units> * group_elements<Units>; i < last; i += b.rows) {
-      backward_rows<T>(p, group, i, min_of(b.rows, last - i), first_key, keys, b);
+      backward_rows<T>(p, group, i, min_of(b.rows, last - i), first_key, keys, add, b);
+      add = true;
+    }
+    if (!add) {  // no row sees the block
+      zero(b.dkey_t, b.width.sums * pitch);
+      zero(b.dvalue_t, b.width.sums * pitch);
     }
     write_transposed(b.dkey_t, s.head_dim, keys, s.scale,
                      [&](int64_t j) { return static_cast<T*>(p.dk) + group.dk_index(first_key + j); });
