@@ -207,7 +207,7 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
   if (weights != nullptr) write_weights<T>(p, group, rows, count, b, weights);
 }
 
-// Parts of a task: a sequence, a key head and a block of rows.
+// One task per sequence, key head and block of rows.
 template <class T>
 void forward(const AttentionForward& p) {
   using Units = typename UnitsFor<T>::type;
@@ -226,7 +226,7 @@ void forward(const AttentionForward& p) {
     start += s.num_heads * s.q_sequences.lengths[i] * s.k_sequences.lengths[i];
   }
   parallel_for(
-      sequences * blocks * s.kv_heads, heads_of_task(s, sequences * blocks), [&](int64_t begin, int64_t end) {
+      sequences * blocks * s.kv_heads, heads_at_once(s, sequences * blocks), [&](int64_t begin, int64_t end) {
         const Registers<Units> registers;
         const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim);
         for (int64_t task = begin; task < end; ++task) {

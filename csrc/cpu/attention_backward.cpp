@@ -305,7 +305,7 @@ void backward(const AttentionBackward& p) {
   const int64_t size = Buffers<Units>(nullptr, s.head_dim, most_rows).arena.used;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   const int64_t sequences = s.q_sequences.num_sequences;
-  parallel_for(sequences * s.kv_heads, heads_of_task(s, sequences), [&](int64_t begin, int64_t end) {
+  parallel_for(sequences * s.kv_heads, heads_at_once(s, sequences), [&](int64_t begin, int64_t end) {
     const Registers<Units> registers;
     const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim,
                                  most_rows);

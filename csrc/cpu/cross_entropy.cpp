@@ -11,45 +11,39 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 // Elements of ready logits' gradient that may stay in caches; a larger one goes past them.
 constexpr int64_t most_kept = 1 << 21;
 
-// Losses of `rows` rows of logits, `row` elements apart: row_loss (rows,), the softmax's statistics (rows, 2)
-// and dlogits, as the logits lie, where these are wanted. dlogits may be the logits.
 template <class T>
-static void take_losses(int64_t rows, int64_t vocabulary, const T* logits, int64_t row, const int32_t* ids,
-                        float smoothing, float factor, bool streamed, float* row_loss, float* softmax,
-                        T* dlogits) {
-  const int64_t exps_size = dlogits == nullptr ? 0 : round_up(vocabulary, 16);  // whole lines
-  const int64_t num_blocks = divide_up(vocabulary, block_size);
+static void take_losses(const CrossEntropyForward& p) {
+  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const T* logits = static_cast<const T*>(p.logits);
+  T* dlogits = static_cast<T*>(p.dlogits);
+  const bool streamed = dlogits != logits && in_use * p.vocabulary > most_kept && p.logits_row % lanes == 0;
+  const int64_t exps_size = dlogits == nullptr ? 0 : round_up(p.vocabulary, 16);  // whole lines
+  const int64_t num_blocks = divide_up(p.vocabulary, block_size);
   const Scratch all_exps(max_threads() * 2 * exps_size * static_cast<int64_t>(sizeof(float)));
   const Scratch all_blocks(max_threads() * 2 * num_blocks * static_cast<int64_t>(sizeof(Block)));
-  parallel_for(rows, rows_of_task(rows, vocabulary), [&](int64_t begin, int64_t end) {
+  parallel_for(in_use, rows_of_task(in_use, p.vocabulary), [&](int64_t begin, int64_t end) {
     float* exps = static_cast<float*>(all_exps.data) + thread_index() * 2 * exps_size;
     Block* blocks = static_cast<Block*>(all_blocks.data) + thread_index() * 2 * num_blocks;
-    LossRows<T> loss_rows(vocabulary, smoothing, factor, streamed);
-    for (int64_t i = begin; i < end; ++i) {
+    LossRows<T> rows(p.vocabulary, p.smoothing, p.factor, streamed);
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t first = row * p.logits_row;
       const RowStatistics taken =
-          loss_rows.take(logits + i * row, ids[i], exps + i % 2 * exps_size, blocks + i % 2 * num_blocks,
-                         dlogits == nullptr ? nullptr : dlogits + i * row);
-      row_loss[i] = taken.loss;
-      if (softmax == nullptr) continue;
-      softmax[2 * i] = taken.most;
-      softmax[2 * i + 1] = taken.sum;
+          rows.take(logits + first, p.ids[row], exps + row % 2 * exps_size, blocks + row % 2 * num_blocks,
+                    dlogits == nullptr ? nullptr : dlogits + first);
+      p.row_loss[row] = taken.loss;
+      if (p.softmax == nullptr) continue;
+      p.softmax[2 * row] = taken.most;
+      p.softmax[2 * row + 1] = taken.sum;
     }
-    loss_rows.finish();
+    rows.finish();
   });
+  zero(p.row_loss + in_use, p.rows - in_use);
+  if (p.softmax != nullptr) zero(p.softmax + 2 * in_use, 2 * (p.rows - in_use));
+  if (dlogits != nullptr) zero(dlogits + in_use * p.logits_row, (p.rows - in_use) * p.logits_row);
 }
 
 void cross_entropy_forward(const CrossEntropyForward& p) {
-  const int64_t in_use = rows_in_use(p.tokens, p.rows);
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    T* dlogits = static_cast<T*>(p.dlogits);
-    const bool streamed = in_use * p.vocabulary > most_kept && p.vocabulary % lanes == 0;
-    take_losses(in_use, p.vocabulary, static_cast<const T*>(p.logits), p.vocabulary, p.ids, p.smoothing,
-                p.factor, streamed, p.row_loss, p.softmax, dlogits);
-    if (dlogits != nullptr) zero(dlogits + in_use * p.vocabulary, (p.rows - in_use) * p.vocabulary);
-  });
-  zero(p.row_loss + in_use, p.rows - in_use);
-  zero(p.softmax + 2 * in_use, 2 * (p.rows - in_use));
+  with_dtype(p.dtype, [&](auto element) { take_losses<decltype(element)>(p); });
 }
 
 // Per chunk: logits = x weight^T + bias; losses, and dlogits in the logits' place; the products with them.
@@ -75,8 +69,18 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
           .bias = p.bias,
           .dtype = p.dtype,
           .c_dtype = p.dtype});
-    take_losses(rows, p.vocabulary, logits, p.logits_row, p.ids + first, p.smoothing, p.factor, false,
-                p.row_loss + first, nullptr, need_gradient ? logits : nullptr);
+    cross_entropy_forward({.logits = logits,
+                           .logits_row = p.logits_row,
+                           .ids = p.ids + first,
+                           .row_loss = p.row_loss + first,
+                           .softmax = nullptr,
+                           .dlogits = need_gradient ? logits : nullptr,
+                           .dtype = p.dtype,
+                           .rows = rows,
+                           .vocabulary = p.vocabulary,
+                           .smoothing = p.smoothing,
+                           .factor = p.factor,
+                           .tokens = nullptr});
     if (dx != nullptr) {
       gemm({.m = rows,
             .n = p.features,

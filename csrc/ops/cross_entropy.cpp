@@ -67,6 +67,7 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
   std::optional<Tensor> dlogits;
   if (need_dlogits) dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
   kernels(logits).cross_entropy_forward({.logits = logits.raw(),
+                                         .logits_row = vocabulary,
                                          .ids = ids.data<int32_t>(),
                                          .row_loss = row_loss.data<float>(),
                                          .softmax = softmax.data<float>(),

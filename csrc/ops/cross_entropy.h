@@ -15,10 +15,11 @@ namespace dragoman {
 // hand. Row losses are added by the caller, in row order.
 struct CrossEntropyForward {
   const void* logits;  // (rows, vocabulary)
+  int64_t logits_row;  // elements from a row of logits, and of dlogits, to the next
   const int32_t* ids;  // (rows,) -1: no target
   float* row_loss;     // (rows,) 0 where there is no target
-  float* softmax;      // (rows, 2): softmax(x) = exp(x - softmax[0]) / softmax[1]
-  void* dlogits;       // (rows, vocabulary) or null
+  float* softmax;      // (rows, 2) or null: softmax(x) = exp(x - softmax[0]) / softmax[1]
+  void* dlogits;       // (rows, vocabulary) or null; may be logits
   DType dtype;         // of logits and dlogits
   int64_t rows, vocabulary;
   float smoothing;
