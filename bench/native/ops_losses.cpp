@@ -1,4 +1,5 @@
 // cross_entropy of ready logits, and linear_cross_entropy with all of its gradients; label smoothing 0.1.
+#include <bit>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -24,6 +25,14 @@ double row_loss(const std::vector<double>& logits, int32_t id, std::vector<doubl
   for (size_t j = 0; j < logits.size(); ++j) gradient[j] = std::exp(logits[j]) / sum - smoothing / vocabulary;
   gradient[id] -= 1.0 - smoothing;
   return std::log(sum) - (1.0 - smoothing) * logits[id] - smoothing * mean;
+}
+
+// A logit as a tensor of the dtype holds it; bfloat16 to the nearest, ties to even.
+double rounded(double logit, DType dtype) {
+  const auto element = static_cast<float>(logit);
+  if (dtype != DType::bfloat16) return element;
+  const auto bits = std::bit_cast<uint32_t>(element);
+  return std::bit_cast<float>((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000);
 }
 
 struct CrossEntropy {
@@ -108,6 +117,7 @@ struct LinearCrossEntropy {
         for (int64_t l = 0; l < features; ++l) {
           logits[j] += value(x, row * features + l) * value(weight, j * features + l);
         }
+        logits[j] = rounded(logits[j], x.dtype());
       }
       row_loss(logits, ids.data<int32_t>()[row], gradient);
       for (int64_t l = 0; l < features; ++l) {
