@@ -82,8 +82,8 @@ static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, in
 template <class Units>
 constexpr int64_t key_step = Units::group > 1 ? group_elements<Units> : lanes;
 
-// Key heads that a thread takes at once: all of them, whose rows are neighbours in memory, where there are
-// `parts` of sequences enough for the threads.
+// Key heads that a thread takes at once: all of them, whose rows are neighbours in memory, where the `parts`
+// that the sequences are cut into suffice for the threads.
 static inline int64_t heads_at_once(const AttentionShape& shape, int64_t parts) {
   return parts >= 4 * num_threads() ? shape.kv_heads : 1;
 }

@@ -224,7 +224,7 @@ static inline Vec vsqrt(Vec v) {
   return v;
 }
 
-// What decays towards 0 would stay denormal, and every operation on a denormal takes a hundred cycles.
+// What decays towards 0 would stay denormal, and operations on denormals are slow.
 static inline Vec without_denormals(Vec v) {
   constexpr float smallest_normal = 1.17549435e-38f;
   return (v < 0.0f ? -v : v) < smallest_normal ? Vec{} : v;
@@ -232,7 +232,7 @@ static inline Vec without_denormals(Vec v) {
 
 constexpr float log2_e = 1.44269504f;
 
-// 2^x to about 1 ulp. For x up to 127; below -126 it is 0, as denormals take a hundred cycles; NaN for NaN.
+// 2^x to about 1 ulp. For x up to 127; below -126 it is 0, as denormals are slow; NaN for NaN.
 static inline Vec vexp2(Vec x) {
   const Vec bounded = vmax(broadcast(-126.0f), x);
 #ifdef __AVX512F__
