@@ -107,6 +107,6 @@ def measure(case: Case) -> dict[str, Figures]:
     arrays, ids = make_inputs(case)
     steps = {"dragoman": dragoman_step(case, arrays, ids), "torch": torch_step(case, arrays, ids)}
     check(case, *steps.values())
-    figures = take_turns(steps, turns=5)
+    figures = take_turns(steps)
     figures["dragoman"]["extra_mib"] = extra_mib(steps["dragoman"])
     return figures

@@ -38,7 +38,7 @@ def measure(case: Case) -> dict[str, Figures]:
     got, expected = (_numpy(function()) for function in functions.values())
     error = np.abs(got - expected).max() / np.abs(expected).max()
     assert error <= TOLERANCE[case.dtype], f"{case}: results differ by {error} of the largest"
-    return take_turns(functions, turns=1, seconds=0.5)
+    return take_turns(functions)
 
 
 def _dragoman(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
