@@ -2,9 +2,10 @@
 
     python bench/bound.py [--model base] [--dtype float32] [--threads 2]
 
-Two bounds, both without any overlap or overhead. `at peak`: matrix products and attention's products at the rate that
-multiply-adds alone reach (build/dev/bench/native/bench_peak, see CONTRIBUTING.md). `measured`: the same products timed
-by themselves. To both come one pass over memory for what is not fused into a product, dropout's masks drawn in
+Three bounds, all without any overlap or overhead. `at peak`: matrix products and attention's products at the rate that
+multiply-adds alone reach (build/dev/bench/native/bench_peak, see CONTRIBUTING.md). `at tile`: at that of the matrix
+product's register tile, which loads its operands from the nearest caches. `measured`: the same products timed by
+themselves. To each come one pass over memory for what is not fused into a product, dropout's masks drawn in
 forward and (but for those after ReLU) in backward, and AdamW. The last line is a JSON object.
 """
 
@@ -28,14 +29,27 @@ DROPOUT = 0.1
 ITEM_SIZE = {"float32": 4, "bfloat16": 2}
 
 
+@dataclass(frozen=True)
+class Rates:
+    """Of multiply-adds alone and of the register tile, in GFLOP/s."""
+
+    peak: float
+    tile: float
+
+
 @dataclass
 class Part:
     name: str
     ms_at_peak: float
+    ms_at_tile: float
     ms_measured: float
 
 
-def products(model: Model, dtype: str, gflops: float) -> list[Part]:
+def of_products(name: str, flop: float, rates: Rates, ms: float) -> Part:
+    return Part(name, 1e-6 * flop / rates.peak, 1e-6 * flop / rates.tile, ms)
+
+
+def products(model: Model, dtype: str, rates: Rates) -> list[Part]:
     """The linear layers, forward and both gradients."""
     from dragoman import _core
 
@@ -59,9 +73,9 @@ def products(model: Model, dtype: str, gflops: float) -> list[Part]:
             _core.linear_forward(x, weight, bias, "none", none, None)
             _core.linear_backward(dy, x, weight, None, "none", none, True, dweight, False, dbias, False, None)
 
-        flop = 3 * 2 * rows * inputs * outputs
+        flop = count * 3 * 2 * rows * inputs * outputs
         name = f"{count} linear ({rows}, {inputs}) -> {outputs}"
-        parts.append(Part(name, count * 1e-6 * flop / gflops, count * ms_of(step)))
+        parts.append(of_products(name, flop, rates, count * ms_of(step)))
 
     x, weight = random(dtype, rows, d_model), random(dtype, model.vocab_size, d_model)
     ids = _core.Tensor.from_numpy(np.arange(rows, dtype=np.int32) % model.vocab_size, "int32")
@@ -69,11 +83,11 @@ def products(model: Model, dtype: str, gflops: float) -> list[Part]:
         lambda: _core.linear_cross_entropy_forward(x, weight, None, ids, 0.1, None, True, True, False, None)
     )
     flop = 3 * 2 * rows * d_model * model.vocab_size
-    parts.append(Part(f"linear_cross_entropy ({rows}, {d_model}) -> {model.vocab_size}", 1e-6 * flop / gflops, loss_ms))
+    parts.append(of_products(f"linear_cross_entropy ({rows}, {d_model}) -> {model.vocab_size}", flop, rates, loss_ms))
     return parts
 
 
-def attentions(model: Model, dtype: str, gflops: float) -> list[Part]:
+def attentions(model: Model, dtype: str, rates: Rates) -> list[Part]:
     """Two products in forward and five in backward; half of each where it is causal."""
     from dragoman import _core
 
@@ -89,9 +103,9 @@ def attentions(model: Model, dtype: str, gflops: float) -> list[Part]:
             _core.attention_backward(dout, q, k, v, out, logsumexp, *mask)
 
         pairs = rows * (model.length + 1) / 2 if causal else rows * model.length
-        flop = 7 * 2 * pairs * model.d_model
+        flop = count * 7 * 2 * pairs * model.d_model
         name = f"{count} attention{', causal' if causal else ''}"
-        parts.append(Part(name, count * 1e-6 * flop / gflops, count * ms_of(step)))
+        parts.append(of_products(name, flop, rates, count * ms_of(step)))
     return parts
 
 
@@ -103,7 +117,7 @@ def passes(model: Model, dtype: str, gbytes: float) -> Part:
     streams += 2 * 5  # final norms: x -> y; dy, x -> dx
     bytes_of_row = model.d_model * (streams * size + 2 * (size + 4) + 2 * (size + 8))  # the table is float32
     ms = 1e-6 * model.batch * model.length * bytes_of_row / gbytes
-    return Part("memory passes", ms, ms)
+    return Part("memory passes", ms, ms, ms)
 
 
 def masks(model: Model, dtype: str) -> Part:
@@ -117,17 +131,17 @@ def masks(model: Model, dtype: str) -> Part:
     drawn += 2 * layers * model.num_heads * tokens * (2 * length + (length + 1) // 2)  # attention's weights
     x, dropout = random(dtype, 512, 512), _core.Dropout(DROPOUT)
     ms = drawn / 512**2 * ms_of(lambda: _core.dropout_forward(x, dropout, None))
-    return Part("dropout masks", ms, ms)
+    return Part("dropout masks", ms, ms, ms)
 
 
 def optimizer(parameters: int, dtype: str, gbytes: float) -> Part:
     """AdamW: weight, gradient (cleared) and two moments read and written; in bfloat16 a copy of the weights."""
     ms = 1e-6 * parameters * (32 + (2 if dtype == "bfloat16" else 0)) / gbytes
-    return Part("AdamW", ms, ms)
+    return Part("AdamW", ms, ms, ms)
 
 
 def peak_of_machine(executable: Path) -> dict[str, Any]:
-    """GFLOP/s of "float32" and "bfloat16", GB/s of "memory", and the "isa" they are of."""
+    """GFLOP/s of "float32", "float32_tile" and so on, GB/s of "memory", and the "isa" they are of."""
     result = subprocess.run([executable], check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(result.stdout))
 
@@ -171,26 +185,31 @@ def main() -> None:
     (batch,) = make_batches(model, "rectangle", 1)
     step_ms = ms_of(lambda: step(batch), arguments.seconds)
     after = peak_of_machine(arguments.peak)  # a machine that was disturbed once is not so both times
-    peak |= {name: max(peak[name], after[name]) for name in ("float32", "bfloat16", "memory")}
+    peak |= {name: max(rate, after[name]) for name, rate in peak.items() if isinstance(rate, float)}
+    rates = Rates(peak[dtype], peak[f"{dtype}_tile"])
     parts = [
-        *products(model, dtype, peak[dtype]),
-        *attentions(model, dtype, peak[dtype]),
+        *products(model, dtype, rates),
+        *attentions(model, dtype, rates),
         passes(model, dtype, peak["memory"]),
         masks(model, dtype),
         optimizer(transformer.num_parameters(), dtype, peak["memory"]),
     ]
-    print(f"{'ms of a step':48} at peak  measured")
+    print(f"{'ms of a step':48} at peak  at tile  measured")
     for part in parts:
-        print(f"{part.name:48} {part.ms_at_peak:7.1f} {part.ms_measured:9.1f}")
-    at_peak, measured = sum(part.ms_at_peak for part in parts), sum(part.ms_measured for part in parts)
-    print(f"{'bound':48} {at_peak:7.1f} {measured:9.1f}")
-    print(f"{f'the step itself: {step_ms:.1f} ms, in % of that':48} {at_peak / step_ms:7.1%} {measured / step_ms:9.1%}")
+        print(f"{part.name:48} {part.ms_at_peak:7.1f} {part.ms_at_tile:8.1f} {part.ms_measured:9.1f}")
+    at_peak = sum(part.ms_at_peak for part in parts)
+    at_tile = sum(part.ms_at_tile for part in parts)
+    measured = sum(part.ms_measured for part in parts)
+    print(f"{'bound':48} {at_peak:7.1f} {at_tile:8.1f} {measured:9.1f}")
+    name = f"the step itself: {step_ms:.1f} ms, in % of that"
+    print(f"{name:48} {at_peak / step_ms:7.1%} {at_tile / step_ms:8.1%} {measured / step_ms:9.1%}")
     result = {
         "work": f"train {arguments.model} {model.batch}x{model.length}",
         "dtype": dtype,
         "threads": arguments.threads,
         "step_ms": round(step_ms, 1),
         "bound_at_peak_ms": round(at_peak, 1),
+        "bound_at_tile_ms": round(at_tile, 1),
         "bound_measured_ms": round(measured, 1),
         "peak": peak,
         **machine(),

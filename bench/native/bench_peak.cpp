@@ -8,7 +8,8 @@
 int main() {
   using namespace dragoman;
   using namespace dragoman::bench;
-  std::printf("{\"isa\": \"%s\", \"threads\": %d, \"float32\": %.1f, \"bfloat16\": %.1f, \"memory\": %.1f}\n",
-              cpu_isa().c_str(), num_threads(), peak_gflops(DType::float32), peak_gflops(DType::bfloat16),
-              stream_gbytes(1 << 28));
+  std::printf("{\"isa\": \"%s\", \"threads\": %d, \"float32\": %.1f, \"bfloat16\": %.1f, ", cpu_isa().c_str(),
+              num_threads(), peak_gflops(DType::float32), peak_gflops(DType::bfloat16));
+  std::printf("\"float32_tile\": %.1f, \"bfloat16_tile\": %.1f, \"memory\": %.1f}\n",
+              tile_gflops(DType::float32), tile_gflops(DType::bfloat16), stream_gbytes(1 << 28));
 }

@@ -43,11 +43,7 @@ double best_rate(double amount, const Body& body) {
   return best;
 }
 
-double measure_gflops(DType dtype) {
-  const auto loop = dtype == DType::bfloat16 ? loops().bfloat16
-                    : dtype == DType::int8   ? loops().int8
-                                             : loops().float32;
-  constexpr int64_t iterations = 2'000'000;
+double measure_gflops(double (*loop)(int64_t iterations), int64_t iterations) {
   const double operations = loop(1) * iterations * num_threads();
   return 1e-9 * best_rate(operations, [&] {
            parallel_for(num_threads(), 1, [&](int64_t, int64_t) { loop(iterations); });
@@ -73,8 +69,15 @@ double measure_gbytes(int64_t size) {
 double peak_gflops(DType dtype) {
   static std::map<std::pair<DType, int>, double> known;
   double& rate = known[{dtype, num_threads()}];
-  if (rate == 0.0) rate = measure_gflops(dtype);
+  const auto loop = dtype == DType::bfloat16 ? loops().bfloat16
+                    : dtype == DType::int8   ? loops().int8
+                                             : loops().float32;
+  if (rate == 0.0) rate = measure_gflops(loop, 2'000'000);
   return rate;
+}
+
+double tile_gflops(DType dtype) {
+  return measure_gflops(dtype == DType::bfloat16 ? loops().bfloat16_tile : loops().float32_tile, 20'000);
 }
 
 double stream_gbytes(double bytes) {

@@ -6,7 +6,9 @@
 
 namespace dragoman::bench {
 
-double peak_gflops(DType dtype);     // multiply-adds of float32, bfloat16 or int8 and nothing else
+double peak_gflops(DType dtype);  // multiply-adds of float32, bfloat16 or int8 and nothing else
+double tile_gflops(
+    DType dtype);  // the matrix product's register tile of float32 or bfloat16 alone, from cache
 double stream_gbytes(double bytes);  // b += a, over so many bytes read and written
 
 }  // namespace dragoman::bench

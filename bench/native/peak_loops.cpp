@@ -1,6 +1,8 @@
 #include "peak_loops.h"
 
-#include "cpu/gemm/tile_kernel.h"
+#include <bit>
+
+#include "cpu/gemm/micro_kernel.h"
 
 #ifdef __AVX512F__
 #define DRAGOMAN_REGISTER "+v"
@@ -106,6 +108,27 @@ double int8_loop(int64_t iterations) {
 }
 #endif
 
+// Ones: beside operands of zeros, AMX runs faster than it does beside any others.
+template <class Units>
+double register_tile(int64_t iterations) {
+  constexpr int64_t rows = tile_rows<Units>, row = ByRows<Units>::row;
+  constexpr float one =
+      Units::elements == 2 ? std::bit_cast<float>(0x3F803F80) : 1.0f;  // a pair of ones, or one
+  alignas(64) float a[rows * row], b[depth_block * tile_columns], c[rows * tile_columns];
+  for (float& unit : a) unit = one;
+  for (float& unit : b) unit = one;
+  const Registers<Units> registers;
+  for (int64_t i = 0; i < iterations; ++i) {
+    if constexpr (Units::group > 1) {
+      tile_product<Units>(rows, depth_block, a, row, b, c, tile_columns, false);
+    } else {
+      micro_kernels<Units, ByRows<Units>>[rows - 1](depth_block, a, b, c);
+    }
+    asm volatile("" : : "m"(c));  // keeps every round
+  }
+  return 2.0 * rows * tile_columns * depth_block * Units::elements * static_cast<double>(iterations);
+}
+
 void add_loop(const float* a, float* b, int64_t size) {
   each_vector(size, [&](int64_t i, auto part) { store(b + i, load(a + i, part) + load(b + i, part), part); });
 }
@@ -113,6 +136,7 @@ void add_loop(const float* a, float* b, int64_t size) {
 }  // namespace
 
 extern const PeakLoops peak_loops;
-const PeakLoops peak_loops{float32_loop, bfloat16_loop, int8_loop, add_loop};
+const PeakLoops peak_loops{float32_loop,           bfloat16_loop,        int8_loop,
+                           register_tile<Singles>, register_tile<Pairs>, add_loop};
 
 }  // namespace dragoman::bench::DRAGOMAN_ISA

@@ -8,8 +8,11 @@ namespace dragoman::bench {
 struct PeakLoops {
   // Each runs `iterations` rounds of independent multiply-adds and returns how many operations those were.
   double (*float32)(int64_t iterations);
-  double (*bfloat16)(int64_t iterations);               // products of bfloat16, added up in float32
-  double (*int8)(int64_t iterations);                   // products of bytes, added up in int32
+  double (*bfloat16)(int64_t iterations);  // products of bfloat16, added up in float32
+  double (*int8)(int64_t iterations);      // products of bytes, added up in int32
+  // The same of the matrix product's register tile alone, with its operands in the nearest caches.
+  double (*float32_tile)(int64_t iterations);
+  double (*bfloat16_tile)(int64_t iterations);
   void (*add)(const float* a, float* b, int64_t size);  // b += a
 };
 
