@@ -6,9 +6,11 @@
 
 namespace dragoman::bench {
 
-double peak_gflops(DType dtype);  // multiply-adds of float32, bfloat16 or int8 and nothing else
-double tile_gflops(
-    DType dtype);  // the matrix product's register tile of float32 or bfloat16 alone, from cache
-double stream_gbytes(double bytes);  // b += a, over so many bytes read and written
+// Multiply-adds of float32, bfloat16 or int8 and nothing else.
+double peak_gflops(DType dtype);
+// The register tile of products of float32 or bfloat16, which loads its operands from the nearest caches.
+double tile_gflops(DType dtype);
+// b += a, over so many bytes read and written.
+double stream_gbytes(double bytes);
 
 }  // namespace dragoman::bench

@@ -10,7 +10,7 @@ struct PeakLoops {
   double (*float32)(int64_t iterations);
   double (*bfloat16)(int64_t iterations);  // products of bfloat16, added up in float32
   double (*int8)(int64_t iterations);      // products of bytes, added up in int32
-  // The same of the matrix product's register tile alone, with its operands in the nearest caches.
+  // As many as `iterations` register tiles of the matrix product make, their operands in the nearest caches.
   double (*float32_tile)(int64_t iterations);
   double (*bfloat16_tile)(int64_t iterations);
   void (*add)(const float* a, float* b, int64_t size);  // b += a
