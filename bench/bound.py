@@ -29,27 +29,19 @@ DROPOUT = 0.1
 ITEM_SIZE = {"float32": 4, "bfloat16": 2}
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Of multiply-adds alone and of the register tile, in GFLOP/s."""
-
-    peak: float
-    tile: float
-
-
 @dataclass
 class Part:
+    """flop: of the matrix products that it consists of; 0 where there are none."""
+
     name: str
-    ms_at_peak: float
-    ms_at_tile: float
-    ms_measured: float
+    ms: float  # as measured
+    flop: float = 0.0
+
+    def ms_at(self, gflops: float) -> float:
+        return 1e-6 * self.flop / gflops if self.flop else self.ms
 
 
-def of_products(name: str, flop: float, rates: Rates, ms: float) -> Part:
-    return Part(name, 1e-6 * flop / rates.peak, 1e-6 * flop / rates.tile, ms)
-
-
-def products(model: Model, dtype: str, rates: Rates) -> list[Part]:
+def products(model: Model, dtype: str) -> list[Part]:
     """The linear layers, forward and both gradients."""
     from dragoman import _core
 
@@ -75,7 +67,7 @@ def products(model: Model, dtype: str, rates: Rates) -> list[Part]:
 
         flop = count * 3 * 2 * rows * inputs * outputs
         name = f"{count} linear ({rows}, {inputs}) -> {outputs}"
-        parts.append(of_products(name, flop, rates, count * ms_of(step)))
+        parts.append(Part(name, count * ms_of(step), flop))
 
     x, weight = random(dtype, rows, d_model), random(dtype, model.vocab_size, d_model)
     ids = _core.Tensor.from_numpy(np.arange(rows, dtype=np.int32) % model.vocab_size, "int32")
@@ -83,11 +75,11 @@ def products(model: Model, dtype: str, rates: Rates) -> list[Part]:
         lambda: _core.linear_cross_entropy_forward(x, weight, None, ids, 0.1, None, True, True, False, None)
     )
     flop = 3 * 2 * rows * d_model * model.vocab_size
-    parts.append(of_products(f"linear_cross_entropy ({rows}, {d_model}) -> {model.vocab_size}", flop, rates, loss_ms))
+    parts.append(Part(f"linear_cross_entropy ({rows}, {d_model}) -> {model.vocab_size}", loss_ms, flop))
     return parts
 
 
-def attentions(model: Model, dtype: str, rates: Rates) -> list[Part]:
+def attentions(model: Model, dtype: str) -> list[Part]:
     """Two products in forward and five in backward; half of each where it is causal."""
     from dragoman import _core
 
@@ -105,7 +97,7 @@ def attentions(model: Model, dtype: str, rates: Rates) -> list[Part]:
         pairs = rows * (model.length + 1) / 2 if causal else rows * model.length
         flop = count * 7 * 2 * pairs * model.d_model
         name = f"{count} attention{', causal' if causal else ''}"
-        parts.append(of_products(name, flop, rates, count * ms_of(step)))
+        parts.append(Part(name, count * ms_of(step), flop))
     return parts
 
 
@@ -117,7 +109,7 @@ def passes(model: Model, dtype: str, gbytes: float) -> Part:
     streams += 2 * 5  # final norms: x -> y; dy, x -> dx
     bytes_of_row = model.d_model * (streams * size + 2 * (size + 4) + 2 * (size + 8))  # the table is float32
     ms = 1e-6 * model.batch * model.length * bytes_of_row / gbytes
-    return Part("memory passes", ms, ms, ms)
+    return Part("memory passes", ms)
 
 
 def masks(model: Model, dtype: str) -> Part:
@@ -131,13 +123,13 @@ def masks(model: Model, dtype: str) -> Part:
     drawn += 2 * layers * model.num_heads * tokens * (2 * length + (length + 1) // 2)  # attention's weights
     x, dropout = random(dtype, 512, 512), _core.Dropout(DROPOUT)
     ms = drawn / 512**2 * ms_of(lambda: _core.dropout_forward(x, dropout, None))
-    return Part("dropout masks", ms, ms, ms)
+    return Part("dropout masks", ms)
 
 
 def optimizer(parameters: int, dtype: str, gbytes: float) -> Part:
     """AdamW: weight, gradient (cleared) and two moments read and written; in bfloat16 a copy of the weights."""
     ms = 1e-6 * parameters * (32 + (2 if dtype == "bfloat16" else 0)) / gbytes
-    return Part("AdamW", ms, ms, ms)
+    return Part("AdamW", ms)
 
 
 def peak_of_machine(executable: Path) -> dict[str, Any]:
@@ -186,20 +178,19 @@ def main() -> None:
     step_ms = ms_of(lambda: step(batch), arguments.seconds)
     after = peak_of_machine(arguments.peak)  # a machine that was disturbed once is not so both times
     peak |= {name: max(rate, after[name]) for name, rate in peak.items() if isinstance(rate, float)}
-    rates = Rates(peak[dtype], peak[f"{dtype}_tile"])
     parts = [
-        *products(model, dtype, rates),
-        *attentions(model, dtype, rates),
+        *products(model, dtype),
+        *attentions(model, dtype),
         passes(model, dtype, peak["memory"]),
         masks(model, dtype),
         optimizer(transformer.num_parameters(), dtype, peak["memory"]),
     ]
     print(f"{'ms of a step':48} at peak  at tile  measured")
+    at_peak = at_tile = measured = 0.0
     for part in parts:
-        print(f"{part.name:48} {part.ms_at_peak:7.1f} {part.ms_at_tile:8.1f} {part.ms_measured:9.1f}")
-    at_peak = sum(part.ms_at_peak for part in parts)
-    at_tile = sum(part.ms_at_tile for part in parts)
-    measured = sum(part.ms_measured for part in parts)
+        ms = part.ms_at(peak[dtype]), part.ms_at(peak[f"{dtype}_tile"]), part.ms
+        print(f"{part.name:48} {ms[0]:7.1f} {ms[1]:8.1f} {ms[2]:9.1f}")
+        at_peak, at_tile, measured = at_peak + ms[0], at_tile + ms[1], measured + ms[2]
     print(f"{'bound':48} {at_peak:7.1f} {at_tile:8.1f} {measured:9.1f}")
     name = f"the step itself: {step_ms:.1f} ms, in % of that"
     print(f"{name:48} {at_peak / step_ms:7.1%} {at_tile / step_ms:8.1%} {measured / step_ms:9.1%}")
