@@ -12,6 +12,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from inputs import dragoman_tensor, torch_tensor
 from turns import Figures, take_turns
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # of the largest element
@@ -35,6 +36,10 @@ class Case:
             return [self.length] * self.batch
         return [int(n) for n in np.random.default_rng(0).integers(5, self.length + 1, self.batch)]
 
+    def title(self) -> str:
+        title = "attention" + ", causal" * self.causal + ", ragged" * self.ragged
+        return f"{title} {self.batch} x {self.heads} x {self.length} x {self.head_dim}"
+
 
 SHAPES = [(8, 8, 128, 64), (4, 8, 512, 64), (1, 8, 2048, 64), (1, 8, 8192, 64)]
 RAGGED_SHAPES = [(128, 8, 40, 64), (128, 8, 40, 32)]
@@ -56,7 +61,7 @@ def dragoman_step(case: Case, arrays: list[np.ndarray]) -> Step:
     import dragoman as dg
     from dragoman import _core
 
-    q, k, v, dout = (dg.tensor(array, dtype=case.dtype).data for array in arrays)
+    q, k, v, dout = (dragoman_tensor(array, case.dtype).data for array in arrays)
     sequences = dg.Sequences(case.lengths())
     options = (sequences, sequences, case.causal, None, None, dg.random.next_dropout(0.0))
 
@@ -71,8 +76,7 @@ def torch_step(case: Case, arrays: list[np.ndarray]) -> Step:
     import torch
     from torch.nn import functional
 
-    dtype = getattr(torch, case.dtype)
-    *qkv, dout = (torch.from_numpy(_padded(case, array)).to(dtype) for array in arrays)
+    *qkv, dout = (torch_tensor(_padded(case, array), case.dtype) for array in arrays)
     for tensor in qkv:
         tensor.requires_grad_()
     mask = None
@@ -111,18 +115,17 @@ def check(case: Case, ours: Step, theirs: Step) -> None:
         assert error <= TOLERANCE[case.dtype], f"{case}: results differ by {error} of the largest"
 
 
-def measure(case: Case) -> dict[str, Figures]:
-    """The figures of both systems, once their results agree."""
+def rotated(case: Case, make: Callable[[Case, list[np.ndarray]], Step]) -> Step:
+    """A step that at every call takes the next of SETS inputs, the same ones whichever system makes it."""
     rng = np.random.default_rng(0)
     shape = (sum(case.lengths()), case.heads, case.head_dim)
-    inputs = [[rng.standard_normal(shape, np.float32) for _ in range(4)] for _ in range(SETS)]
+    rotation = cycle([make(case, [rng.standard_normal(shape, np.float32) for _ in range(4)]) for _ in range(SETS)])
+    return lambda: next(rotation)()
+
+
+def measure(case: Case) -> dict[str, Figures]:
+    """The figures of both systems, once their results agree."""
     makers = {"dragoman": dragoman_step, "torch": torch_step}
-    steps = {system: _rotate([make(case, arrays) for arrays in inputs]) for system, make in makers.items()}
+    steps = {system: rotated(case, make) for system, make in makers.items()}
     check(case, *steps.values())
     return take_turns(steps)
-
-
-def _rotate(steps: list[Step]) -> Step:
-    """Each call makes the next of the steps."""
-    rotation = cycle(steps)
-    return lambda: next(rotation)()

@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import ROOT, machine
+from inputs import dragoman_tensor
+from machine import machine
+from peak import add_peak, faster, peak_of_machine
 from training import dragoman_model, dragoman_step
 from works import MODELS, Model, make_batches
 
@@ -132,17 +132,8 @@ def optimizer(parameters: int, dtype: str, gbytes: float) -> Part:
     return Part("AdamW", ms)
 
 
-def peak_of_machine(executable: Path) -> dict[str, Any]:
-    """GFLOP/s of "float32", "float32_tile" and so on, GB/s of "memory", and the "isa" they are of."""
-    result = subprocess.run([executable], check=True, stdout=subprocess.PIPE, text=True)
-    return dict(json.loads(result.stdout))
-
-
 def random(dtype: str, *shape: int) -> Any:
-    import dragoman as dg
-
-    values = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    return dg.tensor(values, dtype=dtype).data
+    return dragoman_tensor(np.random.default_rng(0).uniform(-1, 1, shape), dtype).data
 
 
 def ms_of(function: Callable[[], Any], at_least: float = 0.2) -> float:
@@ -158,26 +149,16 @@ def main() -> None:
     parser.add_argument("--dtype", choices=ITEM_SIZE, default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seconds", type=float, default=10, help="of steps to be timed")
-    parser.add_argument(
-        "--peak",
-        type=Path,
-        default=ROOT / "build/dev/bench/native/bench_peak",
-        help="the executable that measures the machine (default: build/dev/bench/native/bench_peak)",
-    )
+    add_peak(parser)
     arguments = parser.parse_args()
     model, dtype = MODELS[arguments.model], arguments.dtype
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     peak = peak_of_machine(arguments.peak)
-    import dragoman as dg
-
-    if peak["isa"] != dg.cpu_isa():
-        parser.error(f"{arguments.peak} measures {peak['isa']}, while this dragoman uses {dg.cpu_isa()}")
     transformer = dragoman_model(model, dtype, DROPOUT)
     step = dragoman_step(transformer)
     (batch,) = make_batches(model, "rectangle", 1)
     step_ms = ms_of(lambda: step(batch), arguments.seconds)
-    after = peak_of_machine(arguments.peak)  # a machine that was disturbed once is not so both times
-    peak |= {name: max(rate, after[name]) for name, rate in peak.items() if isinstance(rate, float)}
+    peak = faster(peak, peak_of_machine(arguments.peak))
     parts = [
         *products(model, dtype),
         *attentions(model, dtype),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from inputs import dragoman_tensor, torch_tensor
 from turns import Figures, take_turns
 
 SMOOTHING = 0.1
@@ -25,6 +26,10 @@ class Case:
     rows: int
     features: int
     vocabulary: int
+
+    def title(self) -> str:
+        sizes = (self.rows, self.features, self.vocabulary)
+        return f"{self.op} {' x '.join(str(size) for size in sizes if size)}"
 
 
 def cases(dtype: str) -> list[Case]:
@@ -51,7 +56,7 @@ def make_inputs(case: Case) -> tuple[list[np.ndarray], np.ndarray]:
 def dragoman_step(case: Case, arrays: list[np.ndarray], ids: np.ndarray) -> Step:
     import dragoman as dg
 
-    tensors = [dg.tensor(array, dtype=case.dtype) for array in arrays]
+    tensors = [dragoman_tensor(array, case.dtype) for array in arrays]
     for tensor in tensors:
         tensor.requires_grad = True
     op = getattr(dg.functional, case.op)
@@ -69,8 +74,7 @@ def torch_step(case: Case, arrays: list[np.ndarray], ids: np.ndarray) -> Step:
     import torch
     from torch.nn import functional
 
-    dtype = getattr(torch, case.dtype)
-    tensors = [torch.from_numpy(array).to(dtype).requires_grad_() for array in arrays]
+    tensors = [torch_tensor(array, case.dtype).requires_grad_() for array in arrays]
     targets = torch.from_numpy(ids).long()
 
     def step() -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from inputs import dragoman_tensor, torch_tensor
 from turns import Figures, take_turns
 from works import Model
 
@@ -21,6 +22,9 @@ class Case:
     rows: int
     inputs: int
     outputs: int
+
+    def title(self) -> str:
+        return f"linear {self.op} ({self.rows}, {self.inputs}) -> {self.outputs}"
 
 
 def cases(model: Model, dtype: str) -> list[Case]:
@@ -42,10 +46,9 @@ def measure(case: Case) -> dict[str, Figures]:
 
 
 def _dragoman(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
-    import dragoman as dg
     from dragoman import _core
 
-    x, weight, dy = (dg.tensor(array, dtype=case.dtype).data for array in (x, weight, dy))
+    x, weight, dy = (dragoman_tensor(array, case.dtype).data for array in (x, weight, dy))
     dweight = _core.Tensor.zeros(weight.shape)  # always float32
     none = _core.Dropout()
 
@@ -63,7 +66,7 @@ def _dragoman(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> 
 def _torch(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
     import torch
 
-    x, weight, dy = (torch.from_numpy(array).to(getattr(torch, case.dtype)) for array in (x, weight, dy))
+    x, weight, dy = (torch_tensor(array, case.dtype) for array in (x, weight, dy))
     if case.op == "forward":
         return lambda: torch.nn.functional.linear(x, weight)
     return lambda: dy @ weight if case.op == "dx" else dy.T @ x

@@ -1,4 +1,5 @@
-// What the machine does at most on num_threads() threads, as a line of JSON: bench/bound.py builds on it.
+// What the machine does at most on num_threads() threads, as a line of JSON: bench/bound.py and limits.py
+// build on it.
 #include <cstdio>
 
 #include "core/dispatch.h"
@@ -10,6 +11,9 @@ int main() {
   using namespace dragoman::bench;
   std::printf("{\"isa\": \"%s\", \"threads\": %d, \"float32\": %.1f, \"bfloat16\": %.1f, ", cpu_isa().c_str(),
               num_threads(), peak_gflops(DType::float32), peak_gflops(DType::bfloat16));
-  std::printf("\"float32_tile\": %.1f, \"bfloat16_tile\": %.1f, \"memory\": %.1f}\n",
-              tile_gflops(DType::float32), tile_gflops(DType::bfloat16), stream_gbytes(1 << 28));
+  std::printf("\"float32_tile\": %.1f, \"bfloat16_tile\": %.1f, ", tile_gflops(DType::float32),
+              tile_gflops(DType::bfloat16));
+  std::printf("\"float32_pack\": %.1f, \"bfloat16_pack\": %.1f, \"softmax\": %.2f, ",
+              pack_gbytes(DType::float32), pack_gbytes(DType::bfloat16), softmax_gelements());
+  std::printf("\"memory\": %.1f}\n", stream_gbytes(1 << 28));
 }

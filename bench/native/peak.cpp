@@ -43,9 +43,10 @@ double best_rate(double amount, const Body& body) {
   return best;
 }
 
-double measure_gflops(double (*loop)(int64_t iterations), int64_t iterations) {
-  const double operations = loop(1) * iterations * num_threads();
-  return 1e-9 * best_rate(operations, [&] {
+// Billions a second of what the loop counts, on all threads.
+double measure_loop(double (*loop)(int64_t iterations), int64_t iterations) {
+  const double amount = loop(1) * iterations * num_threads();
+  return 1e-9 * best_rate(amount, [&] {
            parallel_for(num_threads(), 1, [&](int64_t, int64_t) { loop(iterations); });
          });
 }
@@ -72,12 +73,20 @@ double peak_gflops(DType dtype) {
   const auto loop = dtype == DType::bfloat16 ? loops().bfloat16
                     : dtype == DType::int8   ? loops().int8
                                              : loops().float32;
-  if (rate == 0.0) rate = measure_gflops(loop, 2'000'000);
+  if (rate == 0.0) rate = measure_loop(loop, 2'000'000);
   return rate;
 }
 
 double tile_gflops(DType dtype) {
-  return measure_gflops(dtype == DType::bfloat16 ? loops().bfloat16_tile : loops().float32_tile, 20'000);
+  return measure_loop(dtype == DType::bfloat16 ? loops().bfloat16_tile : loops().float32_tile, 20'000);
+}
+
+double pack_gbytes(DType dtype) {
+  return measure_loop(dtype == DType::bfloat16 ? loops().bfloat16_pack : loops().float32_pack, 500);
+}
+
+double softmax_gelements() {
+  return measure_loop(loops().softmax, 20'000);
 }
 
 double stream_gbytes(double bytes) {

@@ -10,6 +10,11 @@ namespace dragoman::bench {
 double peak_gflops(DType dtype);
 // The register tile of products of float32 or bfloat16, which loads its operands from the nearest caches.
 double tile_gflops(DType dtype);
+// Copies of a float32 or bfloat16 matrix from L2 to L2 in the order in which that tile reads it, in GB of the
+// matrix.
+double pack_gbytes(DType dtype);
+// Softmax of float32 rows in L1, in billions of elements.
+double softmax_gelements();
 // b += a, over so many bytes read and written.
 double stream_gbytes(double bytes);
 

@@ -129,6 +129,38 @@ double register_tile(int64_t iterations) {
   return 2.0 * rows * tile_columns * depth_block * Units::elements * static_cast<double>(iterations);
 }
 
+// The matrix has 256 KiB: it and the panels stay in L2.
+template <class Units, class T>
+double pack_loop(int64_t iterations) {
+  constexpr int64_t width = 256, depth = (256 << 10) / width / static_cast<int64_t>(sizeof(T));
+  constexpr int64_t panel = depth / Units::elements * tile_columns;
+  alignas(64) T matrix[width * depth] = {};
+  alignas(64) float panels[width / tile_columns * panel];
+  for (int64_t i = 0; i < iterations; ++i) {
+    pack_panels_transposed<Units>(depth, width, [&](int64_t j) { return matrix + j * depth; }, panels, panel);
+    asm volatile("" : : "m"(panels));  // keeps every round
+  }
+  return static_cast<double>(sizeof(matrix)) * static_cast<double>(iterations);
+}
+
+double softmax_loop(int64_t iterations) {
+  constexpr int64_t size = 1024;
+  alignas(64) float x[size] = {}, y[size];
+  for (int64_t i = 0; i < iterations; ++i) {
+    asm volatile("" : "+m"(x));  // keeps every round
+    const float most = largest_of(size, [&](int64_t j, auto part) { return load(x + j, part); });
+    const float sum = sum_of(size, [&](int64_t j, auto part) {
+      const Vec e = vexp2((load(x + j, part) - most) * log2_e);
+      store(y + j, e, part);
+      return e;
+    });
+    const float share = 1.0f / sum;
+    each_vector(size, [&](int64_t j, auto part) { store(y + j, load(y + j, part) * share, part); });
+    asm volatile("" : : "m"(y));
+  }
+  return static_cast<double>(size) * static_cast<double>(iterations);
+}
+
 void add_loop(const float* a, float* b, int64_t size) {
   each_vector(size, [&](int64_t i, auto part) { store(b + i, load(a + i, part) + load(b + i, part), part); });
 }
@@ -136,7 +168,14 @@ void add_loop(const float* a, float* b, int64_t size) {
 }  // namespace
 
 extern const PeakLoops peak_loops;
-const PeakLoops peak_loops{float32_loop,           bfloat16_loop,        int8_loop,
-                           register_tile<Singles>, register_tile<Pairs>, add_loop};
+const PeakLoops peak_loops{float32_loop,
+                           bfloat16_loop,
+                           int8_loop,
+                           register_tile<Singles>,
+                           register_tile<Pairs>,
+                           pack_loop<Singles, float>,
+                           pack_loop<Pairs, bfloat16>,
+                           softmax_loop,
+                           add_loop};
 
 }  // namespace dragoman::bench::DRAGOMAN_ISA

@@ -13,6 +13,10 @@ struct PeakLoops {
   // As many as `iterations` register tiles of the matrix product make, their operands in the nearest caches.
   double (*float32_tile)(int64_t iterations);
   double (*bfloat16_tile)(int64_t iterations);
+  // Both return how many bytes of a matrix they copied, from L2 to L2, as the product's tile reads it.
+  double (*float32_pack)(int64_t iterations);
+  double (*bfloat16_pack)(int64_t iterations);
+  double (*softmax)(int64_t iterations);                // returns how many elements it went over, in L1
   void (*add)(const float* a, float* b, int64_t size);  // b += a
 };
 

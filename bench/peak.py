@@ -1,0 +1,41 @@
+"""What this machine does at most, as the native bench_peak measures it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from machine import ROOT
+
+EXECUTABLE = ROOT / "build/dev/bench/native/bench_peak"
+
+
+def add_peak(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--peak",
+        type=Path,
+        default=EXECUTABLE,
+        help="the executable that measures the machine (default: build/dev/bench/native/bench_peak)",
+    )
+
+
+def peak_of_machine(executable: Path) -> dict[str, Any]:
+    """GFLOP/s of "float32", "float32_tile" and so on, GB/s of "memory", and the "isa" they are of.
+
+    Raises ValueError where dragoman, in this process, uses another instruction set.
+    """
+    import dragoman as dg
+
+    result = subprocess.run([executable], check=True, stdout=subprocess.PIPE, text=True)
+    peak = dict(json.loads(result.stdout))
+    if peak["isa"] != dg.cpu_isa():
+        raise ValueError(f"{executable} measures {peak['isa']}, while this dragoman uses {dg.cpu_isa()}")
+    return peak
+
+
+def faster(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The better of two measurements, rate by rate: a machine that was disturbed once is not so both times."""
+    return first | {name: max(rate, first[name]) for name, rate in second.items() if isinstance(rate, float)}
