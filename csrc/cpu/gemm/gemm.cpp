@@ -103,12 +103,18 @@ static int64_t packed_place(int64_t n, int64_t l, int64_t units, int64_t column)
   return l / Units::elements * round_up(n, tile_columns) + column * units;
 }
 
+// Where a task's sums are: that of its tile at (i, j) begins at first + i * row + j * column and has rows
+// `ld` apart. They grow in C, or beside the panels, tile after tile, each in one piece.
+struct Sums {
+  float* first;
+  int64_t row, column, ld;
+};
+
 // C's rows [row, row_end) x columns [column, column_end). Passes over k in blocks: the block's columns of B
-// are packed into `panels` (L2) unless they are already, then strip by strip the rows of A (L1). `sums`:
-// those rows and columns.
+// are packed into `panels` (L2) unless they are already, then strip by strip the rows of A (L1).
 template <class T, class Strip>
 static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
-                     float* sums, int64_t sums_ld, float* panels) {
+                     const Sums& sums, float* panels) {
   using Units = typename T::Units;
   const auto* a = static_cast<const typename T::A*>(g.a);
   constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
@@ -131,9 +137,12 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
       const Left left =
           strip_at<Units, Strip>(a_il, g.lda, g.transpose_a, depth, g.m - i, (i - row) / tile_rows, room);
       for (int64_t j = column; j < column_end; j += tile_columns) {
-        const Tile tile{
-            i,      j, rows, min_of(tile_columns, column_end - j), sums + (i - row) * sums_ld + (j - column),
-            sums_ld};
+        const Tile tile{i,
+                        j,
+                        rows,
+                        min_of(tile_columns, column_end - j),
+                        sums.first + (i - row) * sums.row + (j - column) * sums.column,
+                        sums.ld};
         const float* panel = b + (j - column) * units;
         if constexpr (Units::group > 1) {  // the sums so far go through the registers
           float* to = l == 0 && last ? block : tile.sums;
@@ -173,9 +182,10 @@ static void run(const Gemm& g) {
     float* panels = static_cast<float*>(scratch.data) + thread_index() * size;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task % p.row_tasks * p.rows, column = task / p.row_tasks * p.columns;
-      float* sums = apart ? panels + panels_size : static_cast<float*>(g.c) + row * g.ldc + column;
-      run_task<T, Strip>(g, row, min_of(row + p.rows, g.m), column, min_of(column + p.columns, g.n), sums,
-                         apart ? p.columns : g.ldc, panels);
+      const Sums in_c{static_cast<float*>(g.c) + row * g.ldc + column, g.ldc, 1, g.ldc};
+      const Sums beside{panels + panels_size, p.columns, tile_rows<Units>, tile_columns};
+      run_task<T, Strip>(g, row, min_of(row + p.rows, g.m), column, min_of(column + p.columns, g.n),
+                         apart ? beside : in_c, panels);
     }
   });
 }
