@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,16 @@ def add_peak(parser: argparse.ArgumentParser) -> None:
 def peak_of_machine(executable: Path) -> dict[str, Any]:
     """GFLOP/s of "float32", "float32_tile" and so on, GB/s of "memory", and the "isa" they are of.
 
-    Raises ValueError where dragoman, in this process, uses another instruction set.
+    The script ends where there is no such executable, or dragoman in this process uses another instruction set.
     """
     import dragoman as dg
 
+    if not executable.exists():
+        sys.exit(f"{executable} is missing: CONTRIBUTING.md says how it is built")
     result = subprocess.run([executable], check=True, stdout=subprocess.PIPE, text=True)
     peak = dict(json.loads(result.stdout))
     if peak["isa"] != dg.cpu_isa():
-        raise ValueError(f"{executable} measures {peak['isa']}, while this dragoman uses {dg.cpu_isa()}")
+        sys.exit(f"{executable} measures {peak['isa']}, while this dragoman uses {dg.cpu_isa()}")
     return peak
 
 

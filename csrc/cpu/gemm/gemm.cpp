@@ -103,8 +103,8 @@ static int64_t packed_place(int64_t n, int64_t l, int64_t units, int64_t column)
   return l / Units::elements * round_up(n, tile_columns) + column * units;
 }
 
-// Where a task's sums are: that of its tile at (i, j) begins at first + i * row + j * column and has rows
-// `ld` apart. They grow in C, or beside the panels, tile after tile, each in one piece.
+// Where a task's sums are: those of its tile at (i, j) begin at first + i * row + j * column, in rows `ld`
+// apart.
 struct Sums {
   float* first;
   int64_t row, column, ld;
@@ -166,7 +166,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
 }
 
 // Sums that take several blocks grow in C, or beside the panels where C is bfloat16 or the sums are made in
-// whole tiles.
+// whole tiles: there each tile lies in one piece, as rows a power of two apart would share the cache's sets.
 template <class T, class Strip>
 static void run(const Gemm& g) {
   using Units = typename T::Units;
