@@ -40,6 +40,14 @@ class Case:
         title = "attention" + ", causal" * self.causal + ", ragged" * self.ragged
         return f"{title} {self.batch} x {self.heads} x {self.length} x {self.head_dim}"
 
+    def pairs(self) -> float:
+        """Of a query and a key that it sees, over all heads."""
+        return self.heads * sum(n * ((n + 1) / 2 if self.causal else n) for n in self.lengths())
+
+    def flop(self) -> float:
+        """Of two products in forward and five in backward."""
+        return 7 * 2 * self.pairs() * self.head_dim
+
 
 SHAPES = [(8, 8, 128, 64), (4, 8, 512, 64), (1, 8, 2048, 64), (1, 8, 8192, 64)]
 RAGGED_SHAPES = [(128, 8, 40, 64), (128, 8, 40, 32)]

@@ -18,15 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import attention
 import numpy as np
-from inputs import dragoman_tensor
+from inputs import ITEM_SIZE, dragoman_tensor
 from machine import machine
 from peak import add_peak, faster, peak_of_machine
 from training import dragoman_model, dragoman_step
 from works import MODELS, Model, make_batches
 
 DROPOUT = 0.1
-ITEM_SIZE = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass
@@ -80,24 +80,13 @@ def products(model: Model, dtype: str) -> list[Part]:
 
 
 def attentions(model: Model, dtype: str) -> list[Part]:
-    """Two products in forward and five in backward; half of each where it is causal."""
-    from dragoman import _core
-
-    rows, heads = model.batch * model.length, model.num_heads
-    sequences = _core.Sequences([model.length] * model.batch)
-    q, k, v, dout = (random(dtype, rows, heads, model.d_model // heads) for _ in range(4))
+    heads, head_dim = model.num_heads, model.d_model // model.num_heads
+    inputs = np.random.default_rng(0).uniform(-1, 1, (4, model.batch * model.length, heads, head_dim))
     parts = []
     for count, causal in ((2 * model.layers, False), (model.layers, True)):
-        mask: Any = (sequences, sequences, causal, None, None, _core.Dropout())
-
-        def step(mask: Any = mask) -> None:
-            out, logsumexp, _ = _core.attention_forward(q, k, v, *mask, False)
-            _core.attention_backward(dout, q, k, v, out, logsumexp, *mask)
-
-        pairs = rows * (model.length + 1) / 2 if causal else rows * model.length
-        flop = count * 7 * 2 * pairs * model.d_model
-        name = f"{count} attention{', causal' if causal else ''}"
-        parts.append(Part(name, count * ms_of(step), flop))
+        case = attention.Case(dtype, model.batch, heads, model.length, head_dim, causal, ragged=False)
+        step = attention.dragoman_step(case, list(inputs))
+        parts.append(Part(f"{count} attention{', causal' * causal}", count * ms_of(step), count * case.flop()))
     return parts
 
 

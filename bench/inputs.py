@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+ITEM_SIZE = {"float32": 4, "bfloat16": 2}
+
 
 def dragoman_tensor(array: np.ndarray, dtype: str) -> Any:
     import dragoman as dg

@@ -22,6 +22,7 @@ from typing import Any
 
 import attention
 import loss
+from inputs import ITEM_SIZE
 from machine import machine
 from peak import add_peak, faster, peak_of_machine
 
@@ -48,7 +49,7 @@ class Work:
 
 
 def works(dtype: str) -> Iterator[Work]:
-    size = 4 if dtype == "float32" else 2
+    size = ITEM_SIZE[dtype]
     for case in attention.cases(dtype):
         if not case.ragged:
             yield of_attention(case, size)
@@ -57,13 +58,12 @@ def works(dtype: str) -> Iterator[Work]:
 
 
 def of_attention(case: attention.Case, size: int) -> Work:
-    pairs = case.batch * case.heads * case.length * ((case.length + 1) / 2 if case.causal else case.length)
     rows = case.batch * case.heads * case.length * case.head_dim * size  # bytes of q, k, v or out
     return Work(
         case,
-        flop=7 * 2 * pairs * case.head_dim,  # two products in forward, five in backward
+        flop=case.flop(),
         copied=12 * rows,  # q, k, v; q, k, v, dout, once more k, and dq, dk, dv, out
-        elements=2 * pairs,
+        elements=2 * case.pairs(),  # in either direction
         moved=11 * rows,  # q, k, v, out; q, k, v, dout, dq, dk, dv
     )
 
@@ -100,7 +100,7 @@ def measure(case: Case, seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dtype", choices=attention.TOLERANCE, default="float32")
+    parser.add_argument("--dtype", choices=ITEM_SIZE, default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", default="", metavar="TEXT", help="the ops whose name holds this")
     parser.add_argument("--seconds", type=float, default=1, help="of calls of each op")

@@ -11,14 +11,12 @@ from typing import Any
 
 from machine import ROOT
 
-EXECUTABLE = ROOT / "build/dev/bench/native/bench_peak"
-
 
 def add_peak(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peak",
         type=Path,
-        default=EXECUTABLE,
+        default=ROOT / "build/dev/bench/native/bench_peak",
         help="the executable that measures the machine (default: build/dev/bench/native/bench_peak)",
     )
 

@@ -182,10 +182,10 @@ static void run(const Gemm& g) {
     float* panels = static_cast<float*>(scratch.data) + thread_index() * size;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task % p.row_tasks * p.rows, column = task / p.row_tasks * p.columns;
-      const Sums in_c{static_cast<float*>(g.c) + row * g.ldc + column, g.ldc, 1, g.ldc};
-      const Sums beside{panels + panels_size, p.columns, tile_rows<Units>, tile_columns};
-      run_task<T, Strip>(g, row, min_of(row + p.rows, g.m), column, min_of(column + p.columns, g.n),
-                         apart ? beside : in_c, panels);
+      const Sums sums = apart ? Sums{panels + panels_size, p.columns, tile_rows<Units>, tile_columns}
+                              : Sums{static_cast<float*>(g.c) + row * g.ldc + column, g.ldc, 1, g.ldc};
+      run_task<T, Strip>(g, row, min_of(row + p.rows, g.m), column, min_of(column + p.columns, g.n), sums,
+                         panels);
     }
   });
 }

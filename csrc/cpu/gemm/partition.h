@@ -41,8 +41,7 @@ static Partition choose_partition(int64_t m, int64_t n, int64_t units, bool tran
     const Partition p = cut<Units>(m, n, max_of(fewest_rows, row_tasks), column_tasks);
     int64_t work = divide_up(p.row_tasks * p.column_tasks, threads) *
                    (p.rows * p.columns + packing * p.rows + fetching * p.columns);
-    // Threads that pack the same rows of a transposed A ByUnits, each unit in another line, hold up each
-    // other.
+    // Threads that pack the same rows of a transposed A ByUnits, each unit in another line, delay each other.
     if (transpose_a && Units::group == 1 && p.row_tasks < threads) work += work / 4;
     if (best_work < 0 || work < best_work) {
       best = p;
