@@ -127,7 +127,7 @@ def random(dtype: str, *shape: int) -> Any:
 
 def ms_of(function: Callable[[], Any], at_least: float = 0.2) -> float:
     """The fastest of repeated calls that together take `at_least` seconds: a bound knows no disturbance."""
-    from dragoman.bench import times_of
+    from dragoman.cli.bench import times_of
 
     return 1e3 * min(times_of(function, at_least))
 

@@ -88,7 +88,7 @@ def of_linear_loss(case: loss.Case, size: int) -> Work:
 
 def measure(case: Case, seconds: float) -> float:
     """The median milliseconds of calls that together take `seconds`, after as many that do not count."""
-    from dragoman.bench import times_of
+    from dragoman.cli.bench import times_of
 
     if isinstance(case, attention.Case):
         step = attention.rotated(case, attention.dragoman_step)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def machine() -> dict[str, Any]:
     """Processor, usable cores and the commit of the checkout, marked `+` where files differ from it."""
-    from dragoman.bench import cpu_name  # here, as PyTorch's processes are not to hold dragoman
+    from dragoman.cli.bench import cpu_name  # here, as PyTorch's processes are not to hold dragoman
 
     return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "commit": _commit()}
 

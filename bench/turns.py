@@ -13,7 +13,7 @@ SECONDS = 0.1  # of a turn, and before it: idle threads of the other system spin
 
 def take_turns(functions: dict[str, Callable[[], Any]]) -> dict[str, Figures]:
     """The median milliseconds of each system."""
-    from dragoman.bench import times_of
+    from dragoman.cli.bench import times_of
 
     times: dict[str, list[float]] = {system: [] for system in functions}
     for _ in range(TURNS):

@@ -83,3 +83,11 @@ def check_op(op, forward, backward_, inputs, *, rows=(0,), tail=0, seed=0):
             gradient = tensor.grad.numpy()
             reference.assert_close(gradient[: len(inputs[i])], gradients[i], plain[i])
             assert not gradient[len(inputs[i]) :].any(), f"the tail of gradient {i} must be zeros"
+
+
+def next_mask(rows, features, p):
+    """The mask the next dropout call draws; the generator is put back to where it was."""
+    state = dg.random.get_state()
+    dropout = dg.random.next_dropout(p)
+    dg.random.set_state(state)
+    return reference.dropout_mask(rows, features, p, dropout.seed, dropout.step, dropout.id)

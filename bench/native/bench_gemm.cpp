@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 #include "core/parallel.h"
 #include "ops/int8_matmul.h"
 #include "ops/linear.h"

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <string>
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 #include "core/parallel.h"
 #include "harness.h"
 #include "peak.h"

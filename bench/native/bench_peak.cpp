@@ -2,7 +2,7 @@
 // build on it.
 #include <cstdio>
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 #include "core/parallel.h"
 #include "peak.h"
 

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <map>
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 #include "core/parallel.h"
 #include "core/tensor.h"
 #include "peak_loops.h"

@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 
 namespace dragoman {
 

@@ -1,7 +1,7 @@
 // The activations on a vector, and their slopes.
 #pragma once
 
-#include "cpu/simd.h"
+#include "cpu/isa/simd.h"
 #include "ops/activation.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {

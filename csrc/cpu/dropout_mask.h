@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/random.h"
-#include "cpu/simd.h"
+#include "cpu/isa/simd.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

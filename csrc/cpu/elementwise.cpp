@@ -1,7 +1,7 @@
 #include "ops/elementwise.h"
 
+#include "cpu/isa/rows.h"
 #include "cpu/kernels.h"
-#include "cpu/rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

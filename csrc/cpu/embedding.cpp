@@ -2,8 +2,8 @@
 
 #include "core/storage.h"
 #include "cpu/dropout_mask.h"
+#include "cpu/isa/rows.h"
 #include "cpu/kernels.h"
-#include "cpu/rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

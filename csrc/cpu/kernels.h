@@ -4,7 +4,7 @@
 // code by another's, these files use no std:: templates and every helper they share is `static inline`.
 #pragma once
 
-#include "core/kernels.h"
+#include "core/backend.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

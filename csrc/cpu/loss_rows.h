@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu/gemm/units.h"
-#include "cpu/rows.h"
+#include "cpu/isa/rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

@@ -1,8 +1,8 @@
 #include "ops/optimizer.h"
 
 #include "core/storage.h"
+#include "cpu/isa/rows.h"
 #include "cpu/kernels.h"
-#include "cpu/rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

@@ -1,8 +1,8 @@
 #include "ops/residual.h"
 
 #include "cpu/dropout_mask.h"
+#include "cpu/isa/rows.h"
 #include "cpu/kernels.h"
-#include "cpu/rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

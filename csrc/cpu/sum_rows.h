@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/storage.h"
-#include "cpu/rows.h"
+#include "cpu/isa/rows.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 
 namespace dragoman {
 

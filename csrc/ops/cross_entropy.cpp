@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 
 namespace dragoman {
 

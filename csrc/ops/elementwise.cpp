@@ -1,6 +1,6 @@
 #include "ops/elementwise.h"
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 
 namespace dragoman {
 

@@ -1,6 +1,6 @@
 #include "ops/int8_matmul.h"
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 
 namespace dragoman {
 

@@ -1,6 +1,6 @@
 #include "ops/kv_cache.h"
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 
 namespace dragoman {
 

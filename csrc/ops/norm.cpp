@@ -1,6 +1,6 @@
 #include "ops/norm.h"
 
-#include "core/dispatch.h"
+#include "core/backend.h"
 #include "ops/dropout.h"
 
 namespace dragoman {

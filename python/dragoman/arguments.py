@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from dragoman import _core
-from dragoman.tensor import Tensor
-
 _LARGEST = float(np.finfo(np.float32).max)  # arithmetic runs in float32
 
 
@@ -18,24 +15,6 @@ def check_types(op: str, kind: type, **arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, kind):
             raise TypeError(f"{op}: {name} must be a {kind.__name__}, got {type(value).__name__}")
-
-
-def check_tensors(op: str, **arguments: Any) -> None:
-    """TypeError unless each is a Tensor."""
-    check_types(op, Tensor, **arguments)
-
-
-def check_sequences(op: str, **arguments: Any) -> None:
-    """TypeError unless each is a Sequences."""
-    check_types(op, _core.Sequences, **arguments)
-
-
-def check_options(op: str, **arguments: Any) -> None:
-    """TypeError unless each is None, or what its name says: a Sequences for `sequences`, else a Tensor."""
-    given = {name: value for name, value in arguments.items() if value is not None}
-    if "sequences" in given:
-        check_sequences(op, sequences=given.pop("sequences"))
-    check_tensors(op, **given)
 
 
 def number(op: str, name: str, value: Any, least: float = -_LARGEST, below: float | None = None) -> float:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, arguments
-from dragoman.tensor import Tensor, as_array, tensor
+from dragoman.arrays import as_array
+from dragoman.tensor import Tensor, tensor
 
 
 class Sequences(_core.Sequences):

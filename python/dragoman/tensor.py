@@ -1,28 +1,23 @@
-"""The Tensor a user holds: a core array, whether it wants a gradient, and the op that made it."""
+"""Tensor, and the tape of ops that made it (reverse-mode differentiation).
+
+Unless `no_grad` stands, every call of a Function becomes a node that keeps what its backward needs. `backward` visits
+the nodes in reverse order, frees what each one kept as soon as it has run, and leaves gradients on the leaves.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import _core
+from dragoman import _core, arguments
+from dragoman.arrays import DTYPES, NAMES, as_array, convert
 
-if TYPE_CHECKING:
-    from dragoman.autograd import Function
-
-DTYPES: dict[str, np.dtype[Any]] = {
-    "float32": np.dtype(np.float32),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "int32": np.dtype(np.int32),
-    "int64": np.dtype(np.int64),
-    "bool": np.dtype(np.bool_),
-    "int8": np.dtype(np.int8),
-    "uint8": np.dtype(np.uint8),
-}
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _DLPACK_CPU = (1, 0)
 
 
@@ -88,7 +83,7 @@ class Tensor:
         values = as_array("copy_", "array", array)
         if values.dtype.kind not in "biuf" and values.dtype != DTYPES["bfloat16"]:
             raise TypeError(f"copy_: array must hold numbers, got dtype {values.dtype}")
-        values = _convert("copy_", values, self.dtype)
+        values = convert("copy_", values, self.dtype)
         self.data.copy_(values.view(np.uint16) if self.dtype == "bfloat16" else values)
 
     def __dlpack__(
@@ -137,9 +132,7 @@ class Tensor:
 
     def reshape(self, *shape: int) -> Tensor:
         """The same values in another shape; one size may be -1."""
-        from dragoman import functional
-
-        return functional.reshape(self, shape)
+        return reshape(self, shape)
 
     def backward(self) -> None:
         """Gradients of this scalar for every leaf that requires one, added to what the leaf holds.
@@ -148,19 +141,13 @@ class Tensor:
             ValueError: the tensor is not a scalar.
             RuntimeError: it requires no gradient, or its graph was freed by an earlier backward.
         """
-        from dragoman import autograd
-
-        autograd.backward(self)
+        backward(self)
 
     def __add__(self, other: Tensor) -> Tensor:
-        from dragoman import functional
-
-        return functional.add(self, other)
+        return add(self, other)
 
     def __mul__(self, factor: float) -> Tensor:
-        from dragoman import functional
-
-        return functional.scale(self, factor)
+        return scale(self, factor)
 
     __rmul__ = __mul__
 
@@ -201,7 +188,7 @@ def tensor(
         _core.Tensor.empty([0], "float32", device)  # names what is missing
     values = array.numpy() if isinstance(array, Tensor) else as_array("tensor", "array", array)
     if dtype is None:
-        dtype = "float32" if values.dtype == np.float64 else _NAMES.get(values.dtype.newbyteorder("="))
+        dtype = "float32" if values.dtype == np.float64 else NAMES.get(values.dtype.newbyteorder("="))
         if dtype is None:
             raise TypeError(f"tensor: array must have a dtype among {', '.join(DTYPES)}, got {values.dtype}")
     elif not isinstance(dtype, str) or dtype not in DTYPES:
@@ -210,31 +197,8 @@ def tensor(
         raise TypeError(f"tensor: array must hold numbers, got dtype {values.dtype}")
     if not isinstance(requires_grad, bool):
         raise TypeError(f"tensor: requires_grad must be a bool, got {type(requires_grad).__name__}")
-    raw = _convert("tensor", values, dtype)
+    raw = convert("tensor", values, dtype)
     return Tensor(_core.Tensor.from_numpy(raw.view(np.uint16) if dtype == "bfloat16" else raw, dtype), requires_grad)
-
-
-def as_array(op: str, name: str, values: npt.ArrayLike | Tensor | None) -> npt.NDArray[Any]:
-    """`values` as NumPy sees them. ValueError, in the name of `op`, for rows of different lengths."""
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{op}: {name} must be a rectangular array ({error})") from None
-
-
-def _convert(op: str, values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
-    """`values` in the dtype and in C order, without a copy where they are so already.
-
-    Fractions are cut off for an integer dtype; NaN and what lies out of its range are refused.
-    """
-    target = DTYPES[dtype]
-    if target.kind in "iu" and values.size and not np.can_cast(values.dtype, target):
-        limits, exact = np.iinfo(target), values.astype(np.float64) if values.dtype.kind not in "iu" else values
-        least, most = exact.min(), exact.max()
-        # In float64 the limits of int64 round up: 2^63 itself must be refused.
-        if not (least >= limits.min and (most < float(limits.max) if limits.max >= 2**53 else most <= limits.max)):
-            raise ValueError(f"{op}: array must fit in {dtype}, got values in [{least}, {most}]")
-    return np.require(values, target, ["C", "A"]).reshape(values.shape)
 
 
 def from_dlpack(x: Any) -> Tensor:
@@ -261,3 +225,228 @@ def from_dlpack(x: Any) -> Tensor:
     except BufferError as error:
         raise ValueError(f"from_dlpack: x must be memory that DLPack can describe ({error})") from None
     return Tensor(_core.from_dlpack(capsule))
+
+
+class _Mode(threading.local):
+    enabled = True
+
+
+_mode = _Mode()
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops of this thread are put on the tape."""
+    return _mode.enabled
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Ops inside are not put on the tape: no memory is kept, no gradient can be asked for."""
+    before = _mode.enabled
+    _mode.enabled = False
+    try:
+        yield
+    finally:
+        _mode.enabled = before
+
+
+class Function:
+    """An op with its derivative.
+
+    A subclass writes `forward`, which calls the core and sets `self.saved`, and `backward`, which adds a gradient to
+    every input by `add_grad`, or lets a kernel write it to the input's `grad_buffer`. Where backward does not read an
+    input's values, forward saves the input's `edge` instead, so the memory can be freed.
+
+    An instance is one call, and a node of the tape.
+    """
+
+    def __init__(self) -> None:
+        self.saved: tuple[Any, ...] = ()
+        self.inputs: tuple[Edge, ...] = ()
+        self.grad: _core.Tensor | None = None
+        self.grad_owned = False
+        self.freed = False
+
+    def forward(self, *args: Any) -> _core.Tensor:
+        raise NotImplementedError
+
+    def backward(self, dy: _core.Tensor) -> None:
+        raise NotImplementedError
+
+    def __call__(self, *args: Any) -> Tensor:
+        """Runs forward; on the tape if grad mode is on and an input requires a gradient."""
+        if _mode.enabled:
+            edges = [edge(arg) for arg in args if isinstance(arg, Tensor)]
+            self.inputs = tuple(end for end in edges if end is not None)
+        output = Tensor(self.forward(*args))
+        if self.inputs:
+            output.requires_grad = True
+            output.function = self
+        else:
+            self.saved = ()
+        return output
+
+    def needs_grad(self, tensor: Tensor | None) -> bool:
+        """Whether this call is on the tape and `tensor` wants a gradient."""
+        return tensor is not None and tensor.requires_grad and bool(self.inputs)
+
+
+Edge = Function | Tensor  # where a gradient goes: to the op that made a tensor, or to a leaf
+
+
+def edge(tensor: Tensor | None) -> Edge | None:
+    """Where gradients of `tensor` go, None where it wants none. Who keeps an edge keeps no intermediate's values."""
+    if tensor is None or not tensor.requires_grad:
+        return None
+    return tensor if tensor.function is None else tensor.function
+
+
+def add_grad(to: Tensor | Edge | None, grad: _core.Tensor, owned: bool = False) -> None:
+    """Adds `grad`, a gradient that a kernel wrote, to what an input of forward, or its edge, has received so far.
+
+    `owned` says that nobody else holds `grad`: what comes later may be added to it in place.
+    """
+    end = edge(to) if isinstance(to, Tensor) else to
+    if end is None:
+        return
+    held, held_owned = _grad_of(end)
+    if held is None:
+        _set_grad(end, grad, owned)
+    elif held_owned:
+        _core.accumulate(held, grad, 1.0, True)
+    else:
+        _set_grad(end, _core.add(held, grad), True)
+
+
+def grad_buffer(tensor: Tensor | None) -> tuple[_core.Tensor | None, bool]:
+    """Where a kernel writes the float32 gradient of `tensor` itself, and whether it must add to what is there."""
+    end = edge(tensor)
+    if tensor is None or end is None:
+        return None, False
+    held, owned = _grad_of(end)
+    if held is not None and owned:
+        return held, True
+    buffer = _core.Tensor.empty(list(tensor.shape)) if held is None else held.clone()
+    _set_grad(end, buffer, True)
+    return buffer, held is not None
+
+
+def _grad_of(end: Edge) -> tuple[_core.Tensor | None, bool]:
+    if isinstance(end, Function):
+        return end.grad, end.grad_owned
+    return (None if end.grad is None else end.grad.data), end.grad_owned
+
+
+def _set_grad(end: Edge, grad: _core.Tensor, owned: bool) -> None:
+    if isinstance(end, Function):
+        end.grad, end.grad_owned = grad, owned
+    else:
+        end.grad, end.grad_owned = Tensor(grad), owned
+
+
+def backward(loss: Tensor) -> None:
+    """See Tensor.backward."""
+    if loss.size != 1:
+        raise ValueError(f"backward: the loss must be a scalar, got shape {loss.shape}")
+    if not loss.requires_grad:
+        raise RuntimeError("backward: the loss requires no gradient (made under no_grad, or of no trainable tensor)")
+    one = _core.Tensor.from_numpy(np.ones(loss.shape, np.float32), "float32")
+    if loss.function is None:
+        add_grad(loss, one)
+        return
+    order = _topological_order(loss.function)
+    loss.function.grad = one
+    while order:
+        function = order.pop()
+        grad = function.grad
+        if grad is not None:
+            function.backward(grad)
+        function.grad, function.saved, function.inputs, function.freed = None, (), (), True
+
+
+def _topological_order(root: Function) -> list[Function]:
+    """Every function the root depends on, inputs before users."""
+    order: list[Function] = []
+    seen: set[int] = set()
+    stack: list[tuple[Function, bool]] = [(root, False)]
+    while stack:
+        function, done = stack.pop()
+        if done:
+            order.append(function)
+            continue
+        if id(function) in seen:
+            continue
+        if function.freed:
+            raise RuntimeError(
+                "backward: this graph was freed by an earlier backward; run the forward pass again before a second one"
+            )
+        seen.add(id(function))
+        stack.append((function, True))
+        stack.extend((end, False) for end in function.inputs if isinstance(end, Function))
+    return order
+
+
+class Reshape(Function):
+    def forward(self, x: Tensor, shape: Sequence[int]) -> _core.Tensor:
+        self.saved = (edge(x), x.shape)
+        return _core.reshape(x.data, list(shape))
+
+    def backward(self, dy: _core.Tensor) -> None:
+        x, shape = self.saved
+        add_grad(x, _core.reshape(dy, list(shape)))
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The same values in another shape; one size may be -1. ValueError where the number of elements differs."""
+    check_tensors("reshape", x=x)
+    return Reshape()(x, arguments.integers("reshape", "shape", shape, least=-1))
+
+
+class Add(Function):
+    def forward(self, a: Tensor, b: Tensor) -> _core.Tensor:
+        self.saved = (edge(a), edge(b))
+        return _core.add(a.data, b.data)
+
+    def backward(self, dy: _core.Tensor) -> None:
+        for end in self.saved:
+            add_grad(end, dy)
+
+
+def add(a: Tensor, b: Tensor) -> Tensor:
+    """a + b, float32 or bfloat16 of the same shape."""
+    check_tensors("add", a=a, b=b)
+    return Add()(a, b)
+
+
+class Scale(Function):
+    def forward(self, x: Tensor, factor: float) -> _core.Tensor:
+        self.saved = (edge(x), factor)
+        return _core.scale(x.data, factor)
+
+    def backward(self, dy: _core.Tensor) -> None:
+        x, factor = self.saved
+        add_grad(x, _core.scale(dy, factor))
+
+
+def scale(x: Tensor, factor: float) -> Tensor:
+    """x * factor, float32 or bfloat16."""
+    check_tensors("scale", x=x)
+    return Scale()(x, arguments.number("scale", "factor", factor))
+
+
+def check_tensors(op: str, **values: Any) -> None:
+    """TypeError unless each is a Tensor."""
+    arguments.check_types(op, Tensor, **values)
+
+
+def check_sequences(op: str, **values: Any) -> None:
+    """TypeError unless each is a Sequences."""
+    arguments.check_types(op, _core.Sequences, **values)
+
+
+def check_options(op: str, **values: Any) -> None:
+    """TypeError unless each is None, or what its name says: a Sequences for `sequences`, else a Tensor."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if "sequences" in given:
+        check_sequences(op, sequences=given.pop("sequences"))
+    check_tensors(op, **given)

@@ -1,7 +1,7 @@
 // What a product's k runs over: units of 32 bits, which hold one float32, two bfloat16 or four int8.
 #pragma once
 
-#include "cpu/simd.h"
+#include "cpu/isa/simd.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 

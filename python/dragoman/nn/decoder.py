@@ -10,7 +10,7 @@ from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.module import Module, check_stack
 from dragoman.nn.norm import LayerNorm
 from dragoman.nn.residual import Residual
-from dragoman.tensor import Tensor
+from dragoman.tensor import Tensor, check_sequences, check_tensors
 
 
 class TransformerDecoderLayer(Module):
@@ -116,8 +116,8 @@ class Decoder(Module):
         Returns:
             (tokens, d_model).
         """
-        arguments.check_tensors("Decoder", x=x, memory=memory)
-        arguments.check_sequences("Decoder", sequences=sequences, memory_sequences=memory_sequences)
+        check_tensors("Decoder", x=x, memory=memory)
+        check_sequences("Decoder", sequences=sequences, memory_sequences=memory_sequences)
         if cache is not None:
             arguments.check_types("Decoder", KVCache, cache=cache)
             cache.extend(sequences)

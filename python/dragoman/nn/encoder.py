@@ -9,7 +9,7 @@ from dragoman.nn.feed_forward import FeedForward
 from dragoman.nn.module import Module, check_stack
 from dragoman.nn.norm import LayerNorm
 from dragoman.nn.residual import Residual
-from dragoman.tensor import Tensor
+from dragoman.tensor import Tensor, check_sequences, check_tensors
 
 
 class TransformerEncoderLayer(Module):
@@ -95,8 +95,8 @@ class Encoder(Module):
         Returns:
             (tokens, d_model).
         """
-        arguments.check_tensors("Encoder", x=x)
-        arguments.check_sequences("Encoder", sequences=sequences)
+        check_tensors("Encoder", x=x)
+        check_sequences("Encoder", sequences=sequences)
         arguments.flag("Encoder", "causal", causal)
         for layer in self.layers:
             x = layer(x, sequences, causal=causal)

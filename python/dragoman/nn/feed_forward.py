@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dragoman import arguments, functional
 from dragoman._core import Sequences
+from dragoman.functional.operands import ACTIVATIONS
 from dragoman.nn.linear import Linear
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
@@ -21,7 +22,7 @@ class FeedForward(Module):
 
     def __init__(self, d_model: int, d_ff: int, *, activation: str = "relu", dropout: float = 0.0) -> None:
         arguments.check_sizes("FeedForward", d_model=d_model, d_ff=d_ff)
-        arguments.choice("FeedForward", "activation", activation, functional.ACTIVATIONS)
+        arguments.choice("FeedForward", "activation", activation, ACTIVATIONS)
         arguments.check_rates("FeedForward", dropout=dropout)
         self.linear1 = Linear(d_model, d_ff)
         self.linear2 = Linear(d_ff, d_model)

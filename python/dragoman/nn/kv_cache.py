@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dragoman import _core, arguments
 from dragoman._core import Sequences
-from dragoman.tensor import Tensor
+from dragoman.tensor import Tensor, check_sequences, check_tensors
 
 _FIRST_SLOT = 32  # rows a sequence has room for at first; doubled whenever one is full
 
@@ -40,7 +40,7 @@ class KVCache:
 
     def extend(self, new: Sequences) -> None:
         """Makes room for the rows of `new`, a packed batch of as many sequences, and counts them."""
-        arguments.check_sequences("KVCache", new=new)
+        check_sequences("KVCache", new=new)
         if len(new) != len(self.lengths):
             raise ValueError(f"KVCache: new must have {len(self.lengths)} sequences, got {len(new)}")
         self.lengths = [length + more for length, more in zip(self.lengths, new.lengths, strict=True)]
@@ -62,8 +62,8 @@ class KVCache:
         Returns:
             All keys and all values so far, (rows, num_heads, head_dim), and where each sequence lies in them.
         """
-        arguments.check_tensors("KVCache", k=k, v=v)
-        arguments.check_sequences("KVCache", new=new)
+        check_tensors("KVCache", k=k, v=v)
+        check_sequences("KVCache", new=new)
         for name, x in (("k", k), ("v", v)):
             if len(x.shape) != 3 or x.shape[0] != new.capacity or x.shape != k.shape:
                 expected = f"({new.capacity}, num_heads, head_dim), the same for k and v"

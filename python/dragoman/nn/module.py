@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from dragoman import _core
 from dragoman.arguments import check_types
-from dragoman.autograd import is_grad_enabled, no_grad
-from dragoman.tensor import Tensor
+from dragoman.tensor import Tensor, is_grad_enabled, no_grad
 
 
 class Parameter(Tensor):

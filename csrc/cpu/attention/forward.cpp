@@ -1,0 +1,252 @@
+// attention, forward.
+#include "core/storage.h"
+#include "cpu/attention/tile.h"
+#include "cpu/kernels.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+namespace {
+
+constexpr int64_t key_block = 256;
+constexpr int64_t row_block = 192;  // rows of a task: whole tiles
+
+// Working memory of one task.
+template <class Units>
+struct Buffers {
+  Arena arena;
+  Widths<Units> width;
+  int64_t key_panel, value_panel;
+  float* query;  // (row_block, width.row)
+  float* key;    // panels (width.units, tile_columns) of one key block's transpose
+  float* value;  // panels (key_block / elements, tile_columns) of the same block's values
+  float* score;  // (tile_rows, key_block) q k^T, then exp(score - most) with dropout, as units
+  float* out;    // (row_block, width.sums) sum of exp(score - most) * value
+  float* most;   // (row_block,) largest score so far, times log2 e
+  float* sum;    // (row_block, lanes) sum of exp(score - most)
+
+  Buffers(float* memory, int64_t head_dim)
+      : arena{memory},
+        width(head_dim),
+        key_panel(width.units * tile_columns),
+        value_panel(key_block / Units::elements * tile_columns) {
+    query = arena.take(row_block * width.row);
+    key = arena.take(key_block * width.units);
+    value = arena.take(key_block / Units::elements * width.panels);
+    static_assert(row_block % tile_rows<Units> == 0);
+    score = arena.take(tile_rows<Units> * key_block);
+    out = arena.take(row_block * width.sums);
+    most = arena.take(row_block);
+    sum = arena.take(row_block * lanes);
+  }
+};
+
+// A row's scores of the keys from first_key on, times log2 e; -infinity where it does not see the key.
+template <bool masked>
+struct Scores {
+  const Row& row;
+  int64_t first_key;
+  float factor;
+  float* score;
+
+  Vec operator[](int64_t j) const {
+    const Vec scaled = load(score + j) * factor;
+    return masked ? (inside(row.keys, first_key + j) ? scaled : broadcast(-infinity)) : scaled;
+  }
+};
+
+// The largest of the scores and of `most`.
+template <bool masked>
+float largest_score(const Scores<masked>& scores, int64_t columns, float most) {
+  Vec high = broadcast(most);
+  for (int64_t j = 0; j < columns; j += lanes) high = vmax(high, scores[j]);
+  return max_lanes(high);
+}
+
+// Scores become exp(score - most), dropout applied; 0 for keys the row does not see. `sum` grows, and it and
+// out (width,), which are of the maximum `before`, are rescaled.
+template <class Units, bool masked, bool dropped>
+void softmax_step(const AttentionShape& shape, const Scores<masked>& scores, int64_t columns, int64_t width,
+                  float before, float most, float* sum, float* out) {
+  const float shift = most == -infinity ? 0.0f : most;
+  Vec total = load(sum);
+  if (most != before && before != -infinity) {
+    const Vec shrink = vexp2(broadcast(before - shift));
+    for (int64_t d = 0; d < width; d += lanes) store(out + d, load(out + d) * shrink);
+    total *= shrink;
+  }
+  uint64_t kept = 0;
+  for (int64_t j = 0; j < columns; j += lanes) {
+    if (dropped && j % 64 == 0) kept = kept_keys(shape, scores.row, scores.first_key + j);
+    const Vec weight = vexp2(scores[j] - shift);
+    total += weight;
+    const Vec kept_weight = dropped ? weight * factors_of(kept >> j % 64, shape.dropout.scale) : weight;
+    if constexpr (Units::elements == 2) {  // never ahead of what is still to be read
+      store(reinterpret_cast<bfloat16*>(scores.score) + j, kept_weight);
+    } else {
+      store(scores.score + j, kept_weight);
+    }
+  }
+  store(sum, total);
+}
+
+// The step of every row of a tile: first all maxima, each of which waits for a whole row.
+template <class Units>
+void softmax_tile(const AttentionShape& shape, const Row* rows, int64_t count, int64_t first_key,
+                  int64_t columns, const Buffers<Units>& b, int64_t i) {
+  const auto each_row = [&](const auto& body) {
+    for (int64_t r = 0; r < count; ++r) {
+      float* score = b.score + r * key_block;
+      const float factor = shape.scale * log2_e;
+      if (sees_all(rows[r].keys, first_key, first_key + columns)) {
+        body(r, Scores<false>{rows[r], first_key, factor, score});
+      } else {
+        body(r, Scores<true>{rows[r], first_key, factor, score});
+      }
+    }
+  };
+  float most[tile_rows<Units>];
+  each_row([&](int64_t r, auto scores) { most[r] = largest_score(scores, columns, b.most[i + r]); });
+  each_row([&]<bool masked>(int64_t r, Scores<masked> scores) {
+    const auto step =
+        shape.dropout.threshold != 0 ? softmax_step<Units, masked, true> : softmax_step<Units, masked, false>;
+    step(shape, scores, columns, b.width.sums, b.most[i + r], most[r], b.sum + (i + r) * lanes,
+         b.out + (i + r) * b.width.sums);
+    b.most[i + r] = most[r];
+  });
+}
+
+// How many keys of the block at first_key some of the rows see, counted from first_key to the last of them.
+int64_t keys_seen(const Row* rows, int64_t count, int64_t first_key) {
+  const int64_t begin = max_of(rows[0].keys.begin, first_key);
+  const int64_t end = min_of(rows[count - 1].keys.end, first_key + key_block);
+  return begin < end ? end - first_key : 0;
+}
+
+// Calls body(first row of a tile, its rows, keys they see) with the tile's q k^T in b.score.
+template <class T, class Units, class Body>
+void each_score_tile(const AttentionForward& p, const Group& group, const Row* rows, int64_t count,
+                     int64_t first_key, const Buffers<Units>& b, const Body& body) {
+  const T* k = static_cast<const T*>(p.k);
+  const int64_t keys = min_of(key_block, group.keys - first_key);
+  pack_panels_transposed<Units>(
+      p.shape.head_dim, keys, [&](int64_t j) { return k + group.k_index(first_key + j); }, b.key,
+      b.key_panel);
+  for (int64_t i = 0; i < count; i += tile_rows<Units>) {
+    const int64_t tile = min_of(tile_rows<Units>, count - i);
+    const int64_t seen = keys_seen(rows + i, tile, first_key);
+    if (seen == 0) continue;
+    product<Units>(tile, round_up(seen, key_step<Units>), b.width.units, b.query + i * b.width.row,
+                   b.width.row, b.key, tile_columns, b.key_panel, b.score, key_block, false);
+    body(i, tile, seen);
+  }
+}
+
+// weights (num_heads, queries, keys) of the sequence: the softmax, in a second pass over the keys.
+template <class T, class Units>
+void write_weights(const AttentionForward& p, const Group& group, const Row* rows, int64_t count,
+                   const Buffers<Units>& b, float* weights) {
+  const auto weights_row = [&](Row row) {
+    return weights + (row.head * group.queries + row.query - group.q_begin) * group.keys;
+  };
+  for (int64_t i = 0; i < count; ++i) zero(weights_row(rows[i]), group.keys);
+  for (int64_t first_key = 0; first_key < group.keys; first_key += key_block) {
+    each_score_tile<T>(p, group, rows, count, first_key, b, [&](int64_t i, int64_t tile, int64_t seen) {
+      for (int64_t r = 0; r < tile; ++r) {
+        const Row& row = rows[i + r];
+        const float logsumexp = p.logsumexp[group.lse_index(row)];
+        each_vector(seen, [&](int64_t j, auto part) {
+          const Vec weight = vexp2(load(b.score + r * key_block + j) * (p.shape.scale * log2_e) - logsumexp);
+          store(weights_row(row) + first_key + j, inside(row.keys, first_key + j) ? weight : Vec{}, part);
+        });
+      }
+    });
+  }
+}
+
+// Rows first .. first + row_block - 1 of a group, in three passes: pack the queries; stream over the key
+// blocks that some row sees, a tile of rows at a time; divide.
+template <class T, class Units>
+void forward_rows(const AttentionForward& p, const Group& group, int64_t first, const Buffers<Units>& b,
+                  float* weights) {
+  const AttentionShape& s = p.shape;
+  const int64_t count = min_of(row_block, group.rows() - first);
+  Row rows[row_block];
+  for (int64_t i = 0; i < count; ++i) {
+    rows[i] = group.row(first + i);
+    b.most[i] = -infinity;
+  }
+  pack_rows<Units>(
+      count, s.head_dim, [&](int64_t i) { return static_cast<const T*>(p.q) + group.q_index(rows[i]); },
+      b.query, b.width.row);
+  zero(b.sum, count * lanes);
+  zero(b.out, round_up(count, row_step<Units>) * b.width.sums);
+
+  const int64_t first_block = rows[0].keys.begin / key_block * key_block;
+  for (int64_t first_key = first_block; first_key < rows[count - 1].keys.end; first_key += key_block) {
+    const int64_t keys = min_of(key_block, group.keys - first_key);
+    const T* v = static_cast<const T*>(p.v);
+    pack_panels<Units>(
+        keys, s.head_dim, [&](int64_t j) { return v + group.v_index(first_key + j); }, b.value,
+        b.value_panel);
+    each_score_tile<T>(p, group, rows, count, first_key, b, [&](int64_t i, int64_t tile, int64_t seen) {
+      softmax_tile(s, rows + i, tile, first_key, round_up(seen, key_step<Units>), b, i);
+      product<Units>(tile, b.width.sums, units_of<Units>(seen), b.score, key_block, b.value, tile_columns,
+                     b.value_panel, b.out + i * b.width.sums, b.width.sums, true);
+    });
+  }
+
+  for (int64_t i = 0; i < count; ++i) {
+    const float sum = sum_lanes(load(b.sum + i * lanes));
+    const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+    T* out_row = static_cast<T*>(p.out) + group.out_index(rows[i]);
+    each_vector(s.head_dim, [&](int64_t d, auto part) {
+      store(out_row + d, load(b.out + i * b.width.sums + d) * inverse, part);
+    });
+    p.logsumexp[group.lse_index(rows[i])] = b.most[i] + __builtin_log2f(sum);
+  }
+  if (weights != nullptr) write_weights<T>(p, group, rows, count, b, weights);
+}
+
+// One task per sequence, key head and block of rows.
+template <class T>
+void forward(const AttentionForward& p) {
+  using Units = typename UnitsFor<T>::type;
+  const AttentionShape& s = p.shape;
+  const int64_t sequences = s.q_sequences.num_sequences;
+  const int64_t most_rows = s.q_sequences.max_length * (s.num_heads / s.kv_heads);
+  const int64_t blocks = (most_rows + row_block - 1) / row_block;
+
+  const int64_t size = Buffers<Units>(nullptr, s.head_dim).arena.used;
+  const int64_t buffers_bytes = max_threads() * size * static_cast<int64_t>(sizeof(float));
+  const Scratch scratch(buffers_bytes + sequences * static_cast<int64_t>(sizeof(int64_t)));
+  // (num_sequences,) first element of each sequence's weights
+  int64_t* starts = reinterpret_cast<int64_t*>(static_cast<char*>(scratch.data) + buffers_bytes);
+  for (int64_t i = 0, start = 0; i < sequences; ++i) {
+    starts[i] = start;
+    start += s.num_heads * s.q_sequences.lengths[i] * s.k_sequences.lengths[i];
+  }
+  parallel_for(
+      sequences * blocks * s.kv_heads, heads_at_once(s, sequences * blocks), [&](int64_t begin, int64_t end) {
+        const Registers<Units> registers;
+        const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim);
+        for (int64_t task = begin; task < end; ++task) {
+          const int64_t sequence = task / s.kv_heads / blocks;
+          const Group group(s, sequence, task % s.kv_heads);
+          const int64_t first = task / s.kv_heads % blocks * row_block;
+          if (first >= group.rows()) continue;
+          forward_rows<T>(p, group, first, buffers,
+                          p.weights == nullptr ? nullptr : p.weights + starts[sequence]);
+        }
+      });
+
+  zero_tail(static_cast<T*>(p.out), s.q_sequences, s.num_heads * s.head_dim);
+  zero_tail(p.logsumexp, s.q_sequences, s.num_heads);
+}
+
+}  // namespace
+
+void attention_forward(const AttentionForward& p) {
+  with_dtype(p.shape.dtype, [&](auto element) { forward<decltype(element)>(p); });
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA

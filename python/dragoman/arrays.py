@@ -1,0 +1,44 @@
+"""NumPy arrays on their way into a Tensor: dtypes and their conversion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "int32": np.dtype(np.int32),
+    "int64": np.dtype(np.int64),
+    "bool": np.dtype(np.bool_),
+    "int8": np.dtype(np.int8),
+    "uint8": np.dtype(np.uint8),
+}
+
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def as_array(op: str, name: str, values: Any) -> npt.NDArray[Any]:
+    """`values` as NumPy sees them. ValueError, in the name of `op`, for rows of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{op}: {name} must be a rectangular array ({error})") from None
+
+
+def convert(op: str, values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """`values` in the dtype and in C order, without a copy where they are so already.
+
+    Fractions are cut off for an integer dtype; NaN and what lies out of its range are refused.
+    """
+    target = DTYPES[dtype]
+    if target.kind in "iu" and values.size and not np.can_cast(values.dtype, target):
+        limits, exact = np.iinfo(target), values.astype(np.float64) if values.dtype.kind not in "iu" else values
+        least, most = exact.min(), exact.max()
+        # In float64 the limits of int64 round up: 2^63 itself must be refused.
+        if not (least >= limits.min and (most < float(limits.max) if limits.max >= 2**53 else most <= limits.max)):
+            raise ValueError(f"{op}: array must fit in {dtype}, got values in [{least}, {most}]")
+    return np.require(values, target, ["C", "A"]).reshape(values.shape)

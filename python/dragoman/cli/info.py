@@ -1,0 +1,45 @@
+"""dragoman info: what this installation can do, and what a model is made of."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+
+import dragoman
+from dragoman.models.folder import load
+
+DESCRIPTION = """\
+Says what this installation can do and, with DIR, what a model is made of.
+
+example:
+  dragoman info en-de
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", nargs="?", help="a trained model")
+
+
+def command(options: argparse.Namespace) -> None:
+    """What this installation has, and what a folder's model is made of."""
+    stats = dragoman.memory_stats()
+    print(f"dragoman {dragoman.__version__}")
+    print(f"instruction set: {dragoman.cpu_isa()} (of {', '.join(dragoman.cpu_isas())})")
+    print(f"threads: {dragoman.num_threads()}")
+    print(f"memory: {stats['allocated']:,} bytes in use, {stats['reserved']:,} reserved")
+    print(f"cuda: {dragoman.cuda.status()}")
+    for name in ("tokenizers", "sacrebleu", "tqdm"):
+        print(f"{name}: {_version(name)}")
+    if options.folder is not None:
+        model = load(options.folder)
+        print(f"\n{options.folder}: {model.num_parameters():,} parameters")
+        print(json.dumps(model.config.to_dict(), indent=2))
+        print(model)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing (pip install 'dragoman[text]')"

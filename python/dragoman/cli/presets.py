@@ -1,0 +1,12 @@
+"""The sizes of models that commands know by name."""
+
+from __future__ import annotations
+
+from dragoman.models.config import TransformerConfig
+
+PRESETS = {
+    "tiny": TransformerConfig.tiny,
+    "small": TransformerConfig.small,
+    "base": TransformerConfig.base,
+    "big": TransformerConfig.big,
+}

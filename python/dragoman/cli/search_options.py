@@ -1,0 +1,16 @@
+"""The options of commands that translate."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--beam", type=int, default=5, metavar="N", help="beam size; 1 is greedy search (default: 5)")
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        default=0.6,
+        metavar="X",
+        help="0 favours short translations, 1 longer ones (default: 0.6)",
+    )

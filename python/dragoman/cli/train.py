@@ -1,0 +1,180 @@
+"""dragoman train: a tokenizer and a model from files of text."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+from dragoman.cli import config_file
+from dragoman.cli.presets import PRESETS
+from dragoman.data.shards import tokenize
+from dragoman.data.text import read_parallel, sample_lines
+from dragoman.data.tokenizer import Kind, Tokenizer
+from dragoman.files import atomic_write
+from dragoman.functional.operands import ACTIVATION_DTYPES
+from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.folder import load
+from dragoman.random import manual_seed
+from dragoman.train.schedule import SCHEDULES
+from dragoman.train.trainer import FINALS, SCORES, Trainer
+
+DESCRIPTION = """\
+Trains a Transformer on two files of sentences, line i of one the translation of line i of the other
+(UTF-8, plain or .gz; several files a side pair up in their order). DIR gets model.safetensors, config.json,
+tokenizer.json, train.toml (these options, for --config), log.jsonl, checkpoints/ and data/ (the token ids).
+
+example:
+  dragoman train --source train.en --target train.de --valid-source val.en --valid-target val.de --output en-de
+"""
+
+
+DROPOUTS = ("dropout", "embedding_dropout")  # what --dropout sets
+
+TASKS = ("translation", "seq2seq")
+
+SOURCE_LENGTH = 1024  # to which seq2seq cuts sources
+
+SAMPLE_BYTES = 1 << 25  # of text, that a vocabulary is learnt from
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `train`. One that is not given is absent, so that defaults stand in Trainer alone."""
+    parser.set_defaults(define=add_arguments)
+    config_file.add_arguments(parser)
+    files = parser.add_argument_group("files")
+    for name, text in (("source", "training sentences"), ("target", "their translations")):
+        files.add_argument(f"--{name}", required=True, nargs="+", metavar="FILE", help=text)
+    files.add_argument("--output", required=True, metavar="DIR", help="folder of the model, made where missing")
+    for name, text in (("source", "validation sentences"), ("target", "their translations")):
+        files.add_argument(f"--valid-{name}", nargs="+", metavar="FILE", help=text)
+    files.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint in DIR, with its task, preset, vocabulary and dropout",
+    )
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--task",
+        choices=TASKS,
+        default="translation",
+        help="translation: pairs with a long side are left out; seq2seq: long sources, as in summarisation, are cut "
+        "in training and use (default: translation)",
+    )
+    model.add_argument(
+        "--max-source-length",
+        type=int,
+        metavar="N",
+        help=f"tokens of a source of seq2seq, others are cut (default: {SOURCE_LENGTH})",
+    )
+    model.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="tiny",
+        help="tiny: 4+4 layers of 128, small: 4+4 of 256, base: 6+6 of 512, big: 6+6 of 1024 (default: tiny)",
+    )
+    model.add_argument(
+        "--vocab-size",
+        type=int,
+        default=10000,
+        metavar="N",
+        help="joint vocabulary, 256 bytes on top (default: 10000)",
+    )
+    model.add_argument(
+        "--tokenizer",
+        dest="tokenizer_kind",
+        choices=get_args(Kind),
+        default="bpe",
+        help="byte pairs, a unigram language model or single characters (default: bpe)",
+    )
+    model.add_argument("--dropout", type=float, metavar="P", help="rate (default: 0.1; tiny and big 0.3)")
+
+    def option(group: argparse._ArgumentGroup, flag: str, name: str, kind: type, text: str) -> None:
+        group.add_argument(
+            f"--{flag}",
+            dest=name,
+            type=kind,
+            default=argparse.SUPPRESS,
+            metavar="N" if kind is int else "X",
+            help=text,
+        )
+
+    def choice(group: argparse._ArgumentGroup, flag: str, name: str, values: Sequence[str], text: str) -> None:
+        group.add_argument(f"--{flag}", dest=name, choices=values, default=argparse.SUPPRESS, help=text)
+
+    limits = parser.add_argument_group("limits", "the first one reached ends the run; 30 epochs when none is given")
+    option(limits, "epochs", "epochs", int, "passes over the data")
+    option(limits, "steps", "max_steps", int, "optimizer steps")
+    option(limits, "minutes", "max_minutes", float, "wall-clock time")
+
+    training = parser.add_argument_group("training")
+    option(training, "batch-tokens", "batch_tokens", int, "tokens of a batch (default: 4096)")
+    option(
+        training, "max-length", "max_length", int, "longer ones (seq2seq: targets) are left out (default: 256 tokens)"
+    )
+    option(training, "min-length", "min_length", int, "shorter sentences are left out (default: 1 token)")
+    option(training, "max-ratio", "max_ratio", float, "of the lengths of a pair; others are left out (default: none)")
+    option(training, "accumulate", "accumulate", int, "batches per step (default: 1)")
+    choice(training, "compute-dtype", "compute_dtype", ACTIVATION_DTYPES, "of activations (default: float32)")
+    option(training, "lr", "lr", float, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
+    option(training, "warmup", "warmup", int, "steps to the peak (default: 2000)")
+    option(training, "label-smoothing", "label_smoothing", float, "in [0, 1) (default: 0.1)")
+    option(training, "weight-decay", "weight_decay", float, "of AdamW (default: 0)")
+    option(training, "clip", "max_grad_norm", float, "largest norm of the gradient (default: 1)")
+    choice(training, "schedule", "schedule", SCHEDULES, "fall of the rate (default: inverse_sqrt)")
+    option(training, "max-bad-steps", "max_bad_steps", int, "in a row without finite gradient end it (default: 10)")
+    choice(training, "best-by", "best_by", SCORES, "validation score that makes a checkpoint the best (default: loss)")
+    option(training, "valid-beam", "beam", int, "beam size for bleu and chrf (default: 1)")
+    option(training, "patience", "patience", int, "validations without a better one end the run (default: no limit)")
+    option(training, "average", "average", int, "last checkpoints to keep (default: 8)")
+    option(training, "ema", "ema", float, "decay of a moving average of the weights (default: none)")
+    choice(training, "final", "final", FINALS, "weights of the model in the end (default: average)")
+    training.add_argument(
+        "--tensorboard",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="write event files to DIR/tensorboard",
+    )
+    option(training, "checkpoint-every", "checkpoint_every", int, "steps (default: once an epoch)")
+    option(training, "log-interval", "log_interval", int, "steps between lines of log.jsonl (default: 50)")
+    option(training, "seed", "seed", int, "of weights, data order and dropout (default: 0)")
+
+
+def command(options: argparse.Namespace) -> None:
+    """Tokenizer and model from files of text, or from the folder of the run that is resumed."""
+    if (options.valid_source is None) != (options.valid_target is None):
+        raise ValueError("--valid-source and --valid-target go together")
+    if options.task == "translation" and options.max_source_length is not None:
+        raise ValueError("--max-source-length needs --task seq2seq")
+    output = Path(options.output)
+    if options.resume:
+        model = load(output)
+        tokenizer = Tokenizer.load(output / "tokenizer.json")
+    else:
+        if any((output / "checkpoints").glob("*")):
+            raise ValueError(f"{output}: holds a training run; resume it or choose another folder")
+        lines = sample_lines([*options.source, *options.target], SAMPLE_BYTES)
+        tokenizer = Tokenizer.train(lines, options.vocab_size, options.tokenizer_kind)
+        overrides = {} if options.dropout is None else dict.fromkeys(DROPOUTS, options.dropout)
+        if options.task == "seq2seq":
+            most = options.max_source_length
+            overrides["max_source_length"] = SOURCE_LENGTH if most is None else most
+        manual_seed(getattr(options, "seed", 0))
+        model = Transformer(PRESETS[options.preset](vocab_size=tokenizer.vocab_size, **overrides))
+    given = {field.name: getattr(options, field.name) for field in fields(Trainer) if hasattr(options, field.name)}
+    trainer = Trainer(model, tokenizer=tokenizer, **given)
+    pairs = tokenize(tokenizer, options.source, options.target, output / "data", _tell)
+    validation = None
+    if options.valid_source is not None:
+        validation = read_parallel(options.valid_source, options.valid_target)
+    if not options.resume:
+        atomic_write(output / "train.toml", config_file.dump(options, vars(trainer), options.define))
+    trainer.fit(pairs, validation, resume=options.resume)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

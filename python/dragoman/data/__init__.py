@@ -1,0 +1,18 @@
+"""Text files, tokenizers, and batches of token ids."""
+
+from dragoman.data.batches import Batches
+from dragoman.data.shards import Shards, tokenize
+from dragoman.data.text import iter_lines, iter_parallel, read_lines, read_parallel, sample_lines
+from dragoman.data.tokenizer import Tokenizer
+
+__all__ = [
+    "Batches",
+    "Shards",
+    "Tokenizer",
+    "iter_lines",
+    "iter_parallel",
+    "read_lines",
+    "read_parallel",
+    "sample_lines",
+    "tokenize",
+]

@@ -1,0 +1,222 @@
+"""Text to token ids and back, with one vocabulary for source and target.
+
+Three kinds of vocabulary: byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909), a unigram language model
+(Kudo 2018, arXiv:1804.10959) and single characters. All are learnt and applied by the `tokenizers` library
+(extra `text`), which is imported only when a tokenizer is trained or loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from dragoman import arguments
+from dragoman.data.word_cache import WordCache
+from dragoman.files import atomic_write
+
+Kind = Literal["bpe", "unigram", "char"]
+
+SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")  # ids 0, 1, 2, 3
+PAD, BOS, EOS, UNK = range(4)
+LEAST = 64  # vocabulary: a unigram model needs room for `_SPELLING` and the characters of the text
+BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # the ids that follow
+
+_SPACE = "\u2581"
+_RESERVED = frozenset((*SPECIALS, *BYTES))
+_SPELLING = sorted(set("".join(_RESERVED)))  # with tokens of their own, no text is read as a reserved token
+_NEVER = -1e6  # log probability of the tokens that a unigram model must not find in a text
+
+
+def _library() -> Any:
+    try:
+        import tokenizers
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("tokenizer: needs the extra: pip install 'dragoman[text]'") from None
+    return tokenizers
+
+
+class Tokenizer:
+    """Text to token ids and back. Made by `Tokenizer.train` or `Tokenizer.load`.
+
+    Text is brought to Unicode form NFC and split at spaces; a space becomes the mark U+2581 at the head of a
+    word. A character without a token is spelt in the bytes of its UTF-8 form, so `decode(encode(text))` is the
+    NFC form of any text, but that U+2581 itself comes back as a space. The names of special tokens inside a
+    text are plain characters.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = True
+        self._words = WordCache(backend) if _reads_words(backend) else None
+
+    @classmethod
+    def train(cls, lines: Iterable[str], vocab_size: int = 10000, kind: Kind = "bpe") -> Tokenizer:
+        """Learns a vocabulary from text.
+
+        Args:
+            lines: sentences of both languages; the order does not matter. They are held in memory.
+            vocab_size: most tokens, the special ones included; the 256 bytes come on top. A small text may give
+                fewer.
+            kind: "bpe", "unigram" or "char". Characters take at most half the vocabulary of the first two, and
+                the rarest are left to bytes.
+
+        Raises:
+            ModuleNotFoundError: without the `tokenizers` library.
+            ValueError: an unknown kind, or a `vocab_size` below 64.
+        """
+        arguments.choice("tokenizer", "kind", kind, get_args(Kind))
+        arguments.integer("tokenizer", "vocab_size", vocab_size, LEAST)
+        library = _library()
+        normalizer = _normalizer(library)
+        texts = [normalizer.normalize_str(line) for line in lines]
+        size = vocab_size - len(SPECIALS)
+        alphabet, texts = _alphabet(texts, size if kind == "char" else size // 2)
+        match kind:
+            case "bpe":
+                model = _bpe(library, texts, size)
+            case "unigram":
+                model = _unigram(library, texts, size, alphabet)
+            case "char":
+                model = _merges(library, alphabet, [])
+        backend = library.Tokenizer(model)
+        backend.normalizer = normalizer
+        backend.pre_tokenizer = _pre_tokenizer(library)
+        decoders = library.decoders
+        backend.decoder = decoders.Sequence(
+            [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace(_SPACE, " "), decoders.Strip(" ", 1, 0)]
+        )
+        backend.add_special_tokens(list(SPECIALS))
+        return cls(backend)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Reads a tokenizer.json. Raises ValueError, naming the file, for one that cannot be used."""
+        text = Path(path).read_bytes()
+        try:
+            backend = _library().Tokenizer.from_str(text.decode())
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{path}: not a tokenizer ({error})") from None
+        for id, token in enumerate(SPECIALS):
+            if (got := backend.token_to_id(token)) != id:
+                raise ValueError(f"{path}: token {token} must have id {id}, got {got}")
+        return cls(backend)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a tokenizer.json, atomically."""
+        atomic_write(path, self._backend.to_str(pretty=True).encode())
+
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of all that decides which ids a text gets."""
+        return hashlib.sha256(self._backend.to_str().encode()).hexdigest()
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, special ones and bytes included."""
+        return int(self._backend.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without special tokens."""
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` for many texts."""
+        if self._words is not None:
+            return self._words.encode_batch(texts)
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [list(encoding.ids) for encoding in encodings]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens are left out, and bytes that are not UTF-8 become U+FFFD."""
+        return str(self._backend.decode([int(id) for id in ids], skip_special_tokens=True))
+
+    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        """`decode` for many lists of ids."""
+        return [self.decode(ids) for ids in batch]
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocab_size={self.vocab_size})"
+
+
+def _normalizer(library: Any) -> Any:
+    """A mark before every word, the first one included: a text that begins with a space keeps it."""
+    steps = library.normalizers
+    return steps.Sequence([steps.NFC(), steps.Replace(" ", _SPACE), steps.Prepend(_SPACE)])
+
+
+def _pre_tokenizer(library: Any) -> Any:
+    return library.pre_tokenizers.Metaspace(_SPACE, prepend_scheme="never")
+
+
+def _reads_words(backend: Any) -> bool:
+    """Whether a text is split at spaces before all else, as by the tokenizers that are trained here."""
+    library = _library()
+    ours = _normalizer(library), _pre_tokenizer(library)
+    theirs = backend.normalizer, backend.pre_tokenizer
+    return all(
+        their is not None and their.__getstate__() == our.__getstate__()
+        for our, their in zip(ours, theirs, strict=True)
+    )
+
+
+def _alphabet(texts: list[str], most: int) -> tuple[list[str], list[str]]:
+    """The characters that get tokens, the most frequent first, and the texts without the others."""
+    counts = Counter[str]()
+    for text in texts:
+        counts.update(text)
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    if others := ranked[most:]:
+        table = dict.fromkeys(map(ord, others), _SPACE)
+        texts = [text.translate(table) for text in texts]
+    return ranked[:most], texts
+
+
+def _train(library: Any, model: Any, trainer: Any, texts: list[str]) -> Any:
+    """What the trainer makes of normalised texts: the "model" of a tokenizer.json."""
+    backend = library.Tokenizer(model)
+    backend.pre_tokenizer = _pre_tokenizer(library)
+    backend.train_from_iterator(texts, trainer)
+    return json.loads(backend.to_str())["model"]
+
+
+def _bpe(library: Any, texts: list[str], size: int) -> Any:
+    trainer = library.trainers.BpeTrainer(vocab_size=size, show_progress=False)
+    return with_bytes(library, _train(library, library.models.BPE(), trainer, texts))
+
+
+def with_bytes(library: Any, learnt: Any) -> Any:
+    """A BPE model with a token for every byte, from one without: the "model" of a tokenizer.json."""
+    merges = [
+        (left, right)
+        for left, right in learnt["merges"]
+        if not _RESERVED.intersection((left, right, left + right))  # a text full of "</s>" must not learn it
+    ]
+    tokens = [token for token in sorted(learnt["vocab"], key=learnt["vocab"].get) if token not in _RESERVED]
+    return _merges(library, tokens, merges)
+
+
+def _merges(library: Any, tokens: list[str], merges: list[tuple[str, str]]) -> Any:
+    vocabulary = {token: id for id, token in enumerate([*SPECIALS, *BYTES, *tokens])}
+    return library.models.BPE(vocabulary, merges, unk_token=SPECIALS[UNK], byte_fallback=True)
+
+
+def _unigram(library: Any, texts: list[str], size: int, alphabet: list[str]) -> Any:
+    unk = SPECIALS[UNK]
+    spelling = [character for character in _SPELLING if character not in alphabet]
+    trainer = library.trainers.UnigramTrainer(
+        vocab_size=size - len(spelling) + 1, special_tokens=[unk], unk_token=unk, show_progress=False
+    )
+    learnt = _train(library, library.models.Unigram(), trainer, texts)["vocab"]
+    # Rounded: the trainer adds floats in an order that varies from run to run.
+    pieces = [(token, round(score, 4)) for token, score in learnt if token not in _RESERVED]
+    pieces += [(token, min((score for _, score in pieces), default=0.0) - 1) for token in spelling]
+    pieces.sort(key=lambda piece: (-piece[1], piece[0]))
+    never = [(token, _NEVER) for token in (*SPECIALS, *BYTES)]
+    return library.models.Unigram([*never, *pieces], unk_id=UNK, byte_fallback=True)

@@ -1,0 +1,65 @@
+"""embedding: rows of a table, with positions."""
+
+from __future__ import annotations
+
+from dragoman import _core, arguments
+from dragoman.functional.operands import ACTIVATION_DTYPES, Ids, data_of, dropout_mask, int32_ids
+from dragoman.tensor import Function, Tensor, check_options, check_sequences, check_tensors, grad_buffer
+
+
+class Embedding(Function):
+    def forward(
+        self,
+        ids: _core.Tensor,
+        weight: Tensor,
+        positions: Tensor | None,
+        starts: _core.Tensor | None,
+        scale: float,
+        dropout: _core.Dropout,
+        sequences: _core.Sequences,
+        dtype: str,
+    ) -> _core.Tensor:
+        self.saved = (ids, weight, positions, starts, scale, dropout, sequences)
+        return _core.embedding_forward(ids, weight.data, data_of(positions), starts, scale, dropout, sequences, dtype)
+
+    def backward(self, dy: _core.Tensor) -> None:
+        ids, weight, positions, starts, scale, dropout, sequences = self.saved
+        _core.embedding_backward(
+            dy, ids, starts, scale, dropout, sequences, *grad_buffer(weight), *grad_buffer(positions)
+        )
+
+
+def embedding(
+    ids: Ids,
+    weight: Tensor,
+    sequences: _core.Sequences,
+    *,
+    positions: Tensor | None = None,
+    starts: Ids | None = None,
+    scale: float = 1.0,
+    dropout: float = 0.0,
+    dtype: str = "float32",
+) -> Tensor:
+    """dropout(weight[ids] * scale + positions[place in the sequence]).
+
+    Args:
+        ids: (tokens,) integers in [0, vocabulary).
+        weight: (vocabulary, features) float32.
+        sequences: says where each sequence begins.
+        positions: (max_positions, features), sinusoidal or learned, or None.
+        starts: (number of sequences,) position of each sequence's first token; 0 by default.
+        scale: factor of the embedding, sqrt(d_model) in the Transformer.
+        dropout: rate in [0, 1).
+        dtype: of the result, "float32" or "bfloat16".
+
+    Returns:
+        (tokens, features).
+    """
+    check_tensors("embedding", weight=weight)
+    check_options("embedding", positions=positions)
+    check_sequences("embedding", sequences=sequences)
+    rows = int32_ids("embedding", "ids", ids)
+    first = None if starts is None else int32_ids("embedding", "starts", starts)
+    scale = arguments.number("embedding", "scale", scale)
+    arguments.choice("embedding", "dtype", dtype, ACTIVATION_DTYPES)
+    return Embedding()(rows, weight, positions, first, scale, dropout_mask("embedding", dropout), sequences, dtype)

@@ -1,0 +1,6 @@
+"""From a trained model to output: search, and translation of text."""
+
+from dragoman.generate.search import Hypothesis, generate, top_k
+from dragoman.nn import KVCache
+
+__all__ = ["Hypothesis", "KVCache", "generate", "top_k"]

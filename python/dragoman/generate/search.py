@@ -1,0 +1,220 @@
+"""generate: greedy and beam search, batched over sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import _core, arguments
+from dragoman._core import Sequences
+from dragoman.models.batch import IdBatch
+from dragoman.models.config import TransformerConfig
+from dragoman.models.encoder_decoder import Transformer
+from dragoman.nn import KVCache
+from dragoman.tensor import Tensor
+
+__all__ = ["Hypothesis", "KVCache", "generate"]
+
+_BLOCK = 64  # columns whose maximum stands for them in top_k
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One output.
+
+    Attributes:
+        ids: target ids, without bos and eos.
+        score: log probability / length penalty.
+    """
+
+    ids: list[int]
+    score: float
+
+
+def generate(
+    model: Transformer,
+    src_batch: IdBatch,
+    *,
+    beam: int = 1,
+    max_length: int | None = None,
+    length_penalty: float = 0.6,
+) -> list[list[Hypothesis]]:
+    """Searches the most probable target of every source sentence.
+
+    Each step extends the best `beam` hypotheses of a sentence by a token; pad, bos and unk are never chosen.
+    Those of the best `beam` extensions that end in eos are finished. A sentence is done when `beam` are and the best
+    live one, were it to end now, would not be among the best `beam` of them.
+    Scores are log P / ((5 + length) / 6)^length_penalty, eos counted in the length (Wu et al. 2016,
+    arXiv:1609.08144, section 7). Ties go to the better parent, then to the lower id. A sentence's result does
+    not depend on the others in the batch.
+
+    Args:
+        model: in either mode; dropout is off.
+        src_batch: source ids, a list a sentence.
+        beam: hypotheses followed side by side; 1 is greedy search.
+        max_length: most tokens of a target, eos included; twice the source plus 10 by default, at most
+            `config.max_length`.
+        length_penalty: exponent, at least 0; 0 compares log probabilities as they are.
+
+    Returns:
+        For each sentence up to `beam` hypotheses, the best first; those cut at max_length come after finished
+        ones.
+
+    Raises:
+        TypeError, ValueError: a bad id, naming its place, or an argument out of range.
+    """
+    arguments.check_types("generate", Transformer, model=model)
+    beam = arguments.integer("generate", "beam", beam, 1)
+    arguments.number("generate", "length_penalty", length_penalty, 0.0)
+    if max_length is not None:
+        arguments.integer("generate", "max_length", max_length)
+    src_ids, src_sequences = model.pack_source("generate", src_batch)
+    searches = [
+        _Search(model.config, sentence, beam, _limit(model.config, len(ids), max_length), length_penalty)
+        for sentence, ids in enumerate(src_batch)
+    ]
+    active = [search for search in searches if not search.done]
+    if active:
+        with model.inference():
+            _run(model, active, beam, src_ids, src_sequences)
+    return [search.result() for search in searches]
+
+
+def _run(
+    model: Transformer,
+    active: list[_Search],
+    beam: int,
+    src_ids: npt.NDArray[np.int32],
+    src_sequences: Sequences,
+) -> None:
+    """Steps all searches together until each is done; the decoder's rows are their live hypotheses."""
+    memory = model.encode(src_ids, src_sequences)
+    cache = KVCache(len(active))
+    read = src_sequences  # which sentence each row reads
+    while active:
+        last_ids = [ids[-1] if ids else model.config.bos_id for search in active for ids, _ in search.live]
+        one_each = Sequences([1] * len(last_ids))
+        hidden = model.decode(np.array(last_ids, np.int32), one_each, memory, read, cache)
+        # Two candidates a beam, as half of them may end, and the three that are never chosen.
+        ids, log_probs = _most_probable(model.project(hidden), 2 * beam + 3)
+        parents: list[int] = []
+        first = 0
+        for search in active:
+            rows = slice(first, first + len(search.live))
+            parents += [first + parent for parent in search.step(ids[rows], log_probs[rows])]
+            first = rows.stop
+        active = [search for search in active if not search.done]
+        if parents != list(range(first)):
+            cache.reorder(parents)
+        read = src_sequences.select([search.sentence for search in active for _ in search.live])
+
+
+class _Search:
+    """The search of one sentence."""
+
+    def __init__(self, config: TransformerConfig, sentence: int, beam: int, limit: int, length_penalty: float) -> None:
+        self.sentence = sentence
+        # Ids and log probability, best first.
+        self.live: list[tuple[list[int], float]] = [([], 0.0)] if limit else []
+        self._finished: list[Hypothesis] = []
+        self._cut: list[Hypothesis] = [] if limit else [Hypothesis([], 0.0)]
+        self._beam, self._limit, self._length_penalty = beam, limit, length_penalty
+        self._eos, self._forbidden = config.eos_id, (config.pad_id, config.bos_id, config.unk_id)
+
+    @property
+    def done(self) -> bool:
+        return not self.live
+
+    def step(self, ids: npt.NDArray[np.int64], log_probs: npt.NDArray[np.float64]) -> list[int]:
+        """Extends the live hypotheses by one token.
+
+        Args:
+            ids: (live, candidates), each row from the most to the least probable.
+            log_probs: (live, candidates).
+
+        Returns:
+            For each hypothesis that is live now, the one it extends.
+        """
+        totals = log_probs + np.array([log_prob for _, log_prob in self.live])[:, None]
+        totals[np.isin(ids, self._forbidden)] = -np.inf
+        order = np.argsort(-totals, axis=None, kind="stable")[: 2 * self._beam]
+        live: list[tuple[list[int], float]] = []
+        parents: list[int] = []
+        for rank, (parent, column) in enumerate(zip(*np.unravel_index(order, totals.shape), strict=True)):
+            token, total = int(ids[parent, column]), float(totals[parent, column])
+            prefix = self.live[parent][0]
+            if total == -np.inf:
+                break
+            if token == self._eos:
+                if rank < self._beam:
+                    self._finished.append(self._hypothesis(prefix, total, len(prefix) + 1))
+            elif len(live) < self._beam:
+                live.append(([*prefix, token], total))
+                parents.append(int(parent))
+        self.live = live
+        self._finished = sorted(self._finished, key=lambda h: -h.score)[: self._beam]
+        if self._decided():
+            self.live, parents = [], []
+        elif live and len(live[0][0]) == self._limit:
+            self._cut = [self._hypothesis(prefix, total, self._limit) for prefix, total in live]
+            self.live, parents = [], []
+        return parents
+
+    def result(self) -> list[Hypothesis]:
+        return (self._finished + sorted(self._cut, key=lambda h: -h.score))[: self._beam]
+
+    def _decided(self) -> bool:
+        if len(self._finished) < self._beam:
+            return False
+        return not self.live or self._hypothesis(*self.live[0], len(self.live[0][0])).score <= self._finished[-1].score
+
+    def _hypothesis(self, ids: list[int], log_prob: float, length: int) -> Hypothesis:
+        return Hypothesis(ids, log_prob / ((5 + length) / 6) ** self._length_penalty)
+
+
+def _limit(config: TransformerConfig, src_length: int, max_length: int | None) -> int:
+    """Most tokens of the target of a source of `src_length` tokens."""
+    if max_length is None:
+        return min(2 * src_length + 10, config.max_length)
+    if config.positions == "learned" and max_length > config.max_length:
+        raise ValueError(f"generate: max_length must be at most {config.max_length}, got {max_length}")
+    return max_length
+
+
+def _most_probable(logits: Tensor, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The k most probable ids of each row of logits (rows, vocabulary), and their log probabilities."""
+    ids = top_k(logits.numpy(), k)
+    # The loss knows each row's softmax; -1 is no target.
+    no_targets = _core.Tensor.from_numpy(np.full(logits.shape[0], -1, np.int32), "int32")
+    _, softmax, _ = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, False, None)
+    most, total = np.hsplit(softmax.numpy().astype(np.float64), 2)
+    chosen = np.take_along_axis(logits.numpy(), ids, axis=1).astype(np.float64)
+    return ids, chosen - most - np.log(total)
+
+
+def top_k(values: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
+    """Columns of the k largest values of each row, the largest first and equal ones by column.
+
+    The k blocks of columns with the largest maxima hold them all, so that only these are sorted.
+
+    Args:
+        values: (rows, columns).
+        k: at most `columns` of them are returned.
+
+    Returns:
+        int64 (rows, min(k, columns)).
+    """
+    rows, columns = values.shape
+    whole = columns // _BLOCK * _BLOCK
+    maxima = values[:, :whole].reshape(rows, whole // _BLOCK, _BLOCK).max(axis=2)
+    if whole < columns:
+        maxima = np.hstack([maxima, values[:, whole:].max(axis=1, keepdims=True)])
+    blocks = np.sort(np.argsort(-maxima, axis=1, kind="stable")[:, :k], axis=1)
+    candidates = (blocks[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(rows, blocks.shape[1] * _BLOCK)
+    found = np.take_along_axis(values, np.minimum(candidates, columns - 1), axis=1)
+    found = np.where(candidates < columns, found, -np.inf)
+    best = np.argsort(-found, axis=1, kind="stable")[:, : min(k, columns)]
+    return np.take_along_axis(candidates, best, axis=1)

@@ -1,0 +1,5 @@
+"""Parameters from and to other libraries."""
+
+from dragoman.interop.torch import from_torch_state_dict, to_torch_state_dict
+
+__all__ = ["from_torch_state_dict", "to_torch_state_dict"]

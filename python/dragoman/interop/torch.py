@@ -1,0 +1,120 @@
+"""Parameters from and to torch.nn.Transformer, as plain dictionaries: PyTorch itself is not needed.
+
+Theirs holds the two stacks and their final norms, with the projections of queries, keys and values in one matrix;
+embeddings and the output projection belong to whoever wrote the model around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman.models.config import TransformerConfig
+from dragoman.models.encoder_decoder import Transformer
+
+State = dict[str, npt.NDArray[Any]]
+
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+
+
+def from_torch_state_dict(state: Mapping[str, npt.ArrayLike], config: TransformerConfig) -> State:
+    """What the stacks of `Transformer(config)` need to compute what torch.nn.Transformer does.
+
+    `model.load_state_dict(model.state_dict() | from_torch_state_dict(state, config))` loads it beside the model's own
+    embeddings. The state does not tell these; config must say them as the PyTorch model was made: num_heads,
+    norm_first, activation, norm_eps, and final_norm=True, as torch.nn.Transformer always ends in norms.
+
+    Args:
+        state: state_dict() of torch.nn.Transformer, arrays or CPU tensors.
+        config: the shape of the model they are meant for.
+
+    Returns:
+        float32 arrays, by the names of `Transformer.state_dict`.
+
+    Raises:
+        ValueError: a tensor that is missing, not expected or of another shape, by its name in PyTorch.
+        TypeError: a value that NumPy cannot take as numbers.
+    """
+    shapes = _torch_shapes(config)
+    if missing := [name for name in shapes if name not in state]:
+        raise ValueError(f"from_torch_state_dict: state must hold {missing[0]}{_more(missing)}, got none")
+    if unexpected := [name for name in state if name not in shapes]:
+        hint = "; set final_norm=True" if unexpected[0] in ("encoder.norm.weight", "decoder.norm.weight") else ""
+        raise ValueError(
+            f"from_torch_state_dict: config has no place for {unexpected[0]}{_more(unexpected)} of state{hint}"
+        )
+    ours: State = {}
+    for name, shape in shapes.items():
+        values = np.asarray(state[name])
+        if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":
+            raise TypeError(f"from_torch_state_dict: {name} must hold numbers, got dtype {values.dtype}")
+        if values.shape != shape:
+            raise ValueError(f"from_torch_state_dict: {name} must have shape {shape}, got {values.shape}")
+        parts = np.split(values, 3) if ".in_proj_" in name else [values]
+        for our_name, part in zip(_our_names(name), parts, strict=True):
+            ours[our_name] = np.array(part, np.float32)
+    return ours
+
+
+def to_torch_state_dict(model: Transformer) -> State:
+    """The stacks of `model` as torch.nn.Transformer names them, the inverse of `from_torch_state_dict`.
+
+    Its load_state_dict takes them once they are tensors: {name: torch.from_numpy(array)}. Without final norms in the
+    model there are none in the result, while torch.nn.Transformer expects them.
+
+    Returns:
+        float32 arrays of their own memory.
+    """
+    if not isinstance(model, Transformer):
+        raise TypeError(f"to_torch_state_dict: model must be a Transformer, got {type(model).__name__}")
+    ours = model.state_dict()
+    return {
+        name: np.concatenate([ours[our_name] for our_name in _our_names(name)]) for name in _torch_shapes(model.config)
+    }
+
+
+def _our_names(name: str) -> list[str]:
+    """Our names for a tensor of torch.nn.Transformer: three for merged projections, else one."""
+    name = name.replace("self_attn", "self_attention").replace("multihead_attn", "cross_attention")
+    name = name.replace("linear1", "feed_forward.linear1").replace("linear2", "feed_forward.linear2")
+    prefix, merged, kind = name.partition(".in_proj_")
+    return [f"{prefix}.{projection}.{kind}" for projection in _PROJECTIONS] if merged else [name]
+
+
+def _torch_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor of torch.nn.Transformer and its shape."""
+    d_model, d_ff = config.d_model, config.d_ff
+    attention = {
+        "in_proj_weight": (3 * d_model, d_model),
+        "in_proj_bias": (3 * d_model,),
+        "out_proj.weight": (d_model, d_model),
+        "out_proj.bias": (d_model,),
+    }
+    feed_forward = {
+        "linear1.weight": (d_ff, d_model),
+        "linear1.bias": (d_ff,),
+        "linear2.weight": (d_model, d_ff),
+        "linear2.bias": (d_model,),
+    }
+    norm = {"weight": (d_model,), "bias": (d_model,)}
+    stacks = (
+        ("encoder", config.num_encoder_layers, ("self_attn",)),
+        ("decoder", config.num_decoder_layers, ("self_attn", "multihead_attn")),
+    )
+    shapes: dict[str, tuple[int, ...]] = {}
+    for stack, depth, attentions in stacks:
+        parts = dict.fromkeys(attentions, attention) | {f"norm{i + 1}": norm for i in range(len(attentions) + 1)}
+        for layer in range(depth):
+            prefix = f"{stack}.layers.{layer}"
+            shapes |= {f"{prefix}.{part}.{name}": shape for part in parts for name, shape in parts[part].items()}
+            shapes |= {f"{prefix}.{name}": shape for name, shape in feed_forward.items()}
+        if config.ends_in_norm:
+            shapes |= {f"{stack}.norm.{name}": shape for name, shape in norm.items()}
+    return shapes
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -1,0 +1,7 @@
+"""Models: their configs, their forward pass and loss, and the folder they are kept in."""
+
+from dragoman.models.config import TransformerConfig
+from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.folder import load
+
+__all__ = ["Transformer", "TransformerConfig", "load"]

@@ -1,0 +1,75 @@
+"""Averages of weights: over the last checkpoints, and a moving one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dragoman.nn.module import Module
+from dragoman.train.checkpoint import Arrays, CheckpointFile
+
+
+def average_checkpoints(paths: Sequence[str | Path]) -> Arrays:
+    """The mean of the models in several checkpoints, as a state dict; holds one array of each at a time.
+
+    Raises:
+        ValueError: naming the file that is damaged, or the file and the array in which it differs from the first.
+    """
+    files = [CheckpointFile(path) for path in paths]
+    if not files:
+        raise ValueError("average_checkpoints: paths must name at least one file, got none")
+    names = files[0].names("model")
+    for file in files:
+        if different := sorted(set(names) ^ set(file.names("model"))):
+            raise ValueError(f"{file.path}: array model.{different[0]} is not in every checkpoint of the average")
+    return {name: _mean(files, name) for name in names}
+
+
+def _mean(files: Sequence[CheckpointFile], name: str) -> np.ndarray[Any, Any]:
+    first = files[0].array("model", name)
+    total = first.astype(np.float64)
+    for file in files[1:]:
+        array = file.array("model", name)
+        if array.shape != first.shape:
+            raise ValueError(f"{file.path}: array model.{name} must have shape {first.shape}, got {array.shape}")
+        total += array
+    mean: np.ndarray[Any, Any] = (total / len(files)).astype(first.dtype)
+    return mean
+
+
+class ExponentialAverage:
+    """A moving average of a model's weights: average += (1 - d) * (weights - average) after every update.
+
+    d is `decay`, at first the smaller (1 + count) / (10 + count), so that the random start is forgotten soon.
+
+    Args:
+        model: where the weights come from; its present ones are the first average.
+        decay: in [0, 1), near 1: the average is over about 1 / (1 - decay) updates.
+    """
+
+    def __init__(self, model: Module, decay: float) -> None:
+        self.decay = decay
+        self._parameters = dict(model.named_parameters())
+        self._averages = model.state_dict()
+
+    def update(self, count: int) -> None:
+        """Takes in the weights of the model after its update number `count`."""
+        gain = np.float32(1.0 - min(self.decay, (1 + count) / (10 + count)))
+        for name, average in self._averages.items():
+            average += gain * (self._parameters[name].numpy() - average)
+
+    def state_dict(self, *, copy: bool = True) -> Arrays:
+        """The averages, by the names of the parameters; with copy=False those that `update` moves."""
+        return {name: average.copy() if copy else average for name, average in self._averages.items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Restores what `state_dict` returned. ValueError when an average is missing or has another shape."""
+        for name, average in self._averages.items():
+            got = state[name].shape if name in state else "none"
+            if got != average.shape:
+                raise ValueError(f"ema: {name} must have shape {average.shape}, got {got}")
+        for name, average in self._averages.items():
+            average[...] = state[name]

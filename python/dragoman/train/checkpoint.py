@@ -1,0 +1,199 @@
+"""Checkpoints: one safetensors file each, that appears whole or not at all and proves its content by SHA-256."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from dragoman.files import BLANK, DIGEST, write_arrays
+
+FORMAT = "dragoman.checkpoint.2"
+
+_CHUNK = 1 << 20
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+State = dict[str, Any]
+
+
+class Stateful(Protocol):
+    """A model, an optimizer, an average."""
+
+    def state_dict(self, *, copy: bool = True) -> Arrays: ...
+
+    def load_state_dict(self, state: Arrays, /) -> None: ...
+
+
+Parts = Mapping[str, Stateful]  # by name, "model" among them
+
+
+def save_checkpoint(path: str | Path, parts: Parts, state: State) -> None:
+    """Writes parts (arrays `part.name`) and `state` (anything JSON holds) as one file, atomically.
+
+    The metadata holds the SHA-256 of the whole file with the digest's own 64 digits as zeros.
+
+    Raises:
+        OSError: naming the file; what was there before is untouched.
+    """
+    arrays = {
+        f"{part}.{name}": array for part, owner in parts.items() for name, array in owner.state_dict(copy=False).items()
+    }
+    write_arrays(path, arrays, {"format": FORMAT, "state": json.dumps(state)}, digest=True)
+
+
+def read_state(path: str | Path) -> State:
+    """The state of a checkpoint. Raises ValueError, naming the file, for a bad one."""
+    return CheckpointFile(path).state
+
+
+def load_checkpoint(path: str | Path, parts: Parts) -> State:
+    """Puts a checkpoint's arrays into `parts`; returns its state.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: naming the file, when it is no checkpoint, is damaged, or does not fit a part.
+    """
+    file = CheckpointFile(path)
+    for part, owner in parts.items():
+        try:
+            owner.load_state_dict(file.part(part))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return file.state
+
+
+class CheckpointFile:
+    """A checkpoint that was verified; its arrays are read when asked for.
+
+    Attributes:
+        path: of the file.
+        state: what was saved beside the arrays.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: naming the file, when it is no checkpoint or is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self._file = _open(path)
+        metadata = self._file.metadata() or {}
+        if (got := metadata.get("format")) != FORMAT:
+            raise ValueError(f"{path}: metadata field format must be {FORMAT!r}, got {got!r}")
+        _verify(path)
+        self.state = _state(path, metadata.get("state", ""))
+
+    def names(self, part: str) -> list[str]:
+        """The arrays of a part."""
+        keys = self._file.keys()
+        return [name.removeprefix(f"{part}.") for name in keys if name.startswith(f"{part}.")]
+
+    def array(self, part: str, name: str) -> np.ndarray[Any, Any]:
+        """One array."""
+        array: np.ndarray[Any, Any] = self._file.get_tensor(f"{part}.{name}")
+        return array
+
+    def part(self, part: str) -> Arrays:
+        """All arrays of a part."""
+        return {name: self.array(part, name) for name in self.names(part)}
+
+
+def _open(path: str | Path) -> Any:
+    try:
+        return safe_open(str(path), framework="np")
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from None
+
+
+def _verify(path: str | Path) -> None:
+    """Raises ValueError unless the file has the digest that it holds."""
+    with Path(path).open("rb") as file:
+        size = file.read(8)
+        header = file.read(int.from_bytes(size, "little"))
+        found = re.search(DIGEST + rb'([0-9a-f]{64})"', header)
+        if found is None:
+            raise ValueError(f"{path}: metadata field sha256 must hold 64 hexadecimal digits")
+        digest = sha256(size + header[: found.start(1)] + BLANK + header[found.end(1) :])
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest().encode() != found[1]:
+        raise ValueError(f"{path}: damaged: SHA-256 must be {found[1].decode()}, got {digest.hexdigest()}")
+
+
+def _state(path: str | Path, text: str) -> State:
+    try:
+        state = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: metadata field state is not JSON ({error})") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: metadata field state must be an object, got {type(state).__name__}")
+    return state
+
+
+class CheckpointFolder:
+    """The checkpoints of one run.
+
+    `step-*.safetensors` are written at regular points of the run; the newest `keep` and the best one stay.
+    `stop-*.safetensors` is where a run began or stopped in between; the next regular checkpoint replaces it, so
+    that a run that was interrupted and resumed averages the same checkpoints as one that was not.
+
+    Args:
+        folder: made when the first checkpoint is written.
+        keep: number of regular checkpoints that stay, at least 1.
+    """
+
+    def __init__(self, folder: str | Path, keep: int) -> None:
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def save(self, step: int, parts: Parts, state: State, *, regular: bool = True, best: int | None = None) -> None:
+        """Writes the checkpoint of `step`, then deletes those it makes superfluous, never that of step `best`.
+
+        Checkpoints of later steps go too: they are of a run that went back to an earlier one.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(step) if regular else self.folder / f"stop-{step:08d}.safetensors"
+        save_checkpoint(path, parts, state)
+        later = [old for old in self.files() if _step(old) > step]
+        stops = [old for old in self._files("stop") if old != path]
+        former = [old for old in self._files("step") if old not in later][: -self.keep]
+        for old in {*later, *stops, *former}:
+            if best is None or old != self.path(best):
+                old.unlink()
+
+    def path(self, step: int) -> Path:
+        """Of the regular checkpoint of a step."""
+        return self.folder / f"step-{step:08d}.safetensors"
+
+    def files(self) -> list[Path]:
+        """Every checkpoint, oldest first."""
+        return sorted(self._files("step") + self._files("stop"), key=_step)
+
+    def newest(self) -> Path:
+        """The newest checkpoint that is whole. Raises ValueError when there is none."""
+        for path in reversed(self.files()):
+            try:
+                read_state(path)
+            except ValueError:
+                continue
+            return path
+        raise ValueError(f"{self.folder}: no checkpoint to resume from")
+
+    def to_average(self) -> list[Path]:
+        """The newest `keep` checkpoints, but none from the first half of the run, when it was still rough."""
+        files = self.files()
+        return [path for path in files[-self.keep :] if 2 * _step(path) >= _step(files[-1])]
+
+    def _files(self, kind: str) -> list[Path]:
+        return sorted(self.folder.glob(f"{kind}-*.safetensors"), key=_step)
+
+
+def _step(path: Path) -> int:
+    digits = path.stem.partition("-")[2]
+    return int(digits) if digits.isdecimal() else -1

@@ -1,0 +1,320 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dragoman import random
+from dragoman.data.batches import Batches, Sides
+from dragoman.data.prefetch import Prefetch
+from dragoman.optim import AdamW
+from dragoman.train.averaging import ExponentialAverage, average_checkpoints
+from dragoman.train.callbacks import Callback, Record
+from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
+from dragoman.train.progress import Progress, duration
+from dragoman.train.schedule import make_schedule
+from dragoman.train.signals import Stopped, StopSignals
+from dragoman.train.store import Position, RunStore, Sums
+from dragoman.train.tensorboard import TensorBoard
+from dragoman.train.validation import Validation
+
+if TYPE_CHECKING:
+    from dragoman.train.trainer import Trainer
+
+
+class TrainingRun:
+    """One call of `Trainer.fit`."""
+
+    def __init__(self, trainer: Trainer, batches: Batches, validation: Validation | None, resume: bool) -> None:
+        self.options = trainer
+        self.model = trainer.model
+        self.batches = batches
+        self.validation = validation
+        self.score = f"valid_{trainer.best_by}"
+        self.started = time.monotonic()
+        self.stop = StopSignals()
+        assert trainer.lr is not None
+        self.total_steps = self._total_steps()
+        self.schedule = make_schedule(trainer.schedule, trainer.lr, trainer.warmup, self.total_steps)
+        self.optimizer = AdamW(
+            trainer.model,
+            self.schedule(1),
+            trainer.betas,
+            trainer.eps,
+            trainer.weight_decay,
+            trainer.max_grad_norm,
+        )
+        self.ema = None if trainer.ema is None else ExponentialAverage(trainer.model, trainer.ema)
+        parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
+        if self.ema is not None:
+            parts["ema"] = self.ema
+        self.store = RunStore(trainer, batches, parts)
+        if resume:
+            self.position, self.sums = self.store.restore()
+        else:
+            random.manual_seed(trainer.seed)
+            self.position, self.sums = Position(), Sums()
+            self.store.begin(self.position, self.sums)
+        self.first_step = self.position.step
+        self.progress = Progress(self.store.log, self.first_step, self.total_steps)
+        self.callbacks: list[Callback] = list(trainer.callbacks)
+        if trainer.tensorboard and self.store.output is not None:
+            self.callbacks.append(TensorBoard(self.store.output / "tensorboard"))
+
+    def run(self) -> list[Record]:
+        """Trains until a limit or a signal; returns the records."""
+        self.progress.say(
+            f"{self.batches.count:,} pairs in {len(self.batches.epoch(0)):,} batches, "
+            f"{self.batches.dropped:,} left out for their lengths; rectangles would have added "
+            f"{self.batches.padding():.0%} padding; {self.model.num_parameters():,} parameters"
+        )
+        for path in self.store.damaged:
+            self.progress.say(f"{path}: damaged; going on from step {self.first_step}")
+        try:
+            for callback in self.callbacks:
+                callback.on_begin(self.first_step)
+            with self.stop:
+                self.model.train()
+                if self.position.due:
+                    self._checkpoint()
+                while not self._finished():
+                    self._epoch()
+                self._finish()
+        finally:
+            self.progress.close()
+            for callback in self.callbacks:
+                callback.on_end()
+        self.stop.raise_received()
+        return self.progress.records
+
+    def _total_steps(self) -> int | None:
+        """Steps until the limits of steps and epochs, as far as the first epoch tells."""
+        options = self.options
+        an_epoch = math.ceil(len(self.batches.epoch(0)) / options.accumulate)
+        limits = [options.max_steps, options.epochs and options.epochs * an_epoch]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _finished(self) -> bool:
+        options, position = self.options, self.position
+        return (
+            self.stop.received is not None
+            or (options.epochs is not None and position.epoch >= options.epochs)
+            or (options.max_steps is not None and position.step >= options.max_steps)
+            or (options.patience is not None and position.since_best >= options.patience)
+            or (options.max_minutes is not None and time.monotonic() - self.started >= 60 * options.max_minutes)
+        )
+
+    def _epoch(self) -> None:
+        """Trains from the position to the end of its epoch, or until the run is finished."""
+        position, accumulate = self.position, self.options.accumulate
+        order = self.batches.epoch(position.epoch)
+        starts = range(position.batch, len(order), accumulate)
+        groups = ([self.batches.sides(batch) for batch in order[first : first + accumulate]] for first in starts)
+        with Prefetch(groups) as ready:
+            self._steps(starts, ready, len(order))
+
+    def _steps(self, starts: range, groups: Iterable[list[Sides]], batches: int) -> None:
+        """Steps on groups of batches, the first batch of each at its start in an epoch of so many."""
+        position, accumulate = self.position, self.options.accumulate
+        for first, sides in zip(starts, groups, strict=True):
+            self._step(sides)
+            position.batch = min(first + accumulate, batches)
+            if ended := position.batch == batches:
+                position.epoch, position.batch = position.epoch + 1, 0
+            if position.step % self.options.log_interval == 0 or ended:
+                self._record()
+            every = self.options.checkpoint_every
+            if ended if every is None else position.step % every == 0:
+                self._checkpoint()
+            if self._finished():
+                break
+
+    def _step(self, sides: list[Sides]) -> None:
+        """One optimizer step on the sources and targets of a group of batches."""
+        began = time.perf_counter()
+        targets = sum(len(ids) + 1 for _, tgt in sides for ids in tgt)
+        total = 0.0
+        for src, tgt in sides:
+            loss = self.model.loss(src, tgt, self.options.label_smoothing, targets)
+            total += loss.item()
+            loss.backward()
+        self.position.step += 1
+        norm = self._update(total)
+        seconds = time.perf_counter() - began
+        self.position.seconds += seconds
+        self.sums.seconds += seconds
+        self.sums.tokens += targets + sum(len(ids) for src, _ in sides for ids in src)
+        if norm is not None:
+            self.sums.loss += total * targets
+            self.sums.targets += targets
+            self.sums.gradient_norm = norm
+        self.progress.advance()
+        for callback in self.callbacks:
+            callback.on_step(self.position.step, total)
+
+    def _update(self, loss: float) -> float | None:
+        """Moves the weights; returns the gradient's norm, or None where that is not finite and nothing moved."""
+        position, optimizer = self.position, self.optimizer
+        optimizer.lr = self.schedule(position.step)
+        try:
+            if not math.isfinite(loss):
+                name = optimizer.bad_gradient()
+                optimizer.skip()
+                raise FloatingPointError(f"the loss became {loss}; the first bad gradient is of {name or 'none'}")
+            norm = optimizer.step()
+        except FloatingPointError as error:
+            position.skipped += 1
+            position.skipped_in_row += 1
+            record = {"step": position.step, "skipped": position.skipped, "reason": str(error)}
+            self._event(record, f"step {position.step} skipped: {error}")
+            if position.skipped_in_row >= self.options.max_bad_steps:
+                raise FloatingPointError(
+                    f"{position.skipped_in_row} steps in a row, up to step {position.step}, had no finite "
+                    f"gradient; a lower lr may help ({error})"
+                ) from None
+            return None
+        position.skipped_in_row = 0
+        if self.ema is not None:
+            self.ema.update(optimizer.step_count)
+        return norm
+
+    def _epochs(self) -> float:
+        """Epochs so far, as the log tells them."""
+        epoch, batch = self.position.epoch, self.position.batch
+        return round(epoch + (batch / len(self.batches.epoch(epoch)) if batch else 0.0), 4)
+
+    def _record(self) -> None:
+        sums, self.sums = self.sums, Sums()
+        if not sums.targets:
+            return  # every step was skipped
+        epoch = self._epochs()
+        loss, speed, lr = sums.loss / sums.targets, sums.tokens / sums.seconds, self.optimizer.lr
+        record = {
+            "step": self.position.step,
+            "epoch": epoch,
+            "loss": loss,
+            "lr": lr,
+            "gradient_norm": sums.gradient_norm,
+            "tokens_per_s": round(speed, 1),
+            "seconds": round(self.position.seconds, 3),
+        }
+        left = self._seconds_left()
+        self.progress.record(
+            record,
+            f"epoch {epoch:.2f}, loss {loss:.3f}, lr {lr:.3g}, {speed:,.0f} tokens/s"
+            + ("" if left is None else f", {duration(left)} left"),
+        )
+        for callback in self.callbacks:
+            callback.on_record(record)
+
+    def _event(self, record: Record, text: str) -> None:
+        self.progress.event(record, text)
+        for callback in self.callbacks:
+            callback.on_record(record)
+
+    def _seconds_left(self) -> float | None:
+        """At the speed so far, until the first limit."""
+        spent, done = time.monotonic() - self.started, self.position.step - self.first_step
+        left = []
+        if self.total_steps is not None:
+            left.append((self.total_steps - self.position.step) * spent / max(done, 1))
+        if self.options.max_minutes is not None:
+            left.append(60 * self.options.max_minutes - spent)
+        return max(min(left), 0.0) if left else None
+
+    def _checkpoint(self) -> None:
+        """Validates and saves; where a signal comes first, both are left to the resumed run."""
+        try:
+            if self.validation is not None:
+                self._validate(self.validation)
+        except Stopped:
+            self.position.due = True
+            return
+        self.position.due = False
+        self._save()
+
+    def _validate(self, validation: Validation) -> None:
+        """Measures the model and notes whether it is the best so far."""
+        position, epoch = self.position, self._epochs()
+        with self.stop.at_once():
+            scores = validation()
+        score = scores[self.score]
+        if better := math.isfinite(score) and self._is_better(score, position.best_score):
+            position.best_step, position.best_score, position.since_best = position.step, score, 0
+        else:
+            position.since_best += 1
+        record = {"step": position.step, "epoch": epoch, **scores}
+        self.progress.event(record, f"epoch {epoch:.4g}: {_told(scores)}{', the best so far' if better else ''}")
+        for callback in self.callbacks:
+            callback.on_validation(record)
+
+    def _is_better(self, score: float, than: float | None) -> bool:
+        return than is None or (score < than if self.options.best_by == "loss" else score > than)
+
+    def _save(self, *, regular: bool = True) -> None:
+        """Writes a checkpoint, and the model as it is for those who want to use it already."""
+        self.progress.sync()
+        self.store.save(self.position, self.sums, regular=regular)
+        self.store.save_model()
+
+    def _finish(self) -> None:
+        """Saves where the run stopped; after a run to its limit, puts the final weights into the model."""
+        self.model.eval()
+        if self.store.saved != self.position.step:
+            self._save(regular=False)
+        if self.stop.received is None:
+            self._put_final_weights()
+        self.store.save_model()
+        if self.stop.received is not None and self.store.output is not None:
+            self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.store.output}")
+
+    def _put_final_weights(self) -> None:
+        """Puts in the weights that `Trainer.final` names, after a signal the last ones."""
+        last = self.model.state_dict()
+        try:
+            with self.stop.at_once():
+                record = self._choose_weights(last)
+        except Stopped:
+            self.model.load_state_dict(last)
+            return
+        if record is None:
+            return
+        told = f", {_told(record)}" if self.validation is not None else ""
+        self._event(record, f"final weights: {record['final']}{told}")
+
+    def _choose_weights(self, last: Arrays) -> Record | None:
+        """Puts in the final weights, an average only if it is not worse than the last ones; returns their scores."""
+        weights, final = self._final_weights(), self.options.final
+        if weights is None:
+            return None
+        scores = None if self.validation is None or final != "average" else self.validation()
+        self.model.load_state_dict(weights)
+        record: Record = {"step": self.position.step, "final": final}
+        if self.validation is not None:
+            record |= self.validation()
+        if scores is not None and self._is_better(scores[self.score], record[self.score]):
+            self.model.load_state_dict(last)
+            record = {"step": self.position.step, "final": "last", **scores}
+        return record
+
+    def _final_weights(self) -> Arrays | None:
+        """The weights that `Trainer.final` names, None for those of the last step."""
+        final, checkpoints, best = self.options.final, self.store.checkpoints, self.position.best_step
+        if final == "ema" and self.ema is not None:
+            return self.ema.state_dict()
+        if final == "best" and checkpoints is not None and best is not None:
+            return CheckpointFile(checkpoints.path(best)).part("model")
+        if final == "average" and checkpoints is not None and len(paths := checkpoints.to_average()) > 1:
+            return average_checkpoints(paths)
+        return None
+
+
+def _told(scores: Record) -> str:
+    """Scores in words."""
+    text = f"validation loss {scores['valid_loss']:.4f}, perplexity {scores['valid_perplexity']:.2f}"
+    if "valid_bleu" in scores:
+        text += f", BLEU {scores['valid_bleu']:.2f}, chrF {scores['valid_chrf']:.2f}"
+    return text

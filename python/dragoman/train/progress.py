@@ -1,0 +1,110 @@
+"""What a training run tells: JSON lines in a file, and a bar or plain lines on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dragoman.files import atomic_write
+from dragoman.train.callbacks import Record
+
+QUIET_SECONDS = 10.0  # between plain lines
+
+
+class Progress:
+    """Keeps the records of a run, writes them to `path` and shows them.
+
+    Args:
+        path: of the JSON lines, or None. A resumed run drops those that it will write again: of later steps than
+            `step` (of a run that crashed), and about how the run ended.
+        step: where the run begins; 0 for a new one.
+        total: steps of the run where known, for the bar.
+    """
+
+    def __init__(self, path: Path | None, step: int, total: int | None) -> None:
+        self.records: list[Record] = []
+        self._path = path
+        self._total = total
+        self._shown = -QUIET_SECONDS
+        self._bar = _bar(step, total)
+        if path is not None:
+            kept = _lines_until(path, step) if step and path.exists() else []
+            atomic_write(path, "".join(kept).encode())
+
+    def advance(self) -> None:
+        """Counts one step."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def record(self, record: Record, text: str) -> None:
+        """Stores a record of a step and shows `text`, as a line only if the last one is seconds ago."""
+        self._store(record)
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+        elif time.monotonic() - self._shown >= QUIET_SECONDS:
+            self._shown = time.monotonic()
+            of = "" if self._total is None else f"/{self._total}"
+            self.say(f"step {record['step']}{of}: {text}")
+
+    def event(self, record: Record, text: str) -> None:
+        """Stores a record and shows its line in any case."""
+        self._store(record)
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Shows a line."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def sync(self) -> None:
+        """Brings the log to the disk: a checkpoint counts on the lines up to its step."""
+        if self._path is not None:
+            with self._path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _store(self, record: Record) -> None:
+        self.records.append(record)
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds: 1:02:03, 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _bar(step: int, total: int | None) -> Any:
+    """A tqdm bar when standard error is a terminal and tqdm is installed."""
+    if not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        return None
+    shape = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}" if total else None
+    return tqdm(initial=step, total=total, unit="step", file=sys.stderr, dynamic_ncols=True, bar_format=shape)
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    kept = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+            if record["step"] <= step and "final" not in record:
+                kept.append(f"{line}\n")
+        except (ValueError, KeyError, TypeError):
+            continue  # the half line of a crash
+    return kept
