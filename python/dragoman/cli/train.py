@@ -19,8 +19,9 @@ from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
 from dragoman.random import manual_seed
+from dragoman.train.options import FINALS, SCORES
 from dragoman.train.schedule import SCHEDULES
-from dragoman.train.trainer import FINALS, SCORES, Trainer
+from dragoman.train.trainer import Trainer
 
 DESCRIPTION = """\
 Trains a Transformer on two files of sentences, line i of one the translation of line i of the other

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from dragoman import random
 from dragoman.data.batches import Batches, Sides
@@ -14,6 +13,7 @@ from dragoman.optim import AdamW
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.callbacks import Callback, Record
 from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
+from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import Progress, duration
 from dragoman.train.schedule import make_schedule
 from dragoman.train.signals import Stopped, StopSignals
@@ -21,14 +21,11 @@ from dragoman.train.store import Position, RunStore, Sums
 from dragoman.train.tensorboard import TensorBoard
 from dragoman.train.validation import Validation
 
-if TYPE_CHECKING:
-    from dragoman.train.trainer import Trainer
-
 
 class TrainingRun:
     """One call of `Trainer.fit`."""
 
-    def __init__(self, trainer: Trainer, batches: Batches, validation: Validation | None, resume: bool) -> None:
+    def __init__(self, trainer: TrainingOptions, batches: Batches, validation: Validation | None, resume: bool) -> None:
         self.options = trainer
         self.model = trainer.model
         self.batches = batches

@@ -6,14 +6,11 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dragoman import random
 from dragoman.data.batches import Batches
 from dragoman.train.checkpoint import CheckpointFolder, Stateful, load_checkpoint
-
-if TYPE_CHECKING:
-    from dragoman.train.trainer import Trainer
+from dragoman.train.options import TrainingOptions
 
 _SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # what decides order and arithmetic
 
@@ -68,7 +65,7 @@ class RunStore:
         damaged: checkpoints that were passed over by `restore`.
     """
 
-    def __init__(self, trainer: Trainer, batches: Batches, parts: Mapping[str, Stateful]) -> None:
+    def __init__(self, trainer: TrainingOptions, batches: Batches, parts: Mapping[str, Stateful]) -> None:
         self.model = trainer.model
         self.tokenizer = trainer.tokenizer
         self.parts = parts

@@ -1,10 +1,8 @@
-"""Trainer: what a training run is told."""
+"""Trainer: runs a training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -12,30 +10,16 @@ import numpy as np
 from dragoman import arguments
 from dragoman.data.batches import Batches, Pair, encode_pairs
 from dragoman.data.tokenizer import Tokenizer
-from dragoman.functional.operands import ACTIVATION_DTYPES
-from dragoman.models.encoder_decoder import Transformer
-from dragoman.optim import check_options
-from dragoman.train.callbacks import Callback, Record
+from dragoman.train.callbacks import Record
 from dragoman.train.loop import TrainingRun
-from dragoman.train.schedule import SCHEDULES
+from dragoman.train.options import TrainingOptions
 from dragoman.train.validation import Pairs, Validation, is_text
 
-DEFAULT_EPOCHS = 30
-SCORES = ("loss", "bleu", "chrf")
-FINALS = ("average", "best", "last", "ema")
 
-_COUNTS = (
-    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam", "average",
-    "log_interval",
-)  # fmt: skip
-_OPTIONAL_COUNTS = ("epochs", "max_steps", "checkpoint_every", "patience")
-
-
-@dataclass
-class Trainer:
+class Trainer(TrainingOptions):
     """Trains a Transformer on sentence pairs; `fit` runs it.
 
-    Attributes:
+    Args:
         model: trained in place.
         tokenizer: needed for pairs of text; it travels with the model.
         output: folder for the model, its log and checkpoints; without one nothing is written, and the final
@@ -75,83 +59,6 @@ class Trainer:
     Raises:
         TypeError, ValueError: a value of another type, or out of range.
     """
-
-    model: Transformer = field(repr=False)
-    _: KW_ONLY
-    tokenizer: Tokenizer | None = None
-    output: str | Path | None = None
-    batch_tokens: int = 4096
-    max_length: int = 256
-    min_length: int = 1
-    max_ratio: float | None = None
-    accumulate: int = 1
-    lr: float | None = None
-    warmup: int = 2000
-    schedule: str = "inverse_sqrt"
-    label_smoothing: float = 0.1
-    compute_dtype: str | None = None
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-9
-    weight_decay: float = 0.0
-    max_grad_norm: float | None = 1.0
-    epochs: int | None = None
-    max_steps: int | None = None
-    max_minutes: float | None = None
-    max_bad_steps: int = 10
-    checkpoint_every: int | None = None
-    best_by: str = "loss"
-    beam: int = 1
-    patience: int | None = None
-    average: int = 8
-    ema: float | None = None
-    final: str = "average"
-    seed: int = 0
-    log_interval: int = 50
-    callbacks: Sequence[Callback] = ()
-    tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        op = "Trainer"
-        arguments.check_types(op, Transformer, model=self.model)
-        if self.tokenizer is not None:
-            arguments.check_types(op, Tokenizer, tokenizer=self.tokenizer)
-        if self.output is not None:
-            arguments.check_path(op, "output", self.output)
-        self._check_numbers(op)
-        for name, choices in (("schedule", SCHEDULES), ("best_by", SCORES), ("final", FINALS)):
-            arguments.choice(op, name, getattr(self, name), choices)
-        arguments.flag(op, "tensorboard", self.tensorboard)
-        if not isinstance(self.callbacks, list | tuple):
-            raise TypeError(f"Trainer: callbacks must be a list, got {type(self.callbacks).__name__}")
-        for i, callback in enumerate(self.callbacks):
-            arguments.check_types(op, Callback, **{f"callbacks[{i}]": callback})
-        if self.final == "ema" and self.ema is None:
-            raise ValueError("Trainer: final='ema' needs ema, got None")
-        if self.output is None and (self.final == "best" or self.tensorboard):
-            name = "final='best'" if self.final == "best" else "tensorboard"
-            raise ValueError(f"Trainer: {name} needs an output folder, got None")
-        if self.compute_dtype is None:
-            self.compute_dtype = self.model.compute_dtype
-        self.model.compute_dtype = arguments.choice("Trainer", "compute_dtype", self.compute_dtype, ACTIVATION_DTYPES)
-        if self.lr is None:
-            self.lr = 0.64 / self.model.config.d_model
-        if self.epochs is None and self.max_steps is None and self.max_minutes is None:
-            self.epochs = DEFAULT_EPOCHS
-
-    def _check_numbers(self, op: str) -> None:
-        optional = [name for name in _OPTIONAL_COUNTS if getattr(self, name) is not None]
-        for name in (*_COUNTS, *optional):
-            arguments.integer(op, name, getattr(self, name), 1)
-        arguments.integer(op, "seed", self.seed)
-        for name in ("lr", "max_minutes"):
-            if (value := getattr(self, name)) is not None:
-                arguments.positive(op, name, value)
-        if self.max_ratio is not None:
-            arguments.number(op, "max_ratio", self.max_ratio, 1.0)
-        arguments.check_rates(op, label_smoothing=self.label_smoothing)
-        if self.ema is not None:
-            arguments.check_rates(op, ema=self.ema)
-        check_options(op, self.betas, self.eps, self.weight_decay, self.max_grad_norm)
 
     def fit(self, train: Pairs, validation: Pairs | None = None, *, resume: bool = False) -> list[Record]:
         """Trains until a limit is reached.
