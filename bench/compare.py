@@ -1,13 +1,15 @@
-"""dragoman beside PyTorch: training steps, and single ops.
+"""dragoman beside PyTorch: training steps, decoding, and single ops.
 
-    python bench/compare.py train|ops [--model base] [--batches rectangle] [--dtype float32] [--json FILE]
+    python bench/compare.py train|decode|ops [--model base] [--dtype float32] [--before PYTHON] [--json FILE]
 
-A training step is forward, loss with label smoothing 0.1, backward and AdamW, with dropout 0.1 everywhere. PyTorch is
-eager, with fused AdamW, bfloat16 by autocast, float32 at full precision; where Debian's libjemalloc2 is installed, it
-runs with that preloaded too, and the faster counts. Without dropout and from the same weights, both must first reach
-the same falling losses; every measurement runs in a process of its own, the systems taking turns. Ops are those of a
-step by themselves; the two systems take turns within a process, after their results were compared. Writes a list of
-medians over the processes.
+train: forward, loss with label smoothing 0.1, backward and AdamW, with dropout 0.1 everywhere. PyTorch is eager, with
+fused AdamW, bfloat16 by autocast, float32 at full precision. It runs plain, with glibc's malloc variables raised, and
+with Debian's libjemalloc2 preloaded where that is installed; the fastest counts. Without dropout and from the same
+weights, both systems must first reach the same falling losses.
+decode: greedy search by dragoman alone, at batch 1 and 64.
+ops: the ops of a step by themselves; the systems take turns within a process, after their results were compared.
+Every other measurement runs in a process of its own, and the systems take turns. `--before` adds the dragoman of
+another Python, to compare two versions. `--json` appends a line for each work and system: medians over the processes.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +33,38 @@ from ops import each_op
 from training import dragoman_model, dragoman_step, load_torch_weights, torch_step
 from works import MODELS, ORDERS, count_tokens, make_batches
 
-Record = dict[str, Any]  # of a work and a system
+Record = dict[str, Any]  # of one work and one system
 
 DROPOUT = 0.1
+DECODE_BATCHES = (1, 64)
+DECODE_LENGTH = 32  # source tokens, and target tokens at most
 JEMALLOC = Path("/usr/lib") / os.uname().machine.join(["", "-linux-gnu"]) / "libjemalloc.so.2"
-# What PyTorch's tuning guide recommends: memory is kept for the next step.
+# From PyTorch's tuning guide: freed memory is kept for the next step.
 JEMALLOC_OPTIONS = "oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1"
-TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # of a loss, relative: what rounding may do to it in three steps
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 33), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}  # glibc keeps it, too
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative, of a loss: rounding over three steps
+
+
+@dataclass
+class System:
+    """How the processes of a system are started."""
+
+    python: str = sys.executable
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def systems(arguments: argparse.Namespace) -> dict[str, System]:
+    """By the name in the records."""
+    ours = {} if arguments.mode == "ops" else {"dragoman": System()}
+    if arguments.before:
+        ours["dragoman before"] = System(python=arguments.before)
+    if arguments.mode == "decode":
+        return ours
+    theirs = {"torch": System(), "torch+malloc": System(environment=MALLOC)}
+    if JEMALLOC.exists():
+        options = {"LD_PRELOAD": str(JEMALLOC), "MALLOC_CONF": JEMALLOC_OPTIONS}
+        theirs["torch+jemalloc"] = System(environment=options)
+    return ours | theirs
 
 
 def check_losses(arguments: argparse.Namespace) -> None:
@@ -58,9 +86,9 @@ def check_losses(arguments: argparse.Namespace) -> None:
 
 
 def measure_training(arguments: argparse.Namespace) -> Iterator[Record]:
-    """Steps of `arguments.system`."""
+    """Training steps of one system."""
     model = MODELS[arguments.model]
-    if arguments.system == "dragoman":
+    if arguments.system.startswith("dragoman"):
         step = dragoman_step(dragoman_model(model, arguments.dtype, DROPOUT))
     else:
         step, _ = torch_step(model, arguments.dtype, DROPOUT)
@@ -84,26 +112,52 @@ def measure_training(arguments: argparse.Namespace) -> Iterator[Record]:
 
 
 def measure_ops(arguments: argparse.Namespace) -> Iterator[Record]:
-    """Every op of both systems; where PyTorch has an allocator of its choice, of that alone."""
+    """Every op of both systems; of PyTorch alone where its process has another allocator."""
     for work, tokens, measure in each_op(MODELS[arguments.model], arguments.dtype):
         if arguments.only not in work:
             continue
-        systems = measure()
-        if arguments.system != "torch":
-            systems = {arguments.system: systems["torch"]}
-        for system, figures in systems.items():
+        measured = measure()
+        if arguments.system == "dragoman before":
+            measured = {arguments.system: measured["dragoman"]}
+        elif arguments.system != "torch":
+            measured = {arguments.system: measured["torch"]}
+        for system, figures in measured.items():
             speed = 1e3 * tokens / figures["ms"]
             yield {"work": work, "system": system, **figures, "tokens_per_s": speed, "peak_mib": None}
 
 
-def run(arguments: argparse.Namespace, *more: str, preload: Path | None = None) -> list[Record]:
+def measure_decoding(arguments: argparse.Namespace) -> Iterator[Record]:
+    """Greedy search of dragoman in float32; the random model ends few sentences before the limit."""
+    from dragoman.generate import generate
+
+    model = MODELS[arguments.model]
+    transformer = dragoman_model(model, "float32", DROPOUT)
+    for size in DECODE_BATCHES:
+        pairs = (make_batches(model, "rectangle", 1)[0] * size)[:size]
+        sources = [(source * DECODE_LENGTH)[:DECODE_LENGTH] for source, _ in pairs]
+        times: list[float] = []
+        while len(times) < 4 or sum(times[1:]) < arguments.steps:
+            start = time.perf_counter()
+            outputs = generate(transformer, sources, max_length=DECODE_LENGTH)
+            times.append(time.perf_counter() - start)
+        typical = statistics.median(times[1:])  # without the first, to warm up
+        yield {
+            "work": f"decode {arguments.model} {size}x{DECODE_LENGTH} greedy",
+            "system": arguments.system,
+            "ms": 1e3 * typical,
+            "tokens_per_s": sum(len(best.ids) for best, *_ in outputs) / typical,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+
+
+def run(arguments: argparse.Namespace, system: System, *more: str) -> list[Record]:
     """What this script measures in a fresh process, started with the same arguments and `more`."""
-    command = [sys.executable, __file__, arguments.mode, *more]
+    command = [system.python, __file__, arguments.mode, *more]
     for name in ("model", "batches", "dtype", "threads", "steps", "only"):
         command += [f"--{name}", str(getattr(arguments, name))]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-    if preload:
-        environment |= {"LD_PRELOAD": str(preload), "MALLOC_CONF": JEMALLOC_OPTIONS}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), **system.environment}
+    if system.python != sys.executable:
+        environment.pop("PYTHONPATH", None)
     records = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout or ():
@@ -115,23 +169,18 @@ def run(arguments: argparse.Namespace, *more: str, preload: Path | None = None) 
 
 
 def compare(arguments: argparse.Namespace) -> list[Record]:
-    """Measures the systems in turns; one record a work and system."""
-    systems: dict[str, Path | None] = {"torch": None}
+    """Measures the systems in turns; one record for each work and system."""
     if arguments.mode == "train":
-        run(arguments, "--check")
-        systems = {"dragoman": None, "torch": None}
-    if JEMALLOC.exists():
-        systems["torch+jemalloc"] = JEMALLOC
-    else:
-        print(f"without {JEMALLOC} PyTorch runs with the C library's allocator only", file=sys.stderr)
+        run(arguments, System(), "--check")
     runs: dict[tuple[str, str], list[Record]] = {}
     for _ in range(arguments.rounds):
-        for system, preload in systems.items():
-            for record in run(arguments, "--system", system, preload=preload):
+        for name, system in systems(arguments).items():
+            for record in run(arguments, system, "--system", name):
                 runs.setdefault((record["work"], record["system"]), []).append(record)
     settings = {name: getattr(arguments, name) for name in ("dtype", "threads", "rounds")}
-    settings |= {"torch": importlib.metadata.version("torch"), **machine()}
-    return [{**_median(of_one), **settings} for of_one in runs.values()]
+    if arguments.mode != "decode":
+        settings |= {"torch": importlib.metadata.version("torch")}
+    return [{"bench": arguments.mode, **_median(of_one), **settings, **machine()} for of_one in runs.values()]
 
 
 def _median(records: list[Record]) -> Record:
@@ -145,41 +194,48 @@ def _median(records: list[Record]) -> Record:
 
 
 def print_ratios(records: list[Record]) -> None:
-    """dragoman's speed over PyTorch's fastest, for every work."""
+    """dragoman's speed beside the fastest other system, for every work."""
     for ours in (record for record in records if record["system"] == "dragoman"):
         others = [record for record in records if record["work"] == ours["work"] and record is not ours]
-        theirs = min(others, key=lambda record: record["ms"])
-        line = f"{ours['work']}, {ours['dtype']}, {ours['threads']} threads: "
-        line += f"{theirs['ms'] / ours['ms']:.2f} x the speed of {theirs['system']}"
-        if ours["peak_mib"]:
-            line += f" in {ours['peak_mib'] / theirs['peak_mib']:.2f} of its memory"
-        print(line)
+        earlier = [record for record in others if record["system"] == "dragoman before"]
+        peers = [record for record in others if record["system"].startswith("torch")]
+        for theirs in (min(group, key=lambda record: record["ms"]) for group in (earlier, peers) if group):
+            line = f"{ours['work']}, {ours['dtype']}, {ours['threads']} threads: "
+            line += f"{theirs['ms'] / ours['ms']:.3f} x the speed of {theirs['system']}"
+            if ours["peak_mib"]:
+                line += f" in {ours['peak_mib'] / theirs['peak_mib']:.2f} of its memory"
+            print(line)
+
+
+MEASURES = {"train": measure_training, "decode": measure_decoding, "ops": measure_ops}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("mode", choices=["train", "ops"])
+    parser.add_argument("mode", choices=MEASURES)
     parser.add_argument("--model", choices=MODELS, default="base")
     parser.add_argument("--batches", choices=ORDERS, default="rectangle", help="all sentences of one length, or ragged")
     parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="", metavar="TEXT", help="of the ops, those whose name holds this")
-    parser.add_argument("--steps", type=int, default=3, help="timed in a process, after one to warm up")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the ops whose name holds this")
+    parser.add_argument("--steps", type=int, default=3, help="training steps in a process; seconds of decoding")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each system")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the records go")
+    parser.add_argument("--before", metavar="PYTHON", help="an interpreter with another dragoman, measured in turns")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append the records, a line each")
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--system", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.check:
         check_losses(arguments)
     elif arguments.system:
-        for record in (measure_training if arguments.mode == "train" else measure_ops)(arguments):
+        for record in MEASURES[arguments.mode](arguments):
             print(json.dumps(record), flush=True)
     else:
         records = compare(arguments)
         print_ratios(records)
         if arguments.json:
-            arguments.json.write_text(json.dumps(records, indent=2) + "\n")
+            with arguments.json.open("a") as file:
+                file.writelines(json.dumps(record) + "\n" for record in records)
 
 
 if __name__ == "__main__":

@@ -4,22 +4,19 @@
 
 DATA holds train, val and test_2016_flickr, each as .en.gz and .de.gz. The model of a seed goes to DIR/SEED; where one
 stands there already, it is measured as it is. Weights and length penalty are chosen by the validation set; the test set
-is translated once. The figures, with the commands that gave them, go to bench/results as
-multi30k_RECIPE_DTYPE.json, and the first seed's training log beside it as .jsonl.
+is translated once. The last line is JSON: the figures, with the commands that gave them.
 """
 
 import argparse
 import json
 import shlex
-import shutil
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-from machine import ROOT, machine
+from machine import machine
 
-RESULTS = ROOT / "bench" / "results"
 RECIPES = {  # options of dragoman train, beside the preset
     "first": "--epochs 60",
     "short": "--epochs 12",  # enough to compare one dtype with the other
@@ -42,10 +39,6 @@ def main() -> None:
     bleu = [run["test_2016_flickr"]["bleu"] for run in runs]
     result |= {"bleu_mean": round(statistics.mean(bleu), 2), "bleu_range": [min(bleu), max(bleu)]}
     result |= {"runs": runs, **machine()}
-    RESULTS.mkdir(exist_ok=True)
-    place = RESULTS / f"multi30k_{arguments.recipe}_{arguments.compute_dtype}"
-    place.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-    shutil.copyfile(arguments.output / str(arguments.seeds[0]) / "log.jsonl", place.with_suffix(".jsonl"))
     print(json.dumps(result))
 
 

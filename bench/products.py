@@ -33,37 +33,53 @@ def cases(model: Model, dtype: str) -> list[Case]:
     return [Case(op, dtype, rows, *shape) for shape in shapes for op in OPS]
 
 
-def measure(case: Case) -> dict[str, Figures]:
-    """The figures of both systems, once their results agree."""
+def make_inputs(case: Case) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     shapes = {"x": (case.rows, case.inputs), "weight": (case.outputs, case.inputs), "dy": (case.rows, case.outputs)}
-    arrays = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
-    functions = {"dragoman": _dragoman(case, **arrays), "torch": _torch(case, **arrays)}
+    return {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def measure(case: Case) -> dict[str, Figures]:
+    """The figures of both systems, once their results agree."""
+    arrays = make_inputs(case)
+    functions = {"dragoman": dragoman_step(case, **arrays), "torch": torch_step(case, **arrays)}
     got, expected = (_numpy(function()) for function in functions.values())
     error = np.abs(got - expected).max() / np.abs(expected).max()
     assert error <= TOLERANCE[case.dtype], f"{case}: results differ by {error} of the largest"
     return take_turns(functions)
 
 
-def _dragoman(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
+def dragoman_step(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
+    """One call of the product, or for the op "step" of all three."""
     from dragoman import _core
 
     x, weight, dy = (dragoman_tensor(array, case.dtype).data for array in (x, weight, dy))
     dweight = _core.Tensor.zeros(weight.shape)  # always float32
     none = _core.Dropout()
 
-    def backward(need_dx: bool) -> Any:
+    def forward() -> Any:
+        return _core.linear_forward(x, weight, None, "none", none, None)[0]
+
+    def backward(need_dx: bool, need_dweight: bool) -> Any:
+        dweight_or_none = dweight if need_dweight else None
         dx = _core.linear_backward(
-            dy, x, weight, None, "none", none, need_dx, None if need_dx else dweight, False, None, False, None
+            dy, x, weight, None, "none", none, need_dx, dweight_or_none, False, None, False, None
         )
         return dx if need_dx else dweight
 
-    if case.op == "forward":
-        return lambda: _core.linear_forward(x, weight, None, "none", none, None)[0]
-    return lambda: backward(case.op == "dx")
+    def step() -> None:
+        forward()
+        backward(True, True)
+
+    return {
+        "forward": forward,
+        "dx": lambda: backward(True, False),
+        "dweight": lambda: backward(False, True),
+        "step": step,
+    }[case.op]
 
 
-def _torch(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
+def torch_step(case: Case, x: np.ndarray, weight: np.ndarray, dy: np.ndarray) -> Callable[[], Any]:
     import torch
 
     x, weight, dy = (torch_tensor(array, case.dtype) for array in (x, weight, dy))

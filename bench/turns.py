@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
-Figures = dict[str, float]  # "ms", and "extra_mib" where an op tells its memory
+Figures = dict[str, float]  # "ms", and "extra_mib" for an op that measures its memory
 TURNS = 3
 SECONDS = 0.1  # of a turn, and before it: idle threads of the other system spin on the cores for some hundredths
 
 
+def times_of(function: Callable[[], Any], seconds: float) -> list[float]:
+    """The seconds of three calls or more that together take `seconds`, after one to warm up."""
+    function()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return times
+
+
 def take_turns(functions: dict[str, Callable[[], Any]]) -> dict[str, Figures]:
     """The median milliseconds of each system."""
-    from dragoman.cli.bench import times_of
-
     times: dict[str, list[float]] = {system: [] for system in functions}
     for _ in range(TURNS):
         for system, function in functions.items():

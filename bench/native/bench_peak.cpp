@@ -1,5 +1,4 @@
-// What the machine does at most on num_threads() threads, as a line of JSON: bench/bound.py and limits.py
-// build on it.
+// The highest rates of this machine on num_threads() threads, as a line of JSON for bench/bounds.py.
 #include <cstdio>
 
 #include "core/backend.h"
