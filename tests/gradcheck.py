@@ -31,9 +31,8 @@ def check_reference(forward, backward, inputs):
 
 
 def backward(out, upstream):
-    """Runs the tape from any upstream gradient: the loss is the sum of out * upstream, one row's linear."""
-    flat = dg.tensor(np.ascontiguousarray(upstream, np.float32).reshape(1, -1))
-    dg.functional.linear(out.reshape(1, -1), flat).reshape().backward()
+    """Runs the tape from any upstream gradient."""
+    out.backward(np.asarray(upstream))
 
 
 def poison_cache():

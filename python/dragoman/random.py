@@ -6,8 +6,11 @@ NumPy generator of the same seed.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,12 +46,64 @@ def generator() -> np.random.Generator:
     return _state.generator
 
 
+class MaskPosition(NamedTuple):
+    """Which mask a dropout call draws next: a place in the stream of masks."""
+
+    seed: int
+    step: int
+    next_id: int
+
+
+class _Replay(threading.local):
+    position: MaskPosition | None = None
+
+
+_replay = _Replay()
+_drawing = threading.Lock()
+
+
 def next_dropout(p: float) -> _core.Dropout:
     """The mask of the next dropout call of this step; p in [0, 1). ValueError otherwise."""
-    dropout = _core.Dropout(p, _state.seed, _state.step, _state.next_id)
-    if p > 0:
+    if p == 0:
+        return _core.Dropout()
+    if (position := _replay.position) is not None:
+        _replay.position = position._replace(next_id=(position.next_id + 1) % 2**32)
+        return _core.Dropout(p, *position)
+    with _drawing:
+        dropout = _core.Dropout(p, _state.seed, _state.step, _state.next_id)
         _state.next_id = (_state.next_id + 1) % 2**32
     return dropout
+
+
+def mask_position() -> MaskPosition:
+    """Where the next dropout call of this thread takes its mask from, for `masks_from`."""
+    return _replay.position or MaskPosition(_state.seed, _state.step, _state.next_id)
+
+
+@contextmanager
+def masks_from(position: MaskPosition) -> Iterator[None]:
+    """Inside, the dropout calls of this thread draw the masks that calls drew from `position` on.
+
+    So a forward pass runs again with the same masks:
+
+        position = dragoman.random.mask_position()
+        y = layer(x)
+        with dragoman.random.masks_from(position):
+            same = layer(x)
+
+    Afterwards the stream goes on where it was. Other threads, and later calls, notice nothing.
+
+    Raises:
+        TypeError: `position` is none that `mask_position` returned.
+    """
+    if not isinstance(position, MaskPosition):
+        raise TypeError(f"masks_from: position must be a MaskPosition, got {type(position).__name__}")
+    before = _replay.position
+    _replay.position = position
+    try:
+        yield
+    finally:
+        _replay.position = before
 
 
 def advance_step() -> None:

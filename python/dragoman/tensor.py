@@ -134,14 +134,25 @@ class Tensor:
         """The same values in another shape; one size may be -1."""
         return reshape(self, shape)
 
-    def backward(self) -> None:
-        """Gradients of this scalar for every leaf that requires one, added to what the leaf holds.
+    def backward(self, dy: Tensor | npt.ArrayLike | None = None) -> None:
+        """Adds the gradient of sum(self * dy) to every leaf that requires one.
+
+        Args:
+            dy: a Tensor of this tensor's shape and dtype, or an array of its shape, copied either way. A scalar may
+                leave it out: it is 1.
 
         Raises:
-            ValueError: the tensor is not a scalar.
-            RuntimeError: it requires no gradient, or its graph was freed by an earlier backward.
+            TypeError: dy holds no numbers, or is a Tensor of another dtype.
+            ValueError: dy has another shape, or is left out for a tensor that is no scalar.
+            RuntimeError: the tensor requires no gradient, or its graph was freed by an earlier backward.
         """
-        backward(self)
+        if dy is not None:
+            seed = _gradient_of(self, dy)
+        elif self.size == 1:
+            seed = unit_gradient(self)
+        else:
+            raise ValueError(f"backward: dy must be a Tensor of shape {self.shape}; only a scalar needs none, got None")
+        backward(self, seed)
 
     def __add__(self, other: Tensor) -> Tensor:
         return add(self, other)
@@ -344,18 +355,49 @@ def _set_grad(end: Edge, grad: _core.Tensor, owned: bool) -> None:
         end.grad, end.grad_owned = Tensor(grad), owned
 
 
-def backward(loss: Tensor) -> None:
-    """See Tensor.backward."""
-    if loss.size != 1:
-        raise ValueError(f"backward: the loss must be a scalar, got shape {loss.shape}")
-    if not loss.requires_grad:
-        raise RuntimeError("backward: the loss requires no gradient (made under no_grad, or of no trainable tensor)")
-    one = _core.Tensor.from_numpy(np.ones(loss.shape, np.float32), "float32")
-    if loss.function is None:
-        add_grad(loss, one)
+_units: dict[tuple[str, str], _core.Tensor] = {}
+
+
+def unit_gradient(loss: Tensor) -> _core.Tensor:
+    """1 in the shape and dtype of a loss, the gradient of the loss for itself.
+
+    For a shape of () it is one constant of each device and dtype: see is_unit_gradient.
+    """
+    place = loss.device, loss.dtype
+    if place not in _units:
+        one = np.ones((), np.float32)
+        one.flags.writeable = False
+        _units[place] = tensor(one, loss.device, loss.dtype).data
+    return _core.reshape(_units[place], list(loss.shape)) if loss.shape else _units[place]
+
+
+def is_unit_gradient(dy: _core.Tensor) -> bool:
+    """Whether dy is known to be 1 without a look at its value: `backward` of a scalar began here."""
+    return dy is _units.get((dy.device, dy.dtype))
+
+
+def _gradient_of(of: Tensor, dy: Tensor | npt.ArrayLike) -> _core.Tensor:
+    """A copy of the `dy` that a user hands to backward."""
+    given = dy if isinstance(dy, Tensor) else as_array("backward", "dy", dy)
+    if isinstance(given, Tensor):
+        if given.dtype != of.dtype:
+            raise TypeError(f"backward: dy must be {of.dtype} like the tensor, got {given.dtype}")
+    elif given.dtype.kind not in "biuf" and given.dtype != DTYPES["bfloat16"]:
+        raise TypeError(f"backward: dy must hold numbers, got dtype {given.dtype}")
+    if given.shape != of.shape:
+        raise ValueError(f"backward: dy must have shape {of.shape}, got {given.shape}")
+    return given.data.clone() if isinstance(given, Tensor) else tensor(given.copy(), of.device, of.dtype).data
+
+
+def backward(root: Tensor, dy: _core.Tensor) -> None:
+    """Tensor.backward from a gradient `dy` of root's shape and dtype, which nobody writes afterwards."""
+    if not root.requires_grad:
+        raise RuntimeError("backward: the tensor requires no gradient (made under no_grad, or of no trainable tensor)")
+    if root.function is None:
+        add_grad(root, dy)
         return
-    order = _topological_order(loss.function)
-    loss.function.grad = one
+    order = _topological_order(root.function)
+    root.function.grad = dy
     while order:
         function = order.pop()
         grad = function.grad

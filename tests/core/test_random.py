@@ -1,6 +1,7 @@
 """Philox against its published vectors, and the state of dragoman.random."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import dragoman as dg
 import numpy as np
@@ -63,3 +64,41 @@ def test_numpy_generator_follows_the_seed():
     first = dg.random.generator().standard_normal(4)
     dg.manual_seed(5)
     np.testing.assert_array_equal(dg.random.generator().standard_normal(4), first)
+
+
+def test_a_forward_pass_runs_again_with_the_same_masks(rng):
+    """In the middle of a step, with calls before and after; the stream goes on as if nothing had run twice."""
+    config = dg.TransformerConfig.tiny()
+    model, sources, targets = dg.Transformer(config), [[4, 5, 6]], [[7, 8]]
+
+    def forward():
+        return model.loss(sources, targets).numpy().tobytes()
+
+    draw()
+    position = dg.random.mask_position()
+    first, after = forward(), draw()
+    end = dg.random.mask_position()
+    with dg.random.masks_from(position):
+        assert forward() == first
+        np.testing.assert_array_equal(draw(), after)
+        with dg.random.masks_from(position):
+            assert forward() == first
+    assert dg.random.mask_position() == end
+    assert forward() != first
+    dg.random.advance_step()
+    with dg.random.masks_from(position):
+        assert forward() == first
+
+
+def test_masks_of_other_threads_go_on_while_one_replays():
+    position, first, second = dg.random.mask_position(), draw(), draw()
+    dg.manual_seed(0)
+    with dg.random.masks_from(position), ThreadPoolExecutor(1) as other:
+        draw(), draw(), draw()
+        np.testing.assert_array_equal(other.submit(draw).result(), first)
+        np.testing.assert_array_equal(other.submit(draw).result(), second)
+
+
+def test_masks_are_replayed_from_a_position_only():
+    with pytest.raises(TypeError, match="masks_from: position must be a MaskPosition, got dict"):
+        dg.random.masks_from({}).__enter__()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dragoman import _core, arguments
 from dragoman.functional.operands import Ids, data_of, int32_ids
-from dragoman.tensor import Edge, Function, Tensor, add_grad, check_options, check_tensors, edge
+from dragoman.tensor import Edge, Function, Tensor, add_grad, check_options, check_tensors, edge, is_unit_gradient
 
 
 class CrossEntropy(Function):
@@ -55,7 +55,7 @@ def cross_entropy(
 
 def _add_made_grads(dy: _core.Tensor, made: Sequence[tuple[Edge | None, _core.Tensor | None]]) -> None:
     """Hands out the gradients that forward made for an upstream gradient of 1."""
-    factor = float(dy.numpy().item())
+    factor = 1.0 if is_unit_gradient(dy) else float(dy.numpy().item())
     for end, grad in made:
         if grad is not None:
             if factor != 1.0:

@@ -5,6 +5,7 @@ import gc
 import dragoman as dg
 import numpy as np
 import pytest
+from dragoman.tensor import Function, add_grad, edge, is_unit_gradient
 from gradcheck import backward
 
 
@@ -82,9 +83,60 @@ def test_backward_through_a_freed_part_is_refused_and_leaves_gradients_alone(rng
     assert y.grad is None
 
 
-def test_a_loss_must_be_a_scalar(rng):
-    with pytest.raises(ValueError, match=r"backward: the loss must be a scalar, got shape \(2, 2\)"):
-        dg.functional.relu(leaf(rng, 2, 2)).backward()
+def test_backward_from_any_gradient(rng):
+    """Of a product, given as a Tensor, as an array, and twice; the caller may change dy afterwards."""
+    x, weight = leaf(rng, 3, 4), leaf(rng, 2, 4)
+    dy = rng.standard_normal((3, 2)).astype(np.float32)
+    for given in (dy, dg.tensor(dy), dy.tolist()):
+        x.grad = None
+        dg.functional.linear(x, weight).backward(given)
+        np.testing.assert_allclose(x.grad.numpy(), dy @ weight.numpy(), rtol=1e-6, atol=1e-6)
+    kept = dg.tensor(dy.copy())
+    out = leaf(rng, 3, 2)
+    out.backward(kept)
+    kept.copy_(np.zeros_like(dy))
+    (out + out).backward(dy)
+    np.testing.assert_allclose(out.grad.numpy(), 3 * dy, rtol=1e-6)
+
+
+def test_backward_of_bfloat16_takes_its_dtype(rng):
+    x = leaf(rng, 3, 4)
+    low = dg.functional.cast(x, "bfloat16")
+    with pytest.raises(TypeError, match="backward: dy must be bfloat16 like the tensor, got float32"):
+        low.backward(dg.tensor(np.ones((3, 4), np.float32)))
+    low.backward(np.full((3, 4), 1.5))
+    np.testing.assert_array_equal(x.grad.numpy(), np.full((3, 4), 1.5))
+
+
+def test_only_a_scalar_begins_from_one(rng):
+    out = dg.functional.relu(leaf(rng, 2, 2))
+    with pytest.raises(ValueError, match=r"backward: dy must be a Tensor of shape \(2, 2\); only a scalar needs none"):
+        out.backward()
+    with pytest.raises(ValueError, match=r"backward: dy must have shape \(2, 2\), got \(2,\)"):
+        out.backward(np.ones(2))
+    with pytest.raises(TypeError, match="backward: dy must hold numbers"):
+        out.backward(np.full((2, 2), None))
+
+
+def test_the_gradient_of_a_loss_is_one_known_constant(rng):
+    """A loss that is the last op need not read its upstream gradient; one that is scaled must."""
+    seen = []
+
+    class Spy(Function):
+        def forward(self, x):
+            self.saved = (edge(x),)
+            return x.data.clone()
+
+        def backward(self, dy):
+            seen.append(is_unit_gradient(dy))
+            add_grad(*self.saved, dy)
+
+    x = leaf(rng)
+    Spy()(x).backward()
+    (Spy()(x) * 2.0).backward()
+    Spy()(x).backward(1.0)
+    assert seen == [True, False, False]
+    assert x.grad.item() == 4.0
 
 
 def test_no_grad(rng):
