@@ -21,14 +21,15 @@ struct Arenas {
     bounds.data<int64_t>()[1] = size;
     *lr_scale.data<float>() = 1.0f;
     *weight_decay.data<float>() = static_cast<float>(decay);
+    *learning_rate.data<float>() = static_cast<float>(lr);
+    *norm.data<float>() = 1.0f;  // not above max_norm: nothing is clipped
     if (with_shadow) shadow = Tensor::empty({size}, DType::bfloat16);
     for (int64_t i = 0; i < size; i += stride) before.push_back({value(parameters, i), value(gradients, i)});
   }
 
   void step() {
-    ++steps;
-    adamw_step(parameters, gradients, mean, variance, shadow, bounds, lr_scale, weight_decay, lr, beta1,
-               beta2, eps, steps, 1.0);
+    adamw_step(parameters, gradients, mean, variance, shadow, bounds, lr_scale, weight_decay, learning_rate,
+               norm, steps, beta1, beta2, eps, 1.0);
   }
 
   // After the first step.
@@ -57,8 +58,8 @@ struct Arenas {
   const Tensor lr_scale = Tensor::empty({1}), weight_decay = Tensor::empty({1});
   std::optional<Tensor> shadow;
   std::vector<std::pair<double, double>> before;  // parameter and gradient
-  int64_t steps = 0;
-  Tensor norm = lr_scale;
+  const Tensor learning_rate = Tensor::empty({}), steps = Tensor::zeros({}, DType::int64);
+  Tensor norm = Tensor::empty({});
 };
 
 }  // namespace

@@ -82,9 +82,10 @@ void bind_ops(py::module_& m) {
          "ids"_a, "smoothing"_a, "num_targets"_a, "need_dx"_a, "need_dweight"_a, "need_dbias"_a,
          "sequences"_a);
   def_op(m, "adamw_step", adamw_step, "parameters"_a, "gradients"_a, "mean"_a, "variance"_a, "shadow"_a,
-         "bounds"_a, "lr_scale"_a, "weight_decay"_a, "lr"_a, "beta1"_a, "beta2"_a, "eps"_a, "step"_a,
-         "gradient_scale"_a);
+         "bounds"_a, "lr_scale"_a, "weight_decay"_a, "lr"_a, "norm"_a, "step"_a, "beta1"_a, "beta2"_a,
+         "eps"_a, "max_norm"_a);
   def_op(m, "gradient_norm", gradient_norm, "gradients"_a);
+  def_op(m, "moving_average", moving_average, "average"_a, "x"_a, "gain"_a);
   def_op(m, "kv_cache_append", kv_cache_append, "cache"_a, "rows"_a, "new_sequences"_a, "sequences"_a);
   def_op(m, "kv_cache_reorder", kv_cache_reorder, "cache"_a, "indices"_a, "slot"_a);
 }

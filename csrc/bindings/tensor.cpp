@@ -158,7 +158,16 @@ void bind_tensor(py::module_& m) {
 
   py::class_<Dropout>(m, "Dropout",
                       "The mask of one dropout: its rate and its place in the stream of random bits.")
-      .def(py::init(&make_dropout), "p"_a = 0.0, "seed"_a = 0, "step"_a = 0, "id"_a = 0)
+      .def(py::init(
+               [](double p, uint64_t seed, uint64_t step, uint32_t id, const std::optional<Tensor>& step_at) {
+                 if (step_at) {
+                   check_dtype("dropout", "step_at", *step_at, DType::int64);
+                   check_shape("dropout", "step_at", *step_at, {});
+                 }
+                 return make_dropout(p, seed, step, id, data_or_null<int64_t>(step_at));
+               }),
+           "p"_a = 0.0, "seed"_a = 0, "step"_a = 0, "id"_a = 0, "step_at"_a = py::none(),
+           py::keep_alive<1, 6>())
       .def_readonly("threshold", &Dropout::threshold)
       .def_readonly("scale", &Dropout::scale)
       .def_readonly("seed", &Dropout::seed)

@@ -36,6 +36,7 @@ namespace dragoman {
   X(linear_cross_entropy_forward, LinearCrossEntropyForward) \
   X(adamw_step, AdamW)                                       \
   X(gradient_norm, GradientNorm)                             \
+  X(moving_average, MovingAverage)                           \
   X(kv_cache_append, KVCacheAppend)                          \
   X(kv_cache_reorder, KVCacheReorder)
 

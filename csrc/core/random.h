@@ -17,7 +17,17 @@ struct Dropout {
   uint64_t seed = 0;
   uint64_t step = 0;
   uint32_t id = 0;
+  // (1,) or null: where a kernel reads the step instead, so that a recorded call draws new bits when the step
+  // has moved on. The memory outlives every Dropout: dragoman.random holds it as long as the process runs.
+  const int64_t* step_at = nullptr;
 };
+
+// A kernel's first use of a mask: the step is read from memory, once.
+static inline Dropout at_its_step(const Dropout& dropout) {
+  Dropout fixed = dropout;
+  if (dropout.step_at != nullptr) fixed.step = static_cast<uint64_t>(*dropout.step_at);
+  return fixed;
+}
 
 struct PhiloxBlock {
   uint32_t word[4];
@@ -49,6 +59,6 @@ static inline uint32_t draw_of(const PhiloxBlock& block, int lane) {
 }
 
 // p in [0, 1); ValueError otherwise.
-Dropout make_dropout(double p, uint64_t seed, uint64_t step, uint32_t id);
+Dropout make_dropout(double p, uint64_t seed, uint64_t step, uint32_t id, const int64_t* step_at = nullptr);
 
 }  // namespace dragoman

@@ -80,12 +80,13 @@ static inline __attribute__((always_inline)) void each_masked_vector(const Dropo
     return each_vector(end - begin,
                        [&](int64_t i, auto part) { body(begin + i, broadcast(dropout.scale), part); });
   }
+  const Dropout fixed = at_its_step(dropout);
   while (begin < end) {
     const int64_t skip = begin % 8;
     const int64_t size = min_of(64 - skip, end - begin);
-    const uint64_t bits = dropout_bits(dropout, static_cast<uint32_t>(begin / 8)) >> skip;
+    const uint64_t bits = dropout_bits(fixed, static_cast<uint32_t>(begin / 8)) >> skip;
     each_vector(size,
-                [&](int64_t i, auto part) { body(begin + i, factors_of(bits >> i, dropout.scale), part); });
+                [&](int64_t i, auto part) { body(begin + i, factors_of(bits >> i, fixed.scale), part); });
     begin += size;
   }
 }

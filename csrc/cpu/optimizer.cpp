@@ -20,9 +20,18 @@ static int64_t segment_of(const AdamW& p, int64_t element) {
   return low;
 }
 
+// What gradients of this norm are multiplied by: at most 1.
+static float clip_factor(double norm, double max_norm) {
+  const double factor = max_norm / (norm < 1e-12 ? 1e-12 : norm);
+  return factor < 1.0 ? static_cast<float>(factor) : 1.0f;
+}
+
 void adamw_step(const AdamW& p) {
-  const double mean_correction = 1.0 - __builtin_pow(p.beta1, static_cast<double>(p.step));
-  const double variance_correction = 1.0 - __builtin_pow(p.beta2, static_cast<double>(p.step));
+  if (!__builtin_isfinite(*p.norm)) return;
+  const double step = static_cast<double>(++*p.step);
+  const double mean_correction = 1.0 - __builtin_pow(p.beta1, step);
+  const double variance_correction = 1.0 - __builtin_pow(p.beta2, step);
+  const float clip = clip_factor(*p.norm, p.max_norm);
   const float beta2 = static_cast<float>(p.beta2), eps = static_cast<float>(p.eps);
   const float mean_gain = static_cast<float>(1.0 - p.beta1),
               variance_gain = static_cast<float>(1.0 - p.beta2);
@@ -30,12 +39,12 @@ void adamw_step(const AdamW& p) {
   parallel_for(p.size, element_grain, [&](int64_t begin, int64_t end) {
     for (int64_t segment = segment_of(p, begin); begin < end; ++segment) {
       const int64_t segment_end = min_of(end, p.bounds[segment + 1]);
-      const double lr = p.lr * p.lr_scale[segment];
+      const double lr = static_cast<double>(*p.lr) * p.lr_scale[segment];
       const float step_size = static_cast<float>(lr / mean_correction);
       const float decay = static_cast<float>(lr * p.weight_decay[segment]);
       each_vector(segment_end - begin, [&](int64_t i, auto part) {
         const int64_t at = begin + i;
-        const Vec g = load(p.gradients + at, part) * p.gradient_scale;
+        const Vec g = load(p.gradients + at, part) * clip;
         const Vec old_mean = load(p.mean + at, part);
         const Vec mean = without_denormals(old_mean + (g - old_mean) * mean_gain);
         const Vec variance = without_denormals(load(p.variance + at, part) * beta2 + g * g * variance_gain);
@@ -83,6 +92,16 @@ void gradient_norm(const GradientNorm& p) {
   double total = 0.0;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) total += partial[chunk];
   *p.norm = static_cast<float>(__builtin_sqrt(total));
+}
+
+void moving_average(const MovingAverage& p) {
+  parallel_for(p.size, element_grain, [&](int64_t begin, int64_t end) {
+    each_vector(end - begin, [&](int64_t i, auto part) {
+      const int64_t at = begin + i;
+      const Vec average = load(p.average + at, part);
+      store(p.average + at, average + (load(p.x + at, part) - average) * p.gain, part);
+    });
+  });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -6,30 +6,17 @@ namespace dragoman {
 
 namespace {
 
-void check_bounds(const Tensor& bounds, int64_t size) {
-  check_dtype("adamw_step", "bounds", bounds, DType::int64);
-  check_rank("adamw_step", "bounds", bounds, 1);
-  const int64_t count = bounds.dim(0);
-  const int64_t* bound = bounds.data<int64_t>();
-  CHECK(count > 0 && bound[0] == 0 && bound[count - 1] == size, "adamw_step: bounds must run from 0 to ",
-        size, ", got ", count > 0 ? bound[0] : 0, " to ", count > 0 ? bound[count - 1] : 0);
-  for (int64_t i = 1; i < count; ++i) {
-    CHECK(bound[i - 1] <= bound[i], "adamw_step: bounds must not fall, got ", bound[i], " after ",
-          bound[i - 1]);
-  }
-}
-
-void check_arena(const char* argument, const Tensor& arena, int64_t size) {
-  check_dtype("adamw_step", argument, arena, DType::float32);
-  check_shape("adamw_step", argument, arena, {size});
+void check_float32(const char* argument, const Tensor& tensor, const Shape& shape) {
+  check_dtype("adamw_step", argument, tensor, DType::float32);
+  check_shape("adamw_step", argument, tensor, shape);
 }
 
 }  // namespace
 
 void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor& mean, const Tensor& variance,
                 const std::optional<Tensor>& shadow, const Tensor& bounds, const Tensor& lr_scale,
-                const Tensor& weight_decay, double lr, double beta1, double beta2, double eps, int64_t step,
-                double gradient_scale) {
+                const Tensor& weight_decay, const Tensor& lr, const Tensor& norm, const Tensor& step,
+                double beta1, double beta2, double eps, double max_norm) {
   check_rank("adamw_step", "parameters", parameters, 1);
   const int64_t size = parameters.dim(0);
   check_output("adamw_step", "parameters", parameters, {size});
@@ -41,15 +28,21 @@ void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor&
     check_shape("adamw_step", "shadow", *shadow, {size});
     check_writeable("adamw_step", "shadow", *shadow);
   }
-  check_bounds(bounds, size);
+  check_dtype("adamw_step", "bounds", bounds, DType::int64);
+  check_rank("adamw_step", "bounds", bounds, 1);
   const int64_t num_segments = bounds.dim(0) - 1;
-  check_arena("lr_scale", lr_scale, num_segments);
-  check_arena("weight_decay", weight_decay, num_segments);
-  CHECK(lr >= 0.0, "adamw_step: lr must be at least 0, got ", lr);
+  CHECK(num_segments > 0, "adamw_step: bounds must have at least 2 elements, got ", bounds.dim(0));
+  check_float32("lr_scale", lr_scale, {num_segments});
+  check_float32("weight_decay", weight_decay, {num_segments});
+  check_float32("lr", lr, {});
+  check_float32("norm", norm, {});
+  check_dtype("adamw_step", "step", step, DType::int64);
+  check_shape("adamw_step", "step", step, {});
+  check_writeable("adamw_step", "step", step);
   CHECK(beta1 >= 0.0 && beta1 < 1.0, "adamw_step: beta1 must lie in [0, 1), got ", beta1);
   CHECK(beta2 >= 0.0 && beta2 < 1.0, "adamw_step: beta2 must lie in [0, 1), got ", beta2);
   CHECK(eps >= 0.0, "adamw_step: eps must be at least 0, got ", eps);
-  CHECK(step >= 1, "adamw_step: step must be at least 1, got ", step);
+  CHECK(max_norm > 0.0, "adamw_step: max_norm must be above 0, got ", max_norm);
   kernels(parameters)
       .adamw_step({.parameters = parameters.data<float>(),
                    .gradients = gradients.data<float>(),
@@ -61,12 +54,13 @@ void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor&
                    .lr_scale = lr_scale.data<float>(),
                    .weight_decay = weight_decay.data<float>(),
                    .num_segments = num_segments,
-                   .lr = lr,
+                   .lr = lr.data<float>(),
+                   .norm = norm.data<float>(),
+                   .step = step.data<int64_t>(),
                    .beta1 = beta1,
                    .beta2 = beta2,
                    .eps = eps,
-                   .step = step,
-                   .gradient_scale = static_cast<float>(gradient_scale)});
+                   .max_norm = max_norm});
   parameters.storage()->written();
 }
 
@@ -76,6 +70,16 @@ Tensor gradient_norm(const Tensor& gradients) {
   kernels(gradients).gradient_norm(
       {.gradients = gradients.data<float>(), .norm = norm.data<float>(), .size = gradients.numel()});
   return norm;
+}
+
+void moving_average(const Tensor& average, const Tensor& x, double gain) {
+  check_output("moving_average", "average", average, x.shape());
+  check_dtype("moving_average", "x", x, DType::float32);
+  kernels(x).moving_average({.average = average.data<float>(),
+                             .x = x.data<float>(),
+                             .size = x.numel(),
+                             .gain = static_cast<float>(gain)});
+  average.storage()->written();
 }
 
 }  // namespace dragoman

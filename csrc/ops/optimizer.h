@@ -1,4 +1,4 @@
-// AdamW over flat arenas (Loshchilov & Hutter 2019) and the gradient's norm.
+// AdamW over flat arenas (Loshchilov & Hutter 2019), the gradient's norm and the moving average of weights.
 #pragma once
 
 #include <optional>
@@ -7,21 +7,25 @@
 
 namespace dragoman {
 
-// One segment per parameter: elements [bounds[i], bounds[i + 1]) of every arena.
+// One segment per parameter: elements [bounds[i], bounds[i + 1]) of every arena. What changes from step to
+// step lies in memory, so that a recorded step can be replayed. Where the norm is not finite, nothing is
+// written.
 struct AdamW {
   float* parameters;  // (size,)
-  float* gradients;   // (size,) zeros afterwards
+  float* gradients;   // (size,) scaled down where their norm exceeds max_norm; zeros afterwards
   float* mean;        // (size,) first moment
   float* variance;    // (size,) second moment
   bfloat16* shadow;   // (size,) or null: the new parameters, rounded
   int64_t size;
-  const int64_t* bounds;      // (num_segments + 1,)
+  const int64_t* bounds;      // (num_segments + 1,) rising from 0 to size
   const float* lr_scale;      // (num_segments,)
   const float* weight_decay;  // (num_segments,)
   int64_t num_segments;
-  double lr, beta1, beta2, eps;
-  int64_t step;          // 1 for the first step
-  float gradient_scale;  // what every gradient is multiplied by first: the clipping factor
+  const float* lr;    // (1,)
+  const float* norm;  // (1,) of the gradients
+  int64_t* step;      // (1,) steps so far; one more afterwards
+  double beta1, beta2, eps;
+  double max_norm;  // infinity: no clipping
 };
 
 // sqrt of the sum of squares, added in float64 over chunks of a fixed size.
@@ -31,11 +35,22 @@ struct GradientNorm {
   int64_t size;
 };
 
-// Updates parameters and moments, writes the shadow where given, and clears the gradients, in one pass.
+// average += gain * (x - average).
+struct MovingAverage {
+  float* average;  // (size,)
+  const float* x;  // (size,)
+  int64_t size;
+  float gain;
+};
+
+// Updates parameters and moments, writes the shadow where given, clears the gradients and counts the step, in
+// one pass. Nothing happens where the norm is not finite. The values of `bounds` are the caller's to check,
+// once.
 void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor& mean, const Tensor& variance,
                 const std::optional<Tensor>& shadow, const Tensor& bounds, const Tensor& lr_scale,
-                const Tensor& weight_decay, double lr, double beta1, double beta2, double eps, int64_t step,
-                double gradient_scale);
+                const Tensor& weight_decay, const Tensor& lr, const Tensor& norm, const Tensor& step,
+                double beta1, double beta2, double eps, double max_norm);
 Tensor gradient_norm(const Tensor& gradients);  // ()
+void moving_average(const Tensor& average, const Tensor& x, double gain);
 
 }  // namespace dragoman

@@ -44,6 +44,7 @@ __all__: list[str] = [
     "linear_cross_entropy_forward",
     "linear_forward",
     "memory_stats",
+    "moving_average",
     "num_threads",
     "pack_weight",
     "reset_peak_memory_stats",
@@ -135,7 +136,9 @@ class Dropout:
     """
     The mask of one dropout: its rate and its place in the stream of random bits.
     """
-    def __init__(self, p: float = 0.0, seed: int = 0, step: int = 0, id: int = 0) -> None: ...
+    def __init__(
+        self, p: float = 0.0, seed: int = 0, step: int = 0, id: int = 0, step_at: Tensor | None = None
+    ) -> None: ...
     @property
     def id(self) -> int: ...
     @property
@@ -188,12 +191,13 @@ def adamw_step(
     bounds: Tensor,
     lr_scale: Tensor,
     weight_decay: Tensor,
-    lr: float,
+    lr: Tensor,
+    norm: Tensor,
+    step: Tensor,
     beta1: float,
     beta2: float,
     eps: float,
-    step: int,
-    gradient_scale: float,
+    max_norm: float,
 ) -> None: ...
 def add(a: Tensor, b: Tensor) -> Tensor: ...
 def attention_backward(
@@ -332,6 +336,7 @@ def linear_forward(
     packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]: ...
 def memory_stats() -> dict[str, int]: ...
+def moving_average(average: Tensor, x: Tensor, gain: float) -> None: ...
 def num_threads() -> int:
     """
     Threads that an op of the calling thread uses at most.

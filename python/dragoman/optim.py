@@ -3,17 +3,58 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, random
-from dragoman.arguments import number, positive
-from dragoman.nn.module import Module
+from dragoman.arguments import check_types, number, positive
+from dragoman.nn.module import Module, Parameter
 from dragoman.tensor import Tensor
 
 _ALIGNMENT = 16  # floats: every parameter begins on a 64-byte boundary
+
+State = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters with a learning rate or a weight decay of their own.
+
+    Args:
+        pattern: shell pattern over the names of `Module.named_parameters`: "encoder.*", "*.bias", or one whole name.
+        lr_scale: factor on the optimizer's learning rate, at least 0.
+        weight_decay: of every parameter in the group, norms and biases too; None for the optimizer's own rule.
+
+    Raises:
+        TypeError, ValueError: an argument of another type, or out of range.
+    """
+
+    pattern: str
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        check_types("ParameterGroup", str, pattern=self.pattern)
+        number("ParameterGroup", "lr_scale", self.lr_scale, 0.0)
+        if self.weight_decay is not None:
+            number("ParameterGroup", "weight_decay", self.weight_decay, 0.0)
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Where one parameter lies in the arenas."""
+
+    name: str
+    parameter: Parameter
+    first: int  # element
+    value: _core.Tensor  # views of the arenas, of the parameter's shape
+    gradient: Tensor
+    shadow: _core.Tensor | None
 
 
 class AdamW:
@@ -23,6 +64,9 @@ class AdamW:
     moments lie in arrays of the same layout, so a step is one pass over memory. Parameters keep their identity: only
     their memory moves.
 
+    What is trained is decided here: a parameter whose `requires_grad` is False now is left out. A later AdamW over the
+    same parameters moves them into its own arena, and this one can then take no step.
+
     Args:
         model: whose parameters to train.
         lr: learning rate; may be set between steps.
@@ -31,9 +75,12 @@ class AdamW:
         weight_decay: parameters of two or more dimensions shrink by lr * weight_decay each step; norms and biases do
             not.
         max_grad_norm: gradients are scaled down to this norm where theirs is larger; None for no clipping.
+        groups: learning-rate scale and weight decay of some parameters. A parameter belongs to the first group whose
+            pattern matches its name.
 
     Raises:
-        ValueError: an argument out of range, or a model without trainable parameters.
+        TypeError: an argument of another type.
+        ValueError: an argument out of range, a model without trainable parameters, or a group that gets none of them.
     """
 
     def __init__(
@@ -44,64 +91,86 @@ class AdamW:
         eps: float = 1e-9,
         weight_decay: float = 0.0,
         max_grad_norm: float | None = None,
+        groups: Sequence[ParameterGroup] = (),
     ) -> None:
         if not isinstance(model, Module):
             raise TypeError(f"AdamW: model must be a Module, got {type(model).__name__}")
-        number("AdamW", "lr", lr, 0.0)
         check_options("AdamW", betas, eps, weight_decay, max_grad_norm)
-        self.lr = lr
         self.betas = betas
         self.eps = eps
         self.max_grad_norm = max_grad_norm
-        self.step_count = 0
 
-        trainable = [(name, p) for name, p in reversed(list(model.named_parameters())) if p.requires_grad]
+        backward_order = list(reversed(list(model.named_parameters())))
+        trainable = {name: p for name, p in backward_order if p.requires_grad}
         if not trainable:
             raise ValueError("AdamW: model must have trainable parameters, got none")
-        self._names = [name for name, _ in trainable]
-        self._parameters = [parameter for _, parameter in trainable]
-        sizes = [-(-p.size // _ALIGNMENT) * _ALIGNMENT for p in self._parameters]
-        bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        total = int(bounds[-1])
-        self._values = _core.Tensor.zeros([total])
-        self._gradients = _core.Tensor.zeros([total])
-        self._mean = _core.Tensor.zeros([total])
-        self._variance = _core.Tensor.zeros([total])
-        places = []
-        for parameter, first in zip(self._parameters, bounds.tolist(), strict=False):
-            shape = list(parameter.shape)
-            place = self._values.slice(first, shape)
-            place.copy_(parameter.numpy())
-            gradient = self._gradients.slice(first, shape)
-            if parameter.grad is not None:
-                gradient.copy_(parameter.grad.numpy())
-            parameter.data = place
-            places.append((first, shape))
-            parameter.grad, parameter.grad_owned = Tensor(gradient), True
+        group_of = _assign("AdamW", groups, trainable)
+        self._frozen = {name: p for name, p in backward_order if not p.requires_grad}
+        bounds = _bounds(trainable.values())
+        total, device = int(bounds[-1]), next(iter(trainable.values())).device
+        self._values = _core.Tensor.zeros([total], "float32", device)
+        self._gradients = _core.Tensor.zeros([total], "float32", device)
+        self._mean = _core.Tensor.zeros([total], "float32", device)
+        self._variance = _core.Tensor.zeros([total], "float32", device)
+        self._lr = _core.Tensor.zeros([], "float32", device)
+        self._step = _core.Tensor.zeros([], "int64", device)
+        self.lr = lr
+
+        firsts = bounds[:-1].tolist()
+        for parameter, first in zip(trainable.values(), firsts, strict=True):
+            value = self._values.slice(first, list(parameter.shape))
+            value.copy_(parameter.numpy())
+            parameter.data = value
         low = getattr(model, "compute_dtype", "float32") == "bfloat16"
         self._shadow = _core.cast(self._values, "bfloat16") if low else None
-        self._shadows = [self._shadow and self._shadow.slice(*place) for place in places]
+        self._segments = [
+            _Segment(
+                name,
+                parameter,
+                first,
+                parameter.data,
+                Tensor(self._gradients.slice(first, list(parameter.shape))),
+                self._shadow and self._shadow.slice(first, list(parameter.shape)),
+            )
+            for (name, parameter), first in zip(trainable.items(), firsts, strict=True)
+        ]
+        self._collect_gradients()
         self._share_shadows()
         _core.empty_cache()  # of the memory that the parameters lay in before
-        decay = [weight_decay if len(p.shape) > 1 else 0.0 for p in self._parameters]
-        self._bounds = _core.Tensor.from_numpy(bounds, "int64")
-        self._lr_scale = _core.Tensor.from_numpy(np.ones(len(decay), np.float32), "float32")
-        self._weight_decay = _core.Tensor.from_numpy(np.array(decay, np.float32), "float32")
+        decays = [_weight_decay(group_of[name], p, weight_decay) for name, p in trainable.items()]
+        scales = [group.lr_scale if (group := group_of[name]) else 1.0 for name in trainable]
+        self._bounds = _on_device(bounds, device)
+        self._lr_scale = _on_device(np.array(scales, np.float32), device)
+        self._weight_decay = _on_device(np.array(decays, np.float32), device)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step. TypeError, ValueError where it is set to what is none."""
+        return self._lr_value
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr_value = number("AdamW", "lr", value, 0.0)
+        self._lr.copy_(np.array(self._lr_value, np.float32))
+
+    @property
+    def step_count(self) -> int:
+        """Updates so far; skipped steps are none."""
+        return int(self._step.numpy())
 
     def step(self) -> float:
         """One update from the gradients accumulated so far, which are then cleared. Returns their norm before clipping.
 
+        A `grad` that was replaced or set to None since the last step counts as it is now.
+
         Raises:
             FloatingPointError: the norm is not finite, naming the first bad gradient. Then the step is skipped:
                 parameters and moments keep their bits.
+            RuntimeError: a parameter is no longer this optimizer's, or `requires_grad` has changed.
         """
-        norm = float(_core.gradient_norm(self._gradients).numpy())
-        if not math.isfinite(norm):
-            name = self.bad_gradient()
-            self.skip()
-            where = f"; the first bad one is of {name}" if name else ""
-            raise FloatingPointError(f"AdamW: the gradient's norm must be finite, got {norm}{where}")
-        clip = 1.0 if self.max_grad_norm is None else min(1.0, self.max_grad_norm / max(norm, 1e-12))
+        self._check_parameters()
+        self._collect_gradients()
+        gradient_norm = _core.gradient_norm(self._gradients)
         _core.adamw_step(
             self._values,
             self._gradients,
@@ -111,21 +180,53 @@ class AdamW:
             self._bounds,
             self._lr_scale,
             self._weight_decay,
-            self.lr,
+            self._lr,
+            gradient_norm,
+            self._step,
             *self.betas,
             self.eps,
-            self.step_count + 1,
-            clip,
+            math.inf if self.max_grad_norm is None else self.max_grad_norm,
         )
+        norm = float(gradient_norm.numpy())
+        if not math.isfinite(norm):
+            name = self.bad_gradient()
+            self.skip()
+            where = f"; the first bad one is of {name}" if name else ""
+            raise FloatingPointError(f"AdamW: the gradient's norm must be finite, got {norm}{where}")
         self._share_shadows()
-        self.step_count += 1
         random.advance_step()
         return norm
 
+    def _check_parameters(self) -> None:
+        """Raises RuntimeError unless the parameters in the arena are those of the model that can be trained."""
+        for segment in self._segments:
+            if segment.parameter.data is not segment.value:
+                raise RuntimeError(
+                    f"AdamW: {segment.name} has moved out of this optimizer's memory, to that of a later AdamW or to "
+                    "another device; step the later one, or make a new one"
+                )
+            if not segment.parameter.requires_grad:
+                raise RuntimeError(f"AdamW: {segment.name} was frozen after AdamW was made; make a new one")
+        for name, parameter in self._frozen.items():
+            if parameter.requires_grad:
+                raise RuntimeError(f"AdamW: {name} was frozen when AdamW was made and is trainable now; make a new one")
+
+    def _collect_gradients(self) -> None:
+        """Where a parameter's `grad` is not its part of the arena, copies it there; None counts as zeros."""
+        for segment in self._segments:
+            parameter, own = segment.parameter, segment.gradient
+            if parameter.grad is own:
+                continue
+            if parameter.grad is None:
+                own.data.zero_()
+            else:
+                _core.accumulate(own.data, parameter.grad.data, 1.0, False)
+            parameter.grad, parameter.grad_owned = own, True
+
     def _share_shadows(self) -> None:
-        """After the values have changed: the parameters' bfloat16 copies are those in the arena, or to be made anew."""
-        for parameter, shadow in zip(self._parameters, self._shadows, strict=True):
-            parameter.shadow = shadow
+        """Gives the parameters their bfloat16 copies in the arena, or none, after the values have changed."""
+        for segment in self._segments:
+            segment.parameter.shadow = segment.shadow
 
     def skip(self) -> None:
         """Goes on to the next step without an update: clears the gradients and moves the random state on."""
@@ -134,40 +235,81 @@ class AdamW:
 
     def bad_gradient(self) -> str | None:
         """The parameter whose gradient is not finite, the first as backward reaches them; None if all are finite."""
-        gradients = self._gradients.numpy()
-        bounds = self._bounds.numpy().tolist()
-        for name, first, last in zip(self._names, bounds, bounds[1:], strict=False):
-            if not np.isfinite(gradients[first:last]).all():
-                return name
+        self._collect_gradients()
+        for segment in self._segments:
+            if not np.isfinite(segment.gradient.numpy()).all():
+                return segment.name
         return None
 
     def zero_grad(self) -> None:
         """Clears the gradients."""
+        for segment in self._segments:
+            segment.parameter.grad, segment.parameter.grad_owned = segment.gradient, True
         self._gradients.zero_()
 
     def state_dict(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
-        """The moments and the step count: with the parameters, all that the next step depends on.
+        """The step count and the moments: with the parameters, all that the next step depends on.
 
-        With copy=False read-only views, which later steps change.
+        The moments of parameter NAME are `mean.NAME` and `variance.NAME`, float32 of the parameter's shape. With
+        copy=False they are read-only views, which later steps change.
         """
-        mean, variance = self._mean.numpy(), self._variance.numpy()
-        return {
-            "mean": mean.copy() if copy else mean,
-            "variance": variance.copy() if copy else variance,
-            "step": np.array(self.step_count, np.int64),
-        }
+        state: dict[str, npt.NDArray[Any]] = {"step": np.array(self.step_count, np.int64)}
+        for kind, segment, moment in self._moments():
+            array = moment.numpy()
+            state[f"{kind}.{segment.name}"] = array.copy() if copy else array
+        return state
 
-    def load_state_dict(self, state: dict[str, npt.NDArray[Any]]) -> None:
-        """Restores what `state_dict` returned for a model of the same shape. ValueError otherwise."""
-        missing = {"mean", "variance", "step"} - state.keys()
-        if missing:
-            raise ValueError(f"AdamW: state must hold mean, variance and step, got none of {sorted(missing)}")
-        for name in ("mean", "variance"):
-            if state[name].shape != self._mean.shape:
-                raise ValueError(f"AdamW: {name} must have shape {self._mean.shape}, got {state[name].shape}")
-        for name, moment in (("mean", self._mean), ("variance", self._variance)):
-            moment.copy_(np.ascontiguousarray(state[name], np.float32))
-        self.step_count = int(state["step"])
+    def load_state_dict(self, state: State) -> None:
+        """Restores what `state_dict` returned; nothing is changed if it does not fit.
+
+        The state of a version that kept each moment as one flat array fits where all parameters are trained.
+
+        Raises:
+            ValueError: naming the first moment that is missing, or is of a parameter that is not trained, or has
+                another shape.
+        """
+        if "step" not in state:
+            raise ValueError("AdamW: the state must hold step, got none")
+        if "mean" in state and "variance" in state:
+            state = self._by_name(state)
+        moments = list(self._moments())
+        expected = {f"{kind}.{segment.name}": segment.parameter.shape for kind, segment, _ in moments}
+        for name, shape in expected.items():
+            if name not in state:
+                raise ValueError(f"AdamW: the state must hold {name}, which this optimizer trains, got none")
+            if state[name].shape != shape:
+                raise ValueError(f"AdamW: {name} must have shape {shape}, got {state[name].shape}")
+        for name in state:
+            if name != "step" and name not in expected:
+                raise ValueError(f"AdamW: the state holds {name}, which this optimizer does not train")
+        for kind, segment, moment in moments:
+            moment.copy_(np.ascontiguousarray(state[f"{kind}.{segment.name}"], np.float32).reshape(moment.shape))
+        self._step.copy_(np.array(state["step"], np.int64).reshape(()))
+
+    def _moments(self) -> list[tuple[str, _Segment, _core.Tensor]]:
+        """Both moments of every parameter: kind, parameter, values."""
+        kinds = {"mean": self._mean, "variance": self._variance}
+        return [
+            (kind, segment, arena.slice(segment.first, list(segment.parameter.shape)))
+            for kind, arena in kinds.items()
+            for segment in self._segments
+        ]
+
+    def _by_name(self, state: State) -> State:
+        """A state of two flat arrays in the arena's layout, as one array for each parameter."""
+        if self._frozen:
+            raise ValueError(
+                "AdamW: the state is of a version whose moments had no names; it fits only where all parameters are "
+                f"trained, and {next(iter(self._frozen))} is frozen"
+            )
+        for kind in ("mean", "variance"):
+            if state[kind].shape != self._mean.shape:
+                raise ValueError(f"AdamW: {kind} must have shape {self._mean.shape}, got {state[kind].shape}")
+        named = {"step": state["step"]}
+        for kind, segment, _ in self._moments():
+            size, shape = segment.parameter.size, segment.parameter.shape
+            named[f"{kind}.{segment.name}"] = state[kind][segment.first : segment.first + size].reshape(shape)
+        return named
 
 
 def check_options(op: str, betas: Any, eps: Any, weight_decay: Any, max_grad_norm: Any) -> None:
@@ -180,3 +322,38 @@ def check_options(op: str, betas: Any, eps: Any, weight_decay: Any, max_grad_nor
     positive(op, "eps", eps)
     if max_grad_norm is not None:
         positive(op, "max_grad_norm", max_grad_norm)
+
+
+def _assign(
+    op: str, groups: Sequence[ParameterGroup], trainable: Mapping[str, Parameter]
+) -> dict[str, ParameterGroup | None]:
+    """The group of every trainable parameter, by its name. TypeError, ValueError for groups that are none."""
+    if not isinstance(groups, list | tuple):
+        raise TypeError(f"{op}: groups must be a list of ParameterGroups, got {type(groups).__name__}")
+    for i, group in enumerate(groups):
+        check_types(op, ParameterGroup, **{f"groups[{i}]": group})
+    chosen = {name: next((i for i, g in enumerate(groups) if fnmatchcase(name, g.pattern)), None) for name in trainable}
+    for i, group in enumerate(groups):
+        if i not in chosen.values():
+            raise ValueError(
+                f"{op}: groups[{i}] must match a trainable parameter that no earlier group has, got {group.pattern!r}"
+            )
+    return {name: None if i is None else groups[i] for name, i in chosen.items()}
+
+
+def _weight_decay(group: ParameterGroup | None, parameter: Parameter, weight_decay: float) -> float:
+    if group is not None and group.weight_decay is not None:
+        return group.weight_decay
+    return weight_decay if len(parameter.shape) > 1 else 0.0
+
+
+def _bounds(parameters: Any) -> npt.NDArray[np.int64]:
+    """The first element of each parameter in an arena, and the arena's size."""
+    sizes = [-(-parameter.size // _ALIGNMENT) * _ALIGNMENT for parameter in parameters]
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _on_device(array: npt.NDArray[Any], device: str) -> _core.Tensor:
+    tensor = _core.Tensor.empty(list(array.shape), array.dtype.name, device)
+    tensor.copy_(array)
+    return tensor

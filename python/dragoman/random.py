@@ -30,6 +30,9 @@ class _State:
 
 _state = _State(0)
 
+# The step in the memory of each device, for the kernels of recorded calls. Never freed: Programs point to it.
+_step_at: dict[str, _core.Tensor] = {}
+
 
 def manual_seed(n: int) -> None:
     """Starts every random stream of the library anew from seed `n` in [0, 2^64)."""
@@ -39,6 +42,7 @@ def manual_seed(n: int) -> None:
     if not 0 <= n < 2**64:
         raise ValueError(f"manual_seed: n must lie in [0, 2^64), got {n}")
     _state = _State(int(n))
+    _write_step()
 
 
 def generator() -> np.random.Generator:
@@ -62,15 +66,20 @@ _replay = _Replay()
 _drawing = threading.Lock()
 
 
-def next_dropout(p: float) -> _core.Dropout:
-    """The mask of the next dropout call of this step; p in [0, 1). ValueError otherwise."""
+def next_dropout(p: float, device: str = "cpu") -> _core.Dropout:
+    """The mask of the next dropout call of this step; p in [0, 1). ValueError otherwise.
+
+    While a Program is recorded, the call's kernel reads the step from memory of `device`: a replay draws the mask of
+    the step it runs in. Outside, the mask stays that of this step, in a backward that runs after the step too.
+    """
     if p == 0:
         return _core.Dropout()
+    step_at = _step_of(device) if _core.is_recording() else None
     if (position := _replay.position) is not None:
         _replay.position = position._replace(next_id=(position.next_id + 1) % 2**32)
-        return _core.Dropout(p, *position)
+        return _core.Dropout(p, *position, step_at if position.step == _state.step else None)
     with _drawing:
-        dropout = _core.Dropout(p, _state.seed, _state.step, _state.next_id)
+        dropout = _core.Dropout(p, _state.seed, _state.step, _state.next_id, step_at)
         _state.next_id = (_state.next_id + 1) % 2**32
     return dropout
 
@@ -110,6 +119,20 @@ def advance_step() -> None:
     """Moves on to the masks of the next step. The optimizer calls it."""
     _state.step += 1
     _state.next_id = 0
+    _write_step()
+
+
+def _step_of(device: str) -> _core.Tensor:
+    """The step in the memory of a device."""
+    if device not in _step_at:
+        _step_at[device] = _core.Tensor.empty([], "int64", device)
+        _write_step()
+    return _step_at[device]
+
+
+def _write_step() -> None:
+    for tensor in _step_at.values():
+        tensor.copy_(np.array(_state.step, np.uint64).view(np.int64))
 
 
 def get_state() -> dict[str, Any]:
@@ -150,3 +173,4 @@ def set_state(state: dict[str, Any]) -> None:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"set_state: state is not one that get_state returned: {error!r}") from error
     _state = new
+    _write_step()

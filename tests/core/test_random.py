@@ -7,6 +7,7 @@ import dragoman as dg
 import numpy as np
 import pytest
 import reference
+from dragoman import _core
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,47 @@ def test_masks_of_other_threads_go_on_while_one_replays():
 def test_masks_are_replayed_from_a_position_only():
     with pytest.raises(TypeError, match="masks_from: position must be a MaskPosition, got dict"):
         dg.random.masks_from({}).__enter__()
+
+
+def test_a_replay_draws_the_masks_of_its_own_step(rng):
+    """With the step baked in, every replay of a recorded training step would repeat its masks."""
+    x = dg.tensor(rng.standard_normal((5, 2, 64)).astype(np.float32))
+    sequences = dg.Sequences([3, 2])
+
+    def run(x):
+        y = dg.functional.attention(x, x, x, sequences, sequences, dropout=0.25)
+        return dg.functional.dropout(y.reshape(5, 128), 0.5)
+
+    def eager(step):
+        dg.manual_seed(7)
+        for _ in range(step):
+            dg.random.advance_step()
+        return run(x).numpy()
+
+    dg.manual_seed(7)
+    recorder = _core.Recorder()
+    try:
+        program = recorder.finish([x.data], [run(x).data])
+    finally:
+        recorder.stop()
+    replay = lambda: dg.Tensor(program.replay([x.data])[0]).numpy()  # noqa: E731
+    expected = [eager(step) for step in range(3)]
+    assert (expected[0] != expected[1]).any()
+    np.testing.assert_array_equal(replay(), expected[2])  # where `eager` left the state
+    state = dg.random.get_state()
+    dg.manual_seed(7)
+    for array in expected:
+        np.testing.assert_array_equal(replay(), array)
+        dg.random.advance_step()
+    dg.random.set_state(state)
+    np.testing.assert_array_equal(replay(), expected[2])
+
+
+def test_a_backward_after_the_step_draws_the_mask_of_its_forward(rng):
+    """Outside a record the mask stays that of its step: the gradient must be 0 where the output is."""
+    x = dg.tensor(rng.standard_normal((1, 4096)).astype(np.float32), requires_grad=True)
+    y = dg.functional.dropout(x, 0.5)
+    loss = dg.functional.linear(y, dg.tensor(np.ones((1, 4096), np.float32))).reshape()
+    dg.random.advance_step()
+    loss.backward()
+    np.testing.assert_array_equal(x.grad.numpy() == 0, y.numpy() == 0)

@@ -12,15 +12,21 @@ def core(array):
     return dg.tensor(array).data
 
 
+SCALARS = {"beta1": 0.9, "beta2": 0.98, "eps": 1e-9}
+
+
 @pytest.mark.parametrize("size", [1, 31, 33, 1023, 100_003])
-def test_adamw_step_matches_reference(rng, size):
-    """Five steps over three segments, each of its own learning rate and decay; gradients are scaled first."""
+@pytest.mark.parametrize("clipped", [False, True])
+def test_adamw_step_matches_reference(rng, size, clipped):
+    """Five steps over three segments, each of its own learning rate and decay; the kernel counts them and clips."""
     cuts = np.array([0, size // 3, size // 2, size], np.int64)
     lr_scale, decay = np.array([1, 0.5, 2], np.float32), np.array([0.1, 0, 0.01], np.float32)
     spread = lambda per_segment: np.repeat(per_segment.astype(np.float64), np.diff(cuts))  # noqa: E731
     parameters = rng.standard_normal(size).astype(np.float32)
     truth = [parameters.astype(np.float64), np.zeros(size), np.zeros(size)]
     arenas = [core(parameters), _core.Tensor.zeros([size]), _core.Tensor.zeros([size])]
+    norm, max_norm = (4.0, 1.0) if clipped else (4.0, 8.0)
+    count = _core.Tensor.zeros([], "int64")
     for step in range(1, 6):
         gradients = rng.standard_normal(size).astype(np.float32)
         cleared, shadow = core(gradients.copy()), _core.Tensor.empty([size], "bfloat16")
@@ -32,16 +38,15 @@ def test_adamw_step_matches_reference(rng, size):
             core(cuts),
             core(lr_scale),
             core(decay),
-            lr=0.01,
-            beta1=0.9,
-            beta2=0.98,
-            eps=1e-9,
-            step=step,
-            gradient_scale=0.25,
+            lr=core(np.array(0.01, np.float32)),
+            norm=core(np.array(norm, np.float32)),
+            step=count,
+            max_norm=max_norm,
+            **SCALARS,
         )
         truth = reference.adamw(
             truth[0],
-            0.25 * gradients.astype(np.float64),
+            (0.25 if clipped else 1.0) * gradients.astype(np.float64),
             *truth[1:],
             lr=0.01 * spread(lr_scale),
             betas=(0.9, 0.98),
@@ -49,10 +54,36 @@ def test_adamw_step_matches_reference(rng, size):
             weight_decay=spread(decay),
             step=step,
         )
+        assert count.numpy() == step
         assert not cleared.numpy().any()
         np.testing.assert_array_equal(dg.Tensor(shadow).numpy(), arenas[0].numpy().astype(ml_dtypes.bfloat16))
     for arena, expected in zip(arenas, truth, strict=True):
         np.testing.assert_allclose(arena.numpy(), expected, rtol=2e-6, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("norm", [np.nan, np.inf])
+def test_adamw_step_writes_nothing_where_the_norm_is_not_finite(rng, norm):
+    arrays = [rng.standard_normal(37).astype(np.float32) for _ in range(4)]
+    arenas, count = [core(array.copy()) for array in arrays], core(np.array(5))
+    per_segment = [core(np.array([0, 37])), core(np.ones(1, np.float32)), core(np.ones(1, np.float32))]
+    lr, norm = core(np.array(0.1, np.float32)), core(np.array(norm, np.float32))
+    shadow = _core.Tensor.zeros([37], "bfloat16")
+    _core.adamw_step(*arenas, shadow, *per_segment, lr, norm, count, max_norm=1.0, **SCALARS)
+    for arena, array in zip(arenas, arrays, strict=True):
+        np.testing.assert_array_equal(arena.numpy(), array)
+    assert count.numpy() == 5
+    assert not shadow.numpy().any()
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 1023, 100_003])
+def test_moving_average_matches_reference(rng, size):
+    average, x = rng.standard_normal((2, size)).astype(np.float32)
+    moved = core(average.copy())
+    _core.moving_average(moved, core(x), 0.1)
+    expected = average.astype(np.float64) + 0.1 * (x.astype(np.float64) - average)
+    np.testing.assert_allclose(moved.numpy(), expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match=rf"moving_average: average must have shape \({size + 1},\), got \({size},\)"):
+        _core.moving_average(moved, _core.Tensor.zeros([size + 1]), 0.1)
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 1023, 300_001])
@@ -118,8 +149,8 @@ def test_moments_without_gradients_end_at_zero():
     for _ in range(1000):
         optimizer.step()
     state = optimizer.state_dict()
-    assert not state["mean"].any()
-    assert not state["variance"].any()
+    assert all(not array.any() for name, array in state.items() if name != "step")
+    assert state["step"] == 1000
 
 
 def test_state_restores_the_very_bits():
@@ -159,6 +190,188 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_a_step_after_a_bad_one_uses_the_copies_of_the_weights_as_they_are():
+    """Weights written by hand, then a skipped step: the bfloat16 copies in the arena are of the old weights."""
+    dg.manual_seed(0)
+    model = dg.nn.FeedForward(6, 11)
+    model.compute_dtype = "bfloat16"
+    optimizer = dg.optim.AdamW(model, 0.01)
+    values = np.full((11, 6), 3.0, np.float32)
+    model.linear1.weight.copy_(values)
+    model.linear1.weight.grad.data.copy_(np.full((11, 6), np.nan, np.float32))
+    with pytest.raises(FloatingPointError, match=r"the first bad one is of linear1.weight"):
+        optimizer.step()
+    np.testing.assert_array_equal(dg.Tensor(model.linear1.weight.data_as("bfloat16")).numpy(), values)
+
+
+GROUPS = [
+    dg.optim.ParameterGroup("linear1.bias", lr_scale=3.0),
+    dg.optim.ParameterGroup("linear1.*", lr_scale=0.5, weight_decay=0.0),
+    dg.optim.ParameterGroup("*.bias", weight_decay=0.3),
+]
+
+
+def test_parameter_groups_match_reference():
+    """A parameter belongs to the first group that matches; the rest to none."""
+    model = make_model()
+    optimizer = dg.optim.AdamW(model, 0.01, (0.9, 0.95), 1e-8, 0.1, groups=GROUPS)
+    lr = {"linear1.bias": 0.03, "linear1.weight": 0.005, "linear2.bias": 0.01, "linear2.weight": 0.01}
+    decay = {"linear1.bias": 0.0, "linear1.weight": 0.0, "linear2.bias": 0.3, "linear2.weight": 0.1}
+    truth = {name: (p.numpy().astype(np.float64), 0.0, 0.0) for name, p in model.named_parameters()}
+    assert truth.keys() == lr.keys()
+    for step in range(1, 4):
+        set_gradients(model, step)
+        gradients = {name: p.grad.numpy().astype(np.float64) for name, p in model.named_parameters()}
+        optimizer.step()
+        for name, parameter in model.named_parameters():
+            truth[name] = reference.adamw(
+                truth[name][0],
+                gradients[name],
+                *truth[name][1:],
+                lr=lr[name],
+                betas=(0.9, 0.95),
+                eps=1e-8,
+                weight_decay=decay[name],
+                step=step,
+            )
+            np.testing.assert_allclose(parameter.numpy(), truth[name][0], rtol=1e-5, atol=1e-6)
+
+
+def freeze(model, *frozen):
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name not in frozen
+    return model
+
+
+def test_a_subset_trains_and_resumes_to_the_very_bits():
+    def train(model, optimizer, seeds):
+        for seed in seeds:
+            set_gradients(model, seed)
+            optimizer.step()
+        return model.state_dict()
+
+    frozen = ("linear1.weight", "linear2.bias")
+    whole = freeze(make_model(), *frozen)
+    before = whole.state_dict()
+    expected = train(whole, dg.optim.AdamW(whole, 0.01), range(4))
+    for name, array in before.items():
+        assert (expected[name] == array).all() == (name in frozen)
+
+    first = freeze(make_model(), *frozen)
+    optimizer = dg.optim.AdamW(first, 0.01)
+    weights, state = train(first, optimizer, range(2)), optimizer.state_dict()
+    assert state.keys() == {
+        "step",
+        *(f"{kind}.{name}" for kind in ("mean", "variance") for name in ("linear1.bias", "linear2.weight")),
+    }
+    assert state["mean.linear2.weight"].shape == (6, 11)
+
+    second = freeze(make_model(), *frozen)
+    second.load_state_dict(weights)
+    resumed = dg.optim.AdamW(second, 0.01)
+    resumed.load_state_dict(state)
+    for name, array in train(second, resumed, range(2, 4)).items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_the_state_of_another_subset_is_refused():
+    """Of the same number of values, too: both projections have 66."""
+    state = dg.optim.AdamW(freeze(make_model(), "linear1.weight"), 0.01).state_dict()
+    other = dg.optim.AdamW(freeze(make_model(), "linear2.weight"), 0.01)
+    with pytest.raises(ValueError, match=r"the state must hold mean.linear1.weight, which this optimizer trains, got"):
+        other.load_state_dict(state)
+    fewer = dg.optim.AdamW(freeze(make_model(), "linear1.weight", "linear1.bias"), 0.01)
+    with pytest.raises(ValueError, match=r"the state holds mean.linear1.bias, which this optimizer does not train"):
+        fewer.load_state_dict(state)
+    with pytest.raises(ValueError, match="the state must hold step, got none"):
+        fewer.load_state_dict({})
+    wrong = state | {"variance.linear2.weight": np.zeros((11, 6), np.float32)}
+    same = dg.optim.AdamW(freeze(make_model(), "linear1.weight"), 0.01)
+    with pytest.raises(ValueError, match=r"variance.linear2.weight must have shape \(6, 11\), got \(11, 6\)"):
+        same.load_state_dict(wrong | {"mean.linear2.weight": np.ones((6, 11), np.float32)})
+    assert not same.state_dict()["mean.linear2.weight"].any(), "a state that does not fit changes nothing"
+
+
+def flat_state(model, moments, step):
+    """The state that AdamW wrote before its moments had names: backward order, each on a multiple of 16 floats."""
+    flat = {"step": np.array(step, np.int64)}
+    for kind in ("mean", "variance"):
+        pieces = []
+        for name in reversed([name for name, _ in model.named_parameters()]):
+            piece = moments[f"{kind}.{name}"].ravel()
+            pieces += [piece, np.zeros(-piece.size % 16, np.float32)]
+        flat[kind] = np.concatenate(pieces)
+    return flat
+
+
+def test_the_flat_state_of_earlier_versions_is_taken_where_all_is_trained():
+    model = make_model()
+    optimizer = dg.optim.AdamW(model, 0.01)
+    set_gradients(model, 0)
+    optimizer.step()
+    named = optimizer.state_dict()
+    flat = flat_state(model, named, 1)
+    resumed = dg.optim.AdamW(make_model(), 0.01)
+    resumed.load_state_dict(flat)
+    for name, array in resumed.state_dict().items():
+        np.testing.assert_array_equal(array, named[name])
+    with pytest.raises(ValueError, match=r"mean must have shape \(192,\), got \(240,\)"):
+        resumed.load_state_dict(flat | {"mean": np.zeros(240, np.float32)})
+    subset = dg.optim.AdamW(freeze(make_model(), "linear1.weight"), 0.01)
+    with pytest.raises(ValueError, match=r"fits only where all parameters are trained, and linear1.weight is frozen"):
+        subset.load_state_dict(flat)
+
+
+@pytest.mark.parametrize("habit", ["before backward", "after backward"])
+def test_a_grad_set_to_none_counts_as_zeros_and_a_new_one_is_taken(habit):
+    """The habit from PyTorch, `for p in model.parameters(): p.grad = None`: once, the step then moved nothing."""
+    expected, model = make_model(), make_model()
+    optimizers = [dg.optim.AdamW(m, 0.01, max_grad_norm=1.0) for m in (expected, model)]
+    for seed in range(3):
+        set_gradients(expected, seed)
+        if habit == "after backward":
+            set_gradients(model, seed + 10)
+        for parameter in model.parameters():
+            parameter.grad = None
+        set_gradients(model, seed)
+        assert optimizers[0].step() == optimizers[1].step() > 0
+        for a, b in zip(expected.parameters(), model.parameters(), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_zero_grad_clears_a_grad_that_was_replaced():
+    model = make_model()
+    optimizer = dg.optim.AdamW(model, 0.01)
+    model.linear1.bias.grad = dg.tensor(np.ones(11, np.float32))
+    assert optimizer.bad_gradient() is None
+    model.linear1.bias.grad = dg.tensor(np.full(11, np.nan, np.float32))
+    assert optimizer.bad_gradient() == "linear1.bias"
+    optimizer.zero_grad()
+    assert not model.linear1.bias.grad.numpy().any()
+    assert optimizer.step() == 0.0
+
+
+def test_a_step_is_refused_where_it_would_not_reach_the_model():
+    model = freeze(make_model(), "linear2.bias")
+    first = dg.optim.AdamW(model, 0.01)
+    model.linear2.bias.requires_grad = True
+    with pytest.raises(RuntimeError, match=r"linear2.bias was frozen when AdamW was made and is trainable now"):
+        first.step()
+    model = make_model()
+    first = dg.optim.AdamW(model, 0.01)
+    model.linear2.bias.requires_grad = False
+    with pytest.raises(RuntimeError, match=r"linear2.bias was frozen after AdamW was made"):
+        first.step()
+    model.linear2.bias.requires_grad = True
+    second = dg.optim.AdamW(model, 0.01)
+    set_gradients(model, 0)
+    with pytest.raises(
+        RuntimeError, match=r"linear2.bias has moved out of this optimizer's memory, to that of a later"
+    ):
+        first.step()
+    assert second.step() > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -167,9 +380,26 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
         ({"lr": 0.1, "eps": 0.0}, "AdamW: eps must be above 0, got 0.0"),
         ({"lr": 0.1, "weight_decay": -0.1}, "AdamW: weight_decay must be at least 0, got -0.1"),
         ({"lr": 0.1, "max_grad_norm": 0.0}, "AdamW: max_grad_norm must be above 0, got 0.0"),
+        (
+            {"lr": 0.1, "groups": [GROUPS[1], GROUPS[0]]},
+            r"groups\[1\] must match a trainable parameter that no earlier group has, got 'linear1.bias'",
+        ),
+        (
+            {"lr": 0.1, "groups": [dg.optim.ParameterGroup("encoder.*")]},
+            r"AdamW: groups\[0\] must match a trainable parameter .*, got 'encoder",
+        ),
     ],
     ids=str,
 )
 def test_errors_name_the_argument(options, message):
     with pytest.raises(ValueError, match=message):
         dg.optim.AdamW(make_model(), **options)
+
+
+def test_a_learning_rate_is_checked_where_it_is_set():
+    optimizer = dg.optim.AdamW(make_model(), 0.01)
+    with pytest.raises(ValueError, match="AdamW: lr must be at least 0, got -1"):
+        optimizer.lr = -1
+    with pytest.raises(ValueError, match="AdamW: lr must be finite in float32, got nan"):
+        optimizer.lr = float("nan")
+    assert optimizer.lr == 0.01

@@ -199,6 +199,16 @@ LAYER = {
     "norm_eps": (AT_LEAST_0, 1e-5),
     **RATES,
 }
+GROUPS = (
+    without(OBJECTS, "empty list")
+    | NONE
+    | NUMBERS
+    | {
+        "one group": dg.optim.ParameterGroup("*"),
+        "of none": [dg.optim.ParameterGroup("encoder.*")],
+    }
+)
+PATTERN = without(OBJECTS, "string", "empty string") | NONE | NUMBERS
 BETAS = OBJECTS | NONE | NUMBERS | {"three": (0.1,) * 3, "one": (0.9, 1), "negative": (-1, 0)}
 CONFIG_KINDS = {
     **{name: (without(SIZE, "too many", "huge"), CONFIG[name]) for name in CONFIG},
@@ -353,6 +363,12 @@ TABLE = {
         "eps": (ABOVE_0, 1e-9),
         "weight_decay": (AT_LEAST_0, 0.1),
         "max_grad_norm": (optional(ABOVE_0), 1.0),
+        "groups": (GROUPS, [dg.optim.ParameterGroup("weight", 0.5)]),
+    },
+    dg.optim.ParameterGroup: {
+        "pattern": (PATTERN, "*.bias"),
+        "lr_scale": (AT_LEAST_0, 0.1),
+        "weight_decay": (optional(AT_LEAST_0), 0.1),
     },
     nn.Linear: {
         "in_features": (SIZE, 4),

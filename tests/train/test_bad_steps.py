@@ -18,7 +18,7 @@ def poison(monkeypatch, steps):
     def step(optimizer):
         used.append(optimizer)
         if next(numbers) in steps:
-            parameter = optimizer._parameters[optimizer._names.index(BAD)]
+            parameter = next(segment.parameter for segment in optimizer._segments if segment.name == BAD)
             values = parameter.grad.numpy().copy()
             values.flat[3] = np.nan
             parameter.grad.data.copy_(values)

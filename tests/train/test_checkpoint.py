@@ -11,6 +11,7 @@ from dragoman.files import atomic_write, write_arrays
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.checkpoint import FORMAT, CheckpointFolder, load_checkpoint, read_state, save_checkpoint
 from safetensors.numpy import load_file, save
+from toy_runs import CONFIG, model_of
 
 
 class Arrays:
@@ -212,6 +213,98 @@ def test_a_save_needs_no_memory(tmp_path):
     saved = load_file(tmp_path / "c.safetensors")
     for name, array in model.state_dict().items():
         assert saved[f"model.{name}"].tobytes() == array.tobytes()
+
+
+ATTENTION = [f"{layer}_proj.{name}" for layer in ("q", "k", "v", "out") for name in ("weight", "bias")]
+FEED_FORWARD = [f"feed_forward.linear{i}.{name}" for i in (1, 2) for name in ("weight", "bias")]
+FORMAT_2_ORDER = [  # of the parameters of one layer each, when files of format 2 were written
+    "src_embedding.weight",
+    *(f"encoder.layers.0.self_attention.{name}" for name in ATTENTION),
+    *(f"encoder.layers.0.norm1.{name}" for name in ("weight", "bias")),
+    *(f"encoder.layers.0.{name}" for name in FEED_FORWARD),
+    *(f"encoder.layers.0.norm2.{name}" for name in ("weight", "bias")),
+    *(f"decoder.layers.0.self_attention.{name}" for name in ATTENTION),
+    *(f"decoder.layers.0.norm1.{name}" for name in ("weight", "bias")),
+    *(f"decoder.layers.0.cross_attention.{name}" for name in ATTENTION),
+    *(f"decoder.layers.0.norm2.{name}" for name in ("weight", "bias")),
+    *(f"decoder.layers.0.{name}" for name in FEED_FORWARD),
+    *(f"decoder.layers.0.norm3.{name}" for name in ("weight", "bias")),
+]
+
+
+def write_format_2(path, arrays, state):
+    """The form in which each moment was one array: backward order, every parameter on a multiple of 16 floats."""
+    old = {name: array for name, array in arrays.items() if not name.startswith("optimizer.")}
+    old["optimizer.step"] = arrays["optimizer.step"]
+    for kind in ("mean", "variance"):
+        pieces = []
+        for name in reversed(FORMAT_2_ORDER):
+            piece = arrays[f"optimizer.{kind}.{name}"].ravel()
+            pieces += [piece, np.zeros(-piece.size % 16, np.float32)]
+        old[f"optimizer.{kind}"] = np.concatenate(pieces)
+    write_arrays(path, old, {"format": "dragoman.checkpoint.2", "state": json.dumps(state)}, digest=True)
+
+
+def trained(frozen=(), resume=None):
+    """A model, its optimizer and average, after two steps or as a checkpoint says."""
+    model = model_of(config=CONFIG.with_dropout(0.0))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name not in frozen
+    optimizer, ema = dg.optim.AdamW(model, 1e-2), ExponentialAverage(model, 0.5)
+    parts = {"model": model, "optimizer": optimizer, "ema": ema}
+    if resume is None:
+        train_more(parts)
+    else:
+        load_checkpoint(resume, parts)
+    return parts
+
+
+def train_more(parts):
+    for _ in range(2):
+        parts["model"].loss([[4, 5, 2], [6, 2]], [[4, 5], [6, 7, 8]]).backward()
+        parts["optimizer"].step()
+        parts["ema"].update(parts["optimizer"].step_count)
+
+
+def bits(parts):
+    return {
+        f"{part}.{name}": array.tobytes() for part, owner in parts.items() for name, array in owner.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("frozen", [(), tuple(name for name in FORMAT_2_ORDER if name.startswith("encoder"))])
+def test_a_run_that_trains_all_or_some_resumes_to_the_very_bits(frozen, tmp_path):
+    path = tmp_path / "c.safetensors"
+    parts = trained(frozen)
+    save_checkpoint(path, parts, {})
+    saved = load_file(path)
+    for name, parameter in parts["model"].named_parameters():
+        assert saved[f"model.{name}"].shape == parameter.shape, "the whole model is saved, frozen or not"
+        for array in (f"optimizer.mean.{name}", f"optimizer.variance.{name}", f"ema.{name}"):
+            assert (array in saved) == (name not in frozen)
+    train_more(parts)
+    resumed = trained(frozen, resume=path)
+    train_more(resumed)
+    assert bits(resumed) == bits(parts)
+
+
+def test_a_checkpoint_of_another_subset_is_refused(tmp_path):
+    """The two projections of one layer have the same size."""
+    path = tmp_path / "c.safetensors"
+    first, second = (f"encoder.layers.0.self_attention.{name}_proj.weight" for name in ("q", "k"))
+    save_checkpoint(path, trained([first]), {})
+    with pytest.raises(ValueError, match=rf"c\.safetensors: AdamW: the state must hold mean\.{first}, which this"):
+        trained([second], resume=path)
+
+
+def test_checkpoints_of_format_2_resume_where_all_is_trained(tmp_path):
+    parts = trained()
+    save_checkpoint(tmp_path / "new", parts, {})
+    write_format_2(tmp_path / "old", load_file(tmp_path / "new"), {"step": 2})
+    assert read_state(tmp_path / "old") == {"step": 2}
+    assert bits(trained(resume=tmp_path / "old")) == bits(parts)
+    with pytest.raises(ValueError, match=r"old: AdamW: .* fits only where all parameters are trained, and src_emb"):
+        trained(["src_embedding.weight"], resume=tmp_path / "old")
 
 
 def test_load_names_the_file_that_does_not_fit(tmp_path):

@@ -322,7 +322,9 @@ void backward(const AttentionBackward& p) {
 }  // namespace
 
 void attention_backward(const AttentionBackward& p) {
-  with_dtype(p.shape.dtype, [&](auto element) { backward<decltype(element)>(p); });
+  AttentionBackward at = p;
+  at.shape.dropout = at_its_step(p.shape.dropout);
+  with_dtype(p.shape.dtype, [&](auto element) { backward<decltype(element)>(at); });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

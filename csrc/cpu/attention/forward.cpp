@@ -246,7 +246,9 @@ void forward(const AttentionForward& p) {
 }  // namespace
 
 void attention_forward(const AttentionForward& p) {
-  with_dtype(p.shape.dtype, [&](auto element) { forward<decltype(element)>(p); });
+  AttentionForward at = p;
+  at.shape.dropout = at_its_step(p.shape.dropout);
+  with_dtype(p.shape.dtype, [&](auto element) { forward<decltype(element)>(at); });
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

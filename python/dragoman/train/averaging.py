@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dragoman import _core
 from dragoman.nn.module import Module
 from dragoman.train.checkpoint import Arrays, CheckpointFile
 
@@ -41,29 +42,31 @@ def _mean(files: Sequence[CheckpointFile], name: str) -> np.ndarray[Any, Any]:
 
 
 class ExponentialAverage:
-    """A moving average of a model's weights: average += (1 - d) * (weights - average) after every update.
+    """A moving average of a model's trainable weights: average += (1 - d) * (weights - average) after every update.
 
     d is `decay`, at first the smaller (1 + count) / (10 + count), so that the random start is forgotten soon.
 
     Args:
-        model: where the weights come from; its present ones are the first average.
+        model: where the weights come from; its present ones are the first average. A frozen parameter is its own
+            average and takes no memory here.
         decay: in [0, 1), near 1: the average is over about 1 / (1 - decay) updates.
     """
 
     def __init__(self, model: Module, decay: float) -> None:
         self.decay = decay
-        self._parameters = dict(model.named_parameters())
-        self._averages = model.state_dict()
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._averages = {name: parameter.data.clone() for name, parameter in self._parameters.items()}
 
     def update(self, count: int) -> None:
         """Takes in the weights of the model after its update number `count`."""
-        gain = np.float32(1.0 - min(self.decay, (1 + count) / (10 + count)))
+        gain = 1.0 - min(self.decay, (1 + count) / (10 + count))
         for name, average in self._averages.items():
-            average += gain * (self._parameters[name].numpy() - average)
+            _core.moving_average(average, self._parameters[name].data, gain)
 
     def state_dict(self, *, copy: bool = True) -> Arrays:
-        """The averages, by the names of the parameters; with copy=False those that `update` moves."""
-        return {name: average.copy() if copy else average for name, average in self._averages.items()}
+        """The averages, by the names of the trainable parameters; with copy=False views, which `update` changes."""
+        arrays = ((name, average.numpy()) for name, average in self._averages.items())
+        return {name: array.copy() if copy else array for name, array in arrays}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Restores what `state_dict` returned. ValueError when an average is missing or has another shape."""
@@ -72,4 +75,4 @@ class ExponentialAverage:
             if got != average.shape:
                 raise ValueError(f"ema: {name} must have shape {average.shape}, got {got}")
         for name, average in self._averages.items():
-            average[...] = state[name]
+            average.copy_(np.ascontiguousarray(state[name], np.float32).reshape(average.shape))

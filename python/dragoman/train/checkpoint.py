@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from dragoman.files import BLANK, DIGEST, write_arrays
 
-FORMAT = "dragoman.checkpoint.2"
+FORMAT = "dragoman.checkpoint.3"
+_FORMATS = ("dragoman.checkpoint.2", FORMAT)  # that can be read; 2 kept each of the optimizer's moments as one array
 
 _CHUNK = 1 << 20
 
@@ -84,8 +85,8 @@ class CheckpointFile:
         self.path = path
         self._file = _open(path)
         metadata = self._file.metadata() or {}
-        if (got := metadata.get("format")) != FORMAT:
-            raise ValueError(f"{path}: metadata field format must be {FORMAT!r}, got {got!r}")
+        if (got := metadata.get("format")) not in _FORMATS:
+            raise ValueError(f"{path}: metadata field format must be one of {', '.join(_FORMATS)}, got {got!r}")
         _verify(path)
         self.state = _state(path, metadata.get("state", ""))
 

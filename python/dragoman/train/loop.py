@@ -301,7 +301,7 @@ class TrainingRun:
         """The weights that `Trainer.final` names, None for those of the last step."""
         final, checkpoints, best = self.options.final, self.store.checkpoints, self.position.best_step
         if final == "ema" and self.ema is not None:
-            return self.ema.state_dict()
+            return self.model.state_dict() | self.ema.state_dict()
         if final == "best" and checkpoints is not None and best is not None:
             return CheckpointFile(checkpoints.path(best)).part("model")
         if final == "average" and checkpoints is not None and len(paths := checkpoints.to_average()) > 1:
