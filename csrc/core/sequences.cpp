@@ -87,21 +87,21 @@ bool Sequences::operator==(const Sequences& other) const {
 
 SequencesView Sequences::view() const {
   const int32_t* offsets = offsets_.data<int32_t>();
-  return {size(), offsets, device_lengths_.data<int32_t>(), offsets + size(), capacity_, max_length_};
+  const Rows rows{capacity_, packed_ ? tokens_ : capacity_, packed_ ? offsets + size() : nullptr};
+  return {size(), offsets, device_lengths_.data<int32_t>(), rows, max_length_};
 }
 
-void check_rows(const char* op, const char* argument, const Sequences& sequences, const Tensor& rows_of) {
+void check_rows(const char* op, const char* argument, const Sequences& sequences, const Tensor& tensor) {
   CHECK(sequences.packed(), op, ": ", argument, " must be packed, got a slotted or selected layout");
-  CHECK(rows_of.rank() > 0 && rows_of.dim(0) == sequences.capacity(), op, ": ", argument,
-        " must have capacity ", rows_of.rank() > 0 ? rows_of.dim(0) : 0, " (the rows of its tensor), got ",
+  CHECK(tensor.rank() > 0 && tensor.dim(0) == sequences.capacity(), op, ": ", argument,
+        " must have capacity ", tensor.rank() > 0 ? tensor.dim(0) : 0, " (the rows of its tensor), got ",
         sequences.capacity());
 }
 
-const int32_t* tokens_or_null(const char* op, const std::optional<Sequences>& sequences,
-                              const Tensor& rows_of) {
-  if (!sequences) return nullptr;
-  check_rows(op, "sequences", *sequences, rows_of);
-  return sequences->view().tokens;
+Rows rows_of(const char* op, const std::optional<Sequences>& sequences, const Tensor& tensor) {
+  if (!sequences) return {tensor.dim(0), tensor.dim(0), nullptr};
+  check_rows(op, "sequences", *sequences, tensor);
+  return sequences->view().rows;
 }
 
 }  // namespace dragoman

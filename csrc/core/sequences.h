@@ -13,13 +13,20 @@
 
 namespace dragoman {
 
-// What a kernel sees. All arrays live on the kernel's device.
+// The rows of a kernel's buffers. The first ones are in use; kernels ignore the others in their inputs and
+// write zeros there in their outputs. A buffer of shape (rows, features) has `capacity` rows.
+struct Rows {
+  int64_t capacity;       // rows of the buffers
+  int64_t bound;          // upper bound of the rows in use, for sizes that the host must choose
+  const int32_t* tokens;  // (1,) the rows in use, on the kernel's device; null: `bound` rows are in use
+};
+
+// A Sequences as a kernel sees it. All arrays live on the kernel's device.
 struct SequencesView {
   int64_t num_sequences;
   const int32_t* offsets;  // (num_sequences,) first row of each sequence
   const int32_t* lengths;  // (num_sequences,) rows of each sequence
-  const int32_t* tokens;   // (1,) packed: rows in use; rows from there on are written as zeros
-  int64_t capacity;        // rows of the buffers
+  Rows rows;               // of a layout that is not packed: all rows
   int64_t max_length;
 };
 
@@ -54,11 +61,10 @@ class Sequences {
   bool packed_;
 };
 
-// (op, argument): sequences must be packed and its capacity must equal the rows of `rows_of`.
-void check_rows(const char* op, const char* argument, const Sequences& sequences, const Tensor& rows_of);
+// ValueError unless sequences is packed and its capacity equals the rows of `tensor`.
+void check_rows(const char* op, const char* argument, const Sequences& sequences, const Tensor& tensor);
 
-// For row-wise ops: where the count of rows in use stands, or null for "all of them".
-const int32_t* tokens_or_null(const char* op, const std::optional<Sequences>& sequences,
-                              const Tensor& rows_of);
+// The rows of `tensor` for a row-wise op: those in use by `sequences`, checked by check_rows, or all of them.
+Rows rows_of(const char* op, const std::optional<Sequences>& sequences, const Tensor& tensor);
 
 }  // namespace dragoman

@@ -9,7 +9,7 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 void activation_forward(const ActivationForward& p) {
   with_dtype(p.dtype, [&](auto element) {
     using T = decltype(element);
-    parallel_elements(p.rows, p.features, p.tokens, static_cast<T*>(p.y), [&](int64_t begin, int64_t end) {
+    parallel_elements(p.rows, p.features, static_cast<T*>(p.y), [&](int64_t begin, int64_t end) {
       const T* x = static_cast<const T*>(p.x) + begin;
       T* y = static_cast<T*>(p.y) + begin;
       each_vector(end - begin, [&](int64_t i, auto part) {
@@ -22,7 +22,7 @@ void activation_forward(const ActivationForward& p) {
 void activation_backward(const ActivationBackward& p) {
   with_dtype(p.dtype, [&](auto element) {
     using T = decltype(element);
-    parallel_elements(p.rows, p.features, p.tokens, static_cast<T*>(p.dx), [&](int64_t begin, int64_t end) {
+    parallel_elements(p.rows, p.features, static_cast<T*>(p.dx), [&](int64_t begin, int64_t end) {
       const T* x = static_cast<const T*>(p.x) + begin;
       const T* dy = static_cast<const T*>(p.dy) + begin;
       T* dx = static_cast<T*>(p.dx) + begin;

@@ -13,7 +13,7 @@ constexpr int64_t most_kept = 1 << 21;
 
 template <class T>
 static void take_losses(const CrossEntropyForward& p) {
-  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const int64_t in_use = rows_in_use(p.rows);
   const T* logits = static_cast<const T*>(p.logits);
   T* dlogits = static_cast<T*>(p.dlogits);
   const bool streamed = dlogits != logits && in_use * p.vocabulary > most_kept && p.logits_row % lanes == 0;
@@ -37,9 +37,9 @@ static void take_losses(const CrossEntropyForward& p) {
     }
     rows.finish();
   });
-  zero(p.row_loss + in_use, p.rows - in_use);
-  if (p.softmax != nullptr) zero(p.softmax + 2 * in_use, 2 * (p.rows - in_use));
-  if (dlogits != nullptr) zero(dlogits + in_use * p.logits_row, (p.rows - in_use) * p.logits_row);
+  zero(p.row_loss + in_use, p.rows.capacity - in_use);
+  if (p.softmax != nullptr) zero(p.softmax + 2 * in_use, 2 * (p.rows.capacity - in_use));
+  if (dlogits != nullptr) zero(dlogits + in_use * p.logits_row, (p.rows.capacity - in_use) * p.logits_row);
 }
 
 void cross_entropy_forward(const CrossEntropyForward& p) {
@@ -49,7 +49,7 @@ void cross_entropy_forward(const CrossEntropyForward& p) {
 // Per chunk: logits = x weight^T + bias; losses, and dlogits in the logits' place; the products with them.
 template <class T>
 static void project_and_take_loss(const LinearCrossEntropyForward& p) {
-  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const int64_t in_use = rows_in_use(p.rows);
   const bool need_gradient = p.dx != nullptr || p.dweight != nullptr || p.dbias != nullptr;
   T* logits = static_cast<T*>(p.logits);
   T* dx = static_cast<T*>(p.dx);
@@ -76,11 +76,10 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
                            .softmax = nullptr,
                            .dlogits = need_gradient ? logits : nullptr,
                            .dtype = p.dtype,
-                           .rows = rows,
+                           .rows = all_rows(rows),
                            .vocabulary = p.vocabulary,
                            .smoothing = p.smoothing,
-                           .factor = p.factor,
-                           .tokens = nullptr});
+                           .factor = p.factor});
     if (dx != nullptr) {
       gemm({.m = rows,
             .n = p.features,
@@ -110,8 +109,8 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
     }
     if (p.dbias != nullptr) sum_rows(logits, p.logits_row, rows, p.vocabulary, first > 0, p.dbias);
   }
-  zero(p.row_loss + in_use, p.rows - in_use);
-  if (dx != nullptr) zero(dx + in_use * p.features, (p.rows - in_use) * p.features);
+  zero(p.row_loss + in_use, p.rows.capacity - in_use);
+  if (dx != nullptr) zero(dx + in_use * p.features, (p.rows.capacity - in_use) * p.features);
   if (in_use == 0 && p.dweight != nullptr) zero(p.dweight, p.vocabulary * p.features);
   if (in_use == 0 && p.dbias != nullptr) zero(p.dbias, p.vocabulary);
 }

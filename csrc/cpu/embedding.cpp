@@ -22,7 +22,7 @@ static void fill_positions(const SequencesView& sequences, const int32_t* starts
 template <class T>
 static void forward(const EmbeddingForward& p) {
   T* y = static_cast<T*>(p.y);
-  const int64_t in_use = *p.sequences.tokens;
+  const int64_t in_use = rows_in_use(p.sequences.rows);
   const Scratch scratch(in_use * static_cast<int64_t>(sizeof(int32_t)));
   int32_t* position = static_cast<int32_t*>(scratch.data);
   if (p.positions != nullptr) fill_positions(p.sequences, p.starts, position);
@@ -40,7 +40,7 @@ static void forward(const EmbeddingForward& p) {
       });
     }
   });
-  zero(y + in_use * p.features, (p.rows - in_use) * p.features);
+  zero(y + in_use * p.features, (p.sequences.rows.capacity - in_use) * p.features);
 }
 
 void embedding_forward(const EmbeddingForward& p) {
@@ -53,7 +53,7 @@ static void parallel_zero(float* to, int64_t size) {
 
 template <class T>
 static void backward(const EmbeddingBackward& p) {
-  const int64_t in_use = *p.sequences.tokens;
+  const int64_t in_use = rows_in_use(p.sequences.rows);
   const Scratch scratch(in_use * static_cast<int64_t>(sizeof(int32_t)));
   int32_t* position = static_cast<int32_t*>(scratch.data);
   if (p.dpositions != nullptr) fill_positions(p.sequences, p.starts, position);

@@ -10,7 +10,7 @@
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
 void linear_forward(const LinearForward& p) {
-  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const int64_t in_use = rows_in_use(p.rows);
   gemm({.m = in_use,
         .n = p.out_features,
         .k = p.in_features,
@@ -29,18 +29,17 @@ void linear_forward(const LinearForward& p) {
         .c_dtype = p.dtype});
   with_dtype(p.dtype, [&](auto element) {
     using T = decltype(element);
-    const int64_t first = in_use * p.out_features, tail = (p.rows - in_use) * p.out_features;
+    const int64_t first = in_use * p.out_features, tail = (p.rows.capacity - in_use) * p.out_features;
     zero(static_cast<T*>(p.y) + first, tail);
     if (p.pre != nullptr) zero(static_cast<T*>(p.pre) + first, tail);
   });
   if (p.dropout.threshold != 0) {  // in place: as fast as in the product's epilogue
     dropout_forward({.x = p.y,
                      .y = p.y,
-                     .rows = in_use,
+                     .rows = all_rows(in_use),
                      .features = p.out_features,
                      .dtype = p.dtype,
-                     .dropout = p.dropout,
-                     .tokens = nullptr});
+                     .dropout = p.dropout});
   }
 }
 
@@ -71,7 +70,7 @@ static void multiply_by_slope(const LinearBackward& p, int64_t size, T* dpre) {
 
 template <class T>
 static void backward(const LinearBackward& p) {
-  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const int64_t in_use = rows_in_use(p.rows);
   const int64_t size = in_use * p.out_features;
   const bool plain = p.activation == Activation::none && p.dropout.threshold == 0;
   const Scratch scratch(plain ? 0 : size * static_cast<int64_t>(sizeof(T)));
@@ -92,7 +91,7 @@ static void backward(const LinearBackward& p) {
           .ldc = p.in_features,
           .dtype = p.dtype,
           .c_dtype = p.dtype});
-    zero(static_cast<T*>(p.dx) + in_use * p.in_features, (p.rows - in_use) * p.in_features);
+    zero(static_cast<T*>(p.dx) + in_use * p.in_features, (p.rows.capacity - in_use) * p.in_features);
   }
   if (p.dweight != nullptr) {
     gemm({.m = p.out_features,

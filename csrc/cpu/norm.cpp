@@ -36,16 +36,16 @@ static void normalize_row(const LayerNormForward& p, int64_t row) {
 // `make_row` writes what is to be read of a row of x, if anything, right before the row is normalised.
 template <class T, class MakeRow>
 static void forward(const LayerNormForward& p, const MakeRow& make_row) {
-  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const int64_t in_use = rows_in_use(p.rows);
   parallel_for(in_use, row_grain(p.features), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       make_row(row);
       normalize_row<T>(p, row);
     }
   });
-  zero(static_cast<T*>(p.y) + in_use * p.features, (p.rows - in_use) * p.features);
-  if (p.mean != nullptr) zero(p.mean + in_use, p.rows - in_use);
-  zero(p.rstd + in_use, p.rows - in_use);
+  zero(static_cast<T*>(p.y) + in_use * p.features, (p.rows.capacity - in_use) * p.features);
+  if (p.mean != nullptr) zero(p.mean + in_use, p.rows.capacity - in_use);
+  zero(p.rstd + in_use, p.rows.capacity - in_use);
 }
 
 void layer_norm_forward(const LayerNormForward& p) {
@@ -55,7 +55,7 @@ void layer_norm_forward(const LayerNormForward& p) {
 void residual_norm_forward(const ResidualNormForward& p) {
   with_dtype(p.norm.dtype, [&](auto element) {
     using T = decltype(element);
-    const int64_t features = p.norm.features, in_use = rows_in_use(p.norm.tokens, p.norm.rows);
+    const int64_t features = p.norm.features, in_use = rows_in_use(p.norm.rows);
     const T* x = static_cast<const T*>(p.x);
     const T* residual = static_cast<const T*>(p.residual);
     T* sum = static_cast<T*>(p.sum);
@@ -65,7 +65,7 @@ void residual_norm_forward(const ResidualNormForward& p) {
                            store(sum + i, load(residual + i, part) + load(x + i, part) * factor, part);
                          });
     });
-    zero(sum + in_use * features, (p.norm.rows - in_use) * features);
+    zero(sum + in_use * features, (p.norm.rows.capacity - in_use) * features);
   });
 }
 
@@ -98,7 +98,7 @@ static void backward_row(const LayerNormBackward& p, int64_t row, float* dweight
 
 template <class T, class WriteRow>
 static void backward(const LayerNormBackward& p, const WriteRow& write_row) {
-  const int64_t in_use = rows_in_use(p.tokens, p.rows);
+  const int64_t in_use = rows_in_use(p.rows);
   const int64_t chunks = (in_use + chunk_rows - 1) / chunk_rows;
   const Scratch scratch(chunks * 2 * p.features * static_cast<int64_t>(sizeof(float)));
   float* partial = static_cast<float*>(scratch.data);  // (chunks, 2, features): dweight, dbias
@@ -116,7 +116,7 @@ static void backward(const LayerNormBackward& p, const WriteRow& write_row) {
   if (p.dbias != nullptr) {
     add_chunks(partial + p.features, chunks, stride, p.features, p.accumulate_bias, p.dbias);
   }
-  zero(static_cast<T*>(p.dx) + in_use * p.features, (p.rows - in_use) * p.features);
+  zero(static_cast<T*>(p.dx) + in_use * p.features, (p.rows.capacity - in_use) * p.features);
 }
 
 void layer_norm_backward(const LayerNormBackward& p) {
@@ -132,7 +132,7 @@ void layer_norm_backward(const LayerNormBackward& p) {
 void residual_norm_backward(const ResidualNormBackward& p) {
   with_dtype(p.norm.dtype, [&](auto element) {
     using T = decltype(element);
-    const int64_t features = p.norm.features, in_use = rows_in_use(p.norm.tokens, p.norm.rows);
+    const int64_t features = p.norm.features, in_use = rows_in_use(p.norm.rows);
     T* dx = static_cast<T*>(p.dx);
     T* dresidual = static_cast<T*>(p.norm.dx);
     backward<T>(p.norm, [&](int64_t row, const auto& gradient) {
@@ -143,7 +143,7 @@ void residual_norm_backward(const ResidualNormBackward& p) {
         store(dx + i, dsum * factor, part);
       });
     });
-    zero(dx + in_use * features, (p.norm.rows - in_use) * features);
+    zero(dx + in_use * features, (p.norm.rows.capacity - in_use) * features);
   });
 }
 

@@ -16,15 +16,14 @@ Tensor activation_forward(const Tensor& x, const std::string& activation,
   const Activation kind = parse_activation("activation", activation);
   check_activations(activation.c_str(), "x", x);
   check_rank(activation.c_str(), "x", x, 2);
-  const int32_t* tokens = tokens_or_null(activation.c_str(), sequences, x);
+  const Rows rows = rows_of(activation.c_str(), sequences, x);
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   kernels(x).activation_forward({.x = x.raw(),
                                  .y = y.raw(),
-                                 .rows = x.dim(0),
+                                 .rows = rows,
                                  .features = x.dim(1),
                                  .dtype = x.dtype(),
-                                 .activation = kind,
-                                 .tokens = tokens});
+                                 .activation = kind});
   return y;
 }
 
@@ -35,16 +34,15 @@ Tensor activation_backward(const Tensor& dy, const Tensor& x, const std::string&
   check_rank("activation_backward", "x", x, 2);
   check_dtype("activation_backward", "dy", dy, x.dtype());
   check_shape("activation_backward", "dy", dy, x.shape());
-  const int32_t* tokens = tokens_or_null("activation_backward", sequences, x);
+  const Rows rows = rows_of("activation_backward", sequences, x);
   Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
   kernels(x).activation_backward({.dy = dy.raw(),
                                   .x = x.raw(),
                                   .dx = dx.raw(),
-                                  .rows = x.dim(0),
+                                  .rows = rows,
                                   .features = x.dim(1),
                                   .dtype = x.dtype(),
-                                  .activation = kind,
-                                  .tokens = tokens});
+                                  .activation = kind});
   return dx;
 }
 

@@ -17,20 +17,20 @@ Activation parse_activation(const char* op, const std::string& text);
 struct ActivationForward {
   const void* x;  // (rows, features)
   void* y;        // (rows, features)
-  int64_t rows, features;
+  Rows rows;
+  int64_t features;
   DType dtype;  // of the activations
   Activation activation;
-  const int32_t* tokens;  // (1,) or null
 };
 
 struct ActivationBackward {
   const void* dy;  // (rows, features)
   const void* x;   // (rows, features)
   void* dx;        // (rows, features)
-  int64_t rows, features;
+  Rows rows;
+  int64_t features;
   DType dtype;  // of the activations
   Activation activation;
-  const int32_t* tokens;
 };
 
 Tensor activation_forward(const Tensor& x, const std::string& activation,

@@ -15,11 +15,11 @@ constexpr int64_t unlimited = std::numeric_limits<int32_t>::max();
 // One 32-bit counter numbers the blocks of eight draws.
 void check_draws(const AttentionShape& shape) {
   if (shape.dropout.threshold == 0) return;
-  const int64_t rows = shape.num_heads * shape.q_sequences.capacity;
+  const int64_t rows = shape.num_heads * shape.q_sequences.rows.capacity;
   const int64_t keys = (shape.k_sequences.max_length + 7) / 8 * 8;
   CHECK(keys == 0 || rows <= (int64_t{1} << 35) / keys,
         "attention: with dropout num_heads * query rows * longest key sequence must be at most 2^35, got ",
-        shape.num_heads, " * ", shape.q_sequences.capacity, " * ", keys);
+        shape.num_heads, " * ", shape.q_sequences.rows.capacity, " * ", keys);
 }
 
 AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, const Sequences& q_sequences,

@@ -18,16 +18,15 @@ int64_t divide_up(int64_t n, int64_t part) {
 }
 
 // What the losses are divided by. Checks the ids of the rows in use on the way.
-int64_t checked_targets(const char* op, const Tensor& ids, int64_t rows, int64_t vocabulary, double smoothing,
-                        std::optional<int64_t> num_targets, const int32_t* tokens) {
+int64_t checked_targets(const char* op, const Tensor& ids, const Rows& rows, int64_t vocabulary,
+                        double smoothing, std::optional<int64_t> num_targets) {
   check_dtype(op, "ids", ids, DType::int32);
-  check_shape(op, "ids", ids, {rows});
+  check_shape(op, "ids", ids, {rows.capacity});
   CHECK(vocabulary > 0, op, ": the vocabulary must have at least one entry, got 0");
   CHECK(smoothing >= 0.0 && smoothing < 1.0, op, ": label_smoothing must lie in [0, 1), got ", smoothing);
   const int32_t* id = ids.data<int32_t>();
-  const int64_t in_use = tokens == nullptr ? rows : *tokens;
   int64_t targets = 0;
-  for (int64_t row = 0; row < in_use; ++row) {
+  for (int64_t row = 0; row < rows.bound; ++row) {
     CHECK(id[row] >= -1 && id[row] < vocabulary, op, ": ids must lie in [-1, ", vocabulary, "), got ",
           id[row], " at row ", row);
     targets += id[row] >= 0;
@@ -59,11 +58,11 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
   const char* op = "cross_entropy";
   check_activations(op, "logits", logits);
   check_rank(op, "logits", logits, 2);
-  const int64_t rows = logits.dim(0), vocabulary = logits.dim(1);
-  const int32_t* tokens = tokens_or_null(op, sequences, logits);
-  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets, tokens);
-  Tensor row_loss = Tensor::empty({rows}, DType::float32, logits.device());
-  Tensor softmax = Tensor::empty({rows, 2}, DType::float32, logits.device());
+  const int64_t vocabulary = logits.dim(1);
+  const Rows rows = rows_of(op, sequences, logits);
+  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets);
+  Tensor row_loss = Tensor::empty({rows.capacity}, DType::float32, logits.device());
+  Tensor softmax = Tensor::empty({rows.capacity, 2}, DType::float32, logits.device());
   std::optional<Tensor> dlogits;
   if (need_dlogits) dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
   kernels(logits).cross_entropy_forward({.logits = logits.raw(),
@@ -76,8 +75,7 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
                                          .rows = rows,
                                          .vocabulary = vocabulary,
                                          .smoothing = static_cast<float>(smoothing),
-                                         .factor = factor_of(targets),
-                                         .tokens = tokens});
+                                         .factor = factor_of(targets)});
   return {mean_loss(row_loss, targets), softmax, dlogits};
 }
 
@@ -92,19 +90,19 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   CHECK_TYPE(weight.dtype() == x.dtype(), op, ": weight must be ", x.dtype(), " like x, got ",
              weight.dtype());
   check_rank(op, "weight", weight, 2);
-  const int64_t rows = x.dim(0), features = x.dim(1), vocabulary = weight.dim(0);
+  const int64_t features = x.dim(1), vocabulary = weight.dim(0);
   check_shape(op, "weight", weight, {vocabulary, features});
   if (bias) {
     check_dtype(op, "bias", *bias, DType::float32);
     check_shape(op, "bias", *bias, {vocabulary});
   }
   CHECK(bias || !need_dbias, op, ": need_dbias must be false without a bias, got true");
-  const int32_t* tokens = tokens_or_null(op, sequences, x);
-  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets, tokens);
+  const Rows rows = rows_of(op, sequences, x);
+  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets);
   const auto wanted = [&](bool need, const Shape& shape, DType dtype) {
     return need ? std::optional(Tensor::empty(shape, dtype, x.device())) : std::nullopt;
   };
-  Tensor row_loss = Tensor::empty({rows}, DType::float32, x.device());
+  Tensor row_loss = Tensor::empty({rows.capacity}, DType::float32, x.device());
   std::optional<Tensor> dx = wanted(need_dx, x.shape(), x.dtype());
   std::optional<Tensor> dweight = wanted(need_dweight, weight.shape(), DType::float32);
   std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary}, DType::float32);
@@ -112,8 +110,9 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   const int64_t line = 64 / item_size(x.dtype()), logits_row = (divide_up(vocabulary, line) | 1) * line;
   const int64_t affordable = std::max<int64_t>(1, chunk_most_bytes / (logits_row * item_size(x.dtype())));
   const int64_t most_rows = std::min(chunk_most_rows, affordable);
-  const int64_t chunks = std::max<int64_t>(1, divide_up(rows, most_rows));
-  const int64_t chunk_rows = std::min(most_rows, divide_up(rows, chunks * 32) * 32);  // of like sizes
+  const int64_t chunks = std::max<int64_t>(1, divide_up(rows.capacity, most_rows));
+  const int64_t chunk_rows =
+      std::min(most_rows, divide_up(rows.capacity, chunks * 32) * 32);  // of like sizes
   const Tensor logits = Tensor::empty({chunk_rows, logits_row}, x.dtype(), x.device());
   kernels(x).linear_cross_entropy_forward({.x = x.raw(),
                                            .weight = weight.raw(),
@@ -131,8 +130,7 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
                                            .features = features,
                                            .vocabulary = vocabulary,
                                            .smoothing = static_cast<float>(smoothing),
-                                           .factor = factor_of(targets),
-                                           .tokens = tokens});
+                                           .factor = factor_of(targets)});
   return {mean_loss(row_loss, targets), dx, dweight, dbias};
 }
 

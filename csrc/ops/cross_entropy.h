@@ -21,10 +21,10 @@ struct CrossEntropyForward {
   float* softmax;      // (rows, 2) or null: softmax(x) = exp(x - softmax[0]) / softmax[1]
   void* dlogits;       // (rows, vocabulary) or null; may be logits
   DType dtype;         // of logits and dlogits
-  int64_t rows, vocabulary;
+  Rows rows;
+  int64_t vocabulary;
   float smoothing;
-  float factor;           // 1 / number of targets
-  const int32_t* tokens;  // (1,) or null: rows from there on are no targets
+  float factor;  // 1 / number of targets
 };
 
 // Projection and loss in chunks of rows: the whole logits matrix never exists.
@@ -41,10 +41,10 @@ struct LinearCrossEntropyForward {
   int64_t chunk_rows;  // whose logits exist at a time
   int64_t logits_row;  // elements, at least vocabulary
   DType dtype;         // of x, weight, logits and dx
-  int64_t rows, features, vocabulary;
+  Rows rows;
+  int64_t features, vocabulary;
   float smoothing;
   float factor;  // 1 / number of targets
-  const int32_t* tokens;
 };
 
 // num_targets: what the sum is divided by; the ids >= 0 among the rows in use where absent.

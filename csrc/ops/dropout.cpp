@@ -11,15 +11,14 @@ Tensor apply_mask(const char* op, const char* argument, const Tensor& x, const D
   check_activations(op, argument, x);
   check_rank(op, argument, x, 2);
   check_mask_size(op, dropout, x.dim(0), x.dim(1));
-  const int32_t* tokens = tokens_or_null(op, sequences, x);
+  const Rows rows = rows_of(op, sequences, x);
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   kernels(x).dropout_forward({.x = x.raw(),
                               .y = y.raw(),
-                              .rows = x.dim(0),
+                              .rows = rows,
                               .features = x.dim(1),
                               .dtype = x.dtype(),
-                              .dropout = dropout,
-                              .tokens = tokens});
+                              .dropout = dropout});
   return y;
 }
 

@@ -13,10 +13,10 @@ namespace dragoman {
 struct DropoutForward {
   const void* x;  // (rows, features)
   void* y;        // (rows, features), may be x
-  int64_t rows, features;
+  Rows rows;
+  int64_t features;
   DType dtype;  // of the activations
   Dropout dropout;
-  const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y
 };
 
 // ValueError when the mask has more than the 2^35 elements that its 32-bit block counter can number.

@@ -18,7 +18,7 @@ struct EmbeddingForward {
   const float* positions;  // (max_positions, features) or null
   const int32_t* starts;   // (num_sequences,) or null: position of each sequence's first row
   void* y;                 // (rows, features)
-  int64_t rows, features;
+  int64_t features;
   DType dtype;  // of y
   float scale;
   Dropout dropout;
@@ -31,7 +31,7 @@ struct EmbeddingBackward {
   const int32_t* starts;  // (num_sequences,) or null
   float* dweight;         // (vocabulary, features) or null
   float* dpositions;      // (max_positions, features) or null
-  int64_t rows, features, vocabulary, max_positions;
+  int64_t features, vocabulary, max_positions;
   DType dtype;  // of dy
   float scale;
   Dropout dropout;

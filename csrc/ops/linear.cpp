@@ -53,7 +53,7 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(
   }
   const Activation kind = parse_activation("linear", activation);
   check_mask_size("linear", dropout, x.dim(0), weight.dim(0));
-  const int32_t* tokens = tokens_or_null("linear", sequences, x);
+  const Rows rows = rows_of("linear", sequences, x);
   const Tensor y = Tensor::empty({x.dim(0), weight.dim(0)}, x.dtype(), x.device());
   std::optional<Tensor> pre;
   if (kind == Activation::gelu) pre = Tensor::empty(y.shape(), x.dtype(), x.device());
@@ -63,13 +63,12 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(
                              .bias = data_or_null(bias),
                              .y = y.raw(),
                              .pre = data_or_null<void>(pre),
-                             .rows = x.dim(0),
+                             .rows = rows,
                              .in_features = x.dim(1),
                              .out_features = weight.dim(0),
                              .dtype = x.dtype(),
                              .activation = kind,
-                             .dropout = dropout,
-                             .tokens = tokens});
+                             .dropout = dropout});
   return {y, pre};
 }
 
@@ -93,7 +92,7 @@ std::optional<Tensor> linear_backward(const Tensor& dy, const Tensor& x, const T
   }
   if (dweight) check_output(op, "dweight", *dweight, weight.shape());
   if (dbias) check_output(op, "dbias", *dbias, {weight.dim(0)});
-  const int32_t* tokens = tokens_or_null(op, sequences, x);
+  const Rows rows = rows_of(op, sequences, x);
   std::optional<Tensor> dx;
   if (need_dx) dx = Tensor::empty(x.shape(), x.dtype(), x.device());
   kernels(x).linear_backward({.dy = dy.raw(),
@@ -103,15 +102,14 @@ std::optional<Tensor> linear_backward(const Tensor& dy, const Tensor& x, const T
                               .dx = data_or_null<void>(dx),
                               .dweight = data_or_null(dweight),
                               .dbias = data_or_null(dbias),
-                              .rows = x.dim(0),
+                              .rows = rows,
                               .in_features = x.dim(1),
                               .out_features = weight.dim(0),
                               .dtype = x.dtype(),
                               .activation = kind,
                               .dropout = dropout,
                               .accumulate_weight = accumulate_weight,
-                              .accumulate_bias = accumulate_bias,
-                              .tokens = tokens});
+                              .accumulate_bias = accumulate_bias});
   return dx;
 }
 

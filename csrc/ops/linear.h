@@ -26,11 +26,11 @@ struct LinearForward {
   const float* bias;    // (out_features,) or null
   void* y;              // (rows, out_features)
   void* pre;            // (rows, out_features) or null: x W^T + bias, kept for GELU's backward
-  int64_t rows, in_features, out_features;
+  Rows rows;
+  int64_t in_features, out_features;
   DType dtype;  // of x, weight, y, pre, saved, dy and dx
   Activation activation;
   Dropout dropout;
-  const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y and pre
 };
 
 struct LinearBackward {
@@ -41,12 +41,12 @@ struct LinearBackward {
   void* dx;            // (rows, in_features) or null: not wanted
   float* dweight;      // (out_features, in_features) or null
   float* dbias;        // (out_features,) or null
-  int64_t rows, in_features, out_features;
+  Rows rows;
+  int64_t in_features, out_features;
   DType dtype;  // of x, weight, y, pre, saved, dy and dx
   Activation activation;
   Dropout dropout;
   bool accumulate_weight, accumulate_bias;  // add to what dweight, dbias hold instead of overwriting it
-  const int32_t* tokens;
 };
 
 // What linear_forward reads faster than weight, most of all for few rows. Never to be saved: its order is

@@ -41,7 +41,7 @@ Forward forward(const char* op, const Tensor& x, const Tensor& weight, const std
     check_shape(op, "bias", *bias, {x.dim(1)});
   }
   CHECK(eps >= 0.0, op, ": eps must be at least 0, got ", eps);
-  const int32_t* tokens = tokens_or_null(op, sequences, x);
+  const Rows rows = rows_of(op, sequences, x);
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   std::optional<Tensor> mean;
   if (centred) mean = Tensor::empty({x.dim(0)}, DType::float32, x.device());
@@ -55,11 +55,10 @@ Forward forward(const char* op, const Tensor& x, const Tensor& weight, const std
            .y = y.raw(),
            .mean = data_or_null(mean),
            .rstd = rstd.data<float>(),
-           .rows = x.dim(0),
+           .rows = rows,
            .features = x.dim(1),
            .dtype = x.dtype(),
-           .eps = static_cast<float>(eps),
-           .tokens = tokens}};
+           .eps = static_cast<float>(eps)}};
 }
 
 Backward backward(const char* op, const Tensor& dy, const Tensor& x, const Tensor& weight,
@@ -73,7 +72,7 @@ Backward backward(const char* op, const Tensor& dy, const Tensor& x, const Tenso
   check_statistic(op, "rstd", rstd, x.dim(0));
   if (dweight) check_output(op, "dweight", *dweight, {x.dim(1)});
   if (dbias) check_output(op, "dbias", *dbias, {x.dim(1)});
-  const int32_t* tokens = tokens_or_null(op, sequences, x);
+  const Rows rows = rows_of(op, sequences, x);
   Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
   return {dx,
           {.dy = dy.raw(),
@@ -84,12 +83,11 @@ Backward backward(const char* op, const Tensor& dy, const Tensor& x, const Tenso
            .dx = dx.raw(),
            .dweight = data_or_null(dweight),
            .dbias = data_or_null(dbias),
-           .rows = x.dim(0),
+           .rows = rows,
            .features = x.dim(1),
            .dtype = x.dtype(),
            .accumulate_weight = accumulate_weight,
-           .accumulate_bias = accumulate_bias,
-           .tokens = tokens}};
+           .accumulate_bias = accumulate_bias}};
 }
 
 }  // namespace

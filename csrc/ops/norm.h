@@ -20,10 +20,10 @@ struct LayerNormForward {
   void* y;              // (rows, features)
   float* mean;          // (rows,) or null: rms_norm
   float* rstd;          // (rows,) 1 / sqrt(var + eps), the variance in two passes
-  int64_t rows, features;
+  Rows rows;
+  int64_t features;
   DType dtype;  // of the activations
   float eps;
-  const int32_t* tokens;  // (1,) or null: rows from there on are zeros in every output
 };
 
 struct LayerNormBackward {
@@ -35,10 +35,10 @@ struct LayerNormBackward {
   void* dx;             // (rows, features)
   float* dweight;       // (features,) or null
   float* dbias;         // (features,) or null
-  int64_t rows, features;
+  Rows rows;
+  int64_t features;
   DType dtype;  // of the activations
   bool accumulate_weight, accumulate_bias;
-  const int32_t* tokens;
 };
 
 struct ResidualNormForward {

@@ -12,16 +12,15 @@ Tensor residual_forward(const Tensor& x, const Tensor& residual, const Dropout& 
   check_dtype("residual", "residual", residual, x.dtype());
   check_shape("residual", "residual", residual, x.shape());
   check_mask_size("residual", dropout, x.dim(0), x.dim(1));
-  const int32_t* tokens = tokens_or_null("residual", sequences, x);
+  const Rows rows = rows_of("residual", sequences, x);
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   kernels(x).residual_forward({.x = x.raw(),
                                .residual = residual.raw(),
                                .y = y.raw(),
-                               .rows = x.dim(0),
+                               .rows = rows,
                                .features = x.dim(1),
                                .dtype = x.dtype(),
-                               .dropout = dropout,
-                               .tokens = tokens});
+                               .dropout = dropout});
   return y;
 }
 

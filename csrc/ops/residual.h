@@ -13,10 +13,10 @@ struct ResidualForward {
   const void* x;         // (rows, features)
   const void* residual;  // (rows, features)
   void* y;               // (rows, features)
-  int64_t rows, features;
+  Rows rows;
+  int64_t features;
   DType dtype;  // of the activations
   Dropout dropout;
-  const int32_t* tokens;  // (1,) or null: rows from there on are zeros in y
 };
 
 Tensor residual_forward(const Tensor& x, const Tensor& residual, const Dropout& dropout,

@@ -74,7 +74,7 @@ static inline bool sees_all(Span span, int64_t begin, int64_t end) {
 // Bit j of 64: dropout keeps the row's weight of key first_key + j.
 static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, int64_t first_key) {
   const int64_t key_stride = round_up(shape.k_sequences.max_length, 8);
-  const int64_t index = (row.head * shape.q_sequences.capacity + row.query) * key_stride + first_key;
+  const int64_t index = (row.head * shape.q_sequences.rows.capacity + row.query) * key_stride + first_key;
   return dropout_bits(shape.dropout, static_cast<uint32_t>(index / 8));
 }
 
@@ -91,8 +91,8 @@ static inline int64_t heads_at_once(const AttentionShape& shape, int64_t parts) 
 // Rows beyond those in use become zeros.
 template <class T>
 static inline void zero_tail(T* rows, const SequencesView& sequences, int64_t features) {
-  const int64_t tokens = *sequences.tokens;
-  zero(rows + tokens * features, (sequences.capacity - tokens) * features);
+  const int64_t in_use = rows_in_use(sequences.rows);
+  zero(rows + in_use * features, (sequences.rows.capacity - in_use) * features);
 }
 
 // Hands out the parts of one thread's working memory, aligned to a cache line; without a base it only counts.

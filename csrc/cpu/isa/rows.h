@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "core/parallel.h"
+#include "core/sequences.h"
 #include "cpu/isa/simd.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
@@ -15,8 +16,12 @@ static inline int64_t row_grain(int64_t features) {
   return max_of(1, element_grain / max_of(1, features));
 }
 
-static inline int64_t rows_in_use(const int32_t* tokens, int64_t rows) {
-  return tokens == nullptr ? rows : *tokens;
+static inline Rows all_rows(int64_t count) {
+  return {count, count, nullptr};
+}
+
+static inline int64_t rows_in_use(const Rows& rows) {
+  return rows.tokens == nullptr ? rows.bound : *rows.tokens;
 }
 
 template <class T>
@@ -26,10 +31,9 @@ static inline void zero(T* to, int64_t count) {
 
 // Calls body(begin, end) on ranges that cover the elements of the rows in use; the rest of `out` becomes 0.
 template <class T, class Body>
-static inline void parallel_elements(int64_t rows, int64_t features, const int32_t* tokens, T* out,
-                                     const Body& body) {
-  const int64_t in_use = rows_in_use(tokens, rows) * features;
-  parallel_for(rows * features, element_grain, [&](int64_t begin, int64_t end) {
+static inline void parallel_elements(const Rows& rows, int64_t features, T* out, const Body& body) {
+  const int64_t in_use = rows_in_use(rows) * features;
+  parallel_for(rows.capacity * features, element_grain, [&](int64_t begin, int64_t end) {
     const int64_t middle = max_of(begin, min_of(end, in_use));
     body(begin, middle);
     zero(out + middle, end - middle);
