@@ -36,13 +36,17 @@ PYBIND11_MODULE(_core, m) {
     return py::dict("allocated"_a = stats.allocated, "reserved"_a = stats.reserved,
                     "peak_allocated"_a = stats.peak_allocated);
   };
-  m.def("memory_stats", [as_dict] { return as_dict(memory_stats()); });
+  m.def(
+      "memory_stats", [as_dict] { return as_dict(memory_stats()); },
+      "Bytes of tensors: allocated (in use), reserved (in use or cached) and peak_allocated (since the last "
+      "reset).");
   py::class_<Rehearsal>(
       m, "Rehearsal",
       "From construction to stop(), this thread's ops take memory that is counted apart and do no work.")
       .def(py::init<>())
       .def("stop", &Rehearsal::stop)
       .def("memory_stats", [as_dict](const Rehearsal& rehearsal) { return as_dict(rehearsal.stats()); });
-  m.def("reset_peak_memory_stats", &reset_peak_memory_stats);
-  m.def("empty_cache", &empty_cache);
+  m.def("reset_peak_memory_stats", &reset_peak_memory_stats,
+        "Sets peak_allocated of memory_stats to what is allocated now.");
+  m.def("empty_cache", &empty_cache, "Returns cached blocks of memory to the system.");
 }

@@ -274,7 +274,11 @@ def embedding_forward(
     sequences: Sequences,
     dtype: str,
 ) -> Tensor: ...
-def empty_cache() -> None: ...
+def empty_cache() -> None:
+    """
+    Returns cached blocks of memory to the system.
+    """
+
 def from_dlpack(capsule: typing.Any) -> Tensor:
     """
     A Tensor over the memory of a DLPack capsule.
@@ -335,7 +339,11 @@ def linear_forward(
     sequences: Sequences | None,
     packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]: ...
-def memory_stats() -> dict[str, int]: ...
+def memory_stats() -> dict[str, int]:
+    """
+    Bytes of tensors: allocated (in use), reserved (in use or cached) and peak_allocated (since the last reset).
+    """
+
 def moving_average(average: Tensor, x: Tensor, gain: float) -> None: ...
 def num_threads() -> int:
     """
@@ -343,7 +351,11 @@ def num_threads() -> int:
     """
 
 def pack_weight(weight: Tensor) -> Tensor: ...
-def reset_peak_memory_stats() -> None: ...
+def reset_peak_memory_stats() -> None:
+    """
+    Sets peak_allocated of memory_stats to what is allocated now.
+    """
+
 def reshape(x: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
 def residual_forward(x: Tensor, residual: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
 def residual_norm_backward(

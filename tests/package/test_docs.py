@@ -1,0 +1,95 @@
+"""The documentation: every public name is described, every option has a line, every link leads to a file."""
+
+import dataclasses
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import dragoman as dg
+import pytest
+from dragoman.train.options import TrainingOptions
+
+ROOT = Path(__file__).parents[2]
+API = ROOT / "docs/api"
+
+# The tests also run from a folder that holds nothing else of the source tree.
+pytestmark = pytest.mark.skipif(not API.is_dir(), reason="the documentation is not here")
+
+MODULES = ("", "nn", "functional", "optim", "models", "train", "generate", "data", "interop", "plot", "random", "cuda")
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+
+
+def import_module(name):
+    return importlib.import_module(f"dragoman.{name}" if name else "dragoman")
+
+
+def public_names(module):
+    """What `__all__` lists, or without one every public class and function that the module defines."""
+    if hasattr(module, "__all__"):
+        return [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def described_names():
+    """The objects that the pages of docs/api describe, by their identity."""
+    described = set()
+    for page in API.glob("*.md"):
+        text = page.read_text()
+        for block in re.split(r"^\.\. ", text, flags=re.M)[1:]:
+            directive, target = re.match(r"(\w+):: (\S+)", block).groups()
+            if directive == "automodule":
+                assert ":members:" in block, page
+                excluded = re.search(r":exclude-members: (.*)", block)
+                left_out = set(excluded[1].split(", ")) if excluded else set()
+                module = importlib.import_module(target)
+                described |= {id(getattr(module, name)) for name in public_names(module) if name not in left_out}
+            else:
+                module, _, name = target.rpartition(".")
+                described.add(id(getattr(importlib.import_module(module), name)))
+    return described
+
+
+def has_own_docstring(value):
+    """Whether somebody wrote a docstring; pybind11 and dataclasses write the signature alone."""
+    text = (inspect.getdoc(value) or "").strip()
+    return "\n" in text or not text.startswith(f"{value.__name__}(")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_name_is_described(name):
+    module = import_module(name)
+    described = described_names()
+    for public in public_names(module):
+        value = getattr(module, public)
+        assert id(value) in described, f"{module.__name__}.{public} is on no page of docs/api"
+        if callable(value):
+            assert has_own_docstring(value), f"{module.__name__}.{public} has no docstring"
+
+
+def test_public_modules_have_a_page_in_the_table_of_contents():
+    pages = {path.stem for path in API.glob("*.md")} - {"index"}
+    assert pages == {name or "dragoman" for name in MODULES}
+    contents = (API / "index.md").read_text()
+    assert all(re.search(rf"^{page}$", contents, flags=re.M) for page in pages)
+
+
+@pytest.mark.parametrize(
+    "owner, options", [(dg.Trainer, TrainingOptions), (dg.TransformerConfig, dg.TransformerConfig)]
+)
+def test_every_option_has_a_line_in_the_docstring(owner, options):
+    for field in dataclasses.fields(options):
+        if field.name != "_":
+            assert re.search(rf"^ +(\w+, )*{field.name}(, \w+)*: ", owner.__doc__, flags=re.M), field.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
