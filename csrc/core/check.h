@@ -1,5 +1,5 @@
-// CHECK(condition, parts...) throws the error a user sees: the parts, joined, name op, argument, expected and
-// got.
+// CHECK(condition, parts...) throws the error that a user sees. The parts, joined, name the op, the argument,
+// what was expected and what it got.
 #pragma once
 
 #include <cstdint>

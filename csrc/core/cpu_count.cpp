@@ -14,7 +14,7 @@ namespace {
 
 constexpr double unlimited = std::numeric_limits<double>::infinity();
 
-// "quota period" in version 2's one file, or in two files of version 1; no limit where it says max or -1.
+// Version 2 has "quota period" in one file, version 1 has two files. "max" and -1 mean no limit.
 double read_quota(const std::string& group) {
   double quota = 0.0, period = 0.0;
   std::ifstream both(group + "/cpu.max");
@@ -25,21 +25,21 @@ double read_quota(const std::string& group) {
   return quota > 0.0 && period > 0.0 ? quota / period : unlimited;
 }
 
-// A group is limited by all that stand above it, too. In a container the path may be the host's and lead
-// nowhere: what counts is then the root that is mounted.
-double least_quota(const std::string& mount, std::string path) {
-  double least = unlimited;
+// The groups above a group limit it too. In a container the path may be the host's and not exist; then the
+// root that is mounted counts.
+double minimum_quota(const std::string& mount, std::string path) {
+  double minimum = unlimited;
   while (!path.empty()) {
-    least = std::min(least, read_quota(mount + path));
+    minimum = std::min(minimum, read_quota(mount + path));
     path.resize(path.rfind('/'));
   }
-  return std::min(least, read_quota(mount));
+  return std::min(minimum, read_quota(mount));
 }
 
-// Lines of /proc/self/cgroup: "hierarchy:controllers:/path", the controllers empty in version 2.
+// A line of /proc/self/cgroup is "hierarchy:controllers:/path"; in version 2 the controllers are empty.
 double group_quota(const std::string& root) {
   const std::string groups = root + "/sys/fs/cgroup";
-  double least = unlimited;
+  double minimum = unlimited;
   std::ifstream file(root + "/proc/self/cgroup");
   for (std::string line; std::getline(file, line);) {
     const size_t first = line.find(':');
@@ -48,19 +48,20 @@ double group_quota(const std::string& root) {
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const std::string path = line.substr(second + 1);
     if (controllers.empty()) {
-      least = std::min(least, least_quota(groups, path));
+      minimum = std::min(minimum, minimum_quota(groups, path));
     } else if (("," + controllers + ",").find(",cpu,") != std::string::npos) {
-      least = std::min(least, least_quota(groups + "/" + controllers, path));
-      least = std::min(least, least_quota(groups + "/cpu", path));
+      minimum = std::min(minimum, minimum_quota(groups + "/" + controllers, path));
+      minimum = std::min(minimum, minimum_quota(groups + "/cpu", path));
     }
   }
-  return least;
+  return minimum;
 }
 
 int affinity_count() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-  return static_cast<int>(std::thread::hardware_concurrency());  // more CPUs than the set has room for
+  return static_cast<int>(
+      std::thread::hardware_concurrency());  // the set is too small for the machine's CPUs
 }
 
 }  // namespace

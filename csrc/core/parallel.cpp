@@ -14,7 +14,7 @@ namespace dragoman {
 
 namespace {
 
-// What OpenMP was given at the start: OMP_NUM_THREADS, or a thread for each CPU in the affinity mask.
+// OpenMP's limit at the start: OMP_NUM_THREADS, or one thread for each CPU in the affinity mask.
 const int initial_limit = std::max(1, omp_get_max_threads());
 
 std::atomic<int>& thread_count() {
@@ -23,17 +23,18 @@ std::atomic<int>& thread_count() {
   return count;
 }
 
-thread_local int fixed_count = 0;  // of the op that this thread is in; 0 outside
+thread_local int fixed_count = 0;  // of the op that this thread runs; 0 outside of ops
 
-// A child of fork() has none of its parent's threads, and libgomp would wait for them for ever: the pool is
-// put down before the fork and made anew on both sides when it is next used.
+// A child of fork() has none of its parent's threads, and libgomp would wait for them forever. So the pool
+// ends before the fork. Parent and child each start a new one when they next need it.
 [[maybe_unused]] const int fork_handler =
     pthread_atfork([] { omp_pause_resource_all(omp_pause_hard); }, nullptr, nullptr);
 
 }  // namespace
 
-// OpenMP keeps a limit for each thread. One below the initial was set on purpose (threadpoolctl does), and
-// holds for what this thread calls; others say nothing, as a thread that never set one has the initial.
+// OpenMP keeps a limit for each thread. A limit below the initial one was set on purpose (threadpoolctl
+// does), and holds for the ops of this thread. Any other limit means nothing: a new thread has the initial
+// one.
 int num_threads() {
   const int limit = omp_get_max_threads();
   return limit < initial_limit ? std::min(limit, max_threads()) : max_threads();
@@ -60,7 +61,7 @@ void set_num_threads(int threads) {
   thread_count() = threads;
 #pragma omp parallel num_threads(threads)
   {
-  }  // the pool is made now: a thread that cannot be created later would end the process
+  }  // starts the pool now: later, a thread that cannot be created would end the process
 }
 
 void parallel_for_ranges(int64_t size, int64_t grain, RangeFunction function, void* context) noexcept {

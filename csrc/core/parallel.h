@@ -1,20 +1,20 @@
-// The one door to the threads. Nothing in here allocates or throws inside a parallel region.
+// The only way to the threads. Nothing here allocates or throws inside a parallel region.
 //
-// Results never depend on the thread count: a body writes only what belongs to its own range, and a reduction
-// runs over chunks of a fixed size that are added in order afterwards.
+// Results never depend on the number of threads. A body writes only to its own range. A reduction runs over
+// chunks of a fixed size, which are added in order afterwards.
 #pragma once
 
 #include <cstdint>
 
 namespace dragoman {
 
-int num_threads();                  // that a parallel_for of the calling thread uses at most
+int num_threads();                  // upper bound for a parallel_for of the calling thread
 void set_num_threads(int threads);  // for the whole process; ValueError below 1
 int max_threads();                  // upper bound of thread_index() + 1; sizes per-thread scratch
 int thread_index();                 // of the calling thread inside parallel_for, 0 outside
 
-// While one stands, the calling thread keeps the thread count that it found: an op's scratch stays large
-// enough when another thread calls set_num_threads in between.
+// During its lifetime the calling thread keeps the number of threads that it found. So an op's scratch stays
+// large enough when another thread calls set_num_threads.
 class FixedThreads {
  public:
   FixedThreads();
@@ -30,8 +30,8 @@ using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
 void parallel_for_ranges(int64_t size, int64_t grain, RangeFunction function, void* context) noexcept;
 
 // Calls body(begin, end) on ranges that cover [0, size), each at most `grain` long, on the pool's threads.
-// A call from inside a body runs on the calling thread. Static, so that no weak symbol leaves an
-// instruction-set object.
+// A call from inside a body runs on the calling thread. Static: an object of an instruction set may hold no
+// weak symbols.
 template <class Body>
 static inline void parallel_for(int64_t size, int64_t grain, const Body& body) {
   parallel_for_ranges(

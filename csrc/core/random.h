@@ -9,8 +9,8 @@ namespace dragoman {
 // The dropout mask of one op call. Element `index` is kept when its 16-bit draw is >= threshold and scaled by
 // `scale`.
 //   key     = seed
-//   counter = (index / 8, id, step low, step high); a 128-bit block gives eight draws, low half of word 0
-//   first
+//   counter = (index / 8, id, step low, step high)
+// A block of 128 bits holds eight draws; the low half of word 0 is the first.
 struct Dropout {
   uint32_t threshold = 0;  // round(p * 65536); 0 keeps everything and draws nothing
   float scale = 1.0f;      // 65536 / (65536 - threshold)

@@ -1,4 +1,4 @@
-// The activations on a vector, and their slopes.
+// The activations of a vector, and their derivatives.
 #pragma once
 
 #include "cpu/isa/simd.h"
@@ -17,7 +17,7 @@ static inline Vec activate(Vec x, Activation activation) {
   }
 }
 
-// Of the activation at x; ReLU's is the same at its y. GELU: Phi(x) + x phi(x).
+// The derivative of the activation at x. ReLU's is the same at y = relu(x). GELU's is Phi(x) + x phi(x).
 static inline Vec slope(Vec x, Activation activation) {
   switch (activation) {
     case Activation::relu:

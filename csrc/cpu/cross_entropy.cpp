@@ -32,7 +32,7 @@ static void take_losses(const CrossEntropyForward& p) {
                     dlogits == nullptr ? nullptr : dlogits + first);
       p.row_loss[row] = taken.loss;
       if (p.softmax == nullptr) continue;
-      p.softmax[2 * row] = taken.most;
+      p.softmax[2 * row] = taken.maximum;
       p.softmax[2 * row + 1] = taken.sum;
     }
     rows.finish();

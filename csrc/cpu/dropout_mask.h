@@ -1,5 +1,5 @@
-// Dropout's factors, drawn many at a time: the bits of core/random.h, one bit or one float32 factor per
-// element.
+// The factors of dropout, many at a time, from the random bits of core/random.h: one bit or one float32
+// factor for each element.
 #pragma once
 
 #include "core/random.h"
@@ -13,10 +13,10 @@ static inline __m512i xor3(__m512i a, __m512i b, __m512i c) {
   return _mm512_xor_si512(_mm512_xor_si512(a, b), c);
 }
 
-// Bit i: element 8 * block + i is kept. Eight blocks side by side, a word of each in the low half of a 64-bit
-// lane; what a multiplication leaves in the high half is never read.
+// Bit i says whether element 8 * block + i is kept. Computes eight blocks side by side: a word of each is in
+// the low half of a 64-bit lane. Multiplications write to the high half too, which is never read.
 static inline uint64_t dropout_bits(const Dropout& dropout, uint32_t block) {
-  // In this order the words, unpacked below, lie as the elements do.
+  // With this order of blocks, the words that are unpacked below follow the order of the elements.
   const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
   const __m512i multiplier0 = _mm512_set1_epi64(0xD2511F53), multiplier1 = _mm512_set1_epi64(0xCD9E8D57);
   uint32_t k0 = static_cast<uint32_t>(dropout.seed), k1 = static_cast<uint32_t>(dropout.seed >> 32);
@@ -72,7 +72,7 @@ static inline Vec factors_of(uint64_t bits, float scale) {
 #endif
 
 // Calls body(index, factors, AllLanes or FirstLanes) for vectors that cover the logical indices [begin, end)
-// in order. Without a threshold nothing is drawn, and every factor is the scale.
+// in order. With threshold 0 no bits are drawn, and every factor is `scale`.
 template <class Body>
 static inline __attribute__((always_inline)) void each_masked_vector(const Dropout& dropout, int64_t begin,
                                                                      int64_t end, const Body& body) {

@@ -1,7 +1,8 @@
 // Declares every CPU kernel in the namespace of the instruction set being compiled.
 //
-// Code under csrc/cpu is compiled once per instruction set. So that the linker cannot replace one variant's
-// code by another's, these files use no std:: templates and every helper they share is `static inline`.
+// Code under csrc/cpu is compiled once for each instruction set. These files use no std:: templates, and
+// every helper that they share is `static inline`: otherwise the linker could replace one variant's code by
+// another's.
 #pragma once
 
 #include "core/backend.h"

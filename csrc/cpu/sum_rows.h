@@ -1,4 +1,4 @@
-// Sums over rows, in one order whatever the threads: first within chunks of rows, then over the chunks.
+// Sums over rows, in one order for any number of threads: first within chunks of rows, then over the chunks.
 #pragma once
 
 #include "core/storage.h"
@@ -6,7 +6,7 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// total (features,) (+)= the chunks' partial sums, `stride` elements apart.
+// total (features,) = or += the sum of the chunks' partial sums, which are `stride` elements apart.
 static inline void add_chunks(const float* partial, int64_t chunks, int64_t stride, int64_t features,
                               bool accumulate, float* total) {
   parallel_for(features, row_grain(chunks), [&](int64_t begin, int64_t end) {
@@ -21,7 +21,7 @@ static inline void add_chunks(const float* partial, int64_t chunks, int64_t stri
   });
 }
 
-// total (features,) (+)= the sum of `rows` rows of x, `ld` elements apart.
+// total (features,) = or += the sum of `rows` rows of x, which are `ld` elements apart.
 template <class T>
 static void sum_rows(const T* x, int64_t ld, int64_t rows, int64_t features, bool accumulate, float* total) {
   constexpr int64_t chunk_rows = 128;

@@ -19,9 +19,9 @@ template <class C>
 using FloatTypes = Types<float, float, C, Singles>;
 template <class C>
 using BFloatTypes = Types<bfloat16, bfloat16, C, Pairs>;
-using IntTypes = Types<uint8_t, int8_t, float, Quads>;  // C is int32: its bits travel as a float's
+using IntTypes = Types<uint8_t, int8_t, float, Quads>;  // C is int32, moved as float without conversion
 
-// `rows` x `columns` of C at (row, column), and their sums over the blocks of k so far.
+// A tile of C: `rows` x `columns` at (row, column), and its sums over the blocks of k so far.
 struct Tile {
   int64_t row, column, rows, columns;
   float* sums;
@@ -34,7 +34,8 @@ static void prefetch(const Tile& t) {
   }
 }
 
-// The sums over one block of k, `block` (rows, tile_columns), join those before.
+// Stores the sums over one block of k, `block` (rows, tile_columns), or adds them to those of the blocks
+// before.
 template <class Sum>
 static void add_block(const float* block, const Tile& t, bool add) {
   for (int64_t r = 0; r < t.rows; ++r) {
@@ -47,8 +48,8 @@ static void add_block(const float* block, const Tile& t, bool add) {
   }
 }
 
-// The last sums of a tile, `last` (rows, ld), join those before, `before` (rows, before_ld) unless it is
-// null, and go on to C.
+// Writes a tile of C: adds the sums of the last block, `last` (rows, ld), to those before, `before` (rows,
+// before_ld) or null, and applies bias and activation.
 template <class T>
 static void finish(const Gemm& g, const Tile& t, const float* last, int64_t ld, const float* before,
                    int64_t before_ld) {
@@ -78,7 +79,7 @@ static void finish(const Gemm& g, const Tile& t, const float* last, int64_t ld, 
   }
 }
 
-// One block of k, `depth` elements from l on, of the columns [column, column_end) of op(B).
+// Packs one block of k, `depth` elements from l on, of the columns [column, column_end) of op(B).
 template <class T>
 static void pack_block(const void* matrix, int64_t ld, bool transposed, int64_t l, int64_t depth,
                        int64_t column, int64_t column_end, float* panels) {
@@ -96,29 +97,29 @@ static void pack_block(const void* matrix, int64_t ld, bool transposed, int64_t 
       depth, width, [&](int64_t j) { return b + (column + j) * ld + l; }, panels, stride);
 }
 
-// Where a whole packed B of n columns holds those from `column` on of the block of k, `units` deep, that
-// begins at element l.
+// Offset into a packed B of n columns: the block of k that begins at element l and is `units` deep, from
+// `column` on.
 template <class Units>
-static int64_t packed_place(int64_t n, int64_t l, int64_t units, int64_t column) {
+static int64_t packed_offset(int64_t n, int64_t l, int64_t units, int64_t column) {
   return l / Units::elements * round_up(n, tile_columns) + column * units;
 }
 
-// Where a task's sums are: those of its tile at (i, j) begin at first + i * row + j * column, in rows `ld`
+// A task's sums. Those of its tile at (i, j) begin at first + i * row + j * column; their rows are `ld`
 // apart.
 struct Sums {
   float* first;
   int64_t row, column, ld;
 };
 
-// C's rows [row, row_end) x columns [column, column_end). Passes over k in blocks: the block's columns of B
-// are packed into `panels` (L2) unless they are already, then strip by strip the rows of A (L1).
+// Computes rows [row, row_end) x columns [column, column_end) of C. For each block of k: packs the columns of
+// B into `panels` (L2), unless B is packed; then goes through the rows of A strip by strip (L1).
 template <class T, class Strip>
 static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column, int64_t column_end,
                      const Sums& sums, float* panels) {
   using Units = typename T::Units;
   const auto* a = static_cast<const typename T::A*>(g.a);
   constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
-  alignas(64) float room[strips_at_once * strip_size<Units>];
+  alignas(64) float buffer[strips_per_call * strip_size<Units>];
   alignas(64) float block[tile_rows * tile_columns];
   int64_t l = 0;
   do {  // once even when k is 0: C must be written
@@ -127,15 +128,15 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
     const bool add = g.accumulate || l > 0, last = l + depth == g.k;
     const float* b = panels;
     if (g.packed_b != nullptr) {
-      b = g.packed_b + packed_place<Units>(g.n, l, units, column);
+      b = g.packed_b + packed_offset<Units>(g.n, l, units, column);
     } else {
       pack_block<T>(g.b, g.ldb, g.transpose_b, l, depth, column, column_end, panels);
     }
     for (int64_t i = row; i < row_end; i += tile_rows) {
       const int64_t rows = min_of(tile_rows, row_end - i);
       const auto* a_il = g.transpose_a ? a + l * g.lda + i : a + i * g.lda + l;
-      const Left left =
-          strip_at<Units, Strip>(a_il, g.lda, g.transpose_a, depth, g.m - i, (i - row) / tile_rows, room);
+      const StripView left =
+          strip_at<Units, Strip>(a_il, g.lda, g.transpose_a, depth, g.m - i, (i - row) / tile_rows, buffer);
       for (int64_t j = column; j < column_end; j += tile_columns) {
         const Tile tile{i,
                         j,
@@ -144,7 +145,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
                         sums.first + (i - row) * sums.row + (j - column) * sums.column,
                         sums.ld};
         const float* panel = b + (j - column) * units;
-        if constexpr (Units::group > 1) {  // the sums so far go through the registers
+        if constexpr (Units::group > 1) {  // the registers load the sums so far
           float* to = l == 0 && last ? block : tile.sums;
           const int64_t ld = l == 0 && last ? tile_columns : tile.ld;
           tile_product<Units>(rows, units, left.strip, left.row, panel, to, ld, l > 0);
@@ -165,8 +166,9 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
   } while (l < g.k);
 }
 
-// Sums that take several blocks grow in C, or beside the panels where C is bfloat16 or the sums are made in
-// whole tiles: there each tile lies in one piece, as rows a power of two apart would share the cache's sets.
+// Sums over several blocks are kept in C, or beside the panels where C is bfloat16 or tiles are computed
+// whole. There each tile is contiguous: rows at a distance of a power of two would fall in the same cache
+// sets.
 template <class T, class Strip>
 static void run(const Gemm& g) {
   using Units = typename T::Units;
@@ -199,7 +201,7 @@ static void pack_whole(int64_t n, int64_t k, const void* b, float* packed) {
       for (int64_t l = 0; l < k; l += depth_block * Units::elements) {
         const int64_t depth = min_of(depth_block * Units::elements, k - l);
         pack_block<T>(b, k, true, l, depth, column, min_of(column + columns, n),
-                      packed + packed_place<Units>(n, l, units_of<Units>(depth), column));
+                      packed + packed_offset<Units>(n, l, units_of<Units>(depth), column));
       }
     }
   });

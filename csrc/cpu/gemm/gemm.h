@@ -10,8 +10,8 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 // C (m, n) = activation(op(A) op(B) + bias), or C += op(A) op(B).
 //
 // op(A) is (m, k): A[i * lda + l], or A[l * lda + i] if transpose_a. op(B) is (k, n): B[l * ldb + j], or B[j
-// * ldb + l] if transpose_b. The sum over k runs in blocks of one fixed length, in order, whatever m, n and
-// the thread count: a row's bits depend on that row of op(A) and on op(B) alone. Sums are float32; a
+// * ldb + l] if transpose_b. The sum over k runs in blocks of one fixed length, in order, for any m, n and
+// number of threads. So a row's bits depend only on that row of op(A) and on op(B). Sums are float32; a
 // bfloat16 C is rounded once.
 struct Gemm {
   int64_t m, n, k;
@@ -21,12 +21,12 @@ struct Gemm {
   const void* b;
   int64_t ldb;
   bool transpose_b = false;
-  const float* packed_b = nullptr;  // what pack_b made of b, read in its place, or null
+  const float* packed_b = nullptr;  // op(B) as pack_b wrote it, read instead of b, or null
   void* c;
   int64_t ldc;
-  bool accumulate = false;                   // C += ..., C float32; then without bias and activation
+  bool accumulate = false;                   // C += ...; C is float32, no bias, no activation
   const float* bias = nullptr;               // (n,) or null
-  Activation activation = Activation::none;  // applied to the whole sum
+  Activation activation = Activation::none;  // applied to the complete sum
   void* pre = nullptr;             // (m, n) with ldc, or null: the sum and bias before the activation
   DType dtype = DType::float32;    // of A and B: float32 or bfloat16
   DType c_dtype = DType::float32;  // of C and pre: float32 or bfloat16
@@ -34,8 +34,8 @@ struct Gemm {
 
 void gemm(const Gemm& g);
 
-// packed (packed_size,) = op(B) of the product with transpose_b, b (n, k), as `gemm` reads it on this
-// instruction set.
+// packed (packed_size,) = b (n, k) in the order in which `gemm` with transpose_b reads it on this instruction
+// set.
 int64_t packed_size(int64_t n, int64_t k, DType dtype);
 void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed);
 

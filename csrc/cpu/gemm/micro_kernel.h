@@ -5,7 +5,8 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// As many accumulators as the registers hold beside the operands (32 registers with AVX-512, else 16).
+// The largest number of accumulators that leaves registers for the operands (32 registers with AVX-512, else
+// 16).
 #ifdef __AVX512F__
 constexpr int64_t vector_tile_rows = 14;
 #else
@@ -14,12 +15,12 @@ constexpr int64_t vector_tile_rows = 6;
 template <class Units>
 constexpr int64_t tile_rows = Units::group > 1 ? 32 : vector_tile_rows;
 
-// The longest stretch of k, in units, that is summed in registers, the same for every product: where partial
-// sums are cut decides a result's bits.
+// Units of k that are summed in registers before the sum goes to memory. The same for every product, because
+// the boundaries of partial sums decide a result's bits.
 constexpr int64_t depth_block = 256;
 
-// How a strip of A (tile_rows rows, depth_block units) lies: row after row, or unit after unit.
-// Rows a power of two apart would share the cache's sets.
+// The two layouts of a strip of A (tile_rows rows, depth_block units): row after row, or unit after unit.
+// The 16 extra units of a row: rows at a distance of a power of two would fall in the same cache sets.
 template <class Units>
 struct ByRows {
   static constexpr int64_t row = depth_block + 16, unit = 1;
@@ -59,7 +60,7 @@ static void micro_kernel(int64_t depth, const float* a, const float* b, float* t
 
 using MicroKernel = void (*)(int64_t depth, const float* a, const float* b, float* tile);
 
-// micro_kernels[rows - 1] is the instance of that height.
+// micro_kernels[rows - 1] computes that number of rows.
 template <class Units, class Strip>
 static constexpr MicroKernel micro_kernels[] = {
     micro_kernel<Units, Strip, 1>,  micro_kernel<Units, Strip, 2>,  micro_kernel<Units, Strip, 3>,
@@ -72,7 +73,8 @@ static constexpr MicroKernel micro_kernels[] = {
 };
 static_assert(sizeof(micro_kernels<Singles, ByUnits>) / sizeof(MicroKernel) == vector_tile_rows);
 
-// c (rows, tile_columns) = a panel, or c += a panel, over `depth` units. a and c have room for whole tiles.
+// c (rows, tile_columns) = a panel, or c += a panel, over `depth` units. The memory of a and c covers whole
+// tiles.
 template <class Units>
 static void tile_product(int64_t rows, int64_t depth, const float* a, int64_t a_row, const float* panel,
                          float* c, int64_t c_row, bool add) {

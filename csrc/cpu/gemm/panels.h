@@ -1,4 +1,4 @@
-// The right matrix of a product, copied as units in the order in which a register tile reads it.
+// Packs the right matrix of a product: copies it, as units, into the order in which a register tile reads it.
 #pragma once
 
 #include "cpu/gemm/units.h"
@@ -6,7 +6,7 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// A register tile is two vectors wide, and so are the panels: (units of k, tile_columns) each.
+// A register tile is two vectors wide. A panel (units of k, tile_columns) has the same width.
 constexpr int tile_vectors = 2;
 constexpr int64_t tile_columns = tile_vectors * lanes;
 
@@ -34,10 +34,10 @@ static inline __attribute__((always_inline)) void transpose(Vec (&rows)[lanes]) 
   if constexpr (lanes > 8) exchange_squares<8>(rows);
 }
 
-// Both pack a matrix of `depth` elements of k and `width` columns into panels `stride` floats apart; what the
-// last panel has beyond `width`, and the last group beyond `depth`, becomes zero.
+// pack_panels and pack_panels_transposed pack a matrix of `depth` elements of k and `width` columns into
+// panels that begin `stride` floats apart. Columns beyond `width` and units beyond `depth` become zero.
 
-// row(l), the row of element l of k, holds the columns.
+// For a matrix (k, columns): row(l) is the row of element l of k.
 template <class Units, class RowOf>
 static void pack_panels(int64_t depth, int64_t width, const RowOf& row, float* panels, int64_t stride) {
   const int64_t units = divide_up(depth, Units::elements), beyond = units_of<Units>(depth) - units;
@@ -58,7 +58,7 @@ static void pack_panels(int64_t depth, int64_t width, const RowOf& row, float* p
   }
 }
 
-// row(j), the row of column j, holds the elements of k.
+// For a matrix (columns, k): row(j) is the row of column j.
 template <class Units, class RowOf>
 static void pack_panels_transposed(int64_t depth, int64_t width, const RowOf& row, float* panels,
                                    int64_t stride) {
@@ -82,8 +82,8 @@ static void pack_panels_transposed(int64_t depth, int64_t width, const RowOf& ro
   }
 }
 
-// The same matrix, row(l) holding the columns, as rows of units: column j's unit u comes to to[j * stride +
-// u]. Whole vectors of columns are written, and of units.
+// Transposes a matrix (k, columns) into rows of units: unit u of column j goes to to[j * stride + u].
+// Writes whole vectors, so `to` needs room for `width` and the units rounded up to `lanes`.
 template <class Units, class RowOf>
 static void pack_columns(int64_t depth, int64_t width, const RowOf& row, float* to, int64_t stride) {
   for (int64_t u = 0; u < units_of<Units>(depth); u += lanes) {

@@ -1,4 +1,4 @@
-// How a product is cut into tasks. Only time depends on it, never a result's bits.
+// How a product is divided into tasks. The result's bits do not depend on it.
 #pragma once
 
 #include "core/parallel.h"
@@ -6,29 +6,28 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// Each task makes `rows` x `columns` of C; there are row_tasks x column_tasks of them. Both sizes are whole
-// tiles.
+// row_tasks x column_tasks tasks. Each computes `rows` x `columns` of C, both multiples of a tile's size.
 struct Partition {
   int64_t rows, columns, row_tasks, column_tasks, grain;
 };
 
 template <class Units>
-static Partition cut(int64_t m, int64_t n, int64_t row_tasks, int64_t column_tasks) {
+static Partition divide(int64_t m, int64_t n, int64_t row_tasks, int64_t column_tasks) {
   const int64_t rows = divide_up(divide_up(m, row_tasks), tile_rows<Units>) * tile_rows<Units>;
   const int64_t columns = divide_up(divide_up(n, column_tasks), tile_columns) * tile_columns;
   return {rows, columns, divide_up(m, rows), divide_up(n, columns), 1};
 }
 
-// Tasks whose columns of B stay in L2, and among a few such cuts the one whose busiest thread has the least
-// to do.
+// Chooses among a few partitions whose columns of B stay in L2: the one whose busiest thread has the smallest
+// amount of work.
 template <class Units>
 static Partition choose_partition(int64_t m, int64_t n, int64_t units, bool transpose_a, bool packed_b) {
-  constexpr int64_t most_columns = Units::group > 1 ? 1024 : 512;
-  constexpr int64_t packing = 32 * Units::group;  // what packing one unit costs, in multiply-adds of units
-  const int64_t fetching = packed_b ? packing / 4 : packing;  // of a unit of B, packed now or before
-  constexpr int64_t serial_work = Units::group << 20;         // below this a fork costs more than it saves
-  const int64_t fewest_columns = divide_up(n, most_columns);
-  constexpr int64_t most_sums = 1 << 18;  // of a task, which are to stay in L2 beside the panels
+  constexpr int64_t maximum_columns = Units::group > 1 ? 1024 : 512;
+  constexpr int64_t packing = 32 * Units::group;  // cost of packing one unit, in multiply-adds of units
+  const int64_t fetching = packed_b ? packing / 4 : packing;  // cost of one unit of B
+  constexpr int64_t serial_work = Units::group << 20;         // below this, threads cost more than they save
+  const int64_t minimum_column_tasks = divide_up(n, maximum_columns);
+  constexpr int64_t maximum_sums = 1 << 18;  // of a task: they stay in L2 beside the panels
   const bool sums_apart = Units::group > 1 && units > depth_block;
   const bool serial = (m * n + packing * m + fetching * n) * units <= serial_work;
   const int64_t threads = serial ? 1 : num_threads();
@@ -36,12 +35,13 @@ static Partition choose_partition(int64_t m, int64_t n, int64_t units, bool tran
   Partition best{};
   int64_t best_work = -1;
   const auto consider = [&](int64_t row_tasks, int64_t column_tasks) {
-    column_tasks = max_of(fewest_columns, column_tasks);
-    const int64_t fewest_rows = sums_apart ? divide_up(m * divide_up(n, column_tasks), most_sums) : 1;
-    const Partition p = cut<Units>(m, n, max_of(fewest_rows, row_tasks), column_tasks);
+    column_tasks = max_of(minimum_column_tasks, column_tasks);
+    const int64_t minimum_row_tasks =
+        sums_apart ? divide_up(m * divide_up(n, column_tasks), maximum_sums) : 1;
+    const Partition p = divide<Units>(m, n, max_of(minimum_row_tasks, row_tasks), column_tasks);
     int64_t work = divide_up(p.row_tasks * p.column_tasks, threads) *
                    (p.rows * p.columns + packing * p.rows + fetching * p.columns);
-    // Threads that pack the same rows of a transposed A ByUnits, each unit in another line, delay each other.
+    // Threads that pack the same rows of a transposed A delay each other: each unit is in another cache line.
     if (transpose_a && Units::group == 1 && p.row_tasks < threads) work += work / 4;
     if (best_work < 0 || work < best_work) {
       best = p;

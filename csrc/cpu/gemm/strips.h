@@ -1,16 +1,16 @@
-// The left matrix of a product: strips of it, copied as units, or where they lie.
+// The left matrix of a product, in strips of tile_rows rows: packed as units, or read in place.
 #pragma once
 
 #include "cpu/gemm/micro_kernel.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// So many strips are packed together: across a transposed A, they have lines of memory in common.
-constexpr int64_t strips_at_once = 4;
+// Strips packed per call: in a transposed A, four neighbours share each cache line.
+constexpr int64_t strips_per_call = 4;
 template <class Units>
 constexpr int64_t strip_size = tile_rows<Units> * ByRows<Units>::row;
 
-// A strip ByRows: `rows` rows, `depth` elements of k, row r's element l being a[r * ld + l].
+// Packs a strip ByRows from `rows` rows of `depth` elements: element l of row r is a[r * ld + l].
 template <class Units, class T>
 static void pack_rows(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strip) {
   for (int64_t r = 0; r < min_of(rows, tile_rows<Units>); ++r) {
@@ -20,8 +20,8 @@ static void pack_rows(const T* a, int64_t ld, int64_t depth, int64_t rows, float
   }
 }
 
-// Strips ByUnits, the element being a[l * ld + r]. Whole vectors are stored: what is beyond the tile's
-// height, the next unit overwrites.
+// Packs strips ByUnits from a transposed A: element l of row r is a[l * ld + r]. Stores whole vectors; the
+// next unit overwrites what lies beyond the tile's height.
 template <class Units, class T>
 static void pack_units_transposed(const T* a, int64_t ld, int64_t depth, int64_t rows, float* strips) {
   for (int64_t l = 0; l < depth; l += Units::elements, strips += ByUnits::unit) {
@@ -39,11 +39,11 @@ static void pack_units_transposed(const T* a, int64_t ld, int64_t depth, int64_t
   }
 }
 
-// A strip of op(A), or of a transposed one strips_at_once. ByUnits serves a transposed A where ByRows would
-// cost a transpose.
+// Packs a strip of op(A), or strips_per_call strips of a transposed A. ByUnits is for a transposed A: there
+// ByRows would need a transpose.
 template <class Units, class Strip, class T>
 static void pack_strips(const T* a, int64_t ld, bool transposed, int64_t depth, int64_t rows, float* strips) {
-  const int64_t rows_at_once = min_of(rows, strips_at_once * tile_rows<Units>);
+  const int64_t rows_at_once = min_of(rows, strips_per_call * tile_rows<Units>);
   if constexpr (Strip::row == 1) {
     pack_units_transposed<Units>(a, ld, depth, rows_at_once, strips);
   } else if constexpr (sizeof(T) > 1 && Units::group > 1) {
@@ -55,32 +55,33 @@ static void pack_strips(const T* a, int64_t ld, bool transposed, int64_t depth, 
   }
 }
 
-// Whether tile registers read as fast from a row-major A as from a strip: whole tiles, of whole lines of
-// memory, whose rows do not share the cache's sets.
+// Whether tile registers read a row-major A in place as fast as a packed strip: whole tiles, rows of whole
+// cache lines, and rows that fall in different cache sets.
 template <class Units, class T>
-static bool lies_well(const T* a, int64_t ld, int64_t depth, int64_t rows) {
+static bool fast_in_place(const T* a, int64_t ld, int64_t depth, int64_t rows) {
   constexpr int64_t line = 64, set_period = 32 * line;
   const int64_t row_bytes = ld * static_cast<int64_t>(sizeof(T));
   return Units::group > 1 && rows >= tile_rows<Units> && depth % group_elements<Units> == 0 &&
          reinterpret_cast<uintptr_t>(a) % line == 0 && row_bytes % line == 0 && row_bytes % set_period != 0;
 }
 
-// What a tile reads of A: row r's unit u is strip[r * row + u], or as Strip says.
-struct Left {
+// What a tile reads of A. ByRows: unit u of row r is strip[r * row + u].
+struct StripView {
   const float* strip;
   int64_t row;
 };
 
-// The strip at a, the `index`-th of its task, in `room` (strips_at_once, strip_size) or where it lies.
+// The strip at a, number `index` of its task: packed into `buffer` (strips_per_call, strip_size), or in
+// place.
 template <class Units, class Strip, class T>
-static Left strip_at(const T* a, int64_t ld, bool transposed, int64_t depth, int64_t rows, int64_t index,
-                     float* room) {
-  if (!transposed && lies_well<Units>(a, ld, depth, rows)) {
+static StripView strip_at(const T* a, int64_t ld, bool transposed, int64_t depth, int64_t rows, int64_t index,
+                          float* buffer) {
+  if (!transposed && fast_in_place<Units>(a, ld, depth, rows)) {
     return {reinterpret_cast<const float*>(a), ld / Units::elements};
   }
-  const int64_t place = transposed ? index % strips_at_once : 0;
-  if (place == 0) pack_strips<Units, Strip>(a, ld, transposed, depth, rows, room);
-  return {room + place * strip_size<Units>, ByRows<Units>::row};
+  const int64_t place = transposed ? index % strips_per_call : 0;
+  if (place == 0) pack_strips<Units, Strip>(a, ld, transposed, depth, rows, buffer);
+  return {buffer + place * strip_size<Units>, ByRows<Units>::row};
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

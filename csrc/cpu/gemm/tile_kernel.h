@@ -6,7 +6,7 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// What a thread holds while it multiplies units.
+// The registers that a thread must hold while it multiplies units; none without AMX.
 template <class Units>
 struct Registers {
   Registers() {}
@@ -14,15 +14,16 @@ struct Registers {
 
 #ifdef __AMX_TILE__
 
-// 16 rows of 64 bytes for each of the eight. Constant: the compiler does not see how much of it is read.
+// 16 rows of 64 bytes for each of the eight registers. A constant in memory, because the compiler does not
+// see that the instruction reads all of it.
 alignas(64) static const struct {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 } tile_shapes;
 
-// While one stands, the calling thread has tile registers. They go when it goes: code outside of dragoman has
-// shapes of its own, and registers in use cost every switch of threads time.
+// During its lifetime the calling thread has tile registers. Its end releases them: other libraries set other
+// shapes, and registers in use make every switch of threads slower.
 class TileRegisters {
  public:
   TileRegisters() { _tile_loadconfig(&tile_shapes); }
@@ -39,9 +40,10 @@ struct Registers<Quads> : TileRegisters {};
 #endif
 
 // c (rows, columns) = a b, or c += a b, each 16 or 32.   a: (rows, depth)   b: (depth, columns)
-// The depth is in units, whole groups. A sum runs over it in order: its bits do not depend on the tile's
-// size. b passes L1 by, where a stays for the next product, and comes from further away, so first.
-// Declared for all, as code for units without groups names it in branches that it does not take.
+// `depth` is in units and whole groups. A sum runs over it in order, so its bits do not depend on the tile's
+// size. b is loaded past L1, so that a stays there for the next product. b comes from further away, so it is
+// loaded first. Declared for every kind of units: code without groups names it in branches that it never
+// takes.
 template <class Units, int rows, int columns>
 static void tile_kernel(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row, float* c,
                         int64_t c_row, bool add);

@@ -1,4 +1,4 @@
-// What a product's k runs over: units of 32 bits, which hold one float32, two bfloat16 or four int8.
+// k runs over units of 32 bits. A unit holds one float32, two bfloat16 or four int8.
 #pragma once
 
 #include "cpu/isa/simd.h"
@@ -12,13 +12,15 @@ static constexpr int64_t round_up(int64_t a, int64_t b) {
   return divide_up(a, b) * b;
 }
 
-// Each struct has the number of elements of k in a unit, the number of units in a group (k is summed in whole
-// groups: packed matrices end with units of zeros), the type of a vector of sums, and
-//   along_k(from, count): `lanes` units one after the other in k, zeros after the first `count` elements;
-//   across_k(from, ld, count, part): one unit of each of `lanes` neighbours, k going in steps of ld; of the
-//     unit's elements the first `count` exist, the others are zeros;
+// Each struct has:
+//   elements: elements of k in a unit;
+//   group: k is summed in whole groups of this many units, and packed matrices end with units of zeros;
+//   Sum: the type of a vector of sums;
+//   along_k(from, count): `lanes` units that follow each other in k; zeros after the first `count` elements;
+//   across_k(from, ld, count, part): one unit of each of `lanes` neighbours. Elements of a unit are ld apart;
+//     the first `count` exist, the others are zeros;
 //   multiply_add(sum, a, b).
-// Units travel as Vec whatever they hold: loads, stores and shuffles leave the bits alone.
+// A vector of units has the type Vec, whatever the units hold: loads, stores and shuffles keep the bits.
 
 // float32, or bfloat16 widened.
 struct Singles {
@@ -105,13 +107,13 @@ using Quads = Integers;
 template <class Units>
 constexpr int64_t group_elements = Units::group * Units::elements;
 
-// Units of `elements` elements of k, in whole groups.
+// Number of units that hold `elements` elements of k, rounded up to whole groups.
 template <class Units>
 static inline int64_t units_of(int64_t elements) {
   return round_up(divide_up(elements, Units::elements), Units::group);
 }
 
-// One unit in every lane, its bits as they are.
+// The same unit in every lane; the bits are not converted.
 static inline Vec broadcast_unit(const float* unit) {
   int32_t bits;
   __builtin_memcpy(&bits, unit, sizeof(bits));

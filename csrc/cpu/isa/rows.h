@@ -1,4 +1,4 @@
-// What row-wise kernels share: the rows in use, the zeros after them, and how much work one task gets.
+// Shared by row-wise kernels: the number of rows in use, zeros after them, and the size of a task.
 #pragma once
 
 #include <cstddef>

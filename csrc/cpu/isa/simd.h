@@ -1,8 +1,8 @@
-// The vector of float32 lanes every CPU kernel computes with, and the functions on it. bfloat16 is widened as
-// it is loaded and rounded as it is stored.
+// The vector of float32 lanes that every CPU kernel computes with, and the functions on it. Loads widen
+// bfloat16, stores round to it.
 //
-// A tail is a vector whose last lanes are switched off, never a scalar loop: an element's bits do not depend
-// on where in a row it stands. Loops over a row use each_vector, sum_of and largest_of.
+// The end of a row is a vector whose last lanes are off, never a scalar loop. So an element's bits do not
+// depend on its place in the row. Loops over a row use each_vector, sum_of and largest_of.
 #pragma once
 
 #include <cstdint>
@@ -125,7 +125,7 @@ static inline __mmask16 mask_of(FirstLanes part) {
   return static_cast<__mmask16>((1u << part.count) - 1);
 }
 
-// Lanes switched off read as 0.
+// Lanes that are off read as 0.
 static inline Vec load(const float* from, FirstLanes part) {
   return _mm512_maskz_loadu_ps(mask_of(part), from);
 }
@@ -140,7 +140,7 @@ static inline void store(bfloat16* to, Vec v, FirstLanes part) {
   _mm256_mask_storeu_epi16(to, mask_of(part), reinterpret_cast<__m256i>(narrow(v)));
 }
 
-// Lanes switched off become `fill`.
+// Lanes that are off become `fill`.
 static inline Vec keep(Vec v, FirstLanes part, float fill = 0.0f) {
   return _mm512_mask_mov_ps(broadcast(fill), mask_of(part), v);
 }
@@ -170,8 +170,8 @@ static inline Vec keep(Vec v, FirstLanes part, float fill = 0.0f) {
 
 #endif
 
-// Stores past the caches, for a result larger than they are: its lines need not be read first. Whole vectors
-// lie at multiples of their size. Before anything else touches the memory, end_stream.
+// Stores past the caches, for a result that is larger than they are: its lines need not be read first. The
+// addresses of whole vectors are multiples of their size. Call end_stream before other code uses the memory.
 static inline void stream(float* to, Vec v, AllLanes) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(to, v);
@@ -202,7 +202,7 @@ static inline void end_stream() {
 
 // -- Elementwise --
 
-// A NaN in b comes through; a NaN in a is dropped. (gcc 12 warns about its own header's unmasked intrinsics.)
+// A NaN in b gives NaN; a NaN in a is ignored. (gcc 12 warns about its own header's unmasked intrinsics.)
 #ifdef __AVX512F__
 static inline Vec vmax(Vec a, Vec b) {
   return _mm512_maskz_max_ps(0xFFFF, a, b);
@@ -224,7 +224,7 @@ static inline Vec vsqrt(Vec v) {
   return v;
 }
 
-// What decays towards 0 would stay denormal, and operations on denormals are slow.
+// 0 for denormals. A value that decays towards 0 would stay denormal, and operations on denormals are slow.
 static inline Vec without_denormals(Vec v) {
   constexpr float smallest_normal = 1.17549435e-38f;
   return (v < 0.0f ? -v : v) < smallest_normal ? Vec{} : v;
@@ -232,7 +232,7 @@ static inline Vec without_denormals(Vec v) {
 
 constexpr float log2_e = 1.44269504f;
 
-// 2^x to about 1 ulp. For x up to 127; below -126 it is 0, as denormals are slow; NaN for NaN.
+// 2^x to about 1 ulp, for x up to 127. Below -126 it is 0, because denormals are slow. NaN gives NaN.
 static inline Vec vexp2(Vec x) {
   const Vec bounded = vmax(broadcast(-126.0f), x);
 #ifdef __AVX512F__
@@ -282,7 +282,7 @@ static inline Normal normal(Vec x) {
 
 // -- Across lanes --
 
-// Folds halves onto each other until one lane is left: one fixed order.
+// Combines the two halves of the vector until one lane is left: one fixed order.
 template <class Combine>
 static inline __attribute__((always_inline)) float fold_lanes(Vec v, const Combine& combine) {
 #ifdef __AVX512F__
@@ -311,7 +311,7 @@ static inline float max_lanes(Vec v) {
 
 // -- Element types --
 
-// Calls body(float()) or body(bfloat16()): the type of an activation becomes a template parameter.
+// Calls body(float()) or body(bfloat16()): the dtype becomes a template parameter.
 template <class Body>
 static inline __attribute__((always_inline)) void with_dtype(DType dtype, const Body& body) {
   if (dtype == DType::bfloat16) {
@@ -347,18 +347,18 @@ static inline __attribute__((always_inline)) float sum_of(int64_t size, const Va
 // Largest of value(first element, part) over all elements; -infinity when there are none.
 template <class Value>
 static inline __attribute__((always_inline)) float largest_of(int64_t size, const Value& value) {
-  Vec most[4];
-  for (int64_t j = 0; j < 4; ++j) most[j] = broadcast(-infinity);
+  Vec maximum[4];
+  for (int64_t j = 0; j < 4; ++j) maximum[j] = broadcast(-infinity);
   int64_t i = 0;
   for (; i + 4 * lanes <= size; i += 4 * lanes) {
-    for (int64_t j = 0; j < 4; ++j) most[j] = vmax(value(i + j * lanes, AllLanes{}), most[j]);
+    for (int64_t j = 0; j < 4; ++j) maximum[j] = vmax(value(i + j * lanes, AllLanes{}), maximum[j]);
   }
-  for (; i + lanes <= size; i += lanes) most[0] = vmax(value(i, AllLanes{}), most[0]);
+  for (; i + lanes <= size; i += lanes) maximum[0] = vmax(value(i, AllLanes{}), maximum[0]);
   if (i < size) {
     const FirstLanes part{size - i};
-    most[1] = vmax(keep(value(i, part), part, -infinity), most[1]);
+    maximum[1] = vmax(keep(value(i, part), part, -infinity), maximum[1]);
   }
-  return max_lanes(vmax(vmax(most[0], most[1]), vmax(most[2], most[3])));
+  return max_lanes(vmax(vmax(maximum[0], maximum[1]), vmax(maximum[2], maximum[3])));
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA
