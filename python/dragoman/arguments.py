@@ -1,4 +1,4 @@
-"""Checks of the arguments a user hands in. Each names the op, the argument, what was expected and what came."""
+"""Checks of a user's arguments. A message names the op, the argument, what was expected and what it got."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ _LARGEST = float(np.finfo(np.float32).max)  # arithmetic runs in float32
 
 
 def check_types(op: str, kind: type, **arguments: Any) -> None:
-    """TypeError unless each is a `kind`."""
+    """TypeError unless each argument is a `kind`."""
     for name, value in arguments.items():
         if not isinstance(value, kind):
             raise TypeError(f"{op}: {name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
-def number(op: str, name: str, value: Any, least: float = -_LARGEST, below: float | None = None) -> float:
-    """`value` as a float in [least, below). TypeError for what is no real number, ValueError for NaN and the rest."""
+def number(op: str, name: str, value: Any, minimum: float = -_LARGEST, below: float | None = None) -> float:
+    """`value` as a float in [minimum, below). TypeError for other types, ValueError for NaN and out of range."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     finite = -_LARGEST <= value <= _LARGEST
-    if below is not None and not (finite and least <= value < below):
-        raise ValueError(f"{op}: {name} must lie in [{least:g}, {below:g}), got {value}")
+    if below is not None and not (finite and minimum <= value < below):
+        raise ValueError(f"{op}: {name} must lie in [{minimum:g}, {below:g}), got {value}")
     if not finite:
         raise ValueError(f"{op}: {name} must be finite in float32, got {value}")
     result = float(value)
-    if result < least:
-        raise ValueError(f"{op}: {name} must be at least {least:g}, got {value}")
+    if result < minimum:
+        raise ValueError(f"{op}: {name} must be at least {minimum:g}, got {value}")
     return result
 
 
 def positive(op: str, name: str, value: Any) -> float:
-    """`value` as a float above 0. TypeError, ValueError as `number`."""
+    """`value` as a float above 0. TypeError and ValueError as in `number`."""
     result = number(op, name, value)
     if result <= 0:
         raise ValueError(f"{op}: {name} must be above 0, got {value}")
     return result
 
 
-def integer(op: str, name: str, value: Any, least: int = 0) -> int:
-    """`value` as an int of at least `least`. TypeError for what is no int, ValueError otherwise."""
+def integer(op: str, name: str, value: Any, minimum: int = 0) -> int:
+    """`value` as an int of at least `minimum`. TypeError for other types, ValueError out of range."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{op}: {name} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{op}: {name} must be at least {least}, got {value}")
+    if value < minimum:
+        raise ValueError(f"{op}: {name} must be at least {minimum}, got {value}")
     if value >= 2**63:
         raise ValueError(f"{op}: {name} must be below 2^63, got {value}")
     return int(value)
 
 
-def integers(op: str, name: str, values: Any, least: int = 0) -> list[int]:
-    """A sequence of ints of at least `least`. TypeError for what is none, ValueError otherwise."""
+def integers(op: str, name: str, values: Any, minimum: int = 0) -> list[int]:
+    """`values` as a list of ints of at least `minimum`. TypeError and ValueError as in `integer`."""
     try:
         items = list(values)
     except TypeError:
         raise TypeError(f"{op}: {name} must be a sequence of ints, got {type(values).__name__}") from None
-    return [integer(op, name, item, least) for item in items]
+    return [integer(op, name, item, minimum) for item in items]
 
 
 def check_path(op: str, name: str, value: Any) -> None:
@@ -67,14 +67,14 @@ def check_path(op: str, name: str, value: Any) -> None:
 
 
 def flag(op: str, name: str, value: Any) -> bool:
-    """TypeError unless `value` is a bool."""
+    """`value` as a bool. TypeError if it is not one."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{op}: {name} must be a bool, got {type(value).__name__}")
     return bool(value)
 
 
 def choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """`value`, which must be one of `choices`. TypeError for what is no str, ValueError otherwise."""
+    """`value`, one of `choices`. TypeError if it is not a str, ValueError if it is another one."""
     if not isinstance(value, str):
         raise TypeError(f"{op}: {name} must be a str, got {type(value).__name__}")
     if value not in choices:
@@ -83,13 +83,13 @@ def choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def check_sizes(op: str, **arguments: Any) -> None:
-    """Each must be an int in [1, 2^31). TypeError, ValueError otherwise."""
+    """TypeError or ValueError unless each argument is an int in [1, 2^31)."""
     for name, value in arguments.items():
-        if integer(op, name, value, least=1) >= 2**31:
+        if integer(op, name, value, minimum=1) >= 2**31:
             raise ValueError(f"{op}: {name} must be an int in [1, 2^31), got {value}")
 
 
 def check_rates(op: str, **arguments: Any) -> None:
-    """Each must be a number in [0, 1). TypeError, ValueError otherwise."""
+    """TypeError or ValueError unless each argument is a number in [0, 1)."""
     for name, value in arguments.items():
         number(op, name, value, 0.0, 1.0)

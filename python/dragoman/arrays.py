@@ -1,4 +1,4 @@
-"""NumPy arrays on their way into a Tensor: dtypes and their conversion."""
+"""NumPy arrays that become Tensors: dtypes and their conversion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def as_array(op: str, name: str, values: Any) -> npt.NDArray[Any]:
-    """`values` as NumPy sees them. ValueError, in the name of `op`, for rows of different lengths."""
+    """`values` as a NumPy array. ValueError, naming `op`, for rows of different lengths."""
     try:
         return np.asarray(values)
     except ValueError as error:
@@ -30,15 +30,16 @@ def as_array(op: str, name: str, values: Any) -> npt.NDArray[Any]:
 
 
 def convert(op: str, values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
-    """`values` in the dtype and in C order, without a copy where they are so already.
+    """`values` in `dtype` and in C order, without a copy where they already are.
 
-    Fractions are cut off for an integer dtype; NaN and what lies out of its range are refused.
+    An integer dtype cuts fractions off. ValueError for NaN and for values out of its range.
     """
     target = DTYPES[dtype]
     if target.kind in "iu" and values.size and not np.can_cast(values.dtype, target):
         limits, exact = np.iinfo(target), values.astype(np.float64) if values.dtype.kind not in "iu" else values
-        least, most = exact.min(), exact.max()
+        minimum, maximum = exact.min(), exact.max()
         # In float64 the limits of int64 round up: 2^63 itself must be refused.
-        if not (least >= limits.min and (most < float(limits.max) if limits.max >= 2**53 else most <= limits.max)):
-            raise ValueError(f"{op}: array must fit in {dtype}, got values in [{least}, {most}]")
+        fits = maximum < float(limits.max) if limits.max >= 2**53 else maximum <= limits.max
+        if not (minimum >= limits.min and fits):
+            raise ValueError(f"{op}: array must fit in {dtype}, got values in [{minimum}, {maximum}]")
     return np.require(values, target, ["C", "A"]).reshape(values.shape)

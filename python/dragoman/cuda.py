@@ -1,4 +1,4 @@
-"""What is known of CUDA on this machine."""
+"""Whether CUDA can be used on this machine."""
 
 from __future__ import annotations
 

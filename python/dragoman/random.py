@@ -35,7 +35,15 @@ _step_at: dict[str, _core.Tensor] = {}
 
 
 def manual_seed(n: int) -> None:
-    """Starts every random stream of the library anew from seed `n` in [0, 2^64)."""
+    """Sets the seed of every random stream of the library: weights at first and dropout masks.
+
+    Args:
+        n: in [0, 2^64).
+
+    Raises:
+        TypeError: `n` is not an int.
+        ValueError: `n` is out of range.
+    """
     global _state
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise TypeError(f"manual_seed: n must be an int, got {type(n).__name__}")

@@ -30,7 +30,7 @@ class Sequences(_core.Sequences):
     """
 
     def __init__(self, lengths: npt.ArrayLike, capacity: int | None = None) -> None:
-        counts = arguments.integers("Sequences", "lengths", lengths, least=-(2**63))  # the core names the position
+        counts = arguments.integers("Sequences", "lengths", lengths, minimum=-(2**63))  # the core names the position
         super().__init__(counts, None if capacity is None else arguments.integer("Sequences", "capacity", capacity))
 
     @classmethod

@@ -441,7 +441,7 @@ class Reshape(Function):
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The same values in another shape; one size may be -1. ValueError where the number of elements differs."""
     check_tensors("reshape", x=x)
-    return Reshape()(x, arguments.integers("reshape", "shape", shape, least=-1))
+    return Reshape()(x, arguments.integers("reshape", "shape", shape, minimum=-1))
 
 
 class Add(Function):

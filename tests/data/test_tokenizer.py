@@ -114,7 +114,7 @@ def test_batches_are_the_single_calls(tokenizer):
 
 
 def test_words_that_do_not_fit_the_cache(tokenizer, monkeypatch):
-    monkeypatch.setattr("dragoman.data.word_cache.MOST", 40)
+    monkeypatch.setattr("dragoman.data.word_cache.MAXIMUM", 40)
     assert [tokenizer.encode_batch([line])[0] for line in LINES * 2] == [tokenizer.encode(line) for line in LINES * 2]
 
 

@@ -1,4 +1,4 @@
-"""Prefetch: the next items are made by another thread while this one works."""
+"""Prefetch: another thread prepares the next items while this one works."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 class Prefetch(Generic[T]):
     """Iterates over `items` in a thread, at most `depth` items ahead; a context manager.
 
-    The items come in their order. An exception of the iteration is raised here, in the place of the item that
-    it kept from being made. Leaving the context ends the thread after the item at hand.
+    The items keep their order. An exception of the iteration is raised here, in place of the item that failed.
+    Leaving the context ends the thread after its current item.
 
     Args:
-        items: iterated once, in the thread alone.
-        depth: items that are kept ready, at least 1.
+        items: iterated once, only in the thread.
+        depth: number of items that are kept ready, at least 1. ValueError otherwise.
     """
 
     def __init__(self, items: Iterable[T], depth: int = 2) -> None:
@@ -55,7 +55,7 @@ class Prefetch(Generic[T]):
         raise item
 
     def close(self) -> None:
-        """Ends the thread; items that were not taken are lost. Safe to call again."""
+        """Ends the thread. Items that were not taken are lost. It may be called again."""
         self._closed = True
         while not self._ready.empty():  # at most one more comes from a thread that waits for room
             self._ready.get()

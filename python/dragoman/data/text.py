@@ -15,11 +15,11 @@ Files = str | Path | Sequence[str | Path]  # one or several
 
 
 def iter_lines(path: str | Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file, plain or `.gz`, split at line feeds alone; holds one at a time.
+    """The lines of a UTF-8 text file, plain or `.gz`. Only a line feed ends a line. Memory holds one line.
 
     Raises:
-        OSError: for a file that is missing or cannot be read.
-        ValueError: for a broken gzip file, or bytes that are not UTF-8 (naming the line).
+        OSError: the file is missing or cannot be read.
+        ValueError: a broken gzip file, or bytes that are not UTF-8, naming the line.
     """
     packed = str(path).endswith(".gz")
     with open(path, "rb") as raw, gzip.GzipFile(fileobj=raw) if packed else raw as file:
@@ -36,7 +36,7 @@ def iter_lines(path: str | Path) -> Iterator[str]:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """`iter_lines` as a list."""
+    """All lines of `iter_lines`, as a list."""
     return list(iter_lines(path))
 
 
@@ -49,15 +49,15 @@ def decode_line(line: bytes, path: str | Path, number: int) -> str:
 
 
 def iter_parallel(source: Files, target: Files) -> Iterator[tuple[str, str]]:
-    """Pairs of lines, line i of one file the translation of line i of the other; holds one pair at a time.
+    """Pairs of lines: line i of one file is the translation of line i of the other. Memory holds one pair.
 
     Args:
-        source: a file, or several whose lines follow each other.
-        target: as many, file by file as long as the source's.
+        source: a file, or several, read one after the other.
+        target: as many files; each has as many lines as its source.
 
     Raises:
-        OSError, ValueError: as `iter_lines`; ValueError for different numbers of files or lines, for files without
-            lines and for an empty line.
+        OSError: a file is missing or cannot be read.
+        ValueError: different numbers of files or lines, a file without lines, an empty line, or as in `iter_lines`.
     """
     sources, targets = as_files(source), as_files(target)
     if len(sources) != len(targets):
@@ -79,7 +79,7 @@ def iter_parallel(source: Files, target: Files) -> Iterator[tuple[str, str]]:
 
 
 def read_parallel(source: Files, target: Files) -> list[tuple[str, str]]:
-    """`iter_parallel` as a list."""
+    """All pairs of `iter_parallel`, as a list."""
     return list(iter_parallel(source, target))
 
 
@@ -87,13 +87,20 @@ def as_files(files: Files) -> list[str | Path]:
     return [files] if isinstance(files, str | Path) else list(files)
 
 
-def sample_lines(files: Files, most: int) -> Iterator[str]:
-    """Lines of files, all of them or, above `most` bytes on the disk, each by chance, about `most` in all.
+def sample_lines(files: Files, max_bytes: int) -> Iterator[str]:
+    """All lines of the files, or a random sample of about `max_bytes` bytes where the files are larger.
 
-    The same files give the same lines. Raises OSError, ValueError: as `iter_lines`.
+    The same files give the same lines.
+
+    Args:
+        files: one or several, plain or `.gz`.
+        max_bytes: limit, compared with the size of the files on the disk.
+
+    Raises:
+        OSError, ValueError: as in `iter_lines`.
     """
     paths = as_files(files)
-    share = min(1.0, most / max(1, sum(os.path.getsize(path) for path in paths)))
+    share = min(1.0, max_bytes / max(1, sum(os.path.getsize(path) for path in paths)))
     draw = random.Random(0).random
     for path in paths:
         for line in iter_lines(path):

@@ -1,8 +1,8 @@
 """Text to token ids and back, with one vocabulary for source and target.
 
-Three kinds of vocabulary: byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909), a unigram language model
-(Kudo 2018, arXiv:1804.10959) and single characters. All are learnt and applied by the `tokenizers` library
-(extra `text`), which is imported only when a tokenizer is trained or loaded.
+There are three kinds of vocabulary: byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909), a unigram language
+model (Kudo 2018, arXiv:1804.10959) and single characters. The `tokenizers` library (extra `text`) learns and applies
+them. It is imported only when a tokenizer is trained or loaded.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Kind = Literal["bpe", "unigram", "char"]
 
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")  # ids 0, 1, 2, 3
 PAD, BOS, EOS, UNK = range(4)
-LEAST = 64  # vocabulary: a unigram model needs room for `_SPELLING` and the characters of the text
+MINIMUM = 64  # of vocab_size: a unigram model needs `_SPELLING` and the characters of the text
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # the ids that follow
 
 _SPACE = "\u2581"
 _RESERVED = frozenset((*SPECIALS, *BYTES))
-_SPELLING = sorted(set("".join(_RESERVED)))  # with tokens of their own, no text is read as a reserved token
-_NEVER = -1e6  # log probability of the tokens that a unigram model must not find in a text
+_SPELLING = sorted(set("".join(_RESERVED)))  # each has a token, so no text is read as a reserved token
+_NEVER = -1e6  # log probability of tokens that a unigram model must never find in a text
 
 
 def _library() -> Any:
@@ -42,10 +42,10 @@ def _library() -> Any:
 class Tokenizer:
     """Text to token ids and back. Made by `Tokenizer.train` or `Tokenizer.load`.
 
-    Text is brought to Unicode form NFC and split at spaces; a space becomes the mark U+2581 at the head of a
-    word. A character without a token is spelt in the bytes of its UTF-8 form, so `decode(encode(text))` is the
-    NFC form of any text, but that U+2581 itself comes back as a space. The names of special tokens inside a
-    text are plain characters.
+    A text is normalised to Unicode form NFC and split at spaces; a space becomes the mark U+2581 before its
+    word. A character without a token is written as the bytes of its UTF-8 form. So `decode(encode(text))` is the
+    NFC form of any text, except that U+2581 itself becomes a space. In a text, the names of special tokens are
+    ordinary characters.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -60,18 +60,18 @@ class Tokenizer:
         """Learns a vocabulary from text.
 
         Args:
-            lines: sentences of both languages; the order does not matter. They are held in memory.
-            vocab_size: most tokens, the special ones included; the 256 bytes come on top. A small text may give
-                fewer.
-            kind: "bpe", "unigram" or "char". Characters take at most half the vocabulary of the first two, and
-                the rarest are left to bytes.
+            lines: sentences of both languages, in any order. They are held in memory.
+            vocab_size: maximum number of tokens, with the four special ones and without the 256 bytes; at least 64. A
+                small text may give fewer.
+            kind: "bpe", "unigram" or "char". In the first two, characters take at most half of the vocabulary, and
+                the rarest are written as bytes.
 
         Raises:
             ModuleNotFoundError: without the `tokenizers` library.
             ValueError: an unknown kind, or a `vocab_size` below 64.
         """
         arguments.choice("tokenizer", "kind", kind, get_args(Kind))
-        arguments.integer("tokenizer", "vocab_size", vocab_size, LEAST)
+        arguments.integer("tokenizer", "vocab_size", vocab_size, MINIMUM)
         library = _library()
         normalizer = _normalizer(library)
         texts = [normalizer.normalize_str(line) for line in lines]
@@ -96,7 +96,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Reads a tokenizer.json. Raises ValueError, naming the file, for one that cannot be used."""
+        """Reads a tokenizer.json.
+
+        Raises:
+            OSError: the file cannot be read.
+            ModuleNotFoundError: without the `tokenizers` library.
+            ValueError: the file is not a tokenizer, or has other special tokens.
+        """
         text = Path(path).read_bytes()
         try:
             backend = _library().Tokenizer.from_str(text.decode())
@@ -110,16 +116,16 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, path: str | Path) -> None:
-        """Writes a tokenizer.json, atomically."""
+        """Writes a tokenizer.json, atomically. OSError, naming the file, if that fails."""
         atomic_write(path, self._backend.to_str(pretty=True).encode())
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all that decides which ids a text gets."""
+        """SHA-256, in hexadecimal, of everything that decides which ids a text has."""
         return hashlib.sha256(self._backend.to_str().encode()).hexdigest()
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, special ones and bytes included."""
+        """Number of tokens, with special ones and bytes."""
         return int(self._backend.get_vocab_size())
 
     def encode(self, text: str) -> list[int]:
@@ -134,7 +140,7 @@ class Tokenizer:
         return [list(encoding.ids) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special tokens are left out, and bytes that are not UTF-8 become U+FFFD."""
+        """The text of `ids`. Special tokens are left out; bytes that are not UTF-8 become U+FFFD."""
         return str(self._backend.decode([int(id) for id in ids], skip_special_tokens=True))
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
@@ -146,7 +152,7 @@ class Tokenizer:
 
 
 def _normalizer(library: Any) -> Any:
-    """A mark before every word, the first one included: a text that begins with a space keeps it."""
+    """Puts a mark before every word, also before the first, so that a text keeps a space at its beginning."""
     steps = library.normalizers
     return steps.Sequence([steps.NFC(), steps.Replace(" ", _SPACE), steps.Prepend(_SPACE)])
 
@@ -156,7 +162,7 @@ def _pre_tokenizer(library: Any) -> Any:
 
 
 def _reads_words(backend: Any) -> bool:
-    """Whether a text is split at spaces before all else, as by the tokenizers that are trained here."""
+    """Whether the first step is to split a text at spaces, as in the tokenizers that are trained here."""
     library = _library()
     ours = _normalizer(library), _pre_tokenizer(library)
     theirs = backend.normalizer, backend.pre_tokenizer
@@ -166,20 +172,20 @@ def _reads_words(backend: Any) -> bool:
     )
 
 
-def _alphabet(texts: list[str], most: int) -> tuple[list[str], list[str]]:
-    """The characters that get tokens, the most frequent first, and the texts without the others."""
+def _alphabet(texts: list[str], maximum: int) -> tuple[list[str], list[str]]:
+    """The `maximum` most frequent characters, which get tokens, and the texts without the others."""
     counts = Counter[str]()
     for text in texts:
         counts.update(text)
     ranked = sorted(counts, key=lambda character: (-counts[character], character))
-    if others := ranked[most:]:
+    if others := ranked[maximum:]:
         table = dict.fromkeys(map(ord, others), _SPACE)
         texts = [text.translate(table) for text in texts]
-    return ranked[:most], texts
+    return ranked[:maximum], texts
 
 
 def _train(library: Any, model: Any, trainer: Any, texts: list[str]) -> Any:
-    """What the trainer makes of normalised texts: the "model" of a tokenizer.json."""
+    """Trains on normalised texts. Returns the "model" of a tokenizer.json."""
     backend = library.Tokenizer(model)
     backend.pre_tokenizer = _pre_tokenizer(library)
     backend.train_from_iterator(texts, trainer)
@@ -192,7 +198,7 @@ def _bpe(library: Any, texts: list[str], size: int) -> Any:
 
 
 def with_bytes(library: Any, learnt: Any) -> Any:
-    """A BPE model with a token for every byte, from one without: the "model" of a tokenizer.json."""
+    """A BPE model with a token for every byte, from `learnt`, the "model" of a tokenizer.json without them."""
     merges = [
         (left, right)
         for left, right in learnt["merges"]
@@ -214,7 +220,7 @@ def _unigram(library: Any, texts: list[str], size: int, alphabet: list[str]) -> 
         vocab_size=size - len(spelling) + 1, special_tokens=[unk], unk_token=unk, show_progress=False
     )
     learnt = _train(library, library.models.Unigram(), trainer, texts)["vocab"]
-    # Rounded: the trainer adds floats in an order that varies from run to run.
+    # Rounded, because the trainer adds floats in an order that changes from run to run.
     pieces = [(token, round(score, 4)) for token, score in learnt if token not in _RESERVED]
     pieces += [(token, min((score for _, score in pieces), default=0.0) - 1) for token in spelling]
     pieces.sort(key=lambda piece: (-piece[1], piece[0]))

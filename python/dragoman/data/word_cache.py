@@ -1,21 +1,21 @@
-"""WordCache: the ids of words that came before."""
+"""WordCache: remembers the token ids of words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-MOST = 1 << 20  # characters of the words that are kept
+MAXIMUM = 1 << 20  # characters of the words that are kept
 
 
 class WordCache:
-    """Ids of texts, word by word: few words of a text are new, and only these are spelt by `backend`.
+    """Token ids of texts, word by word. Few words of a text are new, and only these go through `backend`.
 
     Any number of threads may use it.
 
     Args:
-        backend: a `tokenizers.Tokenizer` whose ids of a text are those of its words, split at single spaces, end to
-            end. An empty word, beside another space, is no word to it.
+        backend: a `tokenizers.Tokenizer` for which the ids of a text are the ids of its words, split at single
+            spaces, end to end. It has no empty words, so texts with two spaces in a row go through it whole.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -24,9 +24,9 @@ class WordCache:
         self._size = 0
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
+        """The ids of each text, a list for each."""
         split = [text.split(" ") for text in texts]
-        ids = self._with(set().union(*split))
+        ids = self._ids_with(set().union(*split))
         return [
             self._backend.encode(text, add_special_tokens=False).ids
             if "" in words
@@ -34,12 +34,12 @@ class WordCache:
             for text, words in zip(texts, split, strict=True)
         ]
 
-    def _with(self, words: set[str]) -> dict[str, list[int]]:
-        """The ids of `words`, and of others."""
+    def _ids_with(self, words: set[str]) -> dict[str, list[int]]:
+        """A dict that holds the ids of `words` and of other words."""
         ids = self._ids
         new = list(words.difference(ids))
         self._size += sum(map(len, new))
-        if self._size > MOST:  # begins anew; another thread may still read the old ones
+        if self._size > MAXIMUM:  # start again with a new dict; another thread may still read the old one
             ids, new = {}, list(words)
             self._ids, self._size = ids, sum(map(len, new))
         encodings = self._backend.encode_batch_fast(new, add_special_tokens=False)

@@ -33,7 +33,7 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
     """
     source, target = tokens if isinstance(tokens, tuple) else (tokens, tokens)
     for side in (source, target):
-        integer("memory_plan", "tokens", side, least=1)
+        integer("memory_plan", "tokens", side, minimum=1)
     with _rehearsal() as rehearsal, skip_init():
         twin = type(model)(model.config, compute_dtype or model.compute_dtype)
         parameters = rehearsal.memory_stats()["allocated"]

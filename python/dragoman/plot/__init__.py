@@ -1,4 +1,4 @@
-"""Pictures of training and of attention, as files."""
+"""Draws the loss of a training run and attention weights, as matplotlib figures or files (extra `plot`)."""
 
 from dragoman.plot.figures import attention, loss
 

@@ -25,15 +25,15 @@ def loss(log: Log, path: str | Path | None = None) -> Figure:
 
     Args:
         log: the records that `Trainer.fit` returned, a log.jsonl, or the folder that holds one.
-        path: file to draw to, of a format that its ending names, such as .png.
+        path: file to write, in the format that its ending names, such as .png; None for no file.
 
     Returns:
         A matplotlib Figure of one Axes, with a line for each kind of loss in the log.
 
     Raises:
         ModuleNotFoundError: without matplotlib.
-        OSError: a log that cannot be read, or a path that cannot be written.
-        ValueError: a line of the log that is no record, naming it, or a log without losses.
+        OSError: the log cannot be read, or the path cannot be written.
+        ValueError: a line of the log is not a record, naming the line; or the log has no losses.
     """
     records = _read(log) if isinstance(log, str | Path) else log
     curves = {
@@ -56,13 +56,13 @@ def loss(log: Log, path: str | Path | None = None) -> Figure:
 def attention(
     weights: npt.ArrayLike, src_tokens: Sequence[str], tgt_tokens: Sequence[str], path: str | Path | None = None
 ) -> Figure:
-    """Attention weights as squares, the darker the larger; a row is what a target token reads.
+    """Attention weights as squares: the larger, the darker. A row shows what one target token reads.
 
     Args:
-        weights: (target tokens, source tokens), or (num_heads, target tokens, source tokens) for a panel a head.
-        src_tokens: what the columns are called.
-        tgt_tokens: what the rows are called.
-        path: file to draw to, of a format that its ending names, such as .png.
+        weights: (target tokens, source tokens), or (num_heads, target tokens, source tokens) for one panel a head.
+        src_tokens: names of the columns.
+        tgt_tokens: names of the rows.
+        path: file to write, in the format that its ending names, such as .png; None for no file.
 
     Returns:
         A matplotlib Figure, with an Axes for each head and one for the scale of the weights.
@@ -70,7 +70,7 @@ def attention(
     Raises:
         ModuleNotFoundError: without matplotlib.
         OSError: a path that cannot be written.
-        ValueError: weights of another rank or that are not all finite, or names that are not as many as they must be.
+        ValueError: weights of another rank or not finite, or a wrong number of names.
     """
     values = np.asarray(weights, dtype=np.float64)
     if values.ndim not in (2, 3) or values.size == 0:
@@ -119,7 +119,7 @@ def _read(log: str | Path) -> list[dict[str, Any]]:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure that belongs to no window and to no list of figures."""
+    """An empty figure without a window, which pyplot does not keep."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
