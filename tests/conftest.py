@@ -1,4 +1,4 @@
-"""Fixtures: every test starts from the same seed and leaves the thread count as it found it."""
+"""Fixtures: every test starts with the same seed and restores the number of threads."""
 
 import dragoman as dg
 import numpy as np

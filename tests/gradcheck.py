@@ -1,4 +1,4 @@
-"""Gradients of the float32 ops against the reference's, and the reference's against finite differences."""
+"""Compares the gradients of ops with the reference, and the reference with finite differences."""
 
 import dragoman as dg
 import numpy as np
@@ -7,7 +7,7 @@ from dragoman import _core
 
 
 def numerical_gradient(function, array, step=1e-6):
-    """Central differences of a scalar function of one float64 array, which is restored."""
+    """Central differences of a scalar function of one float64 array. Restores the array."""
     gradient = np.zeros_like(array)
     for index in np.ndindex(array.shape):
         value = array[index]
@@ -36,7 +36,7 @@ def backward(out, upstream):
 
 
 def poison_cache():
-    """Leaves NaNs in the caching allocator's free blocks, so that an output nobody wrote shows."""
+    """Fills the free blocks of the caching allocator with NaN, so that a test sees output that no kernel wrote."""
     kept = []
     for exponent in range(8, 19):
         for quarters in (5, 6, 7, 8):
@@ -46,7 +46,7 @@ def poison_cache():
 
 
 def with_tail(array, tail):
-    """The array and `tail` more rows of NaN, or of ids no table holds."""
+    """The array with `tail` more rows of NaN, or of ids that no table has."""
     filler = np.nan if array.dtype.kind == "f" else 2**31 - 1
     return np.concatenate([array, np.full((tail, *array.shape[1:]), filler, array.dtype)])
 
@@ -85,7 +85,7 @@ def check_op(op, forward, backward_, inputs, *, rows=(0,), tail=0, seed=0):
 
 
 def next_mask(rows, features, p):
-    """The mask the next dropout call draws; the generator is put back to where it was."""
+    """The mask of the next dropout call. Restores the random state."""
     state = dg.random.get_state()
     dropout = dg.random.next_dropout(p)
     dg.random.set_state(state)

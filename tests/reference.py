@@ -1,4 +1,4 @@
-"""Naive NumPy truth for every op: each `x` with its `x_backward` below it.
+"""The truth for every op in naive NumPy: each `x` with its `x_backward` below it.
 
 Nothing here casts: float64 arguments give the truth, float32 arguments the plain implementation that sets the
 error bar. Arguments hold used rows only, and attention takes lengths: no padding or tail exists on this side.

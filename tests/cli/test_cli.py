@@ -23,7 +23,7 @@ WORDS = {
     "red": "rotes", "big": "großes", "house": "Haus", "boat": "Boot",
 }  # fmt: skip
 LONG = {"en": "source", "de": "target"}
-# Without label smoothing: with it, every token of a vocabulary this small has a probability that a beam may take.
+# Without label smoothing: with it, every token of such a small vocabulary is probable enough for a beam.
 ARGUMENTS = [
     "--vocab-size=200", "--batch-tokens=200", "--warmup=50", "--lr=1e-3", "--threads=1", "--dropout=0",
     "--label-smoothing=0",
@@ -171,7 +171,7 @@ def test_a_config_file_trains_the_same(data, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory):
-    """Documents of 1,100 words whose short target is told by all of their words."""
+    """Documents of 1,100 words. The short target depends on all of the words."""
     folder, rng = tmp_path_factory.mktemp("documents"), random.Random(0)
     topics = {"sea": ["boat", "wave", "fish"], "land": ["tree", "hill", "road"]}
     chosen = [rng.choice([*topics]) for _ in range(60)]
@@ -189,7 +189,7 @@ def test_documents_of_more_than_1024_tokens(documents, tmp_path, capsys):
     assert translator.model.config.max_source_length == 1024
     sources, targets = ((documents / side).read_text().splitlines()[:8] for side in ("source", "target"))
     assert translator(sources, beam=2) == targets
-    # What comes after 1,023 words, a token each, is not read.
+    # The model reads the first 1,023 words only, one token each.
     head = " ".join(sources[0].split()[:1023])
     assert translator(head) == translator(f"{head} {sources[1]}")
 

@@ -43,7 +43,7 @@ def test_dates_are_written_as_cldr_says_with_four_digits_of_the_year(writer, loc
 
 
 def test_no_locale_leaves_a_day_open(writer):
-    """The numeric patterns name all of day, month and year, and no two days are written alike."""
+    """The numeric patterns have day, month and year, and two days never look the same."""
     days = [
         datetime.date(year, month, day) for year in (1910, 2010) for month in (1, 2, 11, 12) for day in (1, 2, 11, 12)
     ]
@@ -97,7 +97,7 @@ def test_locales_and_digits_are_tokens_and_text_comes_back(corpus):
 
 @pytest.fixture
 def small(monkeypatch):
-    """A demo of seconds: it learns nothing, and goes all the way."""
+    """A demo of a few seconds: it learns nothing, but runs every part."""
     monkeypatch.setattr(demo, "PAIRS", 400)
     monkeypatch.setattr(demo, "TESTS", 4)
     monkeypatch.setattr(demo, "HELD_OUT", 40)

@@ -1,4 +1,4 @@
-"""DLPack: the same memory on both sides, who may write it, and who keeps it alive."""
+"""DLPack: the same memory on both sides, which side may write it, and which keeps it alive."""
 
 import gc
 import weakref
@@ -27,7 +27,7 @@ def test_numpy_both_ways(dtype, shape):
 
 
 class Old:
-    """A library from before DLPack 1.0: it knows no max_version."""
+    """A library older than DLPack 1.0: it has no max_version."""
 
     def __init__(self, array):
         self.array = array
@@ -119,7 +119,7 @@ class Elsewhere:
 
 
 class Used:
-    """Gives a capsule that somebody has taken already."""
+    """Returns a capsule that another consumer has taken."""
 
     def __init__(self, array):
         self.array = array

@@ -1,4 +1,4 @@
-"""memory_plan against what the allocator counts in a real step."""
+"""memory_plan against the allocator's counts in a real step."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ CONFIGS = {
 
 
 def peak_of_steps(config: dg.TransformerConfig, source: list[int], target: list[int], compute_dtype: str) -> int:
-    """The allocator's peak above what was in use before, over two steps."""
+    """The allocator's peak in two steps, without what was in use before."""
     before = dg.memory_stats()["allocated"]
     model = dg.Transformer(config, compute_dtype)
     optimizer = dg.optim.AdamW(model, lr=1e-4)

@@ -66,7 +66,7 @@ def test_a_program_follows_the_weights_it_was_recorded_with(rng, block):
 
 
 def test_sequences_that_are_equal_while_recording_stay_apart(rng):
-    """Queries and keys had the same lengths in the recorded run, and have not in the replayed one."""
+    """Queries and keys have the same lengths in the recorded run, and different lengths in the replayed one."""
 
     def run(q, k, q_sequences, k_sequences):
         return dg.functional.attention(q, k, k, q_sequences, k_sequences)
@@ -81,7 +81,7 @@ def test_sequences_that_are_equal_while_recording_stay_apart(rng):
 
 
 def test_intermediate_memory_goes_back_while_replaying(rng):
-    """Twenty layers of 400 kB each need room for two or three at a time."""
+    """Twenty layers of 400 kB each need memory for two or three at a time."""
     weight = dg.tensor(np.eye(100, dtype=np.float32))
 
     def run(x):

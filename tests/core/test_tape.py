@@ -1,4 +1,4 @@
-"""The tape: what accumulates, what is freed, what is refused."""
+"""The tape: accumulation, freed memory, errors."""
 
 import gc
 
@@ -47,7 +47,7 @@ def test_gradients_of_a_tensor_used_many_times_add_up(rng):
 
 
 def test_gradients_that_start_as_one_array_do_not_stay_one(rng):
-    """residual without dropout may hand one array to both inputs; adding to one leaves the other alone."""
+    """Without dropout, residual may give one array to both inputs. Adding to one gradient must not change the other."""
     x, residual = leaf(rng, 3, 4), leaf(rng, 3, 4)
     backward(dg.functional.residual(x, residual), np.ones((3, 4)))
     backward(x * 3.0, np.ones((3, 4)))
@@ -165,7 +165,7 @@ def test_linear_cross_entropy_under_no_grad_keeps_nothing(rng):
 
 
 def test_backward_frees_the_tape(rng):
-    """After backward only leaves, gradients and the loss hold memory, though the output still stands."""
+    """After backward only leaves, gradients and the loss hold memory, even while the output is alive."""
     x, weight = leaf(rng, 64, 64), leaf(rng, 64, 64)
     gc.collect()
     before = dg.memory_stats()["allocated"]
@@ -190,7 +190,7 @@ def test_a_long_tape_does_not_overflow_the_stack(rng):
 
 
 def test_a_long_tape_without_backward_goes_quietly(rng):
-    """Dropping a graph of many thousand nodes must not recurse as deep."""
+    """Deleting a graph of many thousand nodes must not recurse once for each node."""
     out = leaf(rng, 1, 1)
     for _ in range(100_000):
         out = out * 1.0

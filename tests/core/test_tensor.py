@@ -74,7 +74,7 @@ def test_conversions():
 
 
 def test_bfloat16_there_and_back():
-    """All 65,536 bit patterns, NaN payloads too; and float32 rounded to the nearest, ties to even."""
+    """All 65,536 bit patterns, also of NaN, and float32 rounded to the nearest, ties to even."""
     bits = np.arange(2**16, dtype=np.uint16)
     values = bits.view(ml_dtypes.bfloat16)
     tensor = dg.tensor(values)

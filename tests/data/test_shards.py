@@ -34,7 +34,7 @@ def tokenizer(texts):
 
 @pytest.fixture
 def corpus(texts, tmp_path):
-    """Two files a side, one of them packed."""
+    """Two files on each side, one of them gzipped."""
     files = []
     for side, name in enumerate(("en", "de")):
         halves = ["".join(f"{pair[side]}\n" for pair in half) for half in (texts[:500], texts[500:])]
@@ -122,7 +122,7 @@ def test_a_broken_run_leaves_no_shards(shards, tokenizer, corpus):
 
 
 def test_memory_does_not_grow_with_the_reads(shards):
-    # Mappings that were kept would show as resident pages; arrays as traced memory.
+    # A mapping that is kept would add resident pages, an array would add traced memory.
     tracemalloc.start()
     for first in range(0, 900, 100):
         shards.sides(range(first, first + 100))

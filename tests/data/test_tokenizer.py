@@ -25,7 +25,7 @@ def tokenizer(request):
     return Tokenizer.train(LINES, 200, kind=request.param)
 
 
-# Python and the library may know different versions of Unicode: unassigned characters are left out.
+# Python and the library may have different versions of Unicode, so unassigned characters are left out.
 TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cn"), exclude_characters="\u2581"))
 
 
@@ -90,7 +90,7 @@ def test_bytes_that_are_no_text_become_the_replacement_character(tokenizer):
 
 
 def test_encode_adds_no_special_tokens(tokenizer):
-    # A text that names a special token must not be able to end the sentence.
+    # A text that contains the name of a special token must not end the sentence.
     assert min(tokenizer.encode("a man </s> <pad> in")) >= 3
     assert min(tokenizer.encode(LINES[0])) > 3
     assert tokenizer.encode("") == []

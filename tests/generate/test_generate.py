@@ -14,7 +14,7 @@ def make_model(seed=0, **overrides):
     sizes = {"vocab_size": 13, "d_model": 16, "num_heads": 2, "d_ff": 24}
     depths = {"num_encoder_layers": 1, "num_decoder_layers": 2}
     model = dg.Transformer(dg.TransformerConfig(**(sizes | depths | overrides)))
-    # Larger weights make uneven distributions: beams cross and sentences end at various lengths.
+    # Larger weights give uneven distributions: the order of beams changes, and sentences end at different lengths.
     model.load_state_dict({k: v * (1 if "norm" in k else 2) for k, v in model.state_dict().items()})
     return model
 
@@ -27,7 +27,7 @@ def log_probs(model, src, prefixes):
 
 
 def brute_force(model, src, beam, limit, alpha):
-    """Beam search, one sentence and one full pass of the model a hypothesis."""
+    """Beam search for one sentence, with a full pass of the model for each hypothesis."""
     live, finished = [((), 0.0)], []
 
     def score(total, length):
@@ -63,7 +63,7 @@ def test_search_against_brute_force(seed, beam, alpha, max_length):
 
 
 def test_searches_end_in_both_ways():
-    """The comparison above means something only if sentences end at various steps, and some are cut."""
+    """The comparison above needs sentences that end at different steps, and some that are cut."""
     lengths = {
         len(hypothesis.ids)
         for seed in (0, 1, 2)
@@ -83,7 +83,7 @@ def test_a_sentence_does_not_notice_its_batch(beam):
 
 @pytest.mark.parametrize("overrides", [{"norm_first": True}, {"positions": "learned", "max_length": 80}])
 def test_cached_steps_are_the_whole_pass(overrides):
-    """A prefix at once and then single tokens, past the first slots, give the uncached hidden states."""
+    """A prefix in one call, then single tokens beyond the first slots: the same hidden states as without a cache."""
     model = make_model(**overrides).eval()
     src, tgt = _core.Sequences([3, 2]), _core.Sequences([70, 70])
     rng = np.random.default_rng(0)

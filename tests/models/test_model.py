@@ -1,4 +1,4 @@
-"""The Transformer against a float64 reference of all of it, its config, and the folder it is kept in."""
+"""The Transformer against a float64 reference of the whole model, its config, and its folder."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def small_config(**overrides):
 
 
 class Reference:
-    """The model in float64 NumPy, written out from the paper on the weights of a state dict."""
+    """The model in float64 NumPy, from the paper, with the weights of a state dict."""
 
     def __init__(self, model):
         self.config, self.state = (
@@ -114,7 +114,7 @@ CONFIGS = [
 
 
 def perturbed(model, rng):
-    """No value of a model in use is exactly 0 or 1."""
+    """No value of a trained model is exactly 0 or 1."""
     model.load_state_dict(
         {k: v + rng.normal(0, 0.1, v.shape).astype(np.float32) for k, v in model.state_dict().items()}
     )

@@ -56,21 +56,21 @@ class TorchTwin(torch.nn.Module):
 
 
 def pad(batch):
-    """Rectangular ids and the mask that says True where there is padding."""
+    """Rectangular ids and a mask that is True at padding."""
     width = max(map(len, batch))
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in batch])
     return ids, torch.arange(width)[None] >= torch.tensor([len(row) for row in batch])[:, None]
 
 
 def as_torch(model, state):
-    """`state`, by our names, as the twin names it."""
+    """`state`, which has our names, with the names of the twin."""
     stacks = dg.interop.to_torch_state_dict(model)
     outside = {name: a for name, a in state.items() if not name.startswith(("encoder.", "decoder."))}
     return {f"transformer.{name}": a for name, a in stacks.items()} | outside
 
 
 def from_torch(model, tensors):
-    """What `tensors`, the twin's by name, hold for each of our parameters."""
+    """`tensors`, which have the names of the twin, with our names."""
     inside = {name.removeprefix("transformer."): t for name, t in tensors.items() if name.startswith("transformer.")}
     ours = {name: t.numpy() for name, t in tensors.items() if not name.startswith("transformer.")}
     return ours | dg.interop.from_torch_state_dict(inside, model.config)

@@ -1,4 +1,4 @@
-"""Modules: names, state, modes, initial values, and layers whose buffers have rows to spare."""
+"""Modules: names, state, modes, initial values, and layers with rows beyond `tokens`."""
 
 import dragoman as dg
 import numpy as np
@@ -228,7 +228,7 @@ def test_rows_to_spare_stay_zeros_and_change_nothing(rng, norm_first):
 
 
 def test_layers_of_a_stack_differ():
-    """Cloned layers with equal weights (PyTorch #86274) learn the same thing for a while."""
+    """Layers that start with equal weights learn the same thing for a while (PyTorch #86274)."""
     model = dg.Transformer(dg.TransformerConfig.tiny(vocab_size=20))
     for stack in (model.encoder, model.decoder):
         first, second = (layer.self_attention.q_proj.weight.numpy() for layer in stack.layers[:2])

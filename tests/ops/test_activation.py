@@ -31,7 +31,7 @@ def test_reference_gradient(rng, kind):
 
 
 def test_gelu_over_the_whole_line():
-    """Far tails neither overflow nor lose their sign: x Phi(x) is 0 far below and x far above."""
+    """Far from 0 nothing overflows: x Phi(x) is 0 for large negative x, and x for large positive x."""
     x = np.array([[-np.inf, -1e30, -40, -12, -5, -1e-20, 0, 1e-20, 5, 12, 40, 1e30]], np.float32)
     y = dg.functional.gelu(dg.tensor(x)).numpy()[0]
     truth = reference.activation(x.astype(np.float64)[:, 1:], "gelu")[0]

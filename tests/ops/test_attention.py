@@ -58,7 +58,7 @@ def check(rng, case, tail, p=0.0):
 
 
 def next_masks(q_sequences, k_sequences, num_heads, p):
-    """The multipliers the next attention call draws; the generator is put back to where it was."""
+    """The dropout multipliers of the next attention call. Restores the random state."""
     state = dg.random.get_state()
     dropout = dg.random.next_dropout(p)
     dg.random.set_state(state)
@@ -214,14 +214,14 @@ def test_weights_are_those_before_dropout(rng):
 
 
 def test_query_without_keys_gives_zero(rng):
-    """The first two of five queries over three keys stand before every key."""
+    """Of five queries over three keys, the first two come before every key."""
     q, k, v = (dg.tensor(x, requires_grad=True) for x in make(rng, [5], [3], 2, 2, 4))
     out = dg.functional.attention(q, k, v, dg.Sequences([5]), dg.Sequences([3]), causal=True)
     assert not out.numpy()[:2].any()
     assert out.numpy()[2:].all()
     dg.functional.linear(out.reshape(1, -1), dg.tensor(np.ones((1, 40), np.float32))).reshape().backward()
     assert not q.grad.numpy()[:2].any()
-    # Query 2 sees one key: its weight is 1 whatever the scores, so its gradient is 0 but for a rounding.
+    # Query 2 has one key: its weight is always 1, so the gradient of its score is 0 except for rounding.
     assert np.abs(q.grad.numpy()[2]).max() < 1e-6
     assert q.grad.numpy()[3:].all()
 
@@ -234,7 +234,7 @@ def test_no_rows(rng):
 
 
 def test_huge_scores_stay_finite(rng):
-    """Scores of 1e6 apart: the softmax is one-hot and nothing overflows."""
+    """Scores differ by 1e6: the softmax is one-hot and nothing overflows."""
     q, k, v = (rng.standard_normal((40, 1, 8)).astype(np.float32) for _ in range(3))
     out = dg.functional.attention(*map(dg.tensor, (1e3 * q, 1e3 * k, v)), dg.Sequences([40]), dg.Sequences([40]))
     truth, _ = reference.attention(*(x.astype(np.float64) for x in (1e3 * q, 1e3 * k, v)), [40], [40])
@@ -243,7 +243,7 @@ def test_huge_scores_stay_finite(rng):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_scores_of_ten_thousand(rng, sign):
-    """Scores of +-1e4, which no exponential holds: softmax and gradients stay those of the reference."""
+    """The exponential of +-1e4 overflows. Softmax and gradients still equal the reference."""
     lengths = ([40], [300])
     q, k, v = make(rng, *lengths, 2, 2, 8)
     options = {"scale": sign * 1e4 / float(np.abs(np.einsum("nhd,mhd->hnm", q, k)).max())}
@@ -288,7 +288,7 @@ def test_same_bits_for_any_threads_and_batch(rng, dtype, options):
 
 
 def test_dropout_rate(rng):
-    """With equal scores and one-hot values the output shows the multipliers themselves."""
+    """With equal scores and one-hot values the output is the multipliers."""
     n, m, p = 64, 128, 0.25
     q, k = np.zeros((n, 1, m), np.float32), np.zeros((m, 1, m), np.float32)
     v = np.eye(m, dtype=np.float32)[:, None]

@@ -100,7 +100,7 @@ def test_residual(rng, p):
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_residual_layer_norm(rng, p):
-    """The norm is of the sum as it is stored, rounded; each gradient is rounded once."""
+    """The norm reads the rounded sum. Each gradient is rounded once."""
     arrays = [rng.standard_normal((33, 31)).astype(np.float32) for _ in range(3)]
     x, residual = (dg.tensor(array, requires_grad=True) for array in arrays[:2])
     inputs = [dg.functional.cast(tensor, "bfloat16") for tensor in (x, residual)]
@@ -148,7 +148,7 @@ def test_embedding(rng, p):
 
 
 def test_cast_rounds_to_nearest_even():
-    """ml_dtypes is the truth: ties, the largest numbers, infinities and NaN."""
+    """Equal to ml_dtypes, for ties, the largest numbers, infinities and NaN."""
     bits = np.arange(2**16, dtype=np.uint32) << 16
     near = np.concatenate([bits, bits | 0x7FFF, bits | 0x8000, bits | 0x8001, bits | 0xFFFF]).view(np.float32)
     normal = near[(np.abs(near) >= np.finfo(np.float32).tiny) | np.isnan(near) | (near == 0)]

@@ -38,7 +38,7 @@ def leaf(array, dtype="float32"):
 
 
 def check(op, forward, backward, inputs, tail, dtype):
-    """As check_op, for a scalar output and an upstream gradient that is not 1. A bias is float32 in either dtype."""
+    """Like check_op, for a scalar output and an upstream gradient that is not 1. A bias is always float32."""
     inputs = [x if x is None or x.ndim == 1 else rounded(x, dtype) for x in inputs]
     double = [None if x is None else x.astype(np.float64) for x in inputs]
     tensors = [
@@ -134,7 +134,7 @@ def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smo
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "vocabulary"), [(1030, 501), (459, 32001)])
 def test_chunks_of_rows(rng, rows, vocabulary, dtype):
-    """The logits of up to 512 rows exist at a time, and up to 56 MiB of them: three chunks; two in float32."""
+    """A chunk has up to 512 rows and 56 MiB of logits: three chunks here, two in float32."""
     check_linear(rng, rows, vocabulary, 2, 0.1, True, dtype, None)
 
 
@@ -147,7 +147,7 @@ def assert_loss_and_gradient(loss, grad, logits, ids):
 
 
 def test_extreme_logits(rng):
-    """Row by row another scale; the largest logit may come last, after a thousand smaller ones."""
+    """Every row has another scale. The largest logit may come last, after a thousand smaller ones."""
     logits = (rng.standard_normal((4, 2500)) * [[1e4], [1e2], [1e-4], [0]]).astype(np.float32)
     logits[0, -1], logits[1, 3] = 1e5, -1e30
     ids = np.array([5, 2499, 0, 1])
@@ -179,7 +179,7 @@ LOSSES = [dg.functional.linear_cross_entropy, of_ready_logits]
 
 
 def gradients(make_loss, seed=3):
-    """What `make_loss` leaves on an x (300, 40) and a weight (70, 40), both of them logits for one of LOSSES."""
+    """The gradients of `make_loss` on x (300, 40) and weight (70, 40). Each of them can be the logits of a loss."""
     rng = np.random.default_rng(seed)
     x, weight = (leaf(rng.standard_normal(shape).astype(np.float32)) for shape in [(300, 40), (70, 40)])
     make_loss(x, weight, rng.integers(-1, 70, 300))
@@ -188,7 +188,7 @@ def gradients(make_loss, seed=3):
 
 @pytest.mark.parametrize("op", LOSSES)
 def test_losses_add_up(op):
-    """Gradients made in the forward pass, of losses added with any weights or one after the other, on any leaf."""
+    """Gradients are computed in the forward pass. They are right for weighted sums of losses and for losses in turn."""
 
     def alone(begin, end, factor):
         return gradients(lambda x, weight, ids: (op(x, weight, ids * 0 + begin, num_targets=end) * factor).backward())
@@ -223,7 +223,7 @@ def test_a_dropped_loss_leaves_no_gradient(op):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_is_a_chunk_of_logits(rng, dtype):
-    """Beyond the gradients less than 64 MB: neither all logits, nor a chunk of them and a copy of dweight."""
+    """Less than 64 MB beyond the gradients: not all logits, and no copy of dweight beside a chunk."""
     x, weight = (leaf(rng.standard_normal(shape, np.float32), dtype) for shape in [(1030, 320), (32000, 320)])
     ids = rng.integers(0, 32000, 1030)
     before = dg.memory_stats()["allocated"]
@@ -236,7 +236,7 @@ def test_memory_is_a_chunk_of_logits(rng, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_ready_logits_have_one_gradient(rng, dtype):
-    """None without a tape, and no copy of it on the way to a leaf."""
+    """Without a tape there is no gradient; on the way to a leaf there is no copy of it."""
     logits = leaf(rng.standard_normal((64, 3000), np.float32), dtype)
     dg.reset_peak_memory_stats()
     before = dg.memory_stats()["allocated"]

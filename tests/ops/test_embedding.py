@@ -52,7 +52,7 @@ def test_reference_gradient(rng):
 
 
 def test_starts_shift_the_positions(rng):
-    """A sequence whose cache holds n tokens goes on at position n."""
+    """A sequence with n tokens in its cache continues at position n."""
     weight, positions = rng.standard_normal((9, 6)), rng.standard_normal((20, 6))
     ids = np.array([1, 2, 3, 4], np.int32)
     starts = np.array([5, 0, 16], np.int32)

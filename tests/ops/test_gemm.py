@@ -1,4 +1,4 @@
-"""The matrix product: every instruction set this machine runs, and the product of bytes."""
+"""The matrix product: every instruction set that this machine runs, and the product of int8."""
 
 import os
 import subprocess
@@ -72,7 +72,7 @@ def test_int8_matmul_is_exact(rng, m, n, k):
 
 @pytest.mark.parametrize("value", [127, -127, -128])
 def test_int8_matmul_does_not_saturate(value):
-    """255 x 127 twice is beyond int16, where a pairwise multiply-add of bytes saturates; 65536 fill an int32."""
+    """2 * 255 * 127 is too large for int16, where a multiply-add of int8 pairs saturates. 65536 fill an int32."""
     for k in (1, 2, 3, 65536):
         a, b = np.full((15, k), 255, np.uint8), np.full((33, k), value, np.int8)
         assert (_core.int8_matmul(dg.tensor(a).data, dg.tensor(b).data).numpy() == 255 * value * k).all()

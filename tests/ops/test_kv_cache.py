@@ -39,7 +39,7 @@ def test_reorder_copies_whole_slots(rng):
 @pytest.mark.parametrize("kv_heads", [1, 4])
 @pytest.mark.parametrize("indices", [[0, 1, 2], [2, 2, 0, 1]], ids=["slotted", "selected"])
 def test_attention_over_a_cache_is_attention_over_packed_rows(rng, kv_heads, indices):
-    """The same bits: where a sequence's rows lie is no part of the arithmetic. The room to grow holds NaN."""
+    """The same bits, wherever a sequence's rows are in memory. Rows that are not used yet hold NaN."""
     lengths, slot, head_dim = [65, 0, 33], 70, 8
     packed = {name: [rng.standard_normal((n, kv_heads, head_dim)) for n in lengths] for name in "kv"}
     slotted = {}
@@ -59,7 +59,7 @@ def test_attention_over_a_cache_is_attention_over_packed_rows(rng, kv_heads, ind
 
 
 def test_steps_over_a_cache_are_the_whole_causal_pass(rng):
-    """Decoding token by token gives each row the bits of the pass over the whole sequence."""
+    """Token by token, each row has the same bits as in one pass over the whole sequence."""
     lengths, slot, heads, head_dim = [9, 4], 9, 2, 4
     q, k, v = (rng.standard_normal((13, heads, head_dim)).astype(np.float32) for _ in range(3))
     whole = dg.functional.attention(

@@ -31,7 +31,7 @@ def test_reference_gradient(rng):
 
 
 def test_variance_survives_a_large_mean(rng):
-    """E[x^2] - E[x]^2 has no correct digit left at a mean of 10,000 standard deviations; two passes have."""
+    """With a mean of 10,000 standard deviations E[x^2] - E[x]^2 has no correct digit; two passes have."""
     x = (1e4 + rng.standard_normal((33, 512))).astype(np.float32)
     y = dg.functional.layer_norm(dg.tensor(x), dg.tensor(np.ones(512, np.float32)))
     truth = reference.layer_norm(x.astype(np.float64), np.ones(512))
@@ -39,7 +39,7 @@ def test_variance_survives_a_large_mean(rng):
 
 
 def test_eps_and_constant_rows():
-    """A constant row has variance 0: the result is the bias, and eps stands inside the root."""
+    """A constant row has variance 0: the result is the bias, because eps is inside the root."""
     one = np.ones(4, np.float32)
     constant = dg.functional.layer_norm(dg.tensor(np.full((2, 4), 3, np.float32)), dg.tensor(one), dg.tensor(5 * one))
     np.testing.assert_array_equal(constant.numpy(), np.full((2, 4), 5))

@@ -21,7 +21,7 @@ SIZES = [
 
 
 def grid(rng, *shape):
-    """Multiples of 1/8: sums of their products are exact in float32, so nothing sits astride ReLU's kink."""
+    """Multiples of 1/8: sums of their products are exact in float32, so no rounding changes the sign before ReLU."""
     return rng.integers(-16, 17, shape) / 8
 
 
@@ -47,7 +47,7 @@ def test_matches_reference(rng, rows, in_features, out_features, kind, tail, p):
 @pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
 @pytest.mark.parametrize(("rows", "in_features", "out_features"), [*SIZES, (12, 2050, 45), (3, 0, 7)])
 def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, tail, p):
-    """Sums are float32 and rounded once, and again after dropout; gradients of the parameters stay float32."""
+    """Sums are float32 and rounded once, and again after dropout. Gradients of parameters are float32."""
 
     def rounded(x):
         return np.asarray(x, np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)

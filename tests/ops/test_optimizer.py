@@ -107,7 +107,7 @@ def make_model():
 
 
 def set_gradients(model, seed):
-    """Gradients through a backward, as training makes them."""
+    """Gradients from a backward, as in training."""
     x = dg.tensor(np.random.default_rng(seed).standard_normal((9, 6)).astype(np.float32))
     out = model(x)
     ones = dg.tensor(np.ones((1, out.size), np.float32))
@@ -142,7 +142,7 @@ def test_adamw_over_a_model(max_grad_norm):
 
 
 def test_moments_without_gradients_end_at_zero():
-    """Not at the smallest denormals, which would slow down every later step."""
+    """Moments end at 0. At the smallest denormals they would make every later step slower."""
     model = make_model()
     optimizer = dg.optim.AdamW(model, 0.01, (0.9, 0.9))
     set_gradients(model, 0)

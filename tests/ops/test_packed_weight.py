@@ -1,4 +1,4 @@
-"""Weights kept packed for inference: the same bits as without, never those of older values, no memory in training."""
+"""Packed copies of weights for inference: the same bits as without, never of old values, no memory in training."""
 
 import dragoman as dg
 import numpy as np
@@ -19,7 +19,7 @@ def layer():
 
 
 def check_fresh(layer, rng):
-    """Under no_grad, twice, what a plain tensor of the present values gives; and packed weights were at work."""
+    """Under no_grad, twice, the result equals that of a plain tensor with the same values, and used packed weights."""
     x = dg.tensor(rng.standard_normal((5, layer.weight.shape[1])).astype(np.float32))
     values = dg.tensor(layer.weight.numpy().copy())
     with dg.no_grad():
@@ -55,7 +55,7 @@ def test_bits_are_those_of_the_plain_weight(rng, rows, in_features, out_features
 
 
 def test_the_packed_copy_is_what_is_read(rng):
-    """Or the comparison above would compare nothing."""
+    """Otherwise the comparison above would compare nothing."""
     x, weight = (dg.tensor(rng.standard_normal((8, 8))).data for _ in range(2))
     packed = _core.pack_weight(dg.tensor(np.zeros((8, 8))).data)
     assert not _core.linear_forward(x, weight, None, "none", _core.Dropout(), None, packed)[0].numpy().any()
@@ -63,7 +63,7 @@ def test_the_packed_copy_is_what_is_read(rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_parameter_is_packed_once(rng, dtype):
-    """And only off the tape; a plain Tensor is never."""
+    """A Parameter is packed only off the tape, a plain Tensor never."""
     layer = Linear(5, 3)
     x = dg.tensor(rng.standard_normal((2, 5)), dtype=dtype)
     layer(x)

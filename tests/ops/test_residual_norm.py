@@ -71,7 +71,7 @@ def test_reference_gradient(rng, name):
 @pytest.mark.parametrize(("rows", "features", "tail"), SHAPES)
 @pytest.mark.parametrize("name", NORMS)
 def test_same_bits_as_residual_and_norm(rng, name, rows, features, tail, dtype, p):
-    """One pass changes nothing but one rounding: in bfloat16, dx is of a gradient that nobody rounded before."""
+    """One pass equals two passes, except for one rounding: in bfloat16 the gradient between them is not rounded."""
     of_sum, norm, _, parameters = NORMS[name]
     shapes = [(rows + tail, features)] * 2 + [(features,)] * parameters
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
@@ -99,7 +99,7 @@ def test_same_bits_as_residual_and_norm(rng, name, rows, features, tail, dtype, 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_gradients_add_up(rng, p):
-    """Without dropout both inputs get one array; adding to one must leave the other alone."""
+    """Without dropout both inputs receive the same array. Adding to one gradient must not change the other."""
     x, residual = (dg.tensor(array, requires_grad=True) for array in rng.standard_normal((2, 5, 6)).astype(np.float32))
     weight = dg.tensor(np.ones(6, np.float32))
     dy = rng.standard_normal((5, 6))

@@ -1,4 +1,4 @@
-"""The same bits for any thread count and, row for row, for any batch composition."""
+"""The same bits for any number of threads and, row by row, for any other rows in the batch."""
 
 import dragoman as dg
 import numpy as np
@@ -111,7 +111,7 @@ def test_gradient_norm_does_not_depend_on_the_thread_count(rng, size):
 @pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
 @pytest.mark.parametrize("features", [(31, 33), (257, 100), (512, 64), (1023, 40)])
 def test_linear_rows_do_not_depend_on_the_batch(rng, kind, features):
-    """Row counts on both sides of every tile and of the path for few rows; also where a row lies."""
+    """Numbers of rows around the size of every tile and around the limit for few rows, and other places of a row."""
     in_features, out_features = features
     x, weight, bias = tensors(rng, (211, in_features), (out_features, in_features), (out_features,))
     dy = rng.standard_normal((211, out_features))
@@ -241,7 +241,7 @@ def test_training_steps_do_not_depend_on_the_thread_count(norm_first):
 
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_logits_of_a_sentence_do_not_depend_on_its_batch(norm_first):
-    """No leak between sequences, to the bit."""
+    """Other sequences change no bit."""
     model = make_model(norm_first=norm_first).eval()
     whole = model.logits(SOURCES, TARGETS)
     first = np.cumsum([0, *map(len, TARGETS)])
@@ -252,7 +252,7 @@ def test_logits_of_a_sentence_do_not_depend_on_its_batch(norm_first):
 
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_later_targets_change_no_earlier_logits(norm_first):
-    """No leak from the future, to the bit; every later row does change."""
+    """Later tokens change no bit of earlier rows, and change every later row."""
     model = make_model(norm_first=norm_first).eval()
     before = model.logits([SOURCES[0]], [TARGETS[3]])
     for place in (1, 17, 35):

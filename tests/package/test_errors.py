@@ -1,5 +1,5 @@
-"""What is said to whoever hands in something wrong: every argument of every public callable gets every kind of bad
-value, and must answer with a ValueError or TypeError that names it. Odd layouts, where right, give the same bits."""
+"""Error messages: every argument of every public callable gets every kind of bad value. The call must raise a
+ValueError or TypeError that names the argument. Unusual layouts, where they are allowed, give the same bits."""
 
 import re
 from functools import partial
@@ -228,7 +228,7 @@ MODEL = dg.Transformer(dg.TransformerConfig(**CONFIG))
 
 
 class Digits(dg.Tokenizer):
-    """A tokenizer without the library of the others."""
+    """A tokenizer that needs no library."""
 
     vocab_size = 9
 
@@ -313,7 +313,7 @@ RESIDUAL_NORM = {
     "eps": (AT_LEAST_0, 1e-5),
 }
 
-# For each callable, each of its arguments: the bad values by kind, and a good one.
+# For each argument of each callable: kinds of bad values, and a good value.
 TABLE = {
     F.linear: X | {"weight": (WEIGHT, tensor(5, 4)), "bias": (optional(VECTOR), tensor(5))}
     | {"activation": (CHOICE, "gelu"), "dropout": (RATE, 0.1)} | ROWS,
@@ -433,7 +433,7 @@ TABLE = {
     dg.set_num_threads: {"n": (INT | {"zero": 0, "too many": 2**40}, 1)},
 }  # fmt: skip
 
-# An op inside another, or what a wrong size is compared with, may be what the message names.
+# A message may also name an op inside the callable, or the argument that a wrong size is compared with.
 INNER = {
     F.feed_forward: {"linear"},
     dg.tensor: {"device"},
@@ -458,7 +458,7 @@ SIZES = {
 
 
 def name_of(function):
-    """What messages call it: a method of a cache or a trainer goes by the name of its class."""
+    """The name in messages; for a method of a cache or a trainer, the name of its class."""
     owner = getattr(getattr(function, "func", function), "__self__", None)
     if isinstance(owner, nn.KVCache | dg.Trainer):
         return type(owner).__name__

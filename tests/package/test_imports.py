@@ -1,4 +1,4 @@
-"""No import circles, of modules or of rooms, wherever in a file an import stands."""
+"""Modules and folders import in no circle, wherever in a file an import stands."""
 
 import ast
 from graphlib import TopologicalSorter

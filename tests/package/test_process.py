@@ -1,4 +1,4 @@
-"""Manners: what importing and using the library does to the process, its forks, its threads and its signals."""
+"""What importing and using the library does to the process, its forks, its threads and its signals."""
 
 import gc
 import os
@@ -18,7 +18,7 @@ import pytest
 
 
 def run(script, **environment):
-    """Runs a Python script in a process of its own; what it printed."""
+    """Runs a Python script in a new process. Returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script)],
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | environment,
@@ -102,7 +102,7 @@ def test_default_thread_count():
 
 
 def test_the_thread_count_may_change_while_another_thread_is_in_an_op():
-    # An op's scratch was sized for the old count and used by the new one: memory of others was overwritten.
+    # An op's scratch had the size for the old number of threads, and the new number used it: it overwrote other memory.
     run("""
         import threading
         import dragoman as dg, numpy as np
@@ -260,7 +260,7 @@ def test_tensors_may_outlive_the_interpreter():
 
 @pytest.fixture
 def sigint():
-    """Python's own handler: a process started in the background may have been told to ignore Ctrl-C."""
+    """Python's own handler: a process that was started in the background may ignore Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

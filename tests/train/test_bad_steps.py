@@ -58,7 +58,7 @@ def test_a_bad_step_changes_nothing_is_counted_and_named(pairs, monkeypatch, tmp
 
 
 def test_after_a_bad_step_training_goes_on_as_if_its_batch_had_not_been(pairs, monkeypatch):
-    # Without dropout and with a flat rate, only the gradients that moved the weights may tell.
+    # Without dropout and with a constant rate, only the gradients decide the weights.
     runs = []
     for bad in (set(), {2}):
         with monkeypatch.context() as patch:
@@ -94,7 +94,7 @@ def test_a_loss_that_is_not_finite_is_a_bad_step(pairs):
 
 
 def test_resumes_amid_bad_steps(pairs, monkeypatch, tmp_path):
-    # The count in a row must come through a break: two before it and one after it are three.
+    # A break does not reset the count of bad steps in a row: two before it and one after it are three.
     with monkeypatch.context() as patch:
         poison(patch, {2, 3})
         Trainer(model_of(), output=tmp_path, max_steps=3, **OPTIONS).fit(pairs)

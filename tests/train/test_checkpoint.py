@@ -15,7 +15,7 @@ from toy_runs import CONFIG, model_of
 
 
 class Arrays:
-    """Stands for a model or an optimizer."""
+    """Replaces a model or an optimizer."""
 
     def __init__(self, **arrays):
         self.arrays = {name: np.asarray(array) for name, array in arrays.items()}
@@ -42,7 +42,7 @@ def fail(*arguments, **keywords):
 
 
 class FailsAt:
-    """Replaces writing calls of `os`: the k-th of them all fails, and writes are short."""
+    """Replaces the writing calls of `os`: the k-th call fails, and each write takes only a part."""
 
     def __init__(self, monkeypatch, k):
         self.k, self.calls = k, 0
@@ -74,7 +74,7 @@ def test_a_failed_write_leaves_the_old_file(broken, monkeypatch, tmp_path):
 
 
 def test_a_checkpoint_is_not_lost_whichever_call_fails(monkeypatch, tmp_path):
-    # A disk that fills up may fail any call: then the newest checkpoint is the old one or, whole, the new one.
+    # Any call may fail when a disk is full. Then the newest checkpoint is the old one, or the whole new one.
     for k in range(1, 100):
         folder = CheckpointFolder(tmp_path / str(k), keep=1)
         folder.save(1, of(1), {"step": 1})
@@ -114,7 +114,7 @@ def test_what_a_killed_writer_left_goes_at_the_next_save(tmp_path):
 
 
 def test_the_data_is_on_disk_before_the_name(monkeypatch, tmp_path):
-    # A rename that reaches the disk before the data leaves an empty file after a power cut.
+    # If a rename reaches the disk before the data, a power cut leaves an empty file.
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)

@@ -26,7 +26,7 @@ def pairs():
 
 
 def train(output):
-    """Begins, or goes on where there is a checkpoint; writes one every other step."""
+    """Starts a run, or resumes from a checkpoint. Writes a checkpoint every second step."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     dg.set_num_threads(1)
     dg.manual_seed(0)
@@ -42,7 +42,7 @@ def step_of(path):
 
 
 def result(output):
-    """All that must be the same: the final weights, the newest checkpoint, the log, without what a clock says."""
+    """Everything that must be equal: final weights, newest checkpoint, log without times."""
     newest = CheckpointFolder(output / "checkpoints", 3).newest()
     arrays = load_file(newest) | load_file(output / "model.safetensors")
     log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]

@@ -30,7 +30,7 @@ def log_of(folder):
 
 
 def untimed(records):
-    """Records without what a clock says."""
+    """The records without times."""
     return [{k: v for k, v in record.items() if k not in ("seconds", "tokens_per_s")} for record in records]
 
 
@@ -42,7 +42,7 @@ def arrays_of(path):
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_learns_to_copy_and_to_reverse(reverse, rng, tmp_path):
-    # Position and content must both get through: an error in masks, positions or ties shows in many strings.
+    # The model must learn content and position: an error in masks, positions or tied weights spoils many strings.
     config = TransformerConfig(
         vocab_size=20, d_model=64, num_heads=4, d_ff=128, num_encoder_layers=2, num_decoder_layers=2,
         dropout=0.0, embedding_dropout=0.0,
@@ -137,7 +137,7 @@ def test_resume_refuses_other_data_and_another_model(pairs, tmp_path):
 
 
 def test_the_gradient_of_accumulated_batches_is_that_of_one_large_batch(pairs):
-    # Batches differ in target tokens: a mean of means would weigh their tokens differently.
+    # Batches have different numbers of target tokens: a mean of means would weight their tokens differently.
     config = TransformerConfig.tiny(vocab_size=20, dropout=0.0, embedding_dropout=0.0, num_encoder_layers=1)
     once, parts = model_of(config=config), model_of(config=config)
     common = {"max_steps": 1, "max_grad_norm": None, "log_interval": 1}

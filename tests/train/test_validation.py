@@ -25,7 +25,7 @@ def log_of(folder):
 
 
 def score(monkeypatch, *losses):
-    """Stands in for validation: one loss after the other, the last one again and again."""
+    """Replaces validation: returns the losses in order, then the last one again and again."""
     left = list(losses)
 
     def measure(self):
