@@ -41,11 +41,11 @@ class Case:
         return f"{title} {self.batch} x {self.heads} x {self.length} x {self.head_dim}"
 
     def pairs(self) -> float:
-        """Of a query and a key that it sees, over all heads."""
+        """FLOP of one query and one of its keys, over all heads."""
         return self.heads * sum(n * ((n + 1) / 2 if self.causal else n) for n in self.lengths())
 
     def flop(self) -> float:
-        """Of two products in forward and five in backward."""
+        """FLOP of two products in forward and five in backward."""
         return 7 * 2 * self.pairs() * self.head_dim
 
 
@@ -105,7 +105,7 @@ def torch_step(case: Case, arrays: list[np.ndarray]) -> Step:
 
 
 def _padded(case: Case, array: np.ndarray) -> np.ndarray:
-    """(batch, heads, length, head_dim) of (tokens, heads, head_dim), padded with zeros."""
+    """(tokens, heads, head_dim) to (batch, heads, length, head_dim), padded with zeros."""
     lengths = case.lengths()
     padded = np.zeros((case.batch, case.heads, case.length, case.head_dim), np.float32)
     for i, rows in enumerate(np.split(array, np.cumsum(lengths)[:-1])):
@@ -124,7 +124,7 @@ def check(case: Case, ours: Step, theirs: Step) -> None:
 
 
 def rotated(case: Case, make: Callable[[Case, list[np.ndarray]], Step]) -> Step:
-    """A step that at every call takes the next of SETS inputs, the same ones whichever system makes it."""
+    """A step that takes the next of SETS inputs at every call. Both systems have the same inputs."""
     rng = np.random.default_rng(0)
     shape = (sum(case.lengths()), case.heads, case.head_dim)
     rotation = cycle([make(case, [rng.standard_normal(shape, np.float32) for _ in range(4)]) for _ in range(SETS)])
@@ -132,7 +132,7 @@ def rotated(case: Case, make: Callable[[Case, list[np.ndarray]], Step]) -> Step:
 
 
 def measure(case: Case) -> dict[str, Figures]:
-    """The figures of both systems, once their results agree."""
+    """Checks that the results agree, then times both systems."""
     makers = {"dragoman": dragoman_step, "torch": torch_step}
     steps = {system: rotated(case, make) for system, make in makers.items()}
     check(case, *steps.values())

@@ -1,6 +1,6 @@
 """Cross entropy beside PyTorch, of ready logits and of a projection that is part of it: forward and backward.
 
-Labels are smoothed by 0.1. dragoman also tells the most memory that it takes beyond inputs and gradients.
+Labels are smoothed by 0.1. dragoman also reports the peak of memory beyond inputs and gradients.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def check(case: Case, ours: Step, theirs: Step) -> None:
 
 
 def extra_mib(step: Step) -> float:
-    """The most memory that a step takes from dragoman's allocator beyond the gradients it leaves."""
+    """The peak of dragoman's memory in a step, without the gradients that stay."""
     import dragoman as dg
 
     gradients = step()
@@ -107,7 +107,7 @@ def extra_mib(step: Step) -> float:
 
 
 def measure(case: Case) -> dict[str, Figures]:
-    """The figures of both systems, once their gradients agree."""
+    """Checks that the gradients agree, then times both systems."""
     arrays, ids = make_inputs(case)
     steps = {"dragoman": dragoman_step(case, arrays, ids), "torch": torch_step(case, arrays, ids)}
     check(case, *steps.values())

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
-    """Trains where there is no model yet; the figures of one seed."""
+    """Trains, unless there is a model. Returns the figures of one seed."""
     folder = arguments.output / str(seed)
 
     def pair(name: str) -> list[str]:

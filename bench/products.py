@@ -40,7 +40,7 @@ def make_inputs(case: Case) -> dict[str, np.ndarray]:
 
 
 def measure(case: Case) -> dict[str, Figures]:
-    """The figures of both systems, once their results agree."""
+    """Checks that the results agree, then times both systems."""
     arrays = make_inputs(case)
     functions = {"dragoman": dragoman_step(case, **arrays), "torch": torch_step(case, **arrays)}
     got, expected = (_numpy(function()) for function in functions.values())

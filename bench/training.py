@@ -65,7 +65,7 @@ def load_torch_weights(transformer: dg.Transformer, state: State) -> None:
 
 
 def torch_step(model: Model, dtype: str, dropout: float) -> tuple[Step, Callable[[], State]]:
-    """Eager, fused AdamW, bfloat16 by autocast; and a function that tells the weights, for `load_torch_weights`."""
+    """Eager, fused AdamW, bfloat16 by autocast; and a function that returns the weights, for `load_torch_weights`."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -99,7 +99,7 @@ def torch_step(model: Model, dtype: str, dropout: float) -> tuple[Step, Callable
             source_padding: torch.Tensor | None,
             target_padding: torch.Tensor | None,
         ) -> torch.Tensor:
-            """Logits of the target tokens that are no padding."""
+            """Logits of the target tokens, without padding."""
             length = target.shape[1]
             hidden = self.transformer(
                 self.embed(source),

@@ -1,4 +1,4 @@
-"""Systems timed in turns, so that what disturbs the machine disturbs each of them."""
+"""Times systems in turns, so that a disturbance of the machine affects all of them."""
 
 from __future__ import annotations
 

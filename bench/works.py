@@ -11,7 +11,7 @@ Batch = list[Pair]
 
 BOS, EOS, FIRST_WORD = 1, 2, 4
 BATCH_TOKENS = 4096  # of a ragged batch, each pair counting its longer side
-# How often a sentence has so many tokens, made up to resemble captions of pictures: short, with a thin tail.
+# Frequency of each length, invented to resemble captions of pictures: most are short, few are long.
 LENGTHS = {
     4: 1, 5: 4, 6: 12, 7: 28, 8: 54, 9: 84, 10: 107, 11: 118, 12: 118, 13: 106, 14: 90, 15: 73, 16: 58, 17: 45,
     18: 35, 19: 27, 20: 20, 21: 15, 22: 12, 23: 9, 24: 7, 25: 5, 26: 4, 28: 3, 30: 2, 33: 2, 37: 1, 44: 1,

@@ -1,4 +1,4 @@
-"""Ragged batches: Sequences, and the way from and to rectangles."""
+"""Ragged batches: Sequences, and conversion from and to padded rectangles."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ class Sequences(_core.Sequences):
     The tokens of a batch lie end to end: sequence i owns rows offsets[i] to offsets[i] + lengths[i].
 
     Args:
-        lengths: length of each sequence, at least 0.
-        capacity: rows of the batch's buffers, at least sum(lengths), which it is by default. Rows beyond `tokens` are
-            ignored on the way in and written as zeros.
+        lengths: (number of sequences,) ints, at least 0.
+        capacity: number of rows of the batch's tensors; sum(lengths) by default. Ops do not read rows beyond `tokens`
+            and write zeros to them.
 
     Attributes:
-        lengths, offsets ((number of sequences + 1,) int32), tokens, capacity, max_length.
+        lengths: a list of ints, one for each sequence.
+        offsets: (number of sequences + 1,) int32, where each sequence begins.
+        tokens: sum of the lengths.
+        capacity: number of rows, at least `tokens`.
+        max_length: the longest length.
 
     Raises:
         ValueError: a negative length, or a capacity below sum(lengths).
@@ -41,17 +45,20 @@ class Sequences(_core.Sequences):
         *,
         mask: npt.ArrayLike | None = None,
     ) -> tuple[Tensor, Self]:
-        """The rows in use of a rectangle (number of sequences, longest, ...), end to end, and their Sequences.
+        """The rows in use of a padded rectangle, end to end, and their Sequences.
 
         Args:
-            array: padded on the right.
+            array: (number of sequences, longest, ...), padded on the right.
             lengths: (number of sequences,) rows in use of each sequence.
-            mask: (number of sequences, longest) bool instead of lengths, True for a row in use (one that may be
-                attended to): in each sequence first the True, then the False.
+            mask: (number of sequences, longest) bool, instead of lengths: True for a row in use, which may be attended
+                to. In each sequence the True come before the False.
+
+        Returns:
+            A Tensor (tokens, ...) and the Sequences.
 
         Raises:
-            ValueError: not exactly one of lengths and mask, a length out of range, a mask that is not of this form.
-            TypeError: lengths that are no integers, a mask that is not bool.
+            ValueError: both or none of lengths and mask, a length out of range, or a True after a False.
+            TypeError: lengths are not integers, or mask is not bool.
         """
         padded = as_array("from_padded", "array", array)
         if padded.ndim < 2:
@@ -65,7 +72,11 @@ class Sequences(_core.Sequences):
         return tensor(padded[_in_use(counts, padded.shape[1])]), cls(counts)
 
     def to_padded(self, rows: npt.ArrayLike | Tensor, fill: float = 0) -> npt.NDArray[Any]:
-        """The rectangle (number of sequences, longest, ...) of rows (capacity, ...); `fill` where a sequence ends."""
+        """Pads `rows` (capacity, ...) to a rectangle (number of sequences, longest, ...), `fill` after each sequence.
+
+        Raises:
+            ValueError: another number of rows.
+        """
         values = as_array("to_padded", "rows", rows)
         if values.shape[:1] != (self.capacity,):
             raise ValueError(f"to_padded: rows must have {self.capacity} rows, got shape {values.shape}")
@@ -74,7 +85,7 @@ class Sequences(_core.Sequences):
         return padded
 
     def mask(self) -> npt.NDArray[np.bool_]:
-        """bool (number of sequences, longest): True where `to_padded` has a row in use (one may attend to it)."""
+        """bool (number of sequences, longest): True where `to_padded` has a row in use, which may be attended to."""
         return _in_use(np.array(self.lengths, np.int64), self.max_length)
 
 

@@ -1,7 +1,7 @@
-"""Parameters from and to torch.nn.Transformer, as plain dictionaries: PyTorch itself is not needed.
+"""Converts parameters from and to torch.nn.Transformer, as plain dictionaries. PyTorch itself is not needed.
 
-Theirs holds the two stacks and their final norms, with the projections of queries, keys and values in one matrix;
-embeddings and the output projection belong to whoever wrote the model around it.
+torch.nn.Transformer holds the two stacks and their final norms. The projections of queries, keys and values are one
+matrix. Embeddings and the output projection are not part of it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 def from_torch_state_dict(state: Mapping[str, npt.ArrayLike], config: TransformerConfig) -> State:
-    """What the stacks of `Transformer(config)` need to compute what torch.nn.Transformer does.
+    """The parameters of torch.nn.Transformer, by the names of `Transformer(config)`.
 
-    `model.load_state_dict(model.state_dict() | from_torch_state_dict(state, config))` loads it beside the model's own
-    embeddings. The state does not tell these; config must say them as the PyTorch model was made: num_heads,
-    norm_first, activation, norm_eps, and final_norm=True, as torch.nn.Transformer always ends in norms.
+    `model.load_state_dict(model.state_dict() | from_torch_state_dict(state, config))` loads them and keeps the model's
+    own embeddings. The state does not contain num_heads, norm_first, activation and norm_eps: `config` must have the
+    values of the PyTorch model. It must have final_norm=True, because torch.nn.Transformer always ends in norms.
 
     Args:
-        state: state_dict() of torch.nn.Transformer, arrays or CPU tensors.
-        config: the shape of the model they are meant for.
+        state: state_dict() of torch.nn.Transformer; values are arrays or CPU tensors.
+        config: of the model that loads them.
 
     Returns:
         float32 arrays, by the names of `Transformer.state_dict`.
 
     Raises:
-        ValueError: a tensor that is missing, not expected or of another shape, by its name in PyTorch.
-        TypeError: a value that NumPy cannot take as numbers.
+        ValueError: a tensor is missing, not expected or of another shape; names it as PyTorch does.
+        TypeError: a value does not hold numbers.
     """
     shapes = _torch_shapes(config)
     if missing := [name for name in shapes if name not in state]:
@@ -60,13 +60,19 @@ def from_torch_state_dict(state: Mapping[str, npt.ArrayLike], config: Transforme
 
 
 def to_torch_state_dict(model: Transformer) -> State:
-    """The stacks of `model` as torch.nn.Transformer names them, the inverse of `from_torch_state_dict`.
+    """The parameters of `model`'s stacks, by the names of torch.nn.Transformer: the inverse of `from_torch_state_dict`.
 
-    Its load_state_dict takes them once they are tensors: {name: torch.from_numpy(array)}. Without final norms in the
-    model there are none in the result, while torch.nn.Transformer expects them.
+    Convert them to tensors for load_state_dict of PyTorch: {name: torch.from_numpy(array)}. torch.nn.Transformer
+    expects final norms; a model without them has none in the result.
+
+    Args:
+        model: embeddings and output projection are left out.
 
     Returns:
-        float32 arrays of their own memory.
+        float32 arrays, copies of the parameters.
+
+    Raises:
+        TypeError: `model` is not a Transformer.
     """
     if not isinstance(model, Transformer):
         raise TypeError(f"to_torch_state_dict: model must be a Transformer, got {type(model).__name__}")
@@ -85,7 +91,7 @@ def _our_names(name: str) -> list[str]:
 
 
 def _torch_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of torch.nn.Transformer and its shape."""
+    """The name and shape of every tensor of torch.nn.Transformer."""
     d_model, d_ff = config.d_model, config.d_ff
     attention = {
         "in_proj_weight": (3 * d_model, d_model),
