@@ -26,7 +26,7 @@ class ParameterGroup:
     """Parameters with a learning rate or a weight decay of their own.
 
     Args:
-        pattern: shell pattern over the names of `Module.named_parameters`: "encoder.*", "*.bias", or one whole name.
+        pattern: shell pattern over the names of `Module.named_parameters`: `encoder.*`, `*.bias`, or one whole name.
         lr_scale: factor on the optimizer's learning rate, at least 0.
         weight_decay: of every parameter in the group, norms and biases too; None for the optimizer's own rule.
 

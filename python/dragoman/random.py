@@ -101,7 +101,7 @@ def mask_position() -> MaskPosition:
 def masks_from(position: MaskPosition) -> Iterator[None]:
     """Inside, the dropout calls of this thread draw the masks that calls drew from `position` on.
 
-    So a forward pass runs again with the same masks:
+    So a forward pass runs again with the same masks::
 
         position = dragoman.random.mask_position()
         y = layer(x)
