@@ -21,6 +21,8 @@ def number(op: str, name: str, value: Any, minimum: float = -_LARGEST, below: fl
     """`value` as a float in [minimum, below). TypeError for other types, ValueError for NaN and out of range."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
+    if isinstance(value, np.floating):
+        value = float(value)  # in float16, a comparison with the largest float32 overflows
     finite = -_LARGEST <= value <= _LARGEST
     if below is not None and not (finite and minimum <= value < below):
         raise ValueError(f"{op}: {name} must lie in [{minimum:g}, {below:g}), got {value}")

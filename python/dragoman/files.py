@@ -41,22 +41,52 @@ def atomic_write(path: str | Path, *parts: bytes | memoryview) -> None:
         OSError: naming `path`, when the disk is full or anything else fails.
     """
     path = Path(path)
-    temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
     try:
-        _remove_stale(path.parent)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it has its name: not stale
+        with AtomicFile(path) as file:
             for part in parts:
-                _write(descriptor, part)
-            os.fsync(descriptor)
-            os.replace(temporary, path)
-        finally:
-            os.close(descriptor)
-            temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+                file.write(part)
+            file.commit()
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+class AtomicFile:
+    """A file that is written part by part beside its place and takes its name at `commit`; a context manager.
+
+    Temporary files of writers that were killed are removed first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
+        _remove_stale(path.parent)
+        self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # until it is closed: not stale
+        except OSError:
+            self.close()
+            raise
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Appends bytes."""
+        _write(self._descriptor, data)
+
+    def commit(self) -> None:
+        """Flushes the file to the disk and renames it over its place."""
+        os.fsync(self._descriptor)
+        os.replace(self._temporary, self._path)
+        _sync(self._path.parent)
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Removes the file if it was not committed."""
+        os.close(self._descriptor)
+        self._temporary.unlink(missing_ok=True)
 
 
 def _write(descriptor: int, data: bytes | memoryview) -> None:

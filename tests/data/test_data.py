@@ -4,11 +4,19 @@ import tracemalloc
 import numpy as np
 import pytest
 from dragoman.data.batches import Batches, cut_batches
+from dragoman.data.columns import Table, columns_of
+from dragoman.data.pairs import SIDES, cut_source, pair_costs
 from dragoman.data.text import iter_parallel, read_lines, read_parallel, sample_lines
 
 
 def pairs_of(lengths):
     return [([7] * source, [9] * target) for source, target in lengths]
+
+
+def batches_of(pairs, batch_tokens, seed=0, **limits):
+    costs = lambda lengths: pair_costs(lengths["source"], lengths["target"], **limits)  # noqa: E731
+    rows = Table(columns_of(SIDES, pairs)) if isinstance(pairs, list) else pairs
+    return Batches(rows, costs, batch_tokens, seed=seed, unit="pair", limits=str(limits))
 
 
 @pytest.fixture
@@ -88,7 +96,7 @@ def test_names_a_missing_and_a_broken_file(tmp_path):
 
 
 def test_an_epoch_holds_every_pair_once_within_the_budget(pairs):
-    batches = Batches(pairs, 500, seed=3)
+    batches = batches_of(pairs, 500, seed=3)
     for epoch in range(3):
         order = batches.epoch(epoch)
         assert sorted(i for batch in order for i in batch) == list(range(len(pairs)))
@@ -99,35 +107,35 @@ def test_an_epoch_holds_every_pair_once_within_the_budget(pairs):
 
 
 def test_the_batches_are_those_of_a_plain_loop(pairs):
-    batches = Batches(pairs, 500)
+    batches = batches_of(pairs, 500)
     order = [i for batch in batches.in_order() for i in batch]
     assert list(batches.in_order()) == cut_batches(order, batches.costs.tolist(), 500)
     assert order == sorted(range(len(pairs)), key=lambda i: max(len(pairs[i][0]), len(pairs[i][1]) + 1))
 
 
 def test_batches_are_full(pairs):
-    batches = Batches(pairs, 500)
+    batches = batches_of(pairs, 500)
     assert len(batches.epoch(0)) < 1.2 * sum(batches.costs) / 500
 
 
 def test_batches_hold_similar_lengths(pairs):
-    batches = Batches(pairs, 500)
+    batches = batches_of(pairs, 500)
     spread = np.mean([np.ptp([batches.costs[i] for i in batch]) for batch in batches.epoch(0)])
     assert spread < 0.2 * np.ptp(batches.costs)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(pairs):
-    batches = Batches(pairs, 500, seed=1)
+    batches = batches_of(pairs, 500, seed=1)
     batches.epoch(0)
     order = list(batches.epoch(5))
-    assert order == list(Batches(pairs, 500, seed=1).epoch(5))
+    assert order == list(batches_of(pairs, 500, seed=1).epoch(5))
     assert order != list(batches.epoch(6))
     assert order == list(batches.epoch(5))
-    assert order != list(Batches(pairs, 500, seed=2).epoch(5))
+    assert order != list(batches_of(pairs, 500, seed=2).epoch(5))
 
 
 def test_an_order_is_a_sequence(pairs):
-    order = Batches(pairs, 500).epoch(0)
+    order = batches_of(pairs, 500).epoch(0)
     assert order[2:5] == [order[2], order[3], order[4]]
     assert order[-1] == list(order)[-1]
     assert order[len(order) - 1 : len(order) + 9] == [order[-1]]
@@ -137,13 +145,13 @@ def test_an_order_is_a_sequence(pairs):
 
 
 def test_batches_are_not_in_order_of_length(pairs):
-    batches = Batches(pairs, 500)
+    batches = batches_of(pairs, 500)
     means = [np.mean([batches.costs[i] for i in batch]) for batch in batches.epoch(0)]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5
 
 
 def test_drops_and_counts_long_pairs():
-    batches = Batches(pairs_of([(5, 5), (11, 2), (2, 10), (10, 9), (1, 1)]), 50, max_length=10)
+    batches = batches_of(pairs_of([(5, 5), (11, 2), (2, 10), (10, 9), (1, 1)]), 50, max_length=10)
     assert batches.dropped == 2
     assert batches.kept.tolist() == [0, 3, 4]
     assert batches.costs.tolist() == [6, 0, 0, 10, 2]
@@ -152,32 +160,30 @@ def test_drops_and_counts_long_pairs():
 
 def test_drops_short_and_uneven_pairs():
     pairs = pairs_of([(1, 5), (5, 1), (4, 8), (8, 3), (3, 2)])  # the targets count one more, for </s>
-    assert Batches(pairs, 50, min_length=3).kept.tolist() == [2, 3, 4]
-    assert Batches(pairs, 50, max_ratio=2).kept.tolist() == [3, 4]
-    assert Batches(pairs, 50, max_ratio=2, min_length=4).kept.tolist() == [3]
-    with pytest.raises(ValueError, match=r"left of 5 \(max_length=2, min_length=1, max_ratio=None\)"):
-        Batches(pairs, 50, max_length=2)
+    assert batches_of(pairs, 50, min_length=3).kept.tolist() == [2, 3, 4]
+    assert batches_of(pairs, 50, max_ratio=2).kept.tolist() == [3, 4]
+    assert batches_of(pairs, 50, max_ratio=2, min_length=4).kept.tolist() == [3]
+    with pytest.raises(ValueError, match=r"batches: no pairs are left of 5 \({'max_length': 2}\)"):
+        batches_of(pairs, 50, max_length=2)
 
 
 def test_long_sources_are_cut():
     pairs = [([5] * n + [2], [6] * m) for n, m in ((3, 3), (20, 3), (9, 4), (10, 9), (30, 10))]
-    batches = Batches(pairs, 30, max_length=10, max_source_length=10)
+    batches = batches_of(pairs, 30, max_length=10, max_source_length=10)
     assert batches.costs.tolist() == [4, 10, 10, 10, 0]
-    sources, targets = batches.sides([0, 1, 2, 3])
-    assert [*map(list, sources)] == [[5] * 3 + [2], *[[5] * 9 + [2]] * 3]
-    assert targets == [pair[1] for pair in pairs[:4]]
+    assert [[*cut_source(source, 10)] for source, _ in pairs[:4]] == [[5] * 3 + [2], *[[5] * 9 + [2]] * 3]
 
 
 def test_costs_of_large_batches():
-    batches = Batches(pairs_of([(70_000, 5), (5, 5)]), 100_000)
+    batches = batches_of(pairs_of([(70_000, 5), (5, 5)]), 100_000)
     assert batches.costs.tolist() == [70_000, 6]
 
 
 def test_padding_of_rectangles():
     # One batch: sources of 1, 2 and 6 of 6, targets of 2, 2 and 2 of 2.
-    batches = Batches(pairs_of([(1, 2), (2, 2), (6, 2)]), 99)
-    assert batches.padding() == pytest.approx((18 + 6) / (9 + 6) - 1)
-    assert Batches(pairs_of([(4, 3)] * 5000), 40).padding() == 0
+    batches = batches_of(pairs_of([(1, 2), (2, 2), (6, 2)]), 99)
+    assert batches.padding(dict) == pytest.approx((18 + 6) / (9 + 6) - 1)
+    assert batches_of(pairs_of([(4, 3)] * 5000), 40).padding(dict) == 0
 
 
 def test_memory_of_an_order():
@@ -187,13 +193,10 @@ def test_memory_of_an_order():
 
         def lengths(self, first, last):
             lengths = np.random.default_rng(first).integers(5, 60, last - first)
-            return lengths, lengths
-
-        def sides(self, indices):
-            raise NotImplementedError
+            return {"source": lengths, "target": lengths}
 
     tracemalloc.start()
-    batches = Batches(Store(), 4096)
+    batches = batches_of(Store(), 4096)
     order = batches.epoch(0)
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -204,14 +207,17 @@ def test_memory_of_an_order():
 
 def test_names_a_pair_beyond_the_budget():
     with pytest.raises(ValueError, match=r"pair 2 has 31 tokens, more than batch_tokens=30"):
-        Batches(pairs_of([(5, 5), (3, 30)]), 30)
+        batches_of(pairs_of([(5, 5), (3, 30)]), 30)
     with pytest.raises(ValueError, match="no pairs are left of 1"):
-        Batches(pairs_of([(5, 5)]), 30, max_length=5)
+        batches_of(pairs_of([(5, 5)]), 30, max_length=5)
 
 
-def test_sides():
-    batches = Batches([([1, 2], [3]), ([4], [5, 6])], 10)
-    assert batches.sides([1, 0]) == ([[4], [1, 2]], [[5, 6], [3]])
+def test_a_table_takes_rows():
+    table = Table({"source": [[1, 2], [4]], "target": [[3], [5, 6]]})
+    assert table.take([1, 0]) == {"source": [[4], [1, 2]], "target": [[5, 6], [3]]}
+    assert table.names == ("source", "target")
+    with pytest.raises(ValueError, match="Table: columns must have one length, got "):
+        Table({"a": [[1]], "b": []})
 
 
 def test_cut_batches():

@@ -6,8 +6,10 @@ import tracemalloc
 import dragoman as dg
 import numpy as np
 import pytest
-from dragoman.data.batches import Batches, encode_pairs
-from dragoman.data.shards import Shards, tokenize
+from dragoman.data.batches import Batches
+from dragoman.data.columns import Table
+from dragoman.data.pairs import encode_pairs, pair_costs
+from dragoman.data.shards import Shards, tokenize, write_shards
 from dragoman.data.text import read_parallel
 from dragoman.data.tokenizer import Tokenizer
 
@@ -49,29 +51,34 @@ def shards(tokenizer, corpus, tmp_path):
     return tokenize(tokenizer, *corpus, tmp_path / "data")
 
 
+def encoded(tokenizer, texts):
+    return list(zip(*encode_pairs(tokenizer, texts).values(), strict=True))
+
+
 def test_shards_are_the_encoded_pairs(shards, tokenizer, corpus, texts):
     assert read_parallel(*corpus) == texts
-    pairs = encode_pairs(tokenizer, texts)
+    pairs = encoded(tokenizer, texts)
     assert len(shards) == len(pairs) == 900
     assert shards[:] == pairs
     assert shards[17] == pairs[17]
     assert shards[-1] == pairs[-1]
     assert shards[98:103] == pairs[98:103]
-    assert shards.sides([3, 0]) == ([pairs[3][0], pairs[0][0]], [pairs[3][1], pairs[0][1]])
+    assert shards.take([3, 0]) == {"source": [pairs[3][0], pairs[0][0]], "target": [pairs[3][1], pairs[0][1]]}
     with pytest.raises(IndexError):
         shards[900]
 
 
 def test_batches_are_those_of_the_pairs_in_memory(shards, tokenizer, texts):
-    pairs = encode_pairs(tokenizer, texts)
-    options = {"max_length": 30, "min_length": 3, "max_ratio": 3.0, "seed": 5}
-    mapped, listed = Batches(shards, 500, **options), Batches(pairs, 500, **options)
+    limits = {"max_length": 30, "min_length": 3, "max_ratio": 3.0}
+    table = Table(encode_pairs(tokenizer, texts))
+    mapped, listed = (Batches(rows, lambda n: pair_costs(**n, **limits), 500, seed=5) for rows in (shards, table))
     assert 0 < mapped.dropped == listed.dropped
     for epoch in (0, 3):
         assert list(mapped.epoch(epoch)) == list(listed.epoch(epoch))
     batch = mapped.epoch(3)[1]
-    assert mapped.sides(batch) == listed.sides(batch)
-    assert mapped.padding() == listed.padding()
+    assert shards.take(batch) == table.take(batch)
+    assert mapped.padding(dict) == listed.padding(dict)
+    assert shards.digests() == table.digests()
 
 
 def made(folder):
@@ -93,16 +100,16 @@ def test_shards_of_something_else_are_made_again(shards, tokenizer, corpus, text
     assert len(tokenize(tokenizer, packed, target[1], shards.folder)) == 400
     other = Tokenizer.train([line for pair in texts for line in pair], 150)
     again = tokenize(other, packed, target[1], shards.folder)
-    assert again[:] == encode_pairs(other, texts[500:])
+    assert again[:] == encoded(other, texts[500:])
 
 
 def test_a_damaged_folder_is_made_again(shards, tokenizer, corpus, texts):
-    pairs = encode_pairs(tokenizer, texts)
+    pairs = encoded(tokenizer, texts)
     index = shards.folder / "data.json"
     for damage in (
         lambda: index.write_text("{"),
         lambda: index.write_text("[]"),
-        lambda: index.write_text(json.dumps({**json.loads(index.read_text()), "pairs": -1})),
+        lambda: index.write_text(json.dumps({**json.loads(index.read_text()), "rows": -1})),
         lambda: os.truncate(shards.folder / "target.ids", 100),
         lambda: (shards.folder / "source.offsets").unlink(),
     ):
@@ -112,20 +119,67 @@ def test_a_damaged_folder_is_made_again(shards, tokenizer, corpus, texts):
         assert tokenize(tokenizer, *corpus, shards.folder)[::10] == pairs[::10]
 
 
-def test_a_broken_run_leaves_no_shards(shards, tokenizer, corpus):
+def test_a_broken_run_leaves_the_old_shards_or_none(shards, tokenizer, corpus, tmp_path):
     source, target = corpus
     target[0].write_bytes(target[0].read_bytes() + b"\xff\n")
-    with pytest.raises(ValueError, match=r"line 501 is not UTF-8|has 501"):
-        tokenize(tokenizer, source, target, shards.folder)
-    with pytest.raises(FileNotFoundError):
-        Shards(shards.folder)
+    before = shards[:]
+    for folder in (shards.folder, tmp_path / "new"):
+        with pytest.raises(ValueError, match=r"line 501 is not UTF-8|has 501"):
+            tokenize(tokenizer, source, target, folder)
+    assert Shards(shards.folder)[:] == before
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_shards_in_use_do_not_change(shards, tokenizer, corpus):
+    # A run that is resumed with the wrong files writes other shards: the run that is still at work must not see them.
+    before = shards[:]
+    other = tokenize(tokenizer, corpus[1], corpus[0], shards.folder)
+    assert shards[:] == before
+    assert other[:] == Shards(shards.folder)[:] != before
+
+
+def test_shards_of_an_older_version_are_made_again(shards, tokenizer, corpus, texts):
+    index = shards.folder / "data.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "format": "dragoman.data.shards.1", "pairs": 900}))
+    assert tokenize(tokenizer, *corpus, shards.folder)[:] == encoded(tokenizer, texts)
+    assert json.loads(index.read_text())["format"] == "dragoman.data.shards.2"
+
+
+def test_columns_of_any_names_and_a_label_alone(tmp_path, rng):
+    (tmp_path / "lines").write_text("\n")
+    examples = [(rng.integers(0, 9, n).tolist(), [n % 3], [2**31 - 1] * (n % 2)) for n in range(250)]
+    encode = lambda block: dict(zip(("tokens", "label", "odd"), map(list, zip(*block, strict=True)), strict=True))  # noqa: E731
+    shards = write_shards(tmp_path / "data", {"data": tmp_path / "lines"}, {}, lambda: iter(examples), encode)
+    assert shards.names == ("tokens", "label", "odd")
+    assert shards[:] == examples
+    assert shards[7:9] == examples[7:9]
+    assert {name: lengths.tolist() for name, lengths in shards.lengths(5, 8).items()} == {
+        "tokens": [5, 6, 7], "label": [1, 1, 1], "odd": [1, 0, 1],
+    }  # fmt: skip
+    assert shards.digests() == Table(encode(examples)).digests()
+    with pytest.raises(ValueError, match="column tokens must hold integers of 32 bits"):
+        write_shards(tmp_path / "x", {}, {}, lambda: [([2**31], [0], [])], encode)
+    with pytest.raises(ValueError, match="x: no examples to write"):
+        write_shards(tmp_path / "x", {}, {}, list, encode)
+
+
+def test_a_digest_is_of_the_content(rng):
+    cells = [rng.integers(0, 9, n).tolist() for n in (3, 3, 4, 0, 2)]
+    digest = lambda cells: Table({"a": cells}).digests()["a"]  # noqa: E731
+    assert digest(cells) == digest([np.array(ids) for ids in cells])
+    others = [
+        [cells[1], cells[0], *cells[2:]],
+        [*cells[:-1], []],
+        [cells[0] + cells[1][:1], cells[1][1:], *cells[2:]],  # the same ids, cut elsewhere
+    ]
+    assert len({digest(each) for each in [cells, *others]}) == 4
 
 
 def test_memory_does_not_grow_with_the_reads(shards):
     # A mapping that is kept would add resident pages, an array would add traced memory.
     tracemalloc.start()
     for first in range(0, 900, 100):
-        shards.sides(range(first, first + 100))
+        shards.take(range(first, first + 100))
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 1e5

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from dragoman import Trainer, Transformer, TransformerConfig
 from dragoman.generate import generate
-from dragoman.train.checkpoint import CheckpointFile, CheckpointFolder, read_state
+from dragoman.train.checkpoint import CheckpointFile, CheckpointFolder, load_checkpoint, read_state, save_checkpoint
 from dragoman.train.schedule import InverseSqrt
 from dragoman.train.signals import StopSignals
 from dragoman.train.validation import Validation
@@ -134,6 +134,50 @@ def test_resume_refuses_other_data_and_another_model(pairs, tmp_path):
         Trainer(model_of(), output=tmp_path / "new", **OPTIONS).fit(pairs, resume=True)
     with pytest.raises(ValueError, match="resume needs an output folder"):
         Trainer(model_of(), **OPTIONS).fit(pairs, resume=True)
+
+
+def test_resume_refuses_other_content_of_the_same_lengths(rng, tmp_path):
+    sources, targets = rng.integers(4, 20, (2, 30, 5)).tolist()
+    pairs = [([*source[1:], 2], target[1:]) for source, target in zip(sources, targets, strict=True)]
+    swapped = [([*target, 2], source[:-1]) for source, target in pairs]
+    Trainer(model_of(), output=tmp_path, max_steps=2, **OPTIONS).fit(pairs)
+    trainer = Trainer(model_of(), output=tmp_path, max_steps=3, **OPTIONS)
+    for other, column in (
+        (swapped, "source"),
+        (pairs[::-1], "source"),
+        ([*pairs[:-1], (pairs[-1][0], [4] * 4)], "target"),
+    ):
+        with pytest.raises(ValueError, match=f"the data must be the same to resume, got other ids in {column}$"):
+            trainer.fit(other, resume=True)
+    assert trainer.fit(pairs, resume=True) is not None
+
+
+def test_a_checkpoint_that_does_not_name_its_columns_resumes(pairs, tmp_path):
+    # As written before content was looked at.
+    options = {"output": tmp_path, **OPTIONS}
+    Trainer(model_of(), max_steps=2, **options).fit(pairs)
+    path, model = CheckpointFolder(tmp_path / "checkpoints", 3).newest(), model_of()
+    parts = {"model": model, "optimizer": dg.optim.AdamW(model, 1e-3)}
+    state = load_checkpoint(path, parts)
+    for name in ("task", "columns"):
+        del state["data"][name]
+    save_checkpoint(path, parts, state)
+    Trainer(model_of(), max_steps=4, **options).fit(pairs, resume=True)
+    assert {"task", "columns"} <= set(read_state(CheckpointFolder(tmp_path / "checkpoints", 3).newest())["data"])
+
+
+def test_numpy_numbers_are_taken(pairs, tmp_path):
+    options = {
+        "lr": np.float32(1e-3), "seed": np.int64(1), "batch_tokens": np.int32(64), "betas": (np.float32(0.9), 0.98),
+        "max_steps": np.uint8(2), "max_ratio": np.float16(3), "max_length": np.int16(50), "ema": np.float64(0.9),
+        "tensorboard": np.bool_(False), "log_interval": np.int64(1),
+    }  # fmt: skip
+    trainer = Trainer(model_of(), output=tmp_path, **options)
+    assert {name: type(getattr(trainer, name)) for name in options} == {
+        **dict.fromkeys(options, int), **dict.fromkeys(("lr", "max_ratio", "ema"), float),
+        "betas": tuple, "tensorboard": bool,
+    }  # fmt: skip
+    assert trainer.fit(pairs, pairs[:9]) == log_of(tmp_path)
 
 
 def test_the_gradient_of_accumulated_batches_is_that_of_one_large_batch(pairs):

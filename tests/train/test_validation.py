@@ -9,6 +9,8 @@ from dragoman.data.tokenizer import Tokenizer
 from dragoman.train.averaging import ExponentialAverage
 from dragoman.train.callbacks import Callback
 from dragoman.train.checkpoint import CheckpointFile, CheckpointFolder
+from dragoman.train.options import TrainingOptions
+from dragoman.train.translation import Translation
 from dragoman.train.validation import Validation
 from toy_runs import CONFIG, model_of
 
@@ -60,7 +62,8 @@ def test_bleu_and_chrf_are_those_of_sacrebleu_on_the_whole_corpus(rng):
     tokenizer, model = Letters(), model_of()
     texts = [tokenizer.decode(rng.integers(4, 20, rng.integers(1, 7)).tolist()) for _ in range(50)]
     pairs = [(text, text) for text in texts]
-    record = Validation(model, pairs, tokenizer, batch_tokens=40, max_length=256, beam=2)()
+    options, task = TrainingOptions(batch_tokens=40, best_by="bleu", beam=2), Translation(tokenizer)
+    record = Validation(model, task, pairs, options)()
     sources = [[*ids, 2] for ids in tokenizer.encode_batch(texts)]
     outputs = [tokenizer.decode(found[0].ids) for found in generate(model, sources, beam=2)]
     assert record["valid_bleu"] == pytest.approx(sacrebleu.corpus_bleu(outputs, [texts]).score, abs=1e-9)
@@ -69,7 +72,7 @@ def test_bleu_and_chrf_are_those_of_sacrebleu_on_the_whole_corpus(rng):
     assert "tok:13a" in record["valid_bleu_signature"]
     assert "nrefs:1" in record["valid_chrf_signature"]
     ids = list(zip(sources, tokenizer.encode_batch(texts), strict=True))
-    assert Validation(model, ids, tokenizer, batch_tokens=40, max_length=256, beam=2)() == record
+    assert Validation(model, task, ids, options)() == record
 
 
 def test_the_best_by_bleu_is_chosen_and_logged(tmp_path, rng):
@@ -90,8 +93,8 @@ def test_the_best_by_bleu_is_chosen_and_logged(tmp_path, rng):
 def test_long_sources_are_cut_and_long_targets_left_out():
     model = model_of(config=dataclasses.replace(CONFIG, max_source_length=5))
     cut, whole = [([7] * 4 + [2], [6])], [([7] * 9 + [2], [6]), ([8, 2], [5] * 9)]
-    limits = {"batch_tokens": 64, "max_length": 8}
-    assert Validation(model, whole, None, **limits)() == Validation(model, cut, None, **limits)()
+    options = TrainingOptions(batch_tokens=64, max_length=8)
+    assert Validation(model, Translation(), whole, options)() == Validation(model, Translation(), cut, options)()
 
 
 def test_memory_does_not_grow_with_the_corpus(monkeypatch):
@@ -115,7 +118,7 @@ def test_memory_does_not_grow_with_the_corpus(monkeypatch):
                                                    num_decoder_layers=1, d_ff=16, num_heads=1))  # fmt: skip
     peaks = []
     for count in (200, 800):
-        validation = Validation(model, Many(count), None, batch_tokens=512, max_length=256)
+        validation = Validation(model, Translation(), Many(count), TrainingOptions(batch_tokens=512))
         tracemalloc.start()
         validation()
         peaks.append(tracemalloc.get_traced_memory()[1])

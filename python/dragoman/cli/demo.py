@@ -18,7 +18,7 @@ import numpy as np
 
 from dragoman import plot
 from dragoman.cli.demo_dates import FORMATS, LOCALES, make_corpus
-from dragoman.data.batches import source_ids
+from dragoman.data.pairs import source_ids
 from dragoman.data.tokenizer import SPECIALS, UNK, Tokenizer, with_bytes
 from dragoman.generate.translator import Translator
 from dragoman.models.config import TransformerConfig

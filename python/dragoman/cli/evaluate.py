@@ -8,6 +8,7 @@ import json
 from dragoman.cli.search_options import add_search_arguments
 from dragoman.data.text import read_parallel
 from dragoman.generate.translator import Translator
+from dragoman.train import scores
 
 DESCRIPTION = """\
 Translates a file and compares it with a reference: BLEU, BLEU without case, and chrF, by sacreBLEU. The last
@@ -27,18 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Scores of a file's translations: readable lines, then one of JSON."""
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-        from sacrebleu.metrics.chrf import CHRF
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("needs the extra: pip install 'dragoman[text]'") from None
+    metrics = {"bleu": scores.bleu(), "bleu_lowercase": scores.bleu(lowercase=True), "chrf": scores.chrf()}
     pairs = read_parallel(options.source, options.target)
     outputs = Translator.load(options.folder)([source for source, _ in pairs], options.beam, options.length_penalty)
-    references = [[target for _, target in pairs]]
+    references = [target for _, target in pairs]
     result: dict[str, float | str] = {"sentences": len(pairs), "beam": options.beam}
-    for name, metric in (("bleu", BLEU()), ("bleu_lowercase", BLEU(lowercase=True)), ("chrf", CHRF())):
-        score = metric.corpus_score(outputs, references)
-        print(f"{name}: {score} ({metric.get_signature()})")
-        result[name] = round(score.score, 2)
-        result[f"{name}_signature"] = str(metric.get_signature())
+    for name, metric in metrics.items():
+        metric.add(outputs, references)
+        print(f"{name}: {metric} ({metric.signature()})")
+        result[name] = round(metric.value(), 2)
+        result[f"{name}_signature"] = metric.signature()
     print(json.dumps(result))

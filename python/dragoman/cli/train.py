@@ -11,16 +11,16 @@ from typing import get_args
 
 from dragoman.cli import config_file
 from dragoman.cli.presets import PRESETS
-from dragoman.data.shards import tokenize
-from dragoman.data.text import read_parallel, sample_lines
-from dragoman.data.tokenizer import Kind, Tokenizer
+from dragoman.data.tokenizer import Kind
 from dragoman.files import atomic_write
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
 from dragoman.random import manual_seed
-from dragoman.train.options import FINALS, SCORES
+from dragoman.train.options import FINALS, TrainingOptions
 from dragoman.train.schedule import SCHEDULES
+from dragoman.train.task import Task
+from dragoman.train.tasks import TASKS
 from dragoman.train.trainer import Trainer
 
 DESCRIPTION = """\
@@ -35,11 +35,11 @@ example:
 
 DROPOUTS = ("dropout", "embedding_dropout")  # what --dropout sets
 
-TASKS = ("translation", "seq2seq")
+ALIASES = {"translation": "translate", "seq2seq": "translate"}
+
+SCORES = ("loss", *sorted({name for task in TASKS.values() for name in task.scores}))
 
 SOURCE_LENGTH = 1024  # to which seq2seq cuts sources
-
-SAMPLE_BYTES = 1 << 25  # of text, that a vocabulary is learnt from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,10 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument(
         "--task",
-        choices=TASKS,
-        default="translation",
-        help="translation: pairs with a long side are left out; seq2seq: long sources, as in summarisation, are cut "
-        "in training and use (default: translation)",
+        choices=(*TASKS, *ALIASES),
+        default="translate",
+        help="translate (or translation): pairs with a long side are left out; seq2seq: the same, but long sources, "
+        "as in summarisation, are cut in training and use (default: translate)",
     )
     model.add_argument(
         "--max-source-length",
@@ -147,34 +147,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Tokenizer and model from files of text, or from the folder of the run that is resumed."""
-    if (options.valid_source is None) != (options.valid_target is None):
-        raise ValueError("--valid-source and --valid-target go together")
-    if options.task == "translation" and options.max_source_length is not None:
+    if options.task != "seq2seq" and options.max_source_length is not None:
         raise ValueError("--max-source-length needs --task seq2seq")
     output = Path(options.output)
+    kind = TASKS[ALIASES.get(options.task, options.task)]
+    files = {name: getattr(options, name) for name in kind.files}
+    held_out = {name: getattr(options, f"valid_{name}") for name in kind.files}
+    if len({value is None for value in held_out.values()}) > 1:
+        raise ValueError(f"{' and '.join(f'--valid-{name}' for name in kind.files)} go together")
     if options.resume:
-        model = load(output)
-        tokenizer = Tokenizer.load(output / "tokenizer.json")
+        model, task = load(output), kind.load(output)
     else:
         if any((output / "checkpoints").glob("*")):
             raise ValueError(f"{output}: holds a training run; resume it or choose another folder")
-        lines = sample_lines([*options.source, *options.target], SAMPLE_BYTES)
-        tokenizer = Tokenizer.train(lines, options.vocab_size, options.tokenizer_kind)
-        overrides = {} if options.dropout is None else dict.fromkeys(DROPOUTS, options.dropout)
-        if options.task == "seq2seq":
-            most = options.max_source_length
-            overrides["max_source_length"] = SOURCE_LENGTH if most is None else most
-        manual_seed(getattr(options, "seed", 0))
-        model = Transformer(PRESETS[options.preset](vocab_size=tokenizer.vocab_size, **overrides))
-    given = {field.name: getattr(options, field.name) for field in fields(Trainer) if hasattr(options, field.name)}
-    trainer = Trainer(model, tokenizer=tokenizer, **given)
-    pairs = tokenize(tokenizer, options.source, options.target, output / "data", _tell)
-    validation = None
-    if options.valid_source is not None:
-        validation = read_parallel(options.valid_source, options.valid_target)
+        task = kind.learn(files, options.vocab_size, options.tokenizer_kind)
+        model = _new_model(options, task)
+    names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
+    trainer = Trainer(model, task=task, **{name: getattr(options, name) for name in names})
+    train = task.shards(files, output / "data", _tell)
+    validation = None if None in held_out.values() else list(task.read(held_out))
     if not options.resume:
         atomic_write(output / "train.toml", config_file.dump(options, vars(trainer), options.define))
-    trainer.fit(pairs, validation, resume=options.resume)
+    trainer.fit(train, validation, resume=options.resume)
+
+
+def _new_model(options: argparse.Namespace, task: Task) -> Transformer:
+    """An untrained model of the preset, with the task's vocabulary."""
+    overrides = {} if options.dropout is None else dict.fromkeys(DROPOUTS, options.dropout)
+    if options.task == "seq2seq":
+        maximum = options.max_source_length
+        overrides["max_source_length"] = SOURCE_LENGTH if maximum is None else maximum
+    manual_seed(getattr(options, "seed", 0))
+    return Transformer(PRESETS[options.preset](vocab_size=task.vocab_size, **overrides))
 
 
 def _tell(text: str) -> None:

@@ -1,13 +1,17 @@
 """Text files, tokenizers, and batches of token ids."""
 
 from dragoman.data.batches import Batches
-from dragoman.data.shards import Shards, tokenize
+from dragoman.data.columns import Columns, Rows, Table
+from dragoman.data.shards import Shards, tokenize, write_shards
 from dragoman.data.text import iter_lines, iter_parallel, read_lines, read_parallel, sample_lines
 from dragoman.data.tokenizer import Tokenizer
 
 __all__ = [
     "Batches",
+    "Columns",
+    "Rows",
     "Shards",
+    "Table",
     "Tokenizer",
     "iter_lines",
     "iter_parallel",
@@ -15,4 +19,5 @@ __all__ = [
     "read_parallel",
     "sample_lines",
     "tokenize",
+    "write_shards",
 ]

@@ -1,42 +1,49 @@
-"""Shards: the token ids of a corpus on the disk, from where batches are mapped as they are needed."""
+"""Shards: the columns of a corpus on the disk, from where batches are mapped as they are needed."""
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from dragoman.data.batches import Lengths, Pair, Sides, source_ids, target_ids
+from dragoman.data.columns import ID_DTYPE, ColumnDigest, Columns, Ids, Lengths, flat_ids, lengths_of
+from dragoman.data.pairs import SIDES, encode_pairs
 from dragoman.data.text import Files, as_files, iter_parallel
 from dragoman.data.tokenizer import Tokenizer
-from dragoman.files import atomic_write
+from dragoman.files import AtomicFile, atomic_write
 
-FORMAT = "dragoman.data.shards.1"
+FORMAT = "dragoman.data.shards.2"
 INDEX = "data.json"  # written last: without it there are no shards
-NAMES = ("source", "target")
 
-_BLOCK = 8192  # pairs that are tokenised together
-_IDS, _OFFSETS = np.dtype("<i4"), np.dtype("<i8")
+Example = TypeVar("Example")
+Row = tuple[Ids, ...]  # one cell a column
+
+_BLOCK = 8192  # examples that are encoded together
+_OFFSETS = np.dtype("<i8")
+_DTYPES: dict[str, np.dtype[Any]] = {"ids": ID_DTYPE, "offsets": _OFFSETS}
 _REPORT_SECONDS = 10.0
 
 
-class Shards(Sequence[Pair]):
-    """Pairs of token ids that stay on the disk; `Trainer.fit` and `Batches` take them as they take a list.
+class Shards(Sequence[Row]):
+    """Rows of token ids that stay on the disk; `Trainer.fit` and `Batches` take them as they take rows in memory.
 
-    For each side a folder holds `ids` (int32, all sentences end to end) and `offsets` (int64, pairs + 1, where each
-    begins and the last one ends). Every read maps the files and lets go of them, so memory does not grow with the
-    corpus, and threads do not share a thing.
+    For each column a folder holds `NAME.ids` (int32, all rows end to end) and `NAME.offsets` (int64, rows + 1, where
+    each begins and the last one ends). The files stay open, so shards that are written over these do not change them.
+    Every read maps the files and lets go of them: memory does not grow with the corpus, and threads share nothing.
 
     Args:
-        folder: that `tokenize` wrote.
+        folder: that `write_shards` or `tokenize` wrote.
 
     Raises:
         OSError: a file is missing.
@@ -46,49 +53,60 @@ class Shards(Sequence[Pair]):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         index = _read_index(self.folder / INDEX)
-        self._count: int = index["pairs"]
-        for name in NAMES:
-            for path, size in (
-                (self._path(name, "offsets"), (self._count + 1) * _OFFSETS.itemsize),
-                (self._path(name, "ids"), index["tokens"][name] * _IDS.itemsize),
-            ):
-                if (got := path.stat().st_size) != size:
-                    raise ValueError(f"{path}: must have {size} bytes, got {got}")
+        self._count: int = index["rows"]
+        self._digests = {name: column["digest"] for name, column in index["columns"].items()}
+        self._files: dict[tuple[str, str], int] = {}
+        for name, column in index["columns"].items():
+            for part, items in (("ids", column["ids"]), ("offsets", self._count + 1)):
+                self._files[name, part] = self._open(f"{name}.{part}", items * _DTYPES[part].itemsize)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return tuple(self._digests)
 
     def __len__(self) -> int:
         return self._count
 
     @overload
-    def __getitem__(self, index: int) -> Pair: ...
+    def __getitem__(self, index: int) -> Row: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
         chosen = range(self._count)[index]
-        if isinstance(chosen, range):
-            return list(zip(*self.sides(chosen), strict=True))
-        source, target = self.sides([chosen])
-        return source[0], target[0]
+        rows = list(zip(*self.take(chosen if isinstance(chosen, range) else [chosen]).values(), strict=True))
+        return rows if isinstance(chosen, range) else rows[0]
 
     def lengths(self, first: int, last: int) -> Lengths:
-        """How many ids the pairs [first, last) have: int64 (pairs,) of sources and of targets."""
-        source, target = (np.diff(self._map(name, "offsets")[first : last + 1]) for name in NAMES)
-        return source, target
+        """How many ids the rows [first, last) hold: int64 (rows,) for each column."""
+        return {name: np.diff(self._map(name, "offsets")[first : last + 1]) for name in self.names}
 
-    def sides(self, indices: Sequence[int]) -> Sides:
-        """The source and the target ids of some pairs."""
-        source, target = (self._rows(name, indices) for name in NAMES)
-        return source, target
+    def take(self, indices: Sequence[int]) -> Columns:
+        """Some rows."""
+        return {name: self._cells(name, indices) for name in self.names}
 
-    def _rows(self, name: str, indices: Sequence[int]) -> list[Sequence[int]]:
+    def digests(self) -> dict[str, str]:
+        """The `ColumnDigest` of each column, taken when it was written."""
+        return dict(self._digests)
+
+    def _cells(self, name: str, indices: Sequence[int]) -> list[Ids]:
         ids, offsets = self._map(name, "ids"), self._map(name, "offsets")
         return [ids[offsets[i] : offsets[i + 1]].tolist() for i in indices]
 
     def _map(self, name: str, part: str) -> npt.NDArray[Any]:
-        mapped = np.memmap(self._path(name, part), _IDS if part == "ids" else _OFFSETS, "r")
-        return mapped.view(np.ndarray)  # plain slices are faster; the mapping lives as long as its views
+        descriptor = self._files[name, part]
+        if not os.fstat(descriptor).st_size:  # cannot be mapped
+            return np.empty(0, _DTYPES[part])
+        mapped: npt.NDArray[Any] = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), _DTYPES[part])
+        return mapped
 
-    def _path(self, name: str, part: str) -> Path:
-        return self.folder / f"{name}.{part}"
+    def _open(self, name: str, size: int) -> int:
+        path = self.folder / name
+        descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        if (got := os.fstat(descriptor).st_size) != size:
+            raise ValueError(f"{path}: must have {size} bytes, got {got}")
+        return descriptor
 
 
 def tokenize(
@@ -98,78 +116,108 @@ def tokenize(
     folder: str | Path,
     report: Callable[[str], None] | None = None,
 ) -> Shards:
-    """The shards of parallel text: those in `folder`, if they were made of the same, otherwise new ones.
-
-    What they are made of is the tokenizer and the files by name, size and time of change. Memory is that of some
-    thousand pairs. A crash leaves no shards, never wrong ones.
+    """The shards of parallel text, with columns "source" and "target": see `write_shards`.
 
     Args:
         tokenizer: turns text into ids.
         source, target: as for `iter_parallel`.
-        folder: of the shards; made where missing.
-        report: is told every ten seconds how far the work is.
+        folder, report: as for `write_shards`.
 
     Raises:
         OSError, ValueError: as `iter_parallel`.
     """
+    files = dict(zip(SIDES, (source, target), strict=True))
+    encode = partial(encode_pairs, tokenizer)
+    made_of = {"tokenizer": tokenizer.digest()}
+    return write_shards(folder, files, made_of, lambda: iter_parallel(source, target), encode, report, unit="pair")
+
+
+def write_shards(
+    folder: str | Path,
+    files: Mapping[str, Files],
+    made_of: Mapping[str, Any],
+    read: Callable[[], Iterable[Example]],
+    encode: Callable[[list[Example]], Columns],
+    report: Callable[[str], None] | None = None,
+    *,
+    unit: str = "example",
+) -> Shards:
+    """The shards of the examples in files: those in `folder`, if they were made of the same, otherwise new ones.
+
+    Memory is that of some thousand examples. New files are written beside the old ones and renamed over them: a crash
+    leaves no shards, never wrong ones, and whoever has the old shards open keeps them.
+
+    Args:
+        folder: of the shards; made where missing.
+        files: what is read, by name. A file is known by its name, size and time of change.
+        made_of: what else decides the ids, as JSON holds it.
+        read: the examples of the files.
+        encode: the columns of some examples.
+        report: is told every ten seconds how far the work is.
+        unit: what an example is called in reports.
+
+    Raises:
+        OSError, ValueError: from `read`; ValueError when there is no example.
+    """
     folder = Path(folder)
-    made_of = {
-        "tokenizer": tokenizer.digest(),
-        **{
-            name: [_identity(path) for path in as_files(files)]
-            for name, files in zip(NAMES, (source, target), strict=True)
-        },
-    }
+    named = {name: [_identity(path) for path in as_files(paths)] for name, paths in files.items()}
+    identity = {**made_of, "files": named}
     try:
-        if _read_index(folder / INDEX)["made_of"] == made_of:
+        if _read_index(folder / INDEX)["made_of"] == identity:
             return Shards(folder)
     except (FileNotFoundError, ValueError):
         pass
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
-    count, tokens = _write(tokenizer, iter_parallel(source, target), folder, report)
-    index = {"format": FORMAT, "pairs": count, "tokens": tokens, "made_of": made_of}
+    with ExitStack() as stack:
+        writers: dict[str, _Column] = {}
+        count, reported = 0, time.monotonic()
+        for block in _blocks(read()):
+            for name, cells in encode(block).items():
+                if name not in writers:
+                    writers[name] = _Column(folder, name, stack)
+                writers[name].write(cells)
+            count += len(block)
+            if report is not None and time.monotonic() - reported >= _REPORT_SECONDS:
+                reported = time.monotonic()
+                report(f"{count:,} {unit}s tokenized")
+        if not count:
+            raise ValueError(f"{folder}: no {unit}s to write")
+        (folder / INDEX).unlink(missing_ok=True)
+        columns = {name: writer.finish() for name, writer in writers.items()}
+    index = {"format": FORMAT, "rows": count, "columns": columns, "made_of": identity}
     atomic_write(folder / INDEX, json.dumps(index, indent=2).encode())
     return Shards(folder)
 
 
-def _write(
-    tokenizer: Tokenizer,
-    pairs: Iterator[tuple[str, str]],
-    folder: Path,
-    report: Callable[[str], None] | None,
-) -> tuple[int, dict[str, int]]:
-    """Writes ids and offsets; returns the number of pairs and of each side's tokens."""
-    encode = dict(zip(NAMES, (source_ids, target_ids), strict=True))
-    tokens = dict.fromkeys(NAMES, 0)
-    count, reported = 0, time.monotonic()
-    with ExitStack() as stack:
-        files = {
-            (name, part): stack.enter_context(open(folder / f"{name}.{part}", "wb"))
-            for name in NAMES
-            for part in ("ids", "offsets")
-        }
-        for name in NAMES:
-            _append(files[name, "offsets"], [0], _OFFSETS)
-        while block := list(islice(pairs, _BLOCK)):
-            for name, texts in zip(NAMES, zip(*block, strict=True), strict=True):
-                rows = encode[name](tokenizer, texts)
-                ends = tokens[name] + np.cumsum([len(ids) for ids in rows])
-                _append(files[name, "ids"], chain.from_iterable(rows), _IDS)
-                _append(files[name, "offsets"], ends, _OFFSETS)
-                tokens[name] = int(ends[-1])
-            count += len(block)
-            if report is not None and time.monotonic() - reported >= _REPORT_SECONDS:
-                reported = time.monotonic()
-                report(f"{count:,} pairs tokenized")
-        for file in files.values():
-            file.flush()
-            os.fsync(file.fileno())
-    return count, tokens
+class _Column:
+    """The files of one column while they are written."""
+
+    def __init__(self, folder: Path, name: str, stack: ExitStack) -> None:
+        self._name = name
+        self._ids = stack.enter_context(AtomicFile(folder / f"{name}.ids"))
+        self._offsets = stack.enter_context(AtomicFile(folder / f"{name}.offsets"))
+        self._offsets.write(np.zeros(1, _OFFSETS).tobytes())
+        self._digest = ColumnDigest()
+        self._count = 0
+
+    def write(self, cells: Sequence[Ids]) -> None:
+        ids, lengths = flat_ids(self._name, cells), lengths_of(cells)
+        self._digest.update(ids, lengths)
+        self._ids.write(ids.tobytes())
+        self._offsets.write((self._count + np.cumsum(lengths)).astype(_OFFSETS).tobytes())
+        self._count += len(ids)
+
+    def finish(self) -> dict[str, Any]:
+        """Gives the files their names; returns what the index says of the column."""
+        self._ids.commit()
+        self._offsets.commit()
+        return {"ids": self._count, "digest": self._digest.hexdigest()}
 
 
-def _append(file: IO[bytes], values: Iterable[int] | npt.NDArray[Any], dtype: np.dtype[Any]) -> None:
-    file.write(np.fromiter(values, dtype).tobytes())
+def _blocks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    iterator = iter(examples)
+    while block := list(islice(iterator, _BLOCK)):
+        yield block
 
 
 def _identity(path: str | Path) -> list[str | int]:
@@ -181,10 +229,11 @@ def _identity(path: str | Path) -> list[str | int]:
 def _read_index(path: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_bytes())
-        if index["format"] != FORMAT or any(
-            type(number) is not int or number < 0 for number in (index["pairs"], *map(index["tokens"].get, NAMES))
-        ):
+        numbers = [index["rows"], *(column["ids"] for column in index["columns"].values())]
+        if index["format"] != FORMAT or any(type(number) is not int or number < 0 for number in numbers):
             raise ValueError("a field has a bad value")
+        if not index["columns"] or not all(type(c["digest"]) is str for c in index["columns"].values()):
+            raise ValueError("a column has a bad value")
         index["made_of"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not the index of shards ({error})") from None

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import overload
 
 from dragoman import arguments
-from dragoman.data.batches import cut_batches, cut_source, source_ids
+from dragoman.data.batches import cut_batches
+from dragoman.data.pairs import cut_source, source_ids
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.generate.search import generate
 from dragoman.models.encoder_decoder import Transformer

@@ -1,7 +1,21 @@
-"""Training: the Trainer, what it keeps on the disk and what it tells."""
+"""Training: the Trainer, its tasks, what it keeps on the disk and what it tells."""
 
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.callbacks import Callback, Record
+from dragoman.train.options import TrainingOptions
+from dragoman.train.task import Batch, Score, Task
 from dragoman.train.trainer import Trainer
+from dragoman.train.translation import Translation
 
-__all__ = ["Callback", "ExponentialAverage", "Record", "Trainer", "average_checkpoints"]
+__all__ = [
+    "Batch",
+    "Callback",
+    "ExponentialAverage",
+    "Record",
+    "Score",
+    "Task",
+    "Trainer",
+    "TrainingOptions",
+    "Translation",
+    "average_checkpoints",
+]

@@ -7,9 +7,12 @@ import time
 from collections.abc import Iterable
 
 from dragoman import random
-from dragoman.data.batches import Batches, Sides
+from dragoman.data.batches import Batches, Order
+from dragoman.data.columns import Columns
 from dragoman.data.prefetch import Prefetch
+from dragoman.nn.module import Module
 from dragoman.optim import AdamW
+from dragoman.tensor import Tensor, no_grad
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.callbacks import Callback, Record
 from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
@@ -18,6 +21,7 @@ from dragoman.train.progress import Progress, duration
 from dragoman.train.schedule import make_schedule
 from dragoman.train.signals import Stopped, StopSignals
 from dragoman.train.store import Position, RunStore, Sums
+from dragoman.train.task import Batch, Task
 from dragoman.train.tensorboard import TensorBoard
 from dragoman.train.validation import Validation
 
@@ -25,48 +29,58 @@ from dragoman.train.validation import Validation
 class TrainingRun:
     """One call of `Trainer.fit`."""
 
-    def __init__(self, trainer: TrainingOptions, batches: Batches, validation: Validation | None, resume: bool) -> None:
-        self.options = trainer
-        self.model = trainer.model
+    def __init__(
+        self,
+        model: Module,
+        task: Task,
+        options: TrainingOptions,
+        batches: Batches,
+        validation: Validation | None,
+        resume: bool,
+    ) -> None:
+        self.model = model
+        self.task = task
+        self.options = options
         self.batches = batches
         self.validation = validation
-        self.score = f"valid_{trainer.best_by}"
+        self.score = f"valid_{options.best_by}"
         self.started = time.monotonic()
         self.stop = StopSignals()
-        assert trainer.lr is not None
+        assert options.lr is not None
         self.total_steps = self._total_steps()
-        self.schedule = make_schedule(trainer.schedule, trainer.lr, trainer.warmup, self.total_steps)
+        self.schedule = make_schedule(options.schedule, options.lr, options.warmup, self.total_steps)
         self.optimizer = AdamW(
-            trainer.model,
+            model,
             self.schedule(1),
-            trainer.betas,
-            trainer.eps,
-            trainer.weight_decay,
-            trainer.max_grad_norm,
+            options.betas,
+            options.eps,
+            options.weight_decay,
+            options.max_grad_norm,
         )
-        self.ema = None if trainer.ema is None else ExponentialAverage(trainer.model, trainer.ema)
+        self.ema = None if options.ema is None else ExponentialAverage(model, options.ema)
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
         if self.ema is not None:
             parts["ema"] = self.ema
-        self.store = RunStore(trainer, batches, parts)
+        self.store = RunStore(model, task, options, batches, parts)
         if resume:
             self.position, self.sums = self.store.restore()
         else:
-            random.manual_seed(trainer.seed)
+            random.manual_seed(options.seed)
             self.position, self.sums = Position(), Sums()
             self.store.begin(self.position, self.sums)
         self.first_step = self.position.step
         self.progress = Progress(self.store.log, self.first_step, self.total_steps)
-        self.callbacks: list[Callback] = list(trainer.callbacks)
-        if trainer.tensorboard and self.store.output is not None:
+        self.callbacks: list[Callback] = list(options.callbacks)
+        if options.tensorboard and self.store.output is not None:
             self.callbacks.append(TensorBoard(self.store.output / "tensorboard"))
 
     def run(self) -> list[Record]:
         """Trains until a limit or a signal; returns the records."""
+        padding = self.batches.padding(lambda rows: self._batch(rows).columns)
         self.progress.say(
-            f"{self.batches.count:,} pairs in {len(self.batches.epoch(0)):,} batches, "
+            f"{self.batches.count:,} {self.task.unit}s in {len(self.batches.epoch(0)):,} batches, "
             f"{self.batches.dropped:,} left out for their lengths; rectangles would have added "
-            f"{self.batches.padding():.0%} padding; {self.model.num_parameters():,} parameters"
+            f"{padding:.0%} padding; {self.model.num_parameters():,} parameters"
         )
         for path in self.store.damaged:
             self.progress.say(f"{path}: damaged; going on from step {self.first_step}")
@@ -109,15 +123,23 @@ class TrainingRun:
         position, accumulate = self.position, self.options.accumulate
         order = self.batches.epoch(position.epoch)
         starts = range(position.batch, len(order), accumulate)
-        groups = ([self.batches.sides(batch) for batch in order[first : first + accumulate]] for first in starts)
+        groups = (self._group(position.epoch, order, first) for first in starts)
         with Prefetch(groups) as ready:
             self._steps(starts, ready, len(order))
 
-    def _steps(self, starts: range, groups: Iterable[list[Sides]], batches: int) -> None:
+    def _group(self, epoch: int, order: Order, first: int) -> list[Batch]:
+        """The batches of one step."""
+        numbers = range(first, min(first + self.options.accumulate, len(order)))
+        return [self._batch(self.batches.rows.take(order[i]), (self.options.seed, epoch, i)) for i in numbers]
+
+    def _batch(self, rows: Columns, seed: tuple[int, ...] = (0,)) -> Batch:
+        return self.task.batch(rows, self.model, seed)
+
+    def _steps(self, starts: range, groups: Iterable[list[Batch]], batches: int) -> None:
         """Steps on groups of batches, the first batch of each at its start in an epoch of so many."""
         position, accumulate = self.position, self.options.accumulate
-        for first, sides in zip(starts, groups, strict=True):
-            self._step(sides)
+        for first, group in zip(starts, groups, strict=True):
+            self._step(group)
             position.batch = min(first + accumulate, batches)
             if ended := position.batch == batches:
                 position.epoch, position.batch = position.epoch + 1, 0
@@ -129,54 +151,66 @@ class TrainingRun:
             if self._finished():
                 break
 
-    def _step(self, sides: list[Sides]) -> None:
-        """One optimizer step on the sources and targets of a group of batches."""
+    def _step(self, group: list[Batch]) -> None:
+        """One optimizer step on a group of batches. The host reads nothing of the device before the step is made."""
         began = time.perf_counter()
-        targets = sum(len(ids) + 1 for _, tgt in sides for ids in tgt)
-        total = 0.0
-        for src, tgt in sides:
-            loss = self.model.loss(src, tgt, self.options.label_smoothing, targets)
-            total += loss.item()
+        targets = sum(batch.num_targets for batch in group)
+        total: Tensor | None = None
+        for batch in group:
+            loss = self.task.loss(self.model, batch, targets, self.options)
             loss.backward()
+            with no_grad():
+                total = loss.detach() if total is None else total + loss
+        assert total is not None
         self.position.step += 1
-        norm = self._update(total)
+        norm, mean = self._update(total)
         seconds = time.perf_counter() - began
         self.position.seconds += seconds
         self.sums.seconds += seconds
-        self.sums.tokens += targets + sum(len(ids) for src, _ in sides for ids in src)
+        self.sums.tokens += sum(batch.num_tokens for batch in group)
         if norm is not None:
-            self.sums.loss += total * targets
+            self.sums.loss += mean * targets
             self.sums.targets += targets
             self.sums.gradient_norm = norm
         self.progress.advance()
         for callback in self.callbacks:
-            callback.on_step(self.position.step, total)
+            callback.on_step(self.position.step, mean)
 
-    def _update(self, loss: float) -> float | None:
-        """Moves the weights; returns the gradient's norm, or None where that is not finite and nothing moved."""
+    def _update(self, loss: Tensor) -> tuple[float | None, float]:
+        """Moves the weights; returns the gradient's norm, None for a bad step, and the value of the loss.
+
+        A step is bad where the norm is not finite, and nothing moved, or the loss is not, whatever the gradient.
+        """
         position, optimizer = self.position, self.optimizer
         optimizer.lr = self.schedule(position.step)
+        reason = "its gradient is finite"
         try:
-            if not math.isfinite(loss):
-                name = optimizer.bad_gradient()
-                optimizer.skip()
-                raise FloatingPointError(f"the loss became {loss}; the first bad gradient is of {name or 'none'}")
             norm = optimizer.step()
         except FloatingPointError as error:
-            position.skipped += 1
-            position.skipped_in_row += 1
-            record = {"step": position.step, "skipped": position.skipped, "reason": str(error)}
-            self._event(record, f"step {position.step} skipped: {error}")
-            if position.skipped_in_row >= self.options.max_bad_steps:
-                raise FloatingPointError(
-                    f"{position.skipped_in_row} steps in a row, up to step {position.step}, had no finite "
-                    f"gradient; a lower lr may help ({error})"
-                ) from None
-            return None
+            norm, reason = math.nan, str(error)
+        mean = loss.item()
+        if not math.isfinite(mean):
+            reason = f"the loss became {mean}; {reason}"
+        if not (math.isfinite(norm) and math.isfinite(mean)):
+            self._count_bad_step(reason)
+            return None, mean
         position.skipped_in_row = 0
         if self.ema is not None:
             self.ema.update(optimizer.step_count)
-        return norm
+        return norm, mean
+
+    def _count_bad_step(self, reason: str) -> None:
+        """Logs a bad step; too many in a row end the run."""
+        position = self.position
+        position.skipped += 1
+        position.skipped_in_row += 1
+        record = {"step": position.step, "skipped": position.skipped, "reason": reason}
+        self._event(record, f"step {position.step} skipped: {reason}")
+        if position.skipped_in_row >= self.options.max_bad_steps:
+            raise FloatingPointError(
+                f"{position.skipped_in_row} steps in a row, up to step {position.step}, had no finite "
+                f"gradient; a lower lr may help ({reason})"
+            )
 
     def _epochs(self) -> float:
         """Epochs so far, as the log tells them."""
@@ -244,12 +278,14 @@ class TrainingRun:
         else:
             position.since_best += 1
         record = {"step": position.step, "epoch": epoch, **scores}
-        self.progress.event(record, f"epoch {epoch:.4g}: {_told(scores)}{', the best so far' if better else ''}")
+        self.progress.event(record, f"epoch {epoch:.4g}: {self._told(scores)}{', the best so far' if better else ''}")
         for callback in self.callbacks:
             callback.on_validation(record)
 
     def _is_better(self, score: float, than: float | None) -> bool:
-        return than is None or (score < than if self.options.best_by == "loss" else score > than)
+        best_by = self.options.best_by
+        larger = best_by != "loss" and self.task.scores[best_by].larger_is_better
+        return than is None or (score > than if larger else score < than)
 
     def _save(self, *, regular: bool = True) -> None:
         """Writes a checkpoint, and the model as it is for those who want to use it already."""
@@ -279,7 +315,7 @@ class TrainingRun:
             return
         if record is None:
             return
-        told = f", {_told(record)}" if self.validation is not None else ""
+        told = f", {self._told(record)}" if self.validation is not None else ""
         self._event(record, f"final weights: {record['final']}{told}")
 
     def _choose_weights(self, last: Arrays) -> Record | None:
@@ -308,10 +344,10 @@ class TrainingRun:
             return average_checkpoints(paths)
         return None
 
-
-def _told(scores: Record) -> str:
-    """Scores in words."""
-    text = f"validation loss {scores['valid_loss']:.4f}, perplexity {scores['valid_perplexity']:.2f}"
-    if "valid_bleu" in scores:
-        text += f", BLEU {scores['valid_bleu']:.2f}, chrF {scores['valid_chrf']:.2f}"
-    return text
+    def _told(self, scores: Record) -> str:
+        """Scores in words."""
+        text = f"validation loss {scores['valid_loss']:.4f}, perplexity {scores['valid_perplexity']:.2f}"
+        for name, score in self.task.scores.items():
+            if (value := scores.get(f"valid_{name}")) is not None:
+                text += f", {score.label} {value:.2f}"
+        return text

@@ -1,21 +1,18 @@
-"""TrainingOptions: what a training run is told."""
+"""TrainingOptions: the settings of a training run, checked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman import arguments
-from dragoman.data.tokenizer import Tokenizer
 from dragoman.functional.operands import ACTIVATION_DTYPES
-from dragoman.models.encoder_decoder import Transformer
 from dragoman.optim import check_options
 from dragoman.train.callbacks import Callback
 from dragoman.train.schedule import SCHEDULES
 
 DEFAULT_EPOCHS = 30
-SCORES = ("loss", "bleu", "chrf")
 FINALS = ("average", "best", "last", "ema")
 
 _COUNTS = (
@@ -25,26 +22,27 @@ _COUNTS = (
 _OPTIONAL_COUNTS = ("epochs", "max_steps", "checkpoint_every", "patience")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainingOptions:
-    """What decides a training run; `Trainer` runs it.
+    """The settings of a training run: the keyword arguments of `Trainer`.
+
+    NumPy numbers become Python's, so that every value can be written as JSON.
 
     Attributes:
-        model: trained in place.
-        tokenizer: needed for pairs of text; it travels with the model.
         output: folder for the model, its log and checkpoints; without one nothing is written, and the final
             model is the last or the moving average.
-        batch_tokens: tokens of a batch, each pair counting its longer side.
-        max_length: pairs with more tokens on a side, </s> included, are left out of training; of targets alone where
-            the model's config has a max_source_length, to which sources are cut.
-        min_length: pairs with fewer tokens on a side are left out, too.
+        batch_tokens: tokens of a batch; what an example costs is up to the task, a pair the tokens of its longer side.
+        max_length: longer examples are left out of training: those with more tokens, </s> included, on any side. Where
+            the model's config has a max_source_length, sources are cut to it, and this one is for targets alone.
+        min_length: examples with fewer tokens on a side are left out, too.
         max_ratio: so are pairs with a side more than so many times as long as the other; None for no such limit.
-        accumulate: batches per step; gradients are divided by the target tokens of all of them.
-        lr: the peak of the learning rate; 0.64 / d_model by default.
+        accumulate: batches per step; gradients are divided by the targets of all of them.
+        lr: the peak of the learning rate; 0.64 / d_model of the model's config by default.
         warmup: steps to the peak, after which the rate falls.
         schedule: how it falls: "inverse_sqrt", or to the end of the run "cosine" or "linear", which need max_steps
-            or epochs (a run of epochs is as long as its first epoch foretells).
-        label_smoothing: how much of the target distribution is spread over the vocabulary, in [0, 1).
+            or epochs (the first epoch tells how many steps a run of epochs has).
+        label_smoothing: the part of the target distribution that is spread over all classes (for text, the
+            vocabulary), in [0, 1).
         compute_dtype: of activations and matrix products, "float32" or "bfloat16"; None for the model's own.
         betas, eps, weight_decay: of AdamW.
         max_grad_norm: gradients are scaled down to this norm; None for no clipping.
@@ -53,8 +51,9 @@ class TrainingOptions:
         max_bad_steps: a step without a finite gradient changes no weight and is logged; so many in a row end the run.
         checkpoint_every: steps between checkpoints, each with a validation; one at the end of each epoch by default.
         best_by: what makes a checkpoint the best, which stays on the disk beside the last ones: the "loss" of the
-            validation data, or "bleu" or "chrf" of its translations, which are made and scored for these alone.
-        beam: of these translations.
+            validation data, or a score of the task. For translation "bleu" or "chrf"; the validation data are
+            translated for these alone.
+        beam: beam size of these translations.
         patience: validations without a better one that end the run; None for no such limit.
         average: last checkpoints that are kept.
         ema: decay of a moving average of the weights; None for none.
@@ -70,9 +69,6 @@ class TrainingOptions:
         TypeError, ValueError: a value of another type, or out of range.
     """
 
-    model: Transformer = field(repr=False)
-    _: KW_ONLY
-    tokenizer: Tokenizer | None = None
     output: str | Path | None = None
     batch_tokens: int = 4096
     max_length: int = 256
@@ -106,15 +102,15 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         op = "Trainer"
-        arguments.check_types(op, Transformer, model=self.model)
-        if self.tokenizer is not None:
-            arguments.check_types(op, Tokenizer, tokenizer=self.tokenizer)
         if self.output is not None:
             arguments.check_path(op, "output", self.output)
-        self._check_numbers(op)
-        for name, choices in (("schedule", SCHEDULES), ("best_by", SCORES), ("final", FINALS)):
+        self._convert_numbers(op)
+        for name, choices in (("schedule", SCHEDULES), ("final", FINALS)):
             arguments.choice(op, name, getattr(self, name), choices)
-        arguments.flag(op, "tensorboard", self.tensorboard)
+        if self.compute_dtype is not None:
+            arguments.choice(op, "compute_dtype", self.compute_dtype, ACTIVATION_DTYPES)
+        arguments.check_types(op, str, best_by=self.best_by)
+        self.tensorboard = arguments.flag(op, "tensorboard", self.tensorboard)
         if not isinstance(self.callbacks, list | tuple):
             raise TypeError(f"Trainer: callbacks must be a list, got {type(self.callbacks).__name__}")
         for i, callback in enumerate(self.callbacks):
@@ -124,25 +120,24 @@ class TrainingOptions:
         if self.output is None and (self.final == "best" or self.tensorboard):
             name = "final='best'" if self.final == "best" else "tensorboard"
             raise ValueError(f"Trainer: {name} needs an output folder, got None")
-        if self.compute_dtype is None:
-            self.compute_dtype = self.model.compute_dtype
-        self.model.compute_dtype = arguments.choice("Trainer", "compute_dtype", self.compute_dtype, ACTIVATION_DTYPES)
-        if self.lr is None:
-            self.lr = 0.64 / self.model.config.d_model
         if self.epochs is None and self.max_steps is None and self.max_minutes is None:
             self.epochs = DEFAULT_EPOCHS
 
-    def _check_numbers(self, op: str) -> None:
-        optional = [name for name in _OPTIONAL_COUNTS if getattr(self, name) is not None]
-        for name in (*_COUNTS, *optional):
-            arguments.integer(op, name, getattr(self, name), 1)
-        arguments.integer(op, "seed", self.seed)
+    def _convert_numbers(self, op: str) -> None:
+        """Checks every number and puts in its Python form."""
+        given = [name for name in _OPTIONAL_COUNTS if getattr(self, name) is not None]
+        for name in (*_COUNTS, *given):
+            setattr(self, name, arguments.integer(op, name, getattr(self, name), 1))
+        self.seed = arguments.integer(op, "seed", self.seed)
         for name in ("lr", "max_minutes"):
             if (value := getattr(self, name)) is not None:
-                arguments.positive(op, name, value)
+                setattr(self, name, arguments.positive(op, name, value))
         if self.max_ratio is not None:
-            arguments.number(op, "max_ratio", self.max_ratio, 1.0)
-        arguments.check_rates(op, label_smoothing=self.label_smoothing)
+            self.max_ratio = arguments.number(op, "max_ratio", self.max_ratio, 1.0)
+        self.label_smoothing = arguments.number(op, "label_smoothing", self.label_smoothing, 0.0, 1.0)
         if self.ema is not None:
-            arguments.check_rates(op, ema=self.ema)
+            self.ema = arguments.number(op, "ema", self.ema, 0.0, 1.0)
         check_options(op, self.betas, self.eps, self.weight_decay, self.max_grad_norm)
+        self.betas = (float(self.betas[0]), float(self.betas[1]))
+        self.eps, self.weight_decay = float(self.eps), float(self.weight_decay)
+        self.max_grad_norm = None if self.max_grad_norm is None else float(self.max_grad_norm)

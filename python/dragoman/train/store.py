@@ -6,11 +6,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dragoman import random
 from dragoman.data.batches import Batches
-from dragoman.train.checkpoint import CheckpointFolder, Stateful, load_checkpoint
+from dragoman.train.checkpoint import CheckpointFolder, State, Stateful, load_checkpoint
 from dragoman.train.options import TrainingOptions
+from dragoman.train.task import Task
 
 _SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # what decides order and arithmetic
 
@@ -45,7 +47,7 @@ class Position:
 class Sums:
     """Since the last record."""
 
-    loss: float = 0.0  # of all target tokens
+    loss: float = 0.0  # of all targets
     targets: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -56,7 +58,9 @@ class RunStore:
     """The output folder of a run; without one, nothing is kept.
 
     Args:
-        trainer: what the run was told.
+        model: what is trained.
+        task: what it learns.
+        options: of the run.
         batches: its data, by which a checkpoint of other data is known.
         parts: what a checkpoint holds beside the state.
 
@@ -65,27 +69,26 @@ class RunStore:
         damaged: checkpoints that were passed over by `restore`.
     """
 
-    def __init__(self, trainer: TrainingOptions, batches: Batches, parts: Mapping[str, Stateful]) -> None:
-        self.model = trainer.model
-        self.tokenizer = trainer.tokenizer
+    def __init__(
+        self, model: Any, task: Task, options: TrainingOptions, batches: Batches, parts: Mapping[str, Stateful]
+    ) -> None:
+        self.model = model
+        self.task = task
         self.parts = parts
-        self.data = {
-            "pairs": batches.count,
-            "lengths": zlib.crc32(batches.costs.data),
-            **{name: getattr(trainer, name) for name in _SAME},
-        }
         self.output: Path | None = None
         self.log: Path | None = None
         self.checkpoints: CheckpointFolder | None = None
-        if trainer.output is not None:
-            self.output = Path(trainer.output)
+        self.run: State = {}
+        if options.output is not None:
+            self.output = Path(options.output)
             self.log = self.output / "log.jsonl"
-            self.checkpoints = CheckpointFolder(self.output / "checkpoints", trainer.average)
+            self.checkpoints = CheckpointFolder(self.output / "checkpoints", options.average)
+            self.run = _identity(task, options, batches)
         self.saved = -1
         self.damaged: list[Path] = []
 
     def begin(self, position: Position, sums: Sums) -> None:
-        """Writes the untrained model, the tokenizer and a first checkpoint.
+        """Writes the untrained model, what its task needs in use, and a first checkpoint.
 
         Raises:
             ValueError: the folder holds a run already.
@@ -94,9 +97,8 @@ class RunStore:
             return
         if self.checkpoints.files():
             raise ValueError(f"{self.output}: holds a training run; resume it or choose another folder")
-        if self.tokenizer is not None:
-            self.output.mkdir(parents=True, exist_ok=True)
-            self.tokenizer.save(self.output / "tokenizer.json")
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.task.save(self.output)
         self.model.save(self.output)
         self.save(position, sums, regular=False)
 
@@ -107,7 +109,7 @@ class RunStore:
         state = {
             "position": asdict(position),
             "sums": asdict(sums),
-            "data": self.data,
+            "data": self.run,
             "random": random.get_state(),
         }
         self.checkpoints.save(position.step, self.parts, state, regular=regular, best=position.best_step)
@@ -122,15 +124,13 @@ class RunStore:
         """Puts everything back to the newest checkpoint that is whole.
 
         Raises:
-            ValueError: no folder, no checkpoint, or one of other data or of another model.
+            ValueError: no folder, no checkpoint, or one of other data, another task or another model.
         """
         if self.checkpoints is None:
             raise ValueError("Trainer: resume needs an output folder, got none")
         path = self.checkpoints.newest()
         state = load_checkpoint(path, self.parts)
-        for name, value in self.data.items():
-            if (saved := state.get("data", {}).get(name)) != value:
-                raise ValueError(f"{path}: {name} must be the same to resume, was {saved}, got {value}")
+        _check_identity(path, state.get("data", {}), self.run)
         try:
             random.set_state(state["random"])
             position, sums = Position(**state["position"]), Sums(**state["sums"])
@@ -140,3 +140,25 @@ class RunStore:
         self.damaged = files[files.index(path) + 1 :]
         self.saved = position.step
         return position, sums
+
+
+def _identity(task: Task, options: TrainingOptions, batches: Batches) -> State:
+    """What must be the same in a resumed run: task, data, and all that decides order and arithmetic."""
+    return {
+        "task": task.name,
+        f"{task.unit}s": batches.count,
+        "lengths": zlib.crc32(batches.costs.data),
+        **{name: getattr(options, name) for name in _SAME},
+        "columns": batches.rows.digests(),
+    }
+
+
+def _check_identity(path: Path, saved: State, run: State) -> None:
+    """ValueError unless a checkpoint is of this run. Older ones name neither task nor columns."""
+    for name, value in run.items():
+        got: Any = saved.get(name, value if name in ("task", "columns") else None)
+        if name == "columns":
+            if different := [column for column in value if value[column] != got.get(column)]:
+                raise ValueError(f"{path}: the data must be the same to resume, got other ids in {different[0]}")
+        elif got != value:
+            raise ValueError(f"{path}: {name} must be the same to resume, was {got}, got {value}")

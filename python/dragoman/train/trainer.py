@@ -2,71 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
-
-import numpy as np
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from dragoman import arguments
-from dragoman.data.batches import Batches, Pair, encode_pairs
+from dragoman.data.batches import Batches
+from dragoman.data.columns import Rows, Table
 from dragoman.data.tokenizer import Tokenizer
+from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
 from dragoman.train.loop import TrainingRun
 from dragoman.train.options import TrainingOptions
-from dragoman.train.validation import Pairs, Validation, is_text
+from dragoman.train.task import Task
+from dragoman.train.translation import Translation
+from dragoman.train.validation import Validation
 
 
+@dataclass
 class Trainer(TrainingOptions):
-    """Trains a Transformer on sentence pairs; `fit` runs it.
+    """Trains a model on a task; `fit` runs it.
 
     Args:
         model: trained in place.
-        tokenizer: needed for pairs of text; it travels with the model.
-        output: folder for the model, its log and checkpoints; without one nothing is written, and the final
-            model is the last or the moving average.
-        batch_tokens: tokens of a batch, each pair counting its longer side.
-        max_length: pairs with more tokens on a side, </s> included, are left out of training; of targets alone where
-            the model's config has a max_source_length, to which sources are cut.
-        min_length: pairs with fewer tokens on a side are left out, too.
-        max_ratio: so are pairs with a side more than so many times as long as the other; None for no such limit.
-        accumulate: batches per step; gradients are divided by the target tokens of all of them.
-        lr: the peak of the learning rate; 0.64 / d_model by default.
-        warmup: steps to the peak, after which the rate falls.
-        schedule: how it falls: "inverse_sqrt", or to the end of the run "cosine" or "linear", which need max_steps
-            or epochs (a run of epochs is as long as its first epoch foretells).
-        label_smoothing: how much of the target distribution is spread over the vocabulary, in [0, 1).
-        compute_dtype: of activations and matrix products, "float32" or "bfloat16"; None for the model's own.
-        betas, eps, weight_decay: of AdamW.
-        max_grad_norm: gradients are scaled down to this norm; None for no clipping.
-        epochs, max_steps, max_minutes: limits, of which the first one reached ends the run (minutes count
-            from the call of `fit`); 30 epochs when none is given.
-        max_bad_steps: a step without a finite gradient changes no weight and is logged; so many in a row end the run.
-        checkpoint_every: steps between checkpoints, each with a validation; one at the end of each epoch by default.
-        best_by: what makes a checkpoint the best, which stays on the disk beside the last ones: the "loss" of the
-            validation data, or "bleu" or "chrf" of its translations, which are made and scored for these alone.
-        beam: of these translations.
-        patience: validations without a better one that end the run; None for no such limit.
-        average: last checkpoints that are kept.
-        ema: decay of a moving average of the weights; None for none.
-        final: which weights the model has in the end: the "average" of the last checkpoints (Vaswani et al. 2017,
-            section 6.1), none of them from the first half of the run, and with validation data only if they are not
-            worse than the last ones; the "best" checkpoint's; the "last"; or those of the "ema".
-        seed: of the order of the data and of dropout.
-        log_interval: steps between records.
-        callbacks: told what happens.
-        tensorboard: write TensorBoard event files, too, to `output`/tensorboard.
+        task: what the model learns; `Translation(tokenizer)` by default.
+        tokenizer: of the default task: needed for pairs of text; it travels with the model.
+        output, batch_tokens, ...: the attributes of `TrainingOptions`, as keywords.
 
     Raises:
-        TypeError, ValueError: a value of another type, or out of range.
+        TypeError, ValueError: a value of another type, or out of range; a model that cannot learn the task.
     """
 
-    def fit(self, train: Pairs, validation: Pairs | None = None, *, resume: bool = False) -> list[Record]:
+    model: Module = field(repr=False)
+    task: Task = field(default=None, kw_only=True, repr=False)  # type: ignore[assignment]  # set when it is made
+    tokenizer: Tokenizer | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        arguments.check_types("Trainer", Module, model=self.model)
+        if self.tokenizer is not None:
+            arguments.check_types("Trainer", Tokenizer, tokenizer=self.tokenizer)
+        if self.task is None:
+            self.task = Translation(self.tokenizer)
+        elif self.tokenizer is not None:
+            raise ValueError("Trainer: tokenizer must be None beside a task, which has its own")
+        arguments.check_types("Trainer", Task, task=self.task)
+        self.task.check_model(self.model)
+        super().__post_init__()
+        arguments.choice("Trainer", "best_by", self.best_by, ("loss", *self.task.scores))
+        if self.compute_dtype is None:
+            self.compute_dtype = getattr(self.model, "compute_dtype", "float32")
+        self.model.compute_dtype = self.compute_dtype  # type: ignore[attr-defined]
+        if self.lr is None:
+            d_model = getattr(getattr(self.model, "config", None), "d_model", None)
+            if d_model is None:
+                raise ValueError("Trainer: lr must be given for a model without config.d_model, got None")
+            self.lr = 0.64 / d_model
+
+    @property
+    def options(self) -> TrainingOptions:
+        """The settings alone, as they are now."""
+        return TrainingOptions(**{option.name: getattr(self, option.name) for option in fields(TrainingOptions)})
+
+    def fit(self, train: Any, validation: Any = None, *, resume: bool = False) -> list[Record]:
         """Trains until a limit is reached.
 
         SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, a validation at once, with a checkpoint.
 
         Args:
-            train: (source, target) pairs: texts, or lists of token ids (the target's without <s> and </s>).
+            train: a list of the task's examples, or encoded rows (`dragoman.data.Shards`). For translation an example
+                is a (source, target) pair: texts, or lists of token ids (the target's without <s> and </s>).
             validation: the same, for a measurement at each checkpoint.
             resume: go on from the newest checkpoint in `output`, to the bits that a run without a break would
                 reach.
@@ -75,56 +78,37 @@ class Trainer(TrainingOptions):
             The records of this call, as written to `output`/log.jsonl.
 
         Raises:
-            TypeError: data that are no list of pairs.
-            ValueError: data that give no batches; nothing to resume from, or a checkpoint of other data or
-                another model; an `output` that holds a run already, without `resume`.
+            TypeError: data that are no list of examples.
+            ValueError: data that give no batches; nothing to resume from, or a checkpoint of other data, another task
+                or another model; an `output` that holds a run already, without `resume`.
             FloatingPointError: max_bad_steps in a row had no finite gradient.
             ModuleNotFoundError: `best_by` BLEU or chrF without sacrebleu.
             OSError: a file cannot be written; the last checkpoint stands.
             KeyboardInterrupt, SystemExit: after a SIGINT, a SIGTERM, once everything is saved.
         """
-        arguments.flag("Trainer", "resume", resume)
-        self._check_pairs("train", train)
+        resume = arguments.flag("Trainer", "resume", resume)
+        self._check("train", train)
         if validation is not None:
-            self._check_pairs("validation", validation)
+            self._check("validation", validation)
         if validation is None and (self.final == "best" or self.patience is not None):
             raise ValueError("Trainer: final='best' and patience need validation data, got None")
-        held_out = None if validation is None else self._validation(validation)
-        return TrainingRun(self, self._batches(train), held_out, resume).run()
+        options = self.options
+        held_out = None if validation is None else Validation(self.model, self.task, validation, options)
+        return TrainingRun(self.model, self.task, options, self._batches(train, options), held_out, resume).run()
 
-    def _batches(self, pairs: Pairs) -> Batches:
-        if is_text(pairs):
-            pairs = encode_pairs(cast(Tokenizer, self.tokenizer), cast(Sequence[tuple[str, str]], pairs))
+    def _batches(self, examples: Any, options: TrainingOptions) -> Batches:
+        task, model = self.task, self.model
         return Batches(
-            cast(Sequence[Pair], pairs),
-            self.batch_tokens,
-            max_length=self.max_length,
-            max_source_length=self.model.config.max_source_length,
-            min_length=self.min_length,
-            max_ratio=self.max_ratio,
-            seed=self.seed,
+            examples if isinstance(examples, Rows) else Table(task.encode(examples)),
+            lambda lengths: task.costs(lengths, model, options),
+            options.batch_tokens,
+            seed=options.seed,
+            unit=task.unit,
+            limits=f"max_length={options.max_length}, min_length={options.min_length}, max_ratio={options.max_ratio}",
         )
 
-    def _validation(self, pairs: Pairs) -> Validation:
-        beam = None if self.best_by == "loss" else self.beam
-        limits = {"batch_tokens": self.batch_tokens, "max_length": self.max_length}
-        return Validation(self.model, pairs, self.tokenizer, **limits, beam=beam)
-
-    def _check_pairs(self, name: str, pairs: Pairs) -> None:
-        if not isinstance(pairs, Sequence) or isinstance(pairs, str | bytes):
-            raise TypeError(f"Trainer: {name} must be a list of pairs, got {type(pairs).__name__}")
-        if not len(pairs):
-            raise ValueError(f"Trainer: {name} must hold at least one pair, got none")
-        first = pairs[0]
-        sides = [_kind(side) for side in first] if isinstance(first, tuple | list) else None
-        if sides not in (["text", "text"], ["ids", "ids"]):
-            raise TypeError(f"Trainer: {name}[0] must be two texts or two lists of ids, got {first!r}")
-        if is_text(pairs) and self.tokenizer is None:
-            raise ValueError(f"Trainer: {name} of text needs a tokenizer, got none")
-
-
-def _kind(side: object) -> str | None:
-    """What a side of a pair is made of."""
-    if isinstance(side, str):
-        return "text"
-    return "ids" if isinstance(side, Sequence | np.ndarray) else None
+    def _check(self, name: str, examples: Any) -> None:
+        if not isinstance(examples, Rows):
+            self.task.check(name, examples)
+        elif examples.names != self.task.columns:
+            raise ValueError(f"Trainer: {name} must have the columns {self.task.columns}, got {examples.names}")

@@ -1,0 +1,70 @@
+"""Sentence pairs: their token ids, and what a pair costs in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman.data.columns import Ids
+from dragoman.data.tokenizer import EOS, Tokenizer
+
+Pair = tuple[Ids, Ids]  # source ids, target ids
+SIDES = ("source", "target")  # the columns
+
+
+def source_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """What the encoder reads of each text, in training and in translation: its ids and </s>."""
+    return [[*ids, EOS] for ids in tokenizer.encode_batch([text.strip() for text in texts])]
+
+
+def target_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text alone: the model's loss adds <s> and </s>."""
+    return tokenizer.encode_batch([text.strip() for text in texts])
+
+
+def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> dict[str, list[list[int]]]:
+    """The columns "source" and "target" of text pairs, by `source_ids` and `target_ids`."""
+    sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
+    return {"source": source_ids(tokenizer, sources), "target": target_ids(tokenizer, targets)}
+
+
+def cut_source(ids: Ids, maximum: int | None) -> Ids:
+    """The first `maximum` ids of a source, the last of them its </s>; all for None."""
+    return ids if maximum is None or len(ids) <= maximum else [*ids[: maximum - 1], ids[-1]]
+
+
+def pair_costs(
+    source: npt.NDArray[np.integer[Any]],
+    target: npt.NDArray[np.integer[Any]],
+    *,
+    max_length: int | None = None,
+    max_source_length: int | None = None,
+    min_length: int = 1,
+    max_ratio: float | None = None,
+) -> npt.NDArray[np.integer[Any]]:
+    """Tokens of the longer side of each pair, </s> of the target included, as in all lengths here.
+
+    Args:
+        source, target: (pairs,) numbers of ids.
+        max_length: pairs with more tokens on a side are left out.
+        max_source_length: sources are cut to this length, and `max_length` is for targets alone.
+        min_length: pairs with a side of fewer tokens are left out.
+        max_ratio: pairs with a side more than `max_ratio` times as long as the other are left out.
+
+    Returns:
+        (pairs,) 0 for a pair that is left out.
+    """
+    target = target + 1
+    limited = np.maximum(source, target)
+    if max_source_length is not None:
+        source, limited = np.minimum(source, max_source_length), target
+    longer, shorter = np.maximum(source, target), np.minimum(source, target)
+    costs = np.where(shorter >= min_length, longer, 0)
+    if max_length is not None:
+        costs[limited > max_length] = 0
+    if max_ratio is not None:
+        costs[longer > max_ratio * shorter] = 0
+    return costs

@@ -1,0 +1,163 @@
+"""Translation: the task of sentence pairs, source to target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import arguments
+from dragoman.data.columns import Columns, Lengths, columns_of
+from dragoman.data.pairs import SIDES, Pair, cut_source, encode_pairs, pair_costs
+from dragoman.data.text import Files, as_files, iter_parallel, sample_lines
+from dragoman.data.tokenizer import Kind, Tokenizer
+from dragoman.generate.search import generate
+from dragoman.models.encoder_decoder import Transformer
+from dragoman.nn.module import Module
+from dragoman.tensor import Tensor
+from dragoman.train import scores
+from dragoman.train.callbacks import Record
+from dragoman.train.options import TrainingOptions
+from dragoman.train.task import Batch, Score, Task
+
+SAMPLE_BYTES = 1 << 25  # of text, from which a vocabulary is learnt
+TOKENIZER = "tokenizer.json"
+
+Pairs = Sequence[tuple[str, str]] | Sequence[Pair]
+
+
+class Translation(Task):
+    """Pairs of a source and a target: texts, or lists of token ids (the target's without <s> and </s>).
+
+    Sources are cut to the config's `max_source_length`, and then `max_length` limits targets alone. The validation
+    scores "bleu" and "chrf" are made and measured only for a run that is led by one of them.
+
+    Args:
+        tokenizer: needed for pairs of text, BLEU and chrF; it travels with the model.
+    """
+
+    name = "translate"
+    unit = "pair"
+    columns = SIDES
+    files = SIDES
+    scores = {"bleu": Score("BLEU"), "chrf": Score("chrF")}  # noqa: RUF012
+
+    def __init__(self, tokenizer: Tokenizer | None = None) -> None:
+        if tokenizer is not None:
+            arguments.check_types("Translation", Tokenizer, tokenizer=tokenizer)
+        self.tokenizer = tokenizer
+
+    def check_model(self, model: Module) -> None:
+        arguments.check_types("Trainer", Transformer, model=model)
+
+    def check(self, name: str, examples: Any) -> None:
+        if not isinstance(examples, Sequence) or isinstance(examples, str | bytes):
+            raise TypeError(f"Trainer: {name} must be a list of pairs, got {type(examples).__name__}")
+        if not len(examples):
+            raise ValueError(f"Trainer: {name} must hold at least one pair, got none")
+        first = examples[0]
+        sides = [_kind(side) for side in first] if isinstance(first, tuple | list) else None
+        if sides not in (["text", "text"], ["ids", "ids"]):
+            raise TypeError(f"Trainer: {name}[0] must be two texts or two lists of ids, got {first!r}")
+        if _is_text(examples) and self.tokenizer is None:
+            raise ValueError(f"Trainer: {name} of text needs a tokenizer, got none")
+
+    def encode(self, examples: Pairs) -> Columns:
+        if not _is_text(examples):
+            return columns_of(SIDES, cast(Sequence[Pair], examples))
+        return encode_pairs(self._tokenizer(), cast(Sequence[tuple[str, str]], examples))
+
+    def costs(self, lengths: Lengths, model: Transformer, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
+        return pair_costs(
+            lengths["source"],
+            lengths["target"],
+            max_length=options.max_length,
+            max_source_length=model.config.max_source_length,
+            min_length=options.min_length,
+            max_ratio=options.max_ratio,
+        )
+
+    def batch(self, rows: Columns, model: Transformer, seed: Sequence[int]) -> Batch:
+        maximum = model.config.max_source_length
+        source = [cut_source(ids, maximum) for ids in rows["source"]]
+        target = rows["target"]
+        targets = sum(map(len, target)) + len(target)  # each is followed by </s>
+        return Batch({"source": source, "target": target}, targets, targets + sum(map(len, source)))
+
+    def loss(self, model: Transformer, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
+        return model.loss(batch.columns["source"], batch.columns["target"], options.label_smoothing, num_targets)
+
+    def scorer(self, model: Transformer, options: TrainingOptions) -> TranslationScorer | None:
+        if options.best_by == "loss":
+            return None
+        if self.tokenizer is None:
+            raise ValueError("validation: BLEU and chrF need a tokenizer, got none")
+        return TranslationScorer(self.tokenizer, options.beam)
+
+    @property
+    def vocab_size(self) -> int:
+        return self._tokenizer().vocab_size
+
+    def save(self, folder: Path) -> None:
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder / TOKENIZER)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(Tokenizer.load(folder / TOKENIZER))
+
+    @classmethod
+    def learn(cls, files: Mapping[str, Files], vocab_size: int, tokenizer_kind: str) -> Self:
+        paths = [path for side in SIDES for path in as_files(files[side])]
+        lines = sample_lines(paths, SAMPLE_BYTES)
+        return cls(Tokenizer.train(lines, vocab_size, cast(Kind, tokenizer_kind)))
+
+    def read(self, files: Mapping[str, Files]) -> Iterator[tuple[str, str]]:
+        return iter_parallel(files["source"], files["target"])
+
+    def made_of(self) -> dict[str, Any]:
+        return {"tokenizer": self._tokenizer().digest()}
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ValueError("Translation: text needs a tokenizer, got none")
+        return self.tokenizer
+
+
+class TranslationScorer:
+    """BLEU and chrF of what beam search makes of the sources."""
+
+    def __init__(self, tokenizer: Tokenizer, beam: int) -> None:
+        self._tokenizer = tokenizer
+        self._beam = beam
+        self._metrics = {"bleu": scores.bleu(), "chrf": scores.chrf()}
+
+    def add(self, model: Transformer, batch: Batch, examples: Pairs) -> None:
+        decode = self._tokenizer.decode
+        found = generate(model, batch.columns["source"], beam=self._beam)
+        outputs = [decode(hypotheses[0].ids) for hypotheses in found]
+        text = _is_text(examples)
+        references = [cast(str, target) if text else decode(cast(Sequence[int], target)) for _, target in examples]
+        for metric in self._metrics.values():
+            metric.add(outputs, references)
+
+    def record(self) -> Record:
+        record: Record = {}
+        for name, metric in self._metrics.items():
+            record |= {name: metric.value(), f"{name}_signature": metric.signature()}
+        return record
+
+
+def _is_text(pairs: Pairs) -> bool:
+    """Whether pairs are of texts, and not of token ids."""
+    return isinstance(pairs[0][0], str)
+
+
+def _kind(side: object) -> str | None:
+    """What a side of a pair is made of."""
+    if isinstance(side, str):
+        return "text"
+    return "ids" if isinstance(side, Sequence | np.ndarray) else None
