@@ -152,6 +152,22 @@ def test_resume_goes_on(data, tmp_path):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
 
 
+def test_the_task_goes_by_two_names(data, tmp_path):
+    for name in ("translate", "translation"):
+        assert train(data, tmp_path / name, "--steps", "1", "--task", name) == 0
+        assert f'task = "{name}"' in (tmp_path / name / "train.toml").read_text()
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("translate", "translation")]
+    assert weights[0] == weights[1]
+
+
+def test_resume_refuses_swapped_files(data, tmp_path, capsys):
+    assert train(data, tmp_path / "out", "--steps", "2") == 0
+    files = ["--source", str(data / "de"), "--target", str(data / "en"), "--output", str(tmp_path / "out")]
+    assert main(["train", *files, *ARGUMENTS, "--steps", "3", "--resume"]) == 2
+    assert "must be the same to resume" in capsys.readouterr().err
+    assert train(data, tmp_path / "out", "--steps", "3", "--resume") == 0
+
+
 def test_a_config_file_trains_the_same(data, tmp_path, capsys):
     first, again = tmp_path / "first", tmp_path / "again"
     assert train(data, first, "--steps", "3", "--tokenizer", "unigram", "--min-length", "2") == 0

@@ -180,6 +180,15 @@ def test_numpy_numbers_are_taken(pairs, tmp_path):
     assert trainer.fit(pairs, pairs[:9]) == log_of(tmp_path)
 
 
+def test_the_loss_is_read_once_and_after_the_step(pairs, monkeypatch):
+    # A read before it would make the host wait for a device in the middle of every step.
+    calls, item, step = [], dg.Tensor.item, dg.optim.AdamW.step
+    monkeypatch.setattr(dg.Tensor, "item", lambda tensor: (calls.append("read"), item(tensor))[1])
+    monkeypatch.setattr(dg.optim.AdamW, "step", lambda optimizer: (calls.append("step"), step(optimizer))[1])
+    Trainer(model_of(), **OPTIONS, max_steps=3).fit(pairs)
+    assert calls == ["step", "read"] * 3
+
+
 def test_the_gradient_of_accumulated_batches_is_that_of_one_large_batch(pairs):
     # Batches have different numbers of target tokens: a mean of means would weight their tokens differently.
     config = TransformerConfig.tiny(vocab_size=20, dropout=0.0, embedding_dropout=0.0, num_encoder_layers=1)

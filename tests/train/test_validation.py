@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import re
 import tracemalloc
+from pathlib import Path
 
 import dragoman as dg
 import pytest
@@ -73,6 +75,13 @@ def test_bleu_and_chrf_are_those_of_sacrebleu_on_the_whole_corpus(rng):
     assert "nrefs:1" in record["valid_chrf_signature"]
     ids = list(zip(sources, tokenizer.encode_batch(texts), strict=True))
     assert Validation(model, task, ids, options)() == record
+
+
+def test_one_file_alone_imports_sacrebleu():
+    files = Path(dg.__file__).parent.rglob("*.py")
+    assert [path.name for path in files if re.search(r"^\s*(import|from) sacrebleu", path.read_text(), re.M)] == [
+        "scores.py"
+    ]
 
 
 def test_the_best_by_bleu_is_chosen_and_logged(tmp_path, rng):
