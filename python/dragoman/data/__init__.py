@@ -1,4 +1,4 @@
-"""Text files, tokenizers, and batches of token ids."""
+"""Text files, the tokenizer, token ids on the disk, and batches."""
 
 from dragoman.data.batches import Batches
 from dragoman.data.columns import Columns, Rows, Table

@@ -1,7 +1,10 @@
 """The ops, as functions of Tensors. Activations are (tokens, features): the sequences of a batch lie end to end.
 
-`sequences` tells row-wise ops how many of the rows are in use; rows beyond come out as zeros. It may be left out where
-every row is in use. Shapes below write `tokens` for the number of rows.
+The argument `sequences` says how many rows are in use. Ops write zeros to the other rows. Leave it out where every row
+is in use. In shapes, `tokens` is the number of rows.
+
+A function raises TypeError for an argument of another type or dtype, and ValueError for a shape that does not fit or a
+value out of range. The message names the function, the argument, what was expected and what it got.
 """
 
 from dragoman.functional.activation import gelu, relu

@@ -1,4 +1,4 @@
-"""ReLU and GELU."""
+"""relu and gelu."""
 
 from __future__ import annotations
 
@@ -17,14 +17,30 @@ class Activation(Function):
 
 
 def relu(x: Tensor, *, sequences: _core.Sequences | None = None) -> Tensor:
-    """max(x, 0), x (tokens, features) float32 or bfloat16."""
+    """max(x, 0).
+
+    Args:
+        x: (tokens, features) float32 or bfloat16.
+        sequences: says how many rows are in use; None for all.
+
+    Returns:
+        (tokens, features), of x's dtype.
+    """
     check_tensors("relu", x=x)
     check_options("relu", sequences=sequences)
     return Activation()(x, "relu", sequences)
 
 
 def gelu(x: Tensor, *, sequences: _core.Sequences | None = None) -> Tensor:
-    """x Phi(x), the exact form (Hendrycks & Gimpel 2016, arXiv:1606.08415); x (tokens, features) float32."""
+    """x Phi(x), the exact form (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+
+    Args:
+        x: (tokens, features) float32 or bfloat16.
+        sequences: says how many rows are in use; None for all.
+
+    Returns:
+        (tokens, features), of x's dtype.
+    """
     check_tensors("gelu", x=x)
     check_options("gelu", sequences=sequences)
     return Activation()(x, "gelu", sequences)

@@ -18,8 +18,17 @@ class Dropout(Function):
 
 
 def dropout(x: Tensor, p: float, *, sequences: _core.Sequences | None = None) -> Tensor:
-    """Zeroes elements of x (tokens, features) at rate p in [0, 1) and scales the rest by 1 / (1 - p)
-    (Srivastava et al. 2014). The mask is a function of the seed, the step and the call: see dragoman.random.
+    """Sets elements to zero with probability p and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
+
+    The mask depends on the seed, the step and the number of the call, see `dragoman.random`.
+
+    Args:
+        x: (tokens, features) float32 or bfloat16.
+        p: rate in [0, 1).
+        sequences: says how many rows are in use; None for all.
+
+    Returns:
+        (tokens, features), of x's dtype.
     """
     check_tensors("dropout", x=x)
     check_options("dropout", sequences=sequences)

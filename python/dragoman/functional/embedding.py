@@ -1,4 +1,4 @@
-"""embedding: rows of a table, with positions."""
+"""embedding: rows of a table plus positions."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def embedding(
     dropout: float = 0.0,
     dtype: str = "float32",
 ) -> Tensor:
-    """dropout(weight[ids] * scale + positions[place in the sequence]).
+    """dropout(weight[ids] * scale + positions[position of the token]).
 
     Args:
         ids: (tokens,) integers in [0, vocabulary).
         weight: (vocabulary, features) float32.
         sequences: says where each sequence begins.
-        positions: (max_positions, features), sinusoidal or learned, or None.
+        positions: (max_positions, features) float32, sinusoidal or learned, or None.
         starts: (number of sequences,) position of each sequence's first token; 0 by default.
-        scale: factor of the embedding, sqrt(d_model) in the Transformer.
+        scale: factor on the embedding; sqrt(d_model) in Vaswani et al. 2017 (arXiv:1706.03762).
         dropout: rate in [0, 1).
         dtype: of the result, "float32" or "bfloat16".
 

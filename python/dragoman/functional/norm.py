@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm, alone and of a residual sum."""
+"""layer_norm and rms_norm, alone or after a residual connection."""
 
 from __future__ import annotations
 
@@ -37,9 +37,13 @@ def layer_norm(
 
     Args:
         x: (tokens, features) float32 or bfloat16.
-        weight: (features,).
-        bias: (features,) or None.
+        weight: (features,) float32.
+        bias: (features,) float32 or None.
         eps: added to the variance, which is computed in two passes.
+        sequences: says how many rows are in use; None for all.
+
+    Returns:
+        (tokens, features), of x's dtype.
     """
     check_tensors("layer_norm", x=x, weight=weight)
     check_options("layer_norm", bias=bias, sequences=sequences)
@@ -64,6 +68,10 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-5, sequences: _core.S
         x: (tokens, features) float32 or bfloat16.
         weight: (features,) float32.
         eps: added to the mean of the squares.
+        sequences: says how many rows are in use; None for all.
+
+    Returns:
+        (tokens, features), of x's dtype.
     """
     check_tensors("rms_norm", x=x, weight=weight)
     check_options("rms_norm", sequences=sequences)
@@ -93,7 +101,7 @@ class ResidualNorm(Function):
         dx, dresidual = _core.residual_norm_backward(
             dy, total, weight.data, mean, rstd, dropout, *grad_buffer(weight), *grad_buffer(bias), sequences
         )
-        apart = dropout.threshold > 0  # else both are one tensor
+        apart = dropout.threshold > 0  # otherwise both are one tensor
         add_grad(residual, dresidual, owned=apart)
         add_grad(x, dx, owned=apart)
 
@@ -112,11 +120,15 @@ def residual_layer_norm(
 
     Args:
         x: (tokens, features) float32 or bfloat16.
-        residual: as x.
+        residual: shape and dtype of x.
         weight: (features,) float32.
         bias: (features,) float32 or None.
-        dropout: rate of x in [0, 1).
+        dropout: rate for x, in [0, 1).
         eps: added to the variance, which is computed in two passes.
+        sequences: says how many rows are in use; None for all.
+
+    Returns:
+        (tokens, features), of x's dtype.
     """
     op = "residual_layer_norm"
     check_tensors(op, x=x, residual=residual, weight=weight)
@@ -134,7 +146,7 @@ def residual_rms_norm(
     eps: float = 1e-5,
     sequences: _core.Sequences | None = None,
 ) -> Tensor:
-    """rms_norm(residual + dropout(x)), in one pass over memory. Arguments as of residual_layer_norm."""
+    """rms_norm(residual + dropout(x)), in one pass over memory. Arguments and result as in `residual_layer_norm`."""
     op = "residual_rms_norm"
     check_tensors(op, x=x, residual=residual, weight=weight)
     check_options(op, sequences=sequences)

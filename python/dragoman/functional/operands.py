@@ -1,4 +1,4 @@
-"""What ops take beside tensors: ids, dropout masks, names of dtypes and activations."""
+"""Arguments of ops that are not float tensors: ids, dropout masks, names of dtypes and activations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""residual: x + dropout(sublayer)."""
+"""residual: the residual connection with dropout."""
 
 from __future__ import annotations
 
@@ -16,14 +16,24 @@ class Residual(Function):
 
     def backward(self, dy: _core.Tensor) -> None:
         x, residual, dropout, sequences = self.saved
-        # The identity, except that rows which are not in use get zeros whatever dy holds there.
+        # The identity, except for rows that are not in use: their gradient is 0.
         tail = sequences is not None and sequences.tokens < sequences.capacity
         add_grad(residual, _core.dropout_backward(dy, _core.Dropout(), sequences) if tail else dy)
         add_grad(x, _core.dropout_backward(dy, dropout, sequences))
 
 
 def residual(x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: _core.Sequences | None = None) -> Tensor:
-    """residual + dropout(x), both (tokens, features) float32 or bfloat16; dropout is a rate in [0, 1)."""
+    """residual + dropout(x), in one pass over memory.
+
+    Args:
+        x: (tokens, features) float32 or bfloat16.
+        residual: shape and dtype of x.
+        dropout: rate for x, in [0, 1).
+        sequences: says how many rows are in use; None for all.
+
+    Returns:
+        (tokens, features), of x's dtype.
+    """
     check_tensors("residual", x=x, residual=residual)
     check_options("residual", sequences=sequences)
     return Residual()(x, residual, dropout_mask("residual", dropout), sequences)

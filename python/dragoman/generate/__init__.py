@@ -1,4 +1,4 @@
-"""From a trained model to output: search, and translation of text."""
+"""Generates output from a trained model: greedy and beam search, and translation of text."""
 
 from dragoman.generate.search import Hypothesis, generate, top_k
 from dragoman.nn import KVCache

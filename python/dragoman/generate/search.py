@@ -18,7 +18,7 @@ from dragoman.tensor import Tensor
 
 __all__ = ["Hypothesis", "KVCache", "generate"]
 
-_BLOCK = 64  # columns whose maximum stands for them in top_k
+_BLOCK = 64  # columns; top_k first compares the maxima of blocks
 
 
 @dataclass(frozen=True)
@@ -42,29 +42,28 @@ def generate(
     max_length: int | None = None,
     length_penalty: float = 0.6,
 ) -> list[list[Hypothesis]]:
-    """Searches the most probable target of every source sentence.
+    """Searches the most probable target of every source sentence, by greedy or beam search.
 
-    Each step extends the best `beam` hypotheses of a sentence by a token; pad, bos and unk are never chosen.
-    Those of the best `beam` extensions that end in eos are finished. A sentence is done when `beam` are and the best
-    live one, were it to end now, would not be among the best `beam` of them.
-    Scores are log P / ((5 + length) / 6)^length_penalty, eos counted in the length (Wu et al. 2016,
-    arXiv:1609.08144, section 7). Ties go to the better parent, then to the lower id. A sentence's result does
-    not depend on the others in the batch.
+    Each step extends the best `beam` hypotheses of a sentence by one token; pad, bos and unk are never chosen. Of the
+    best `beam` extensions, those that end in eos are finished. The search of a sentence ends when `beam` hypotheses are
+    finished and the best unfinished one, if it ended now, would not be among the best `beam`. Scores are
+    log P / ((5 + length) / 6)^length_penalty; the length counts eos (Wu et al. 2016, arXiv:1609.08144, section 7). Ties
+    go to the better parent, then to the lower id. A sentence's result does not depend on the others in the batch.
 
     Args:
         model: in either mode; dropout is off.
-        src_batch: source ids, a list a sentence.
-        beam: hypotheses followed side by side; 1 is greedy search.
-        max_length: most tokens of a target, eos included; twice the source plus 10 by default, at most
-            `config.max_length`.
+        src_batch: a list of source ids for each sentence.
+        beam: number of hypotheses at a time; 1 is greedy search.
+        max_length: maximum number of tokens of a target, with eos. The default is twice the source plus 10, and not
+            more than `config.max_length`.
         length_penalty: exponent, at least 0; 0 compares log probabilities as they are.
 
     Returns:
-        For each sentence up to `beam` hypotheses, the best first; those cut at max_length come after finished
-        ones.
+        For each sentence up to `beam` hypotheses, the best first. Those cut at max_length come after finished ones.
 
     Raises:
-        TypeError, ValueError: a bad id, naming its place, or an argument out of range.
+        TypeError: an argument or an id of another type.
+        ValueError: an id or an argument out of range; names the place of the id.
     """
     arguments.check_types("generate", Transformer, model=model)
     beam = arguments.integer("generate", "beam", beam, 1)
@@ -176,7 +175,7 @@ class _Search:
 
 
 def _limit(config: TransformerConfig, src_length: int, max_length: int | None) -> int:
-    """Most tokens of the target of a source of `src_length` tokens."""
+    """Maximum number of target tokens for a source of `src_length` tokens."""
     if max_length is None:
         return min(2 * src_length + 10, config.max_length)
     if config.positions == "learned" and max_length > config.max_length:
@@ -187,22 +186,22 @@ def _limit(config: TransformerConfig, src_length: int, max_length: int | None) -
 def _most_probable(logits: Tensor, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """The k most probable ids of each row of logits (rows, vocabulary), and their log probabilities."""
     ids = top_k(logits.numpy(), k)
-    # The loss knows each row's softmax; -1 is no target.
+    # The loss computes maximum and sum of each row's softmax; -1 means no target.
     no_targets = _core.Tensor.from_numpy(np.full(logits.shape[0], -1, np.int32), "int32")
     _, softmax, _ = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, False, None)
-    most, total = np.hsplit(softmax.numpy().astype(np.float64), 2)
+    maximum, total = np.hsplit(softmax.numpy().astype(np.float64), 2)
     chosen = np.take_along_axis(logits.numpy(), ids, axis=1).astype(np.float64)
-    return ids, chosen - most - np.log(total)
+    return ids, chosen - maximum - np.log(total)
 
 
 def top_k(values: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
-    """Columns of the k largest values of each row, the largest first and equal ones by column.
+    """Columns of the k largest values of each row, the largest first, equal values in the order of their columns.
 
-    The k blocks of columns with the largest maxima hold them all, so that only these are sorted.
+    The k blocks of columns with the largest maxima contain them all, so only these blocks are sorted.
 
     Args:
         values: (rows, columns).
-        k: at most `columns` of them are returned.
+        k: number of values; more than `columns` gives `columns`.
 
     Returns:
         int64 (rows, min(k, columns)).

@@ -1,4 +1,4 @@
-"""Models: their configs, their forward pass and loss, and the folder they are kept in."""
+"""Models: configuration, forward pass and loss, and the folder of a model."""
 
 from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer

@@ -1,4 +1,4 @@
-"""Layers."""
+"""Layers. Each takes and returns (tokens, features) rows of a ragged batch; `Module` is their base."""
 
 from dragoman.nn.attention import MultiHeadAttention, record_attention
 from dragoman.nn.decoder import Decoder, TransformerDecoderLayer

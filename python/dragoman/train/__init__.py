@@ -1,4 +1,4 @@
-"""Training: the Trainer, its tasks, what it keeps on the disk and what it tells."""
+"""Training: Trainer, tasks, callbacks, and averages of weights."""
 
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.callbacks import Callback, Record

@@ -1,4 +1,4 @@
-"""Averages of weights: over the last checkpoints, and a moving one."""
+"""Averages of weights: over the last checkpoints, and a moving average."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from dragoman.train.checkpoint import Arrays, CheckpointFile
 
 
 def average_checkpoints(paths: Sequence[str | Path]) -> Arrays:
-    """The mean of the models in several checkpoints, as a state dict; holds one array of each at a time.
+    """The mean of the models in several checkpoints. Memory holds one array of each file at a time.
+
+    Args:
+        paths: checkpoints of one run, or of runs of the same model.
+
+    Returns:
+        A state dict: float32 arrays by the names of the parameters.
 
     Raises:
-        ValueError: naming the file that is damaged, or the file and the array in which it differs from the first.
+        OSError: a file cannot be read.
+        ValueError: no paths, a damaged file, or an array that is not in every file; names the file and the array.
     """
     files = [CheckpointFile(path) for path in paths]
     if not files:
@@ -44,12 +51,12 @@ def _mean(files: Sequence[CheckpointFile], name: str) -> np.ndarray[Any, Any]:
 class ExponentialAverage:
     """A moving average of a model's trainable weights: average += (1 - d) * (weights - average) after every update.
 
-    d is `decay`, at first the smaller (1 + count) / (10 + count), so that the random start is forgotten soon.
+    d is the minimum of `decay` and (1 + count) / (10 + count), so that the random first weights lose their part early.
 
     Args:
-        model: where the weights come from; its present ones are the first average. A frozen parameter is its own
+        model: its weights at this moment are the first average. A frozen parameter is its own
             average and takes no memory here.
-        decay: in [0, 1), near 1: the average is over about 1 / (1 - decay) updates.
+        decay: in [0, 1), usually near 1. The average covers about 1 / (1 - decay) updates.
     """
 
     def __init__(self, model: Module, decay: float) -> None:
@@ -58,7 +65,7 @@ class ExponentialAverage:
         self._averages = {name: parameter.data.clone() for name, parameter in self._parameters.items()}
 
     def update(self, count: int) -> None:
-        """Takes in the weights of the model after its update number `count`."""
+        """Adds the present weights of the model to the average, after its update number `count`."""
         gain = 1.0 - min(self.decay, (1 + count) / (10 + count))
         for name, average in self._averages.items():
             _core.moving_average(average, self._parameters[name].data, gain)

@@ -1,4 +1,4 @@
-"""Callback: what others may do while a Trainer works."""
+"""Callback: code of the user that runs during training."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ Record = dict[str, Any]  # one line of the log
 
 
 class Callback:
-    """Looks on while `Trainer.fit` runs; override what is of interest.
+    """Base of objects that `Trainer.fit` calls during training. Override the methods that you need.
 
-    The methods are called on the thread of `fit`, in the order of `Trainer.callbacks`, and must leave the model as
-    it is. An exception ends the run; its last checkpoint stands.
+    The methods run on the thread of `fit`, in the order of `Trainer.callbacks`. They must not change the model. An
+    exception ends the run and keeps its last checkpoint.
     """
 
     def on_begin(self, step: int) -> None:
-        """Before the first step; `step` is 0, or where a resumed run goes on."""
+        """Before the first step. `step` is the number of steps so far: 0, or the step of the resumed checkpoint."""
 
     def on_step(self, step: int, loss: float) -> None:
-        """After every optimizer step, a skipped one too; `loss` is the mean per target token of its batches."""
+        """After every optimizer step, also a skipped one. `loss` is the mean over the target tokens of its batches."""
 
     def on_record(self, record: Record) -> None:
-        """After a line of the log about training steps or about the run was written."""
+        """After each line of the log about training steps or the run. `record` holds the fields of that line."""
 
     def on_validation(self, record: Record) -> None:
-        """After a line of the log about the validation data was written."""
+        """After each line of the log about validation. `record` holds the fields of that line."""
 
     def on_end(self) -> None:
-        """When `fit` ends, by an error or a signal too."""
+        """When `fit` ends, also after an error or a signal."""

@@ -1,4 +1,4 @@
-"""What a training run tells: JSON lines in a file, and a bar or plain lines on standard error."""
+"""The log of a training run: JSON lines in a file, and a progress bar or plain lines on standard error."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Progress:
     """Keeps the records of a run, writes them to `path` and shows them.
 
     Args:
-        path: of the JSON lines, or None. A resumed run drops those that it will write again: of later steps than
-            `step` (of a run that crashed), and about how the run ended.
-        step: where the run begins; 0 for a new one.
-        total: steps of the run where known, for the bar.
+        path: file for the JSON lines, or None. A resumed run deletes the lines that it will write again: those of
+            steps after `step`, and the lines about the end of the run.
+        step: number of steps before this run; 0 for a new one.
+        total: number of steps of the run, for the bar; None where it is not known.
     """
 
     def __init__(self, path: Path | None, step: int, total: int | None) -> None:
@@ -41,7 +41,7 @@ class Progress:
             self._bar.update()
 
     def record(self, record: Record, text: str) -> None:
-        """Stores a record of a step and shows `text`, as a line only if the last one is seconds ago."""
+        """Stores a record of a step and shows `text`: on the bar, or as a line at most every QUIET_SECONDS."""
         self._store(record)
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
@@ -51,7 +51,7 @@ class Progress:
             self.say(f"step {record['step']}{of}: {text}")
 
     def event(self, record: Record, text: str) -> None:
-        """Stores a record and shows its line in any case."""
+        """Stores a record and always shows its line."""
         self._store(record)
         self.say(text)
 
@@ -63,7 +63,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def sync(self) -> None:
-        """Brings the log to the disk: a checkpoint counts on the lines up to its step."""
+        """Flushes the log to the disk, because a checkpoint needs the lines up to its step."""
         if self._path is not None:
             with self._path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -106,5 +106,5 @@ def _lines_until(path: Path, step: int) -> list[str]:
             if record["step"] <= step and "final" not in record:
                 kept.append(f"{line}\n")
         except (ValueError, KeyError, TypeError):
-            continue  # the half line of a crash
+            continue  # a crash left half a line
     return kept

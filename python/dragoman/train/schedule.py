@@ -1,4 +1,4 @@
-"""Learning-rate schedules: callables from a step, 1 for the first, to a learning rate."""
+"""Learning-rate schedules: functions from a step to a learning rate. The first step is 1."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InverseSqrt:
         warmup: steps of linear growth, at least 1.
 
     Raises:
-        ValueError: for an lr that is not positive or a warmup below 1.
+        ValueError: lr is not above 0, or warmup is below 1.
     """
 
     lr: float
@@ -43,16 +43,16 @@ class InverseSqrt:
 
 @dataclass(frozen=True)
 class Linear(InverseSqrt):
-    """Linear warm-up to a peak, then a straight line that would reach 0 at the step after the last.
+    """Linear warm-up to a peak, then a straight line to 0. The step after the last would have rate 0.
 
         rate(step) = lr * min(step / warmup, 1 - done),  done = (step - warmup) / (steps + 1 - warmup)
 
     Args:
         lr, warmup: as in `InverseSqrt`.
-        steps: of the whole run, more than `warmup`; later ones keep the rate of the last.
+        steps: number of steps of the run, above `warmup`. Later steps have the rate of the last.
 
     Raises:
-        ValueError: as `InverseSqrt`, and for a warmup that is not below `steps`.
+        ValueError: as in `InverseSqrt`, or warmup is not below `steps`.
     """
 
     steps: int
@@ -69,13 +69,13 @@ class Linear(InverseSqrt):
         return self.lr * self._left(done)
 
     def _left(self, done: float) -> float:
-        """The part of the peak left when the part `done` of the way behind it is gone."""
+        """The rate as a share of the peak, after the share `done` of the steps that follow the peak."""
         return 1.0 - done
 
 
 @dataclass(frozen=True)
 class Cosine(Linear):
-    """As `Linear`, with half a cosine wave for the line: (1 + cos(pi * done)) / 2.
+    """As `Linear`, with half a cosine wave instead of the line: (1 + cos(pi * done)) / 2.
 
     Loshchilov & Hutter 2017, "SGDR: Stochastic gradient descent with warm restarts", without restarts.
     """
@@ -88,7 +88,7 @@ def make_schedule(name: str, lr: float, warmup: int, steps: int | None) -> Sched
     """The schedule called `name`, one of SCHEDULES.
 
     Raises:
-        ValueError: an unknown name, "cosine" or "linear" without the `steps` of the run, or as the class.
+        ValueError: an unknown name, "cosine" or "linear" without `steps`, or an error of the schedule's class.
     """
     if name == "inverse_sqrt":
         return InverseSqrt(lr, warmup)

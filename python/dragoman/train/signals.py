@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: finish the step, or drop the validation, save, then stop."""
+"""Ctrl-C and SIGTERM during training: the step ends, or the validation is dropped; the run saves and stops."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Self
 
 
 class Stopped(BaseException):
-    """A signal came in a part of the program that need not be finished."""
+    """A signal came in a part of the program that may be dropped."""
 
 
 class StopSignals:
     """While entered, the first SIGINT or SIGTERM sets `received`; a second one stops at once.
 
-    Handlers are set on the main thread alone, where Python runs them; elsewhere this does nothing.
+    Python runs handlers on the main thread only. On other threads this does nothing.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class StopSignals:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, a signal raises Stopped wherever it comes; one that came before does on entering."""
+        """Inside, a signal raises Stopped at once. A signal that came before raises it on entering."""
         self._interrupts = True
         try:
             if self.received is not None:
@@ -48,7 +48,7 @@ class StopSignals:
             self._interrupts = False
 
     def raise_received(self) -> None:
-        """Raises what the signal received stands for: KeyboardInterrupt, or SystemExit with status 143."""
+        """Raises KeyboardInterrupt after a SIGINT, SystemExit with status 143 after a SIGTERM."""
         if self.received == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         if self.received is not None:

@@ -1,4 +1,4 @@
-"""TensorBoard event files, written by hand: scalars need a few lines of protobuf and a checksum, not TensorFlow.
+"""Writes TensorBoard event files without TensorFlow: scalars need only a few lines of protobuf and a checksum.
 
 A file is a row of TFRecords: length (uint64), its checksum, an `Event` message, its checksum; all little-endian. See
 tensorflow/core/lib/io/record_writer.h and tensorflow/core/util/event.proto.
@@ -39,7 +39,7 @@ def crc32c(data: bytes) -> int:
 
 
 def _masked(data: bytes) -> bytes:
-    """The checksum as TFRecords hold it: rotated, so that one over data with checksums inside is sound."""
+    """The checksum as in a TFRecord: rotated, because data may contain checksums themselves."""
     value = crc32c(data)
     return struct.pack("<I", ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
@@ -74,11 +74,11 @@ def _scalar(tag: str, value: float) -> bytes:
 class TensorBoard(Callback):
     """Writes the numbers of the log as scalars: train/loss, train/lr, ..., valid/loss, ..., final/loss.
 
-    Every run and every resumed one writes a file of its own. The latter tells TensorBoard to forget what a crashed
-    run had written behind the checkpoint.
+    Every run and every resumed run writes a new file. A resumed run tells TensorBoard to drop the points that a
+    crashed run wrote after its checkpoint.
 
     Args:
-        folder: for `tensorboard --logdir`; made where missing.
+        folder: for `tensorboard --logdir`; created where missing.
     """
 
     def __init__(self, folder: str | Path) -> None:
