@@ -86,6 +86,14 @@ def test_every_option_has_a_line_in_the_docstring(owner):
         assert re.search(rf"^ +(\w+, )*{name}(, \w+)*: ", owner.__doc__, flags=re.M), name
 
 
+def test_the_example_of_a_task_runs(tmp_path, monkeypatch, one_thread):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guide/tasks.md").read_text(), flags=re.M | re.S)
+    names = {}
+    exec("\n".join(blocks), names)
+    assert names["records"][-1]["valid_loss"] < 0.1
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
