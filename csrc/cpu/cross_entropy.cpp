@@ -8,7 +8,7 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// Elements of ready logits' gradient that may stay in caches; a larger one goes past them.
+// A gradient of more elements than this is stored past the caches.
 constexpr int64_t most_kept = 1 << 21;
 
 template <class T>
@@ -46,7 +46,8 @@ void cross_entropy_forward(const CrossEntropyForward& p) {
   with_dtype(p.dtype, [&](auto element) { take_losses<decltype(element)>(p); });
 }
 
-// Per chunk: logits = x weight^T + bias; losses, and dlogits in the logits' place; the products with them.
+// For each chunk: logits = x weight^T + bias, then losses and dlogits (which overwrite the logits), then the
+// products with dlogits.
 template <class T>
 static void project_and_take_loss(const LinearCrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.rows);

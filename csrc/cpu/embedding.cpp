@@ -7,10 +7,10 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// Columns that one task of backward walks all rows for.
+// Number of columns of one task of backward. A task goes through all rows.
 constexpr int64_t slice_columns = 128;
 
-// position (tokens,): of each row in its sequence, counted from the sequence's start.
+// position (tokens,): the position of each row in its sequence, plus the sequence's start.
 static void fill_positions(const SequencesView& sequences, const int32_t* starts, int32_t* position) {
   for (int64_t i = 0; i < sequences.num_sequences; ++i) {
     const int32_t start = starts == nullptr ? 0 : starts[i];
@@ -60,7 +60,8 @@ static void backward(const EmbeddingBackward& p) {
   if (p.dweight != nullptr && !p.accumulate_weight) parallel_zero(p.dweight, p.vocabulary * p.features);
   if (p.dpositions != nullptr && !p.accumulate_positions)
     parallel_zero(p.dpositions, p.max_positions * p.features);
-  // A task owns columns, not rows: whatever the threads, an element of a table gets its rows in order.
+  // A task owns columns, not rows. So an element of a table is added up in the order of the rows, for any
+  // number of threads.
   parallel_for(p.features, slice_columns, [&](int64_t begin, int64_t end) {
     for (int64_t row = 0; row < in_use; ++row) {
       const int64_t first = row * p.features;

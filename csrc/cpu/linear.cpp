@@ -51,8 +51,8 @@ void pack_weight(const PackWeight& p) {
   pack_b(p.out_features, p.in_features, p.weight, p.dtype, p.packed);
 }
 
-// dpre (size,) = dy times the slope of dropout and activation: the gradient of x W^T + bias. After ReLU the
-// mask is not drawn again: what was dropped is 0 in y, where ReLU's slope is 0, too.
+// dpre (size,) = dy times the derivative of dropout and activation: the gradient of x W^T + bias. After ReLU
+// the mask is not computed again: a dropped element is 0 in y, where ReLU's derivative is 0 too.
 template <class T>
 static void multiply_by_slope(const LinearBackward& p, int64_t size, T* dpre) {
   const T* dy = static_cast<const T*>(p.dy);

@@ -6,10 +6,10 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
-// Rows whose parameter gradients are added up in one go; the chunks are then added in order.
+// Rows of a chunk. Parameter gradients are added up within chunks; the chunks are then added in order.
 constexpr int64_t chunk_rows = 64;
 
-// Three passes over a row, which stays in the first cache: mean (0 in rms_norm), variance, output.
+// Three passes over a row, which stays in L1: mean (0 in rms_norm), variance, output.
 template <class T>
 static void normalize_row(const LayerNormForward& p, int64_t row) {
   const T* x_row = static_cast<const T*>(p.x) + row * p.features;
@@ -33,7 +33,7 @@ static void normalize_row(const LayerNormForward& p, int64_t row) {
   p.rstd[row] = rstd;
 }
 
-// `make_row` writes what is to be read of a row of x, if anything, right before the row is normalised.
+// `make_row` may write a row of x before the row is normalised.
 template <class T, class MakeRow>
 static void forward(const LayerNormForward& p, const MakeRow& make_row) {
   const int64_t in_use = rows_in_use(p.rows);
@@ -79,7 +79,7 @@ static void backward_row(const LayerNormBackward& p, int64_t row, float* dweight
   const T* dy_row = static_cast<const T*>(p.dy) + row * p.features;
   const float rstd = p.rstd[row], count = static_cast<float>(p.features);
   const float mean = p.mean == nullptr ? 0.0f : p.mean[row];
-  Vec g_sum{};  // lanes switched off add 0
+  Vec g_sum{};  // lanes that are off add 0
   const float g_normal_sum = sum_of(p.features, [&](int64_t i, auto part) {
     const Vec g = load(dy_row + i, part) * load(p.weight + i, part);
     g_sum += g;

@@ -20,7 +20,7 @@ static int64_t segment_of(const AdamW& p, int64_t element) {
   return low;
 }
 
-// What gradients of this norm are multiplied by: at most 1.
+// The factor on gradients of this norm, at most 1.
 static float clip_factor(double norm, double max_norm) {
   const double factor = max_norm / (norm < 1e-12 ? 1e-12 : norm);
   return factor < 1.0 ? static_cast<float>(factor) : 1.0f;

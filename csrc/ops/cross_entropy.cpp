@@ -8,16 +8,16 @@ namespace dragoman {
 
 namespace {
 
-// Rows whose logits exist at a time in linear_cross_entropy, and the most bytes of these. Each chunk of rows
-// reads the weight twice and adds to all of dweight, so shorter chunks cost time; longer ones take memory,
-// and are summed for dweight in more than one stretch.
-constexpr int64_t chunk_most_rows = 512, chunk_most_bytes = 56 << 20;
+// Maximum rows and bytes of the logits that exist at a time in linear_cross_entropy. Each chunk of rows
+// reads the weight twice and adds to all of dweight, so shorter chunks cost time. Longer chunks take memory,
+// and their sums for dweight need more than one block.
+constexpr int64_t chunk_max_rows = 512, chunk_max_bytes = 56 << 20;
 
 int64_t divide_up(int64_t n, int64_t part) {
   return (n + part - 1) / part;
 }
 
-// What the losses are divided by. Checks the ids of the rows in use on the way.
+// Returns the number that losses are divided by. Also checks the ids of the rows in use.
 int64_t checked_targets(const char* op, const Tensor& ids, const Rows& rows, int64_t vocabulary,
                         double smoothing, std::optional<int64_t> num_targets) {
   check_dtype(op, "ids", ids, DType::int32);
@@ -37,7 +37,7 @@ int64_t checked_targets(const char* op, const Tensor& ids, const Rows& rows, int
   return *num_targets;
 }
 
-// Row losses added in row order.
+// The sum of the rows' losses, in the order of the rows.
 Tensor mean_loss(const Tensor& row_loss, int64_t targets) {
   double total = 0.0;
   for (int64_t row = 0; row < row_loss.numel(); ++row) total += row_loss.data<float>()[row];
@@ -106,13 +106,13 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   std::optional<Tensor> dx = wanted(need_dx, x.shape(), x.dtype());
   std::optional<Tensor> dweight = wanted(need_dweight, weight.shape(), DType::float32);
   std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary}, DType::float32);
-  // An odd number of cache lines: neighbouring rows never begin in one set of a cache.
+  // Rounds up to an odd number of cache lines, so that neighbouring rows fall in different cache sets.
   const int64_t line = 64 / item_size(x.dtype()), logits_row = (divide_up(vocabulary, line) | 1) * line;
-  const int64_t affordable = std::max<int64_t>(1, chunk_most_bytes / (logits_row * item_size(x.dtype())));
-  const int64_t most_rows = std::min(chunk_most_rows, affordable);
-  const int64_t chunks = std::max<int64_t>(1, divide_up(rows.capacity, most_rows));
+  const int64_t affordable = std::max<int64_t>(1, chunk_max_bytes / (logits_row * item_size(x.dtype())));
+  const int64_t max_rows = std::min(chunk_max_rows, affordable);
+  const int64_t chunks = std::max<int64_t>(1, divide_up(rows.capacity, max_rows));
   const int64_t chunk_rows =
-      std::min(most_rows, divide_up(rows.capacity, chunks * 32) * 32);  // of like sizes
+      std::min(max_rows, divide_up(rows.capacity, chunks * 32) * 32);  // of about the same size
   const Tensor logits = Tensor::empty({chunk_rows, logits_row}, x.dtype(), x.device());
   kernels(x).linear_cross_entropy_forward({.x = x.raw(),
                                            .weight = weight.raw(),

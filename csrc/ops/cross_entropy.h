@@ -11,8 +11,8 @@
 
 namespace dragoman {
 
-// Ready logits are read once: both losses make the gradients for an upstream gradient of 1 while a row is at
-// hand. Row losses are added by the caller, in row order.
+// Logits are read once: both losses also compute the gradients, for an upstream gradient of 1. The caller
+// adds the rows' losses, in the order of the rows.
 struct CrossEntropyForward {
   const void* logits;  // (rows, vocabulary)
   int64_t logits_row;  // elements from a row of logits, and of dlogits, to the next
@@ -37,8 +37,8 @@ struct LinearCrossEntropyForward {
   void* dx;            // (rows, features) or null
   float* dweight;      // (vocabulary, features) or null
   float* dbias;        // (vocabulary,) or null
-  void* logits;        // (chunk_rows, logits_row): working memory
-  int64_t chunk_rows;  // whose logits exist at a time
+  void* logits;        // (chunk_rows, logits_row) scratch memory
+  int64_t chunk_rows;  // rows whose logits exist at a time
   int64_t logits_row;  // elements, at least vocabulary
   DType dtype;         // of x, weight, logits and dx
   Rows rows;
@@ -47,7 +47,7 @@ struct LinearCrossEntropyForward {
   float factor;  // 1 / number of targets
 };
 
-// num_targets: what the sum is divided by; the ids >= 0 among the rows in use where absent.
+// num_targets: the sum is divided by it. Where absent: the number of ids >= 0 among the rows in use.
 // Returns loss (), softmax (rows, 2) with softmax(x) = exp(x - softmax[0]) / softmax[1], and dlogits where
 // wanted.
 std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(

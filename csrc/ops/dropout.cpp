@@ -25,8 +25,8 @@ Tensor apply_mask(const char* op, const char* argument, const Tensor& x, const D
 }  // namespace
 
 void check_mask_size(const char* op, const Dropout& dropout, int64_t rows, int64_t features) {
-  constexpr int64_t most = int64_t{1} << 35;
-  CHECK(dropout.threshold == 0 || features == 0 || rows <= most / features, op,
+  constexpr int64_t maximum = int64_t{1} << 35;
+  CHECK(dropout.threshold == 0 || features == 0 || rows <= maximum / features, op,
         ": with dropout rows * features must be at most 2^35, got ", rows, " * ", features);
 }
 

@@ -1,4 +1,5 @@
-// dropout: y = x * mask * scale (Srivastava et al. 2014). The mask is drawn again in backward, never stored.
+// dropout: y = x * mask * scale (Srivastava et al. 2014). Backward computes the mask again; it is never
+// stored.
 #pragma once
 
 #include <optional>

@@ -13,7 +13,7 @@ void check_rows_of_ids(const char* op, const Tensor& ids, const Sequences& seque
   check_rows(op, "sequences", sequences, ids);
 }
 
-// Only the rows in use: what lies after them is anybody's.
+// Checks only the rows in use. Later rows are unspecified.
 void check_ids(const char* op, const Tensor& ids, int64_t vocabulary, const Sequences& sequences) {
   const int32_t* id = ids.data<int32_t>();
   for (int64_t row = 0; row < sequences.tokens(); ++row) {

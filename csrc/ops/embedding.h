@@ -1,6 +1,6 @@
 // embedding: y[t] = dropout(weight[ids[t]] * scale + positions[position of t]).
-// The position of a row is its place in its sequence plus the sequence's `start` (what a KV cache already
-// holds).
+// The position of a row is its place in its sequence plus the sequence's `start` (the number of tokens that a
+// KV cache holds).
 #pragma once
 
 #include <optional>
@@ -43,7 +43,7 @@ Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::opt
                          const std::optional<Tensor>& starts, double scale, const Dropout& dropout,
                          const Sequences& sequences, const std::string& dtype);
 
-// Writes dweight and dpositions where given, in row order whatever the thread count.
+// Writes dweight and dpositions where given. Adds in the order of the rows, for any number of threads.
 void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional<Tensor>& starts,
                         double scale, const Dropout& dropout, const Sequences& sequences,
                         const std::optional<Tensor>& dweight, bool accumulate_weight,

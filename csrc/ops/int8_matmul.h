@@ -1,5 +1,4 @@
-// int8_matmul: the exact product of unsigned and signed bytes, for activations and weights quantized to 8
-// bits.
+// int8_matmul: the exact product of uint8 and int8, for activations and weights that are quantized to 8 bits.
 #pragma once
 
 #include "core/tensor.h"

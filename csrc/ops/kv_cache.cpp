@@ -6,7 +6,7 @@ namespace dragoman {
 
 namespace {
 
-// Elements of a row, whatever axes follow the first.
+// Number of elements of a row: the product of all axes after the first.
 int64_t row_size(const Tensor& tensor) {
   return element_count(Shape(tensor.shape().begin() + 1, tensor.shape().end()));
 }

@@ -22,7 +22,7 @@ struct PackWeight {
 struct LinearForward {
   const void* x;        // (rows, in_features)
   const void* weight;   // (out_features, in_features)
-  const float* packed;  // what pack_weight made of weight, to be read in its place, or null
+  const float* packed;  // weight as pack_weight wrote it, read instead of weight, or null
   const float* bias;    // (out_features,) or null
   void* y;              // (rows, out_features)
   void* pre;            // (rows, out_features) or null: x W^T + bias, kept for GELU's backward
@@ -46,11 +46,12 @@ struct LinearBackward {
   DType dtype;  // of x, weight, y, pre, saved, dy and dx
   Activation activation;
   Dropout dropout;
-  bool accumulate_weight, accumulate_bias;  // add to what dweight, dbias hold instead of overwriting it
+  bool accumulate_weight, accumulate_bias;  // add to dweight, dbias instead of overwriting them
 };
 
-// What linear_forward reads faster than weight, most of all for few rows. Never to be saved: its order is
-// that of the instruction set. float32 (out_features rounded up to 32, in_features).
+// A copy of weight in the order in which linear_forward reads it: faster, above all for few rows. The order
+// depends on the instruction set, so it must not be saved. float32 (out_features rounded up to 32,
+// in_features).
 Tensor pack_weight(const Tensor& weight);
 
 // Returns y and, for GELU, pre. `packed`, of the same weight, changes no bit.

@@ -20,7 +20,7 @@ void check_statistic(const char* op, const char* argument, const Tensor& statist
   check_shape(op, argument, statistic, {rows});
 }
 
-// The checked arguments of a kernel, and the outputs it writes.
+// The arguments of a kernel, checked, and its outputs.
 struct Forward {
   Tensor y;
   std::optional<Tensor> mean;  // absent unless centred: rms_norm has none

@@ -51,8 +51,8 @@ struct ResidualNormForward {
 
 struct ResidualNormBackward {
   void* dx;                // (rows, features) gradient of the sum after dropout
-  Dropout dropout;         // threshold > 0: without dropout layer_norm_backward says it all
-  LayerNormBackward norm;  // of the sum, whose gradient dx is that of the residual, too
+  Dropout dropout;         // threshold > 0; without dropout layer_norm_backward is the whole backward
+  LayerNormBackward norm;  // of the sum; its dx is the gradient of the residual too
 };
 
 // Returns y, mean, rstd.

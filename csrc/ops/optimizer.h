@@ -7,8 +7,8 @@
 
 namespace dragoman {
 
-// One segment per parameter: elements [bounds[i], bounds[i + 1]) of every arena. What changes from step to
-// step lies in memory, so that a recorded step can be replayed. Where the norm is not finite, nothing is
+// One segment per parameter: elements [bounds[i], bounds[i + 1]) of every arena. Values that change from step
+// to step are in memory, so that a recorded step can be replayed. If the norm is not finite, nothing is
 // written.
 struct AdamW {
   float* parameters;  // (size,)
@@ -28,7 +28,7 @@ struct AdamW {
   double max_norm;  // infinity: no clipping
 };
 
-// sqrt of the sum of squares, added in float64 over chunks of a fixed size.
+// The root of the sum of squares, in float64, over chunks of a fixed size.
 struct GradientNorm {
   const float* gradients;  // (size,)
   float* norm;             // (1,)
