@@ -51,7 +51,7 @@ struct DLManagedTensorVersioned {
   DLTensor tensor;
 };
 
-constexpr int32_t cpu_device = 1;
+constexpr int32_t dl_cpu = 1;
 constexpr uint64_t read_only = 1;  // of flags
 
 constexpr const char* capsule_name(const DLManagedTensor*) {
@@ -104,7 +104,7 @@ struct Export {
       stride *= shape[axis];
     }
     managed.tensor = {tensor.raw(),
-                      {cpu_device, 0},
+                      {dl_cpu, 0},
                       static_cast<int32_t>(shape.size()),
                       to_dl(tensor.dtype()),
                       shape.data(),
@@ -164,7 +164,7 @@ bool is_contiguous(const DLTensor& source) {
 template <class Managed>
 Tensor consume(const py::capsule& capsule, Managed* managed, bool writeable) {
   const DLTensor& source = managed->tensor;
-  CHECK(source.device.device_type == cpu_device, "from_dlpack: x must be on the CPU, got DLPack device ",
+  CHECK(source.device.device_type == dl_cpu, "from_dlpack: x must be on the CPU, got DLPack device ",
         source.device.device_type);
   Shape shape(source.shape, source.shape + source.ndim);
   const DType dtype = from_dl(source.dtype);
@@ -180,7 +180,7 @@ Tensor consume(const py::capsule& capsule, Managed* managed, bool writeable) {
   });
   if (owner == nullptr) throw py::error_already_set();
   PyCapsule_SetName(capsule.ptr(), used_name(managed));
-  auto storage = std::make_shared<Storage>(data, nbytes, writeable, owner, release_python_object);
+  auto storage = std::make_shared<Storage>(data, nbytes, cpu_device, writeable, owner, release_python_object);
   return Tensor(std::move(storage), 0, std::move(shape), dtype);
 }
 

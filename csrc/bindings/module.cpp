@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/cpu_count.h"
 #include "core/parallel.h"
+#include "test/test_device.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -20,6 +21,9 @@ PYBIND11_MODULE(_core, m) {
       py::set_error(PyExc_TypeError, error.what());
     }
   });
+
+  py::register_exception<OutOfMemory>(m, "OutOfMemoryError", PyExc_MemoryError).attr("__module__") =
+      "dragoman";
 
   bind_tensor(m);
   bind_dlpack(m);
@@ -37,16 +41,43 @@ PYBIND11_MODULE(_core, m) {
                     "peak_allocated"_a = stats.peak_allocated);
   };
   m.def(
-      "memory_stats", [as_dict] { return as_dict(memory_stats()); },
-      "Bytes of tensors: allocated (in use), reserved (in use or cached) and peak_allocated (since the last "
-      "reset).");
+      "memory_stats",
+      [as_dict](const std::string& device) {
+        return as_dict(memory_stats(parse_device("memory_stats", device)));
+      },
+      "device"_a = "cpu",
+      "Bytes of tensors on a device: allocated, reserved (in use or cached) and peak_allocated (since the "
+      "last reset).");
   py::class_<Rehearsal>(
       m, "Rehearsal",
       "From construction to stop(), this thread's ops take memory that is counted apart and do no work.")
       .def(py::init<>())
       .def("stop", &Rehearsal::stop)
       .def("memory_stats", [as_dict](const Rehearsal& rehearsal) { return as_dict(rehearsal.stats()); });
-  m.def("reset_peak_memory_stats", &reset_peak_memory_stats,
-        "Sets peak_allocated of memory_stats to what is allocated now.");
-  m.def("empty_cache", &empty_cache, "Returns cached blocks of memory to the system.");
+  m.def(
+      "reset_peak_memory_stats",
+      [](const std::string& device) {
+        reset_peak_memory_stats(parse_device("reset_peak_memory_stats", device));
+      },
+      "device"_a = "cpu", "Sets peak_allocated of memory_stats to what is allocated now.");
+  m.def(
+      "empty_cache", [](const std::string& device) { empty_cache(parse_device("empty_cache", device)); },
+      "device"_a = "cpu", "Returns cached blocks of memory to the system.");
+
+  m.def(
+      "check_device",
+      [](const std::string& op, const std::string& device) { memory(parse_device(op.c_str(), device)); },
+      "op"_a, "device"_a, "ValueError, in the name of `op`, unless tensors can lie on this device.");
+  m.def(
+      "test_device_counts",
+      [] {
+        const test::Counts counts = test::counts();
+        return py::dict("allocations"_a = counts.allocations, "uploads"_a = counts.uploads,
+                        "downloads"_a = counts.downloads, "kernels"_a = counts.kernels);
+      },
+      "Calls that the device test has served.");
+  m.def("test_device_fail_allocation", &test::fail_allocation, "k"_a,
+        "The k-th allocation on the device test from now on fails, once; 0: none.");
+  m.def("test_device_fail_kernel", &test::fail_kernel, "name"_a,
+        "The next call of this kernel on the device test fails, once; \"\": none.");
 }

@@ -4,7 +4,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <cstring>
 #include <map>
 
 #include "bindings/bindings.h"
@@ -25,13 +24,6 @@ DType parse_dtype(const std::string& text) {
     if (text == name(dtype)) return dtype;
   }
   throw ValueError(concat("dtype: must be float32, bfloat16, int32, int64, bool, int8 or uint8, got ", text));
-}
-
-Device parse_device(const std::string& text) {
-  if (text == "cpu") return Device::cpu;
-  CHECK(text == "cuda", "device: must be cpu or cuda, got ", text);
-  kernels(Device::cuda);  // fails with what is missing
-  return Device::cuda;
 }
 
 // NumPy has no bfloat16: such tensors travel as uint16, and the Python side views them through ml_dtypes.
@@ -72,14 +64,19 @@ Tensor from_numpy(py::array array, const std::string& dtype_text) {
   const bool writeable = array.writeable();
   void* data = const_cast<void*>(array.data());
   const int64_t nbytes = array.nbytes();
-  auto storage =
-      std::make_shared<Storage>(data, nbytes, writeable, array.release().ptr(), release_python_object);
+  auto storage = std::make_shared<Storage>(data, nbytes, cpu_device, writeable, array.release().ptr(),
+                                           release_python_object);
   return Tensor(std::move(storage), 0, std::move(shape), dtype);
 }
 
 py::array to_numpy(const Tensor& tensor) {
   CHECK(Recorder::current() == nullptr,
         "record: the values of a tensor may not be read while a program is recorded");
+  if (tensor.device() != cpu_device) {
+    py::array copy(numpy_dtype(tensor.dtype()), tensor.shape());
+    tensor.copy_to_host(copy.mutable_data());
+    return copy;
+  }
   auto owner = py::capsule(new Tensor(tensor), [](void* pointer) { delete static_cast<Tensor*>(pointer); });
   py::array array(numpy_dtype(tensor.dtype()), tensor.shape(), tensor.raw(), owner);
   py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
@@ -91,9 +88,7 @@ void copy_from(const Tensor& tensor, const py::array& array) {
   check_writeable("copy_", "tensor", tensor);
   CHECK(shape_of(array) == tensor.shape(), "copy_: array must have shape ", tensor.shape(), ", got ",
         shape_of(array));
-  if (tensor.numel() == 0 || Rehearsal::standing()) return;
-  std::memcpy(tensor.raw(), array.data(), static_cast<size_t>(tensor.nbytes()));
-  tensor.storage()->written();
+  tensor.copy_from_host(array.data());
 }
 
 }  // namespace
@@ -103,17 +98,17 @@ void bind_tensor(py::module_& m) {
       .def_static(
           "empty",
           [](Shape shape, const std::string& dtype, const std::string& device) {
-            return Tensor::empty(std::move(shape), parse_dtype(dtype), parse_device(device));
+            return Tensor::empty(std::move(shape), parse_dtype(dtype), parse_device("Tensor", device));
           },
           "shape"_a, "dtype"_a = "float32", "device"_a = "cpu")
       .def_static(
           "zeros",
           [](Shape shape, const std::string& dtype, const std::string& device) {
-            return Tensor::zeros(std::move(shape), parse_dtype(dtype), parse_device(device));
+            return Tensor::zeros(std::move(shape), parse_dtype(dtype), parse_device("Tensor", device));
           },
           "shape"_a, "dtype"_a = "float32", "device"_a = "cpu")
       .def_static("from_numpy", from_numpy, "array"_a, "dtype"_a)
-      .def("numpy", to_numpy, "A read-only view; bfloat16 as uint16.")
+      .def("numpy", to_numpy, "A read-only view on the CPU, a copy from another device; bfloat16 as uint16.")
       .def("copy_", copy_from, "array"_a)
       .def("zero_",
            [](const Tensor& tensor) {
@@ -121,6 +116,12 @@ void bind_tensor(py::module_& m) {
              tensor.fill_zero();
            })
       .def("clone", &Tensor::clone)
+      .def(
+          "to",
+          [](const Tensor& tensor, const std::string& device) {
+            return tensor.to(parse_device("to", device));
+          },
+          "device"_a)
       .def("narrow", &Tensor::narrow, "begin"_a, "size"_a)
       .def("slice", &Tensor::slice, "first"_a, "shape"_a)
       .def_property_readonly("shape",

@@ -2,6 +2,9 @@
 
 #include <cstdlib>
 
+#include "core/backend_api.h"
+#include "test/test_device.h"
+
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -27,6 +30,8 @@ namespace avx512_amx {
 extern const Kernels table;
 }
 }  // namespace cpu
+
+extern const Memory host_memory;
 
 namespace {
 
@@ -103,6 +108,8 @@ const Variant& variant() {
   return chosen;
 }
 
+constexpr const char* no_cuda = "device: this build has no CUDA backend; use device=\"cpu\"";
+
 // What a Rehearsal runs instead: nothing.
 template <class Params>
 void rehearse(const Params&) {}
@@ -116,10 +123,25 @@ const Kernels rehearsal_table = {
 
 }  // namespace
 
+const Memory& memory(Device device) {
+  static constexpr const Memory* tables[] = {&host_memory, nullptr, &test::memory};  // by Device::Kind
+  const Memory* table = tables[static_cast<size_t>(device.kind)];
+  CHECK(table != nullptr, no_cuda);
+  return *table;
+}
+
 const Kernels& kernels(Device device) {
-  CHECK(device == Device::cpu, "device: this build has no CUDA backend; use device=\"cpu\"");
-  if (Rehearsal::standing()) return rehearsal_table;
-  return *variant().table;
+  static const Kernels* const tables[] = {variant().table, nullptr, &test::kernels};  // by Device::Kind
+  const Kernels* table = tables[static_cast<size_t>(device.kind)];
+  CHECK(table != nullptr, no_cuda);
+  return Rehearsal::standing() ? rehearsal_table : *table;
+}
+
+void check_status(const BackendApi& api, const char* call, Status status) {
+  if (status == Status::done) return;
+  const std::string text = concat(call, ": ", api.last_message());
+  if (status == Status::out_of_memory) throw OutOfMemory(text.c_str());
+  throw std::runtime_error(text);
 }
 
 const std::string& cpu_isa() {

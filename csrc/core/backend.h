@@ -1,4 +1,5 @@
-// The kernels that a backend brings, and which of them serve a device: for the CPU, which instruction set.
+// What a backend brings for its device: memory functions and kernels. For the CPU, also the choice of the
+// instruction set.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +52,21 @@ struct Kernels {
   int64_t (*packed_weight_size)(const PackWeight&);  // floats that pack_weight writes
 };
 
+enum class CopyKind : int32_t { to_device, to_host, within };
+
+// Copies and zero take their turn among the kernels that were started before and after them.
+struct Memory {
+  void* (*allocate)(int64_t size);  // null when there is none left; 64-byte aligned
+  void (*free)(void* block, int64_t size);
+  // When it returns, a host source may change, and a host destination holds the bytes.
+  void (*copy)(void* to, const void* from, int64_t nbytes, CopyKind kind);
+  void (*zero)(void* data, int64_t nbytes);
+  void (*synchronize)();  // returns when everything started so far has run
+  bool cached;            // whether freed blocks are kept for later requests
+};
+
 // The one place where a missing backend fails: ValueError naming what to install.
+const Memory& memory(Device device);
 const Kernels& kernels(Device device);
 inline const Kernels& kernels(const Tensor& tensor) {
   return kernels(tensor.device());

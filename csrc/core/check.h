@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -16,6 +17,17 @@ struct ValueError : std::invalid_argument {
 
 struct TypeError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
+};
+
+// The text lies in the exception itself: when this is thrown, there may be no memory for another.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(const char* text) noexcept;
+  OutOfMemory(const std::string& device, int64_t asked, int64_t in_use) noexcept;
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  char text_[160];
 };
 
 template <class Part>

@@ -1,5 +1,4 @@
-// Memory: a caching host allocator, Storage (shared, owned or foreign) and Scratch (a kernel's working
-// memory).
+// Memory: its statistics, Storage (shared, owned or foreign) and Scratch (a CPU kernel's working memory).
 #pragma once
 
 #include <atomic>
@@ -16,14 +15,15 @@ struct MemoryStats {
   int64_t peak_allocated;  // largest `allocated` since the last reset
 };
 
-MemoryStats memory_stats();
-void reset_peak_memory_stats();
-void empty_cache();  // gives the cached blocks back to the system
+MemoryStats memory_stats(Device device);
+void reset_peak_memory_stats(Device device);
+void empty_cache(Device device);  // gives the cached blocks back to the system
 
-class HostAllocator;
+class BlockAllocator;
 
-// While one stands, the memory its thread asks for is counted apart from the process's, and kernels do
-// nothing: a training step can be run for its peak of memory alone. Pages that nobody writes cost nothing.
+// While one stands, the memory its thread asks for, on any device, is counted apart from the process's, and
+// kernels and copies do nothing: a training step can be run for its peak of memory alone. Pages that nobody
+// writes cost nothing.
 class Rehearsal {
  public:
   Rehearsal();  // ValueError when this thread has one already
@@ -36,15 +36,15 @@ class Rehearsal {
   MemoryStats stats() const;
 
  private:
-  std::shared_ptr<HostAllocator> allocator_;
+  std::shared_ptr<BlockAllocator> allocator_;
 };
 
 // One block of memory. Tensors share it; the last one to go gives it back.
 class Storage {
  public:
-  Storage(int64_t nbytes, Device device);  // owned, 64-byte aligned; std::bad_alloc when memory runs out
+  Storage(int64_t nbytes, Device device);  // owned, 64-byte aligned; OutOfMemory when memory runs out
   // Foreign memory: `release(owner)` is called once, from any thread, when the last Tensor goes.
-  Storage(void* data, int64_t nbytes, bool writeable, void* owner, void (*release)(void*));
+  Storage(void* data, int64_t nbytes, Device device, bool writeable, void* owner, void (*release)(void*));
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -61,7 +61,7 @@ class Storage {
   void lend() { version_ = 0; }
 
  private:
-  std::shared_ptr<HostAllocator> allocator_;  // of owned memory
+  std::shared_ptr<BlockAllocator> allocator_;  // of owned memory
   void* data_;
   int64_t nbytes_;
   Device device_;
@@ -71,8 +71,8 @@ class Storage {
   void (*release_)(void*) = nullptr;
 };
 
-// A kernel's working memory, taken from the cache before its parallel region and given back at the end of the
-// scope. Out of line throughout: instruction-set objects use it and may hold no weak symbols.
+// A CPU kernel's working memory, taken from the cache before its parallel region and given back at the end of
+// the scope. Out of line throughout: instruction-set objects use it and may hold no weak symbols.
 class Scratch {
  public:
   explicit Scratch(int64_t nbytes);

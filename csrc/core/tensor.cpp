@@ -1,6 +1,6 @@
 #include "core/tensor.h"
 
-#include <cstring>
+#include "core/backend.h"
 
 namespace dragoman {
 
@@ -34,6 +34,12 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
 Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
   Tensor tensor = empty(std::move(shape), dtype, device);
   tensor.fill_zero();
+  return tensor;
+}
+
+Tensor Tensor::from_host(const void* data, Shape shape, DType dtype, Device device) {
+  Tensor tensor = empty(std::move(shape), dtype, device);
+  tensor.copy_from_host(data);
   return tensor;
 }
 
@@ -74,12 +80,37 @@ Tensor Tensor::slice(int64_t first, Shape shape) const {
 
 Tensor Tensor::clone() const {
   Tensor copy = empty(shape_, dtype_, device());
-  if (numel_ > 0 && !Rehearsal::standing()) std::memcpy(copy.raw(), raw(), static_cast<size_t>(nbytes()));
+  if (numel_ > 0 && !Rehearsal::standing()) {
+    memory(device()).copy(copy.raw(), raw(), nbytes(), CopyKind::within);
+  }
   return copy;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (device == this->device()) return *this;
+  if (device == cpu_device) {
+    Tensor copy = empty(shape_, dtype_);
+    copy_to_host(copy.raw());
+    return copy;
+  }
+  return this->device() == cpu_device ? from_host(raw(), shape_, dtype_, device) : to(cpu_device).to(device);
+}
+
+void Tensor::copy_from_host(const void* data) const {
+  if (numel_ > 0 && !Rehearsal::standing()) {
+    memory(device()).copy(raw(), data, nbytes(), CopyKind::to_device);
+  }
+  storage_->written();
+}
+
+void Tensor::copy_to_host(void* data) const {
+  if (numel_ > 0 && !Rehearsal::standing()) {
+    memory(device()).copy(data, raw(), nbytes(), CopyKind::to_host);
+  }
+}
+
 void Tensor::fill_zero() const {
-  if (numel_ > 0 && !Rehearsal::standing()) std::memset(raw(), 0, static_cast<size_t>(nbytes()));
+  if (numel_ > 0 && !Rehearsal::standing()) memory(device()).zero(raw(), nbytes());
   storage_->written();
 }
 

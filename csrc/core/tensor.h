@@ -21,8 +21,9 @@ class Tensor {
  public:
   Tensor(std::shared_ptr<Storage> storage, int64_t byte_offset, Shape shape, DType dtype);
 
-  static Tensor empty(Shape shape, DType dtype = DType::float32, Device device = Device::cpu);
-  static Tensor zeros(Shape shape, DType dtype = DType::float32, Device device = Device::cpu);
+  static Tensor empty(Shape shape, DType dtype = DType::float32, Device device = cpu_device);
+  static Tensor zeros(Shape shape, DType dtype = DType::float32, Device device = cpu_device);
+  static Tensor from_host(const void* data, Shape shape, DType dtype, Device device);  // copies `data`
 
   const Shape& shape() const { return shape_; }
   int64_t dim(int axis) const { return shape_[axis < 0 ? shape_.size() + axis : axis]; }
@@ -48,6 +49,9 @@ class Tensor {
   Tensor slice(int64_t first,
                Shape shape) const;  // `shape` elements from flat element `first` on, same memory
   Tensor clone() const;
+  Tensor to(Device device) const;  // a copy; this tensor where it lies there already
+  void copy_from_host(const void* data) const;
+  void copy_to_host(void* data) const;
   void fill_zero() const;
 
  private:

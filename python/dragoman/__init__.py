@@ -2,6 +2,7 @@
 
 from dragoman import cuda, functional, interop, nn, optim
 from dragoman._core import (
+    OutOfMemoryError,
     cpu_isa,
     cpu_isas,
     empty_cache,
@@ -23,6 +24,7 @@ from dragoman.train.trainer import Trainer
 __version__ = "0.1.0"
 
 __all__ = [
+    "OutOfMemoryError",
     "Sequences",
     "Tensor",
     "Tokenizer",

@@ -10,6 +10,7 @@ import numpy.typing
 
 __all__: list[str] = [
     "Dropout",
+    "OutOfMemoryError",
     "Program",
     "Recorder",
     "Rehearsal",
@@ -23,6 +24,7 @@ __all__: list[str] = [
     "attention_backward",
     "attention_forward",
     "cast",
+    "check_device",
     "cpu_count",
     "cpu_isa",
     "cpu_isas",
@@ -56,6 +58,9 @@ __all__: list[str] = [
     "rms_norm_forward",
     "scale",
     "set_num_threads",
+    "test_device_counts",
+    "test_device_fail_allocation",
+    "test_device_fail_kernel",
     "to_dlpack",
 ]
 
@@ -74,9 +79,10 @@ class Tensor:
     def narrow(self, begin: int, size: int) -> Tensor: ...
     def numpy(self) -> numpy.typing.NDArray[typing.Any]:
         """
-        A read-only view; bfloat16 as uint16.
+        A read-only view on the CPU, a copy from another device; bfloat16 as uint16.
         """
     def slice(self, first: int, shape: collections.abc.Sequence[int]) -> Tensor: ...
+    def to(self, device: str) -> Tensor: ...
     def zero_(self) -> None: ...
     @property
     def data_ptr(self) -> int: ...
@@ -97,6 +103,9 @@ class Tensor:
         """
     @property
     def writeable(self) -> bool: ...
+
+class OutOfMemoryError(MemoryError):
+    pass
 
 class Sequences:
     """
@@ -227,6 +236,11 @@ def attention_forward(
     return_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
 def cast(x: Tensor, dtype: str) -> Tensor: ...
+def check_device(op: str, device: str) -> None:
+    """
+    ValueError, in the name of `op`, unless tensors can lie on this device.
+    """
+
 def cpu_count(root: str = "/") -> int:
     """
     CPUs this process may keep busy, by its affinity and its control groups.
@@ -274,7 +288,7 @@ def embedding_forward(
     sequences: Sequences,
     dtype: str,
 ) -> Tensor: ...
-def empty_cache() -> None:
+def empty_cache(device: str = "cpu") -> None:
     """
     Returns cached blocks of memory to the system.
     """
@@ -339,9 +353,9 @@ def linear_forward(
     sequences: Sequences | None,
     packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]: ...
-def memory_stats() -> dict[str, int]:
+def memory_stats(device: str = "cpu") -> dict[str, int]:
     """
-    Bytes of tensors: allocated (in use), reserved (in use or cached) and peak_allocated (since the last reset).
+    Bytes of tensors on a device: allocated, reserved (in use or cached) and peak_allocated (since the last reset).
     """
 
 def moving_average(average: Tensor, x: Tensor, gain: float) -> None: ...
@@ -351,7 +365,7 @@ def num_threads() -> int:
     """
 
 def pack_weight(weight: Tensor) -> Tensor: ...
-def reset_peak_memory_stats() -> None:
+def reset_peak_memory_stats(device: str = "cpu") -> None:
     """
     Sets peak_allocated of memory_stats to what is allocated now.
     """
@@ -393,6 +407,21 @@ def rms_norm_backward(
 def rms_norm_forward(x: Tensor, weight: Tensor, eps: float, sequences: Sequences | None) -> tuple[Tensor, Tensor]: ...
 def scale(x: Tensor, factor: float) -> Tensor: ...
 def set_num_threads(n: int) -> None: ...
+def test_device_counts() -> dict[str, int]:
+    """
+    Calls that the device test has served.
+    """
+
+def test_device_fail_allocation(k: int) -> None:
+    """
+    The k-th allocation on the device test from now on fails, once; 0: none.
+    """
+
+def test_device_fail_kernel(name: str) -> None:
+    """
+    The next call of this kernel on the device test fails, once; "": none.
+    """
+
 def to_dlpack(tensor: Tensor, versioned: bool) -> typing.Any:
     """
     A DLPack capsule that shares the tensor's memory.

@@ -8,7 +8,7 @@ from dragoman import _core
 def status() -> str:
     """One sentence: "ready", or why tensors cannot go to "cuda"."""
     try:
-        _core.Tensor.empty([0], "float32", "cuda")
+        _core.check_device("cuda", "cuda")
     except ValueError as error:
         return str(error)
     return "ready"

@@ -60,7 +60,11 @@ class Tensor:
         return self.data.numel
 
     def numpy(self) -> npt.NDArray[Any]:
-        """A read-only view of the values (no copy). ValueError while a Program is being recorded."""
+        """A read-only view of the values; a copy, where they lie on another device than the CPU.
+
+        Raises:
+            ValueError: while a Program is being recorded.
+        """
         array = self.data.numpy()
         return array.view(ml_dtypes.bfloat16) if self.dtype == "bfloat16" else array
 
@@ -185,7 +189,7 @@ def tensor(
 
     Args:
         array: anything NumPy takes; Python floats and float64 become float32.
-        device: "cpu"; "cuda" is refused while this build has no CUDA backend.
+        device: "cpu"; on another device the values are copied. "cuda" is refused while this build has no CUDA backend.
         dtype: float32, bfloat16, int32, int64, bool, int8 or uint8; the array's own by default.
         requires_grad: only for float32.
 
@@ -193,10 +197,7 @@ def tensor(
         TypeError: an object array, or a dtype that no Tensor can hold.
         ValueError: an unknown dtype or device, rows of different lengths, or values that an integer dtype cannot hold.
     """
-    if not isinstance(device, str) or device not in ("cpu", "cuda"):
-        raise ValueError(f"tensor: device must be cpu or cuda, got {device!r}")
-    if device == "cuda":
-        _core.Tensor.empty([0], "float32", device)  # names what is missing
+    check_device("tensor", device)
     values = array.numpy() if isinstance(array, Tensor) else as_array("tensor", "array", array)
     if dtype is None:
         dtype = "float32" if values.dtype == np.float64 else NAMES.get(values.dtype.newbyteorder("="))
@@ -209,7 +210,8 @@ def tensor(
     if not isinstance(requires_grad, bool):
         raise TypeError(f"tensor: requires_grad must be a bool, got {type(requires_grad).__name__}")
     raw = convert("tensor", values, dtype)
-    return Tensor(_core.Tensor.from_numpy(raw.view(np.uint16) if dtype == "bfloat16" else raw, dtype), requires_grad)
+    data = _core.Tensor.from_numpy(raw.view(np.uint16) if dtype == "bfloat16" else raw, dtype)
+    return Tensor(data if device == "cpu" else data.to(device), requires_grad)
 
 
 def from_dlpack(x: Any) -> Tensor:
@@ -479,6 +481,12 @@ def scale(x: Tensor, factor: float) -> Tensor:
 def check_tensors(op: str, **values: Any) -> None:
     """TypeError unless each is a Tensor."""
     arguments.check_types(op, Tensor, **values)
+
+
+def check_device(op: str, device: Any) -> None:
+    """TypeError, ValueError unless `device` names one that tensors can lie on."""
+    arguments.check_types(op, str, device=device)
+    _core.check_device(op, device)
 
 
 def check_sequences(op: str, **values: Any) -> None:

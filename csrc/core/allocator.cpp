@@ -1,0 +1,163 @@
+#include "core/allocator.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <new>
+
+#include "core/check.h"
+
+namespace dragoman {
+
+namespace {
+
+constexpr int64_t alignment = 64;
+
+// Four size classes per power of two: a block is at most a quarter larger than what was asked for.
+int64_t rounded_size(int64_t nbytes) {
+  if (nbytes <= 4 * alignment) return std::max<int64_t>(1, (nbytes + alignment - 1) / alignment) * alignment;
+  const int64_t quarter = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(nbytes - 1))) / 4;
+  return (nbytes + quarter - 1) / quarter * quarter;
+}
+
+}  // namespace
+
+void* BlockAllocator::allocate(int64_t nbytes) {
+  const int64_t size = rounded_size(nbytes);
+  const std::lock_guard lock(mutex_);
+  void* block = nullptr;
+  if (auto cached = free_blocks_.find(size); cached != free_blocks_.end() && !cached->second.empty()) {
+    block = cached->second.back();
+    cached->second.pop_back();
+  } else {
+    block = from_system(size);
+    stats_.reserved += size;
+  }
+  stats_.allocated += size;
+  stats_.peak_allocated = std::max(stats_.peak_allocated, stats_.allocated);
+  return block;
+}
+
+void BlockAllocator::free(void* block, int64_t nbytes) noexcept {
+  const int64_t size = rounded_size(nbytes);
+  const std::lock_guard lock(mutex_);
+  stats_.allocated -= size;
+  if (memory_.cached) {
+    try {
+      free_blocks_[size].push_back(block);
+      return;
+    } catch (const std::bad_alloc&) {
+    }
+  }
+  memory_.free(block, size);
+  stats_.reserved -= size;
+}
+
+void BlockAllocator::empty_cache() {
+  const std::lock_guard lock(mutex_);
+  release_cached();
+}
+
+MemoryStats BlockAllocator::stats() {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void BlockAllocator::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  stats_.peak_allocated = stats_.allocated;
+}
+
+void* BlockAllocator::from_system(int64_t size) {
+  void* block = memory_.allocate(size);
+  if (block == nullptr && release_cached() > 0) block = memory_.allocate(size);
+  if (block == nullptr) throw OutOfMemory(name(device_), size, stats_.allocated);
+  return block;
+}
+
+int64_t BlockAllocator::release_cached() {
+  int64_t released = 0;
+  for (auto& [size, blocks] : free_blocks_) {
+    for (void* block : blocks) memory_.free(block, size);
+    released += size * static_cast<int64_t>(blocks.size());
+    blocks.clear();
+  }
+  stats_.reserved -= released;
+  return released;
+}
+
+namespace {
+
+using Allocators = std::array<std::shared_ptr<BlockAllocator>, 3>;  // by Device::Kind
+
+// Never destroyed: Tensors held by the interpreter may outlive static destructors.
+const Allocators& process_allocators() {
+  static const auto* allocators = new Allocators([] {
+    Allocators made;
+    for (const Device device : {cpu_device, test_device}) {
+      made[static_cast<size_t>(device.kind)] = std::make_shared<BlockAllocator>(device, memory(device));
+    }
+    return made;
+  }());
+  return *allocators;
+}
+
+const std::shared_ptr<BlockAllocator>& process_allocator(Device device) {
+  const std::shared_ptr<BlockAllocator>& allocator = process_allocators()[static_cast<size_t>(device.kind)];
+  if (allocator == nullptr) memory(device);  // says what is missing
+  return allocator;
+}
+
+thread_local std::shared_ptr<BlockAllocator> rehearsal_allocator;
+
+void lock_all() {
+  for (const auto& allocator : process_allocators()) {
+    if (allocator != nullptr) allocator->lock();
+  }
+}
+
+void unlock_all() {
+  for (const auto& allocator : process_allocators()) {
+    if (allocator != nullptr) allocator->unlock();
+  }
+}
+
+[[maybe_unused]] const int fork_handler = pthread_atfork(lock_all, unlock_all, unlock_all);
+
+}  // namespace
+
+const std::shared_ptr<BlockAllocator>& current_allocator(Device device) {
+  return rehearsal_allocator != nullptr ? rehearsal_allocator : process_allocator(device);
+}
+
+MemoryStats memory_stats(Device device) {
+  return process_allocator(device)->stats();
+}
+void reset_peak_memory_stats(Device device) {
+  process_allocator(device)->reset_peak();
+}
+void empty_cache(Device device) {
+  current_allocator(device)->empty_cache();
+}
+
+// Memory of every device is rehearsed in pages of the host that nobody touches.
+Rehearsal::Rehearsal() : allocator_(std::make_shared<BlockAllocator>(cpu_device, memory(cpu_device))) {
+  CHECK(!standing(), "rehearsal: this thread has one already");
+  rehearsal_allocator = allocator_;
+}
+
+bool Rehearsal::standing() {
+  return rehearsal_allocator != nullptr;
+}
+
+void Rehearsal::stop() {
+  if (rehearsal_allocator == allocator_) rehearsal_allocator = nullptr;
+}
+
+MemoryStats Rehearsal::stats() const {
+  return allocator_->stats();
+}
+
+}  // namespace dragoman
