@@ -287,12 +287,12 @@ class AdamW:
         self._step.copy_(np.array(state["step"], np.int64).reshape(()))
 
     def _moments(self) -> list[tuple[str, _Segment, _core.Tensor]]:
-        """Both moments of every parameter: kind, parameter, values."""
+        """Both moments of every parameter, in the model's order: kind, parameter, values."""
         kinds = {"mean": self._mean, "variance": self._variance}
         return [
             (kind, segment, arena.slice(segment.first, list(segment.parameter.shape)))
             for kind, arena in kinds.items()
-            for segment in self._segments
+            for segment in reversed(self._segments)
         ]
 
     def _by_name(self, state: State) -> State:
