@@ -182,6 +182,8 @@ def test_what_does_not_fit_is_named(sentences, pairs, tmp_path):
         Trainer(model_of(), task="tag")
     with pytest.raises(ValueError, match="tokenizer must be None beside a task"):
         Trainer(model_of(), task=Translation(), tokenizer=object.__new__(dg.Tokenizer))
+    with pytest.raises(TypeError, match="model must have a method save beside output, got Linear"):
+        Trainer(nn.Linear(2, 2), task=Tagging(), output=tmp_path, lr=1e-3)
     with pytest.raises(TypeError, match="train must be a list of sentences"):
         Trainer(tagger_of(), task=Tagging(), lr=1e-3).fit([])
     with pytest.raises(ValueError, match=r"no sentences are left of 1 \(max_length=2"):

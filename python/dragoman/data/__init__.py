@@ -1,7 +1,7 @@
 """Text files, the tokenizer, token ids on the disk, and batches."""
 
 from dragoman.data.batches import Batches
-from dragoman.data.columns import Columns, Rows, Table
+from dragoman.data.columns import Columns, Dataset, Table
 from dragoman.data.shards import Shards, tokenize, write_shards
 from dragoman.data.text import iter_lines, iter_parallel, read_lines, read_parallel, sample_lines
 from dragoman.data.tokenizer import Tokenizer
@@ -9,7 +9,7 @@ from dragoman.data.tokenizer import Tokenizer
 __all__ = [
     "Batches",
     "Columns",
-    "Rows",
+    "Dataset",
     "Shards",
     "Table",
     "Tokenizer",

@@ -1,4 +1,4 @@
-"""Rows cut into batches by what they cost, in an order that seed and epoch decide."""
+"""Batches: a dataset cut by the cost of its rows, in an order that depends on seed and epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from dragoman.data.columns import Columns, Lengths, Rows, lengths_of
+from dragoman.data.columns import Columns, Dataset, Lengths, lengths_of
 
 POOL = 100  # batches whose rows are sorted by cost together
 BLOCK = 1 << 20  # rows whose lengths are looked at together
@@ -59,23 +59,23 @@ class Order(Sequence[list[int]]):
 
 
 class Batches:
-    """Cuts rows into batches by a budget of tokens, in an order that depends on (seed, epoch) alone.
+    """Cuts a dataset into batches by a budget of tokens, in an order that depends only on (seed, epoch).
 
-    Every epoch shuffles the rows, sorts them by cost within pools, cuts the pools into batches and shuffles these, so
-    that batches hold similar lengths. Memory: 2 bytes a row (4 with batches of 65,536 tokens and more), and 4 more for
-    an epoch.
+    Every epoch shuffles the rows, sorts them by cost within pools, cuts the pools into batches and shuffles the
+    batches. So the rows of a batch have similar lengths. Memory: 2 bytes a row (4 with batches of 65,536 tokens and
+    more), and 4 more for an epoch.
 
     Args:
-        rows: to cut.
-        costs: what rows of these lengths cost, (rows,) in tokens; 0 leaves a row out.
+        dataset: the rows.
+        costs: from the lengths of some rows to the cost of each, (rows,) in tokens; 0 leaves a row out.
         batch_tokens: the largest sum of costs in one batch.
         seed: of the order.
-        unit: what messages call a row.
-        limits: what messages say about the rows that `costs` leaves out.
+        unit: the word for a row in messages.
+        limits: in messages, the reason why `costs` leaves rows out.
 
     Attributes:
-        costs: (rows,) 0 for a row that is left out.
-        count, dropped: how many rows are left, and left out.
+        costs: (rows,) cost of each row, 0 for a row that is left out.
+        count, dropped: number of rows that are used, and that are left out.
 
     Raises:
         ValueError: when no row is left, or a row alone exceeds `batch_tokens` (naming it).
@@ -83,7 +83,7 @@ class Batches:
 
     def __init__(
         self,
-        rows: Rows,
+        dataset: Dataset,
         costs: Callable[[Lengths], npt.NDArray[np.integer[Any]]],
         batch_tokens: int,
         *,
@@ -91,12 +91,12 @@ class Batches:
         unit: str = "row",
         limits: str = "",
     ) -> None:
-        self.rows = rows
+        self.dataset = dataset
         self.batch_tokens = batch_tokens
         self.seed = seed
-        self.costs = np.zeros(len(rows), np.uint16 if batch_tokens < 1 << 16 else np.uint32)
-        for first in range(0, len(rows), BLOCK):
-            block = costs(rows.lengths(first, min(first + BLOCK, len(rows))))
+        self.costs = np.zeros(len(dataset), np.uint16 if batch_tokens < 1 << 16 else np.uint32)
+        for first in range(0, len(dataset), BLOCK):
+            block = costs(dataset.lengths(first, min(first + BLOCK, len(dataset))))
             if block.max(initial=0) > batch_tokens:
                 raise ValueError(
                     f"batches: {unit} {first + int(block.argmax()) + 1} has {block.max()} tokens, more than "
@@ -104,9 +104,9 @@ class Batches:
                 )
             self.costs[first : first + len(block)] = block
         self.count = int(np.count_nonzero(self.costs))
-        self.dropped = len(rows) - self.count
+        self.dropped = len(dataset) - self.count
         if not self.count:
-            raise ValueError(f"batches: no {unit}s are left of {len(rows)}{limits and f' ({limits})'}")
+            raise ValueError(f"batches: no {unit}s are left of {len(dataset)}{limits and f' ({limits})'}")
         self._latest: tuple[int, Order] | None = None
 
     @property
@@ -152,7 +152,7 @@ class Batches:
         return Order(order, ends, turns)
 
     def _ends(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-        """Where the batches end that a run of rows is cut into."""
+        """The ends of the batches into which a run of rows is cut."""
         sums = np.cumsum(self.costs[order], dtype=np.int64)
         ends, spent = [0], 0
         while ends[-1] < len(sums):
@@ -164,12 +164,12 @@ class Batches:
         """Padding tokens for each token, had the batches been padded to rectangles; from up to 256 batches.
 
         Args:
-            read: what the model reads of a batch's rows.
+            read: from the rows of a batch to the columns that the model reads.
         """
         order = self.epoch(0)
         tokens, cells = 0, 0
         for i in range(0, len(order), -(-len(order) // SAMPLED)):
-            for column in read(self.rows.take(order[i])).values():
+            for column in read(self.dataset.take(order[i])).values():
                 lengths = lengths_of(column)
                 tokens += int(lengths.sum())
                 cells += len(lengths) * int(lengths.max())

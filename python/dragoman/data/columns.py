@@ -1,4 +1,4 @@
-"""Examples as rows of named columns of integers, and the table that holds them in memory."""
+"""Dataset: encoded examples as rows of named columns of integers; Table, a dataset in memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ID_DTYPE = np.dtype("<i4")
 
 
 @runtime_checkable
-class Rows(Protocol):
-    """Encoded examples: a `Table` in memory, or `dragoman.data.Shards` on the disk."""
+class Dataset(Protocol):
+    """Encoded examples, one a row: a `Table` in memory, or `dragoman.data.Shards` on the disk."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ class Rows(Protocol):
 
 
 class Table:
-    """Rows in memory.
+    """A dataset in memory.
 
     Args:
         columns: by name, all of one length.

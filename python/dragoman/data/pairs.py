@@ -1,4 +1,4 @@
-"""Sentence pairs: their token ids, and what a pair costs in a batch."""
+"""Sentence pairs: their token ids, and the cost of a pair in a batch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SIDES = ("source", "target")  # the columns
 
 
 def source_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """What the encoder reads of each text, in training and in translation: its ids and </s>."""
+    """The input of the encoder for each text, in training and in translation: its ids and </s>."""
     return [[*ids, EOS] for ids in tokenizer.encode_batch([text.strip() for text in texts])]
 
 
 def target_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text alone: the model's loss adds <s> and </s>."""
+    """The ids of each text, without <s> and </s>, which the model's loss adds."""
     return tokenizer.encode_batch([text.strip() for text in texts])
 
 
@@ -45,17 +45,17 @@ def pair_costs(
     min_length: int = 1,
     max_ratio: float | None = None,
 ) -> npt.NDArray[np.integer[Any]]:
-    """Tokens of the longer side of each pair, </s> of the target included, as in all lengths here.
+    """The cost of each pair: the number of tokens of its longer side. The target's </s> counts, here and in all limits.
 
     Args:
-        source, target: (pairs,) numbers of ids.
+        source, target: (pairs,), the number of ids of each.
         max_length: pairs with more tokens on a side are left out.
         max_source_length: sources are cut to this length, and `max_length` is for targets alone.
         min_length: pairs with a side of fewer tokens are left out.
         max_ratio: pairs with a side more than `max_ratio` times as long as the other are left out.
 
     Returns:
-        (pairs,) 0 for a pair that is left out.
+        (pairs,), 0 for a pair that is left out.
     """
     target = target + 1
     limited = np.maximum(source, target)

@@ -1,4 +1,4 @@
-"""Shards: the columns of a corpus on the disk, from where batches are mapped as they are needed."""
+"""Shards: a dataset on the disk. Batches are read from mapped files when they are needed."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _REPORT_SECONDS = 10.0
 
 
 class Shards(Sequence[Row]):
-    """Rows of token ids that stay on the disk; `Trainer.fit` and `Batches` take them as they take rows in memory.
+    """A dataset on the disk. `Trainer.fit` and `Batches` take it like one in memory.
 
     For each column a folder holds `NAME.ids` (int32, all rows end to end) and `NAME.offsets` (int64, rows + 1, where
-    each begins and the last one ends). The files stay open, so shards that are written over these do not change them.
-    Every read maps the files and lets go of them: memory does not grow with the corpus, and threads share nothing.
+    each begins and the last one ends). The files stay open: new shards in the same folder do not change these.
+    Every read maps the files and unmaps them: memory does not grow with the corpus, and threads share nothing.
 
     Args:
-        folder: that `write_shards` or `tokenize` wrote.
+        folder: written by `write_shards` or `tokenize`.
 
     Raises:
         OSError: a file is missing.
-        ValueError: naming the file that is not what it should be.
+        ValueError: a file has another format or size, naming it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -86,7 +86,7 @@ class Shards(Sequence[Row]):
         return {name: self._cells(name, indices) for name in self.names}
 
     def digests(self) -> dict[str, str]:
-        """The `ColumnDigest` of each column, taken when it was written."""
+        """The `ColumnDigest` of each column, computed when it was written."""
         return dict(self._digests)
 
     def _cells(self, name: str, indices: Sequence[int]) -> list[Ids]:
@@ -116,7 +116,7 @@ def tokenize(
     folder: str | Path,
     report: Callable[[str], None] | None = None,
 ) -> Shards:
-    """The shards of parallel text, with columns "source" and "target": see `write_shards`.
+    """Parallel text as shards with the columns "source" and "target": see `write_shards`.
 
     Args:
         tokenizer: turns text into ids.
@@ -142,19 +142,19 @@ def write_shards(
     *,
     unit: str = "example",
 ) -> Shards:
-    """The shards of the examples in files: those in `folder`, if they were made of the same, otherwise new ones.
+    """The examples in files, as shards. The shards in `folder` are used again if they were made from the same files.
 
-    Memory is that of some thousand examples. New files are written beside the old ones and renamed over them: a crash
-    leaves no shards, never wrong ones, and whoever has the old shards open keeps them.
+    Memory holds some thousand examples. New files are written beside the old ones and then renamed. A crash leaves the
+    old shards or none, never wrong ones, and a run that has the old shards open keeps them.
 
     Args:
         folder: of the shards; made where missing.
-        files: what is read, by name. A file is known by its name, size and time of change.
-        made_of: what else decides the ids, as JSON holds it.
-        read: the examples of the files.
-        encode: the columns of some examples.
-        report: is told every ten seconds how far the work is.
-        unit: what an example is called in reports.
+        files: the files, by name. They are the same if path, size and time of change are.
+        made_of: everything else that the ids depend on, as JSON values.
+        read: returns the examples in the files.
+        encode: from some examples to their columns.
+        report: called every ten seconds with a line about the progress.
+        unit: the word for an example in reports.
 
     Raises:
         OSError, ValueError: from `read`; ValueError when there is no example.
@@ -190,7 +190,7 @@ def write_shards(
 
 
 class _Column:
-    """The files of one column while they are written."""
+    """Writes the files of one column."""
 
     def __init__(self, folder: Path, name: str, stack: ExitStack) -> None:
         self._name = name
@@ -208,7 +208,7 @@ class _Column:
         self._count += len(ids)
 
     def finish(self) -> dict[str, Any]:
-        """Gives the files their names; returns what the index says of the column."""
+        """Puts the files in their places; returns the column's entry in the index."""
         self._ids.commit()
         self._offsets.commit()
         return {"ids": self._count, "digest": self._digest.hexdigest()}

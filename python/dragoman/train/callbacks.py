@@ -18,7 +18,7 @@ class Callback:
         """Before the first step. `step` is the number of steps so far: 0, or the step of the resumed checkpoint."""
 
     def on_step(self, step: int, loss: float) -> None:
-        """After every optimizer step, also a skipped one. `loss` is the mean over the target tokens of its batches."""
+        """After every optimizer step, also a skipped one. `loss` is the mean over the targets of its batches."""
 
     def on_record(self, record: Record) -> None:
         """After each line of the log about training steps or the run. `record` holds the fields of that line."""

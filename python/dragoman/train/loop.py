@@ -102,7 +102,7 @@ class TrainingRun:
         return self.progress.records
 
     def _total_steps(self) -> int | None:
-        """Steps until the limits of steps and epochs, as far as the first epoch tells."""
+        """Steps until the limit of steps or epochs, if every epoch is as long as the first."""
         options = self.options
         an_epoch = math.ceil(len(self.batches.epoch(0)) / options.accumulate)
         limits = [options.max_steps, options.epochs and options.epochs * an_epoch]
@@ -130,13 +130,13 @@ class TrainingRun:
     def _group(self, epoch: int, order: Order, first: int) -> list[Batch]:
         """The batches of one step."""
         numbers = range(first, min(first + self.options.accumulate, len(order)))
-        return [self._batch(self.batches.rows.take(order[i]), (self.options.seed, epoch, i)) for i in numbers]
+        return [self._batch(self.batches.dataset.take(order[i]), (self.options.seed, epoch, i)) for i in numbers]
 
     def _batch(self, rows: Columns, seed: tuple[int, ...] = (0,)) -> Batch:
         return self.task.batch(rows, self.model, seed)
 
     def _steps(self, starts: range, groups: Iterable[list[Batch]], batches: int) -> None:
-        """Steps on groups of batches, the first batch of each at its start in an epoch of so many."""
+        """One step for each group. `starts` has the place of each group's first batch, among `batches` of the epoch."""
         position, accumulate = self.position, self.options.accumulate
         for first, group in zip(starts, groups, strict=True):
             self._step(group)
@@ -152,7 +152,7 @@ class TrainingRun:
                 break
 
     def _step(self, group: list[Batch]) -> None:
-        """One optimizer step on a group of batches. The host reads nothing of the device before the step is made."""
+        """One optimizer step on a group of batches. The host reads no device memory before the step is done."""
         began = time.perf_counter()
         targets = sum(batch.num_targets for batch in group)
         total: Tensor | None = None
@@ -177,9 +177,9 @@ class TrainingRun:
             callback.on_step(self.position.step, mean)
 
     def _update(self, loss: Tensor) -> tuple[float | None, float]:
-        """Moves the weights; returns the gradient's norm, None for a bad step, and the value of the loss.
+        """Changes the weights; returns the gradient's norm, None for a bad step, and the value of the loss.
 
-        A step is bad where the norm is not finite, and nothing moved, or the loss is not, whatever the gradient.
+        A step is bad if the norm is not finite, and then no weight changes, or if only the loss is not finite.
         """
         position, optimizer = self.position, self.optimizer
         optimizer.lr = self.schedule(position.step)
@@ -213,7 +213,7 @@ class TrainingRun:
             )
 
     def _epochs(self) -> float:
-        """Epochs so far, as the log tells them."""
+        """Epochs so far, for the log."""
         epoch, batch = self.position.epoch, self.position.batch
         return round(epoch + (batch / len(self.batches.epoch(epoch)) if batch else 0.0), 4)
 
@@ -247,7 +247,7 @@ class TrainingRun:
             callback.on_record(record)
 
     def _seconds_left(self) -> float | None:
-        """At the speed so far, until the first limit."""
+        """Time until the first limit, at the speed so far."""
         spent, done = time.monotonic() - self.started, self.position.step - self.first_step
         left = []
         if self.total_steps is not None:
@@ -257,7 +257,7 @@ class TrainingRun:
         return max(min(left), 0.0) if left else None
 
     def _checkpoint(self) -> None:
-        """Validates and saves; where a signal comes first, both are left to the resumed run."""
+        """Validates and saves. After a signal, the resumed run does both."""
         try:
             if self.validation is not None:
                 self._validate(self.validation)
@@ -268,7 +268,7 @@ class TrainingRun:
         self._save()
 
     def _validate(self, validation: Validation) -> None:
-        """Measures the model and notes whether it is the best so far."""
+        """Measures the model and records whether it is the best so far."""
         position, epoch = self.position, self._epochs()
         with self.stop.at_once():
             scores = validation()
@@ -278,7 +278,9 @@ class TrainingRun:
         else:
             position.since_best += 1
         record = {"step": position.step, "epoch": epoch, **scores}
-        self.progress.event(record, f"epoch {epoch:.4g}: {self._told(scores)}{', the best so far' if better else ''}")
+        self.progress.event(
+            record, f"epoch {epoch:.4g}: {self._describe(scores)}{', the best so far' if better else ''}"
+        )
         for callback in self.callbacks:
             callback.on_validation(record)
 
@@ -288,13 +290,13 @@ class TrainingRun:
         return than is None or (score > than if larger else score < than)
 
     def _save(self, *, regular: bool = True) -> None:
-        """Writes a checkpoint, and the model as it is for those who want to use it already."""
+        """Writes a checkpoint, and the model, which can be used during the run."""
         self.progress.sync()
         self.store.save(self.position, self.sums, regular=regular)
         self.store.save_model()
 
     def _finish(self) -> None:
-        """Saves where the run stopped; after a run to its limit, puts the final weights into the model."""
+        """Saves the state where the run stopped. At a limit, puts the final weights into the model."""
         self.model.eval()
         if self.store.saved != self.position.step:
             self._save(regular=False)
@@ -305,7 +307,7 @@ class TrainingRun:
             self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.store.output}")
 
     def _put_final_weights(self) -> None:
-        """Puts in the weights that `Trainer.final` names, after a signal the last ones."""
+        """Puts in the weights that the option `final` names; after a signal, the last ones."""
         last = self.model.state_dict()
         try:
             with self.stop.at_once():
@@ -315,11 +317,11 @@ class TrainingRun:
             return
         if record is None:
             return
-        told = f", {self._told(record)}" if self.validation is not None else ""
-        self._event(record, f"final weights: {record['final']}{told}")
+        scores = f", {self._describe(record)}" if self.validation is not None else ""
+        self._event(record, f"final weights: {record['final']}{scores}")
 
     def _choose_weights(self, last: Arrays) -> Record | None:
-        """Puts in the final weights, an average only if it is not worse than the last ones; returns their scores."""
+        """Puts in the final weights; returns their scores. An average must not be worse than the last weights."""
         weights, final = self._final_weights(), self.options.final
         if weights is None:
             return None
@@ -334,7 +336,7 @@ class TrainingRun:
         return record
 
     def _final_weights(self) -> Arrays | None:
-        """The weights that `Trainer.final` names, None for those of the last step."""
+        """The weights that the option `final` names, None for those of the last step."""
         final, checkpoints, best = self.options.final, self.store.checkpoints, self.position.best_step
         if final == "ema" and self.ema is not None:
             return self.model.state_dict() | self.ema.state_dict()
@@ -344,7 +346,7 @@ class TrainingRun:
             return average_checkpoints(paths)
         return None
 
-    def _told(self, scores: Record) -> str:
+    def _describe(self, scores: Record) -> str:
         """Scores in words."""
         text = f"validation loss {scores['valid_loss']:.4f}, perplexity {scores['valid_perplexity']:.2f}"
         for name, score in self.task.scores.items():

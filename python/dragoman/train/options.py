@@ -29,41 +29,44 @@ class TrainingOptions:
     NumPy numbers become Python's, so that every value can be written as JSON.
 
     Attributes:
-        output: folder for the model, its log and checkpoints; without one nothing is written, and the final
-            model is the last or the moving average.
-        batch_tokens: tokens of a batch; what an example costs is up to the task, a pair the tokens of its longer side.
-        max_length: longer examples are left out of training: those with more tokens, </s> included, on any side. Where
-            the model's config has a max_source_length, sources are cut to it, and this one is for targets alone.
-        min_length: examples with fewer tokens on a side are left out, too.
-        max_ratio: so are pairs with a side more than so many times as long as the other; None for no such limit.
-        accumulate: batches per step; gradients are divided by the targets of all of them.
-        lr: the peak of the learning rate; 0.64 / d_model of the model's config by default.
-        warmup: steps to the peak, after which the rate falls.
-        schedule: how it falls: "inverse_sqrt", or to the end of the run "cosine" or "linear", which need max_steps
-            or epochs (the first epoch tells how many steps a run of epochs has).
-        label_smoothing: the part of the target distribution that is spread over all classes (for text, the
-            vocabulary), in [0, 1).
-        compute_dtype: of activations and matrix products, "float32" or "bfloat16"; None for the model's own.
-        betas, eps, weight_decay: of AdamW.
-        max_grad_norm: gradients are scaled down to this norm; None for no clipping.
-        epochs, max_steps, max_minutes: limits, of which the first one reached ends the run (minutes count
-            from the call of `fit`); 30 epochs when none is given.
-        max_bad_steps: a step without a finite gradient changes no weight and is logged; so many in a row end the run.
-        checkpoint_every: steps between checkpoints, each with a validation; one at the end of each epoch by default.
-        best_by: what makes a checkpoint the best, which stays on the disk beside the last ones: the "loss" of the
-            validation data, or a score of the task. For translation "bleu" or "chrf"; the validation data are
-            translated for these alone.
+        output: folder for the model, its log and its checkpoints, made where missing. None writes nothing; then the
+            model ends with the last weights or their moving average.
+        batch_tokens: size of a batch in tokens. The task says what an example costs: a pair costs the tokens of its
+            longer side.
+        max_length: examples with more tokens, </s> included, are left out of training; of a pair, on either side. If
+            the model's config has a max_source_length, sources are cut to it and only targets are limited here.
+        min_length: examples with fewer tokens on a side are left out of training.
+        max_ratio: pairs are left out of training if one side is more than this many times as long as the other. None
+            for no limit.
+        accumulate: number of batches in a step. Gradients are divided by the targets of all of them.
+        lr: peak learning rate. None for 0.64 / d_model, with d_model from the model's config.
+        warmup: number of steps in which the learning rate rises to its peak.
+        schedule: how the learning rate falls after the peak. "inverse_sqrt" has no end. "cosine" and "linear" fall
+            until the end of the run and need max_steps or epochs; the first epoch decides how many steps an epoch has.
+        label_smoothing: share of the target distribution that is spread over all classes, in [0, 1). For text the
+            classes are the vocabulary.
+        compute_dtype: dtype of activations and matrix products, "float32" or "bfloat16". None for the model's own.
+        betas, eps, weight_decay: see `dragoman.optim.AdamW`.
+        max_grad_norm: gradients with a larger norm are scaled down to it. None for no clipping.
+        epochs, max_steps, max_minutes: limits. The run ends at the first one that it reaches; minutes count from the
+            call of `fit`. Without any limit, 30 epochs.
+        max_bad_steps: a step whose gradient is not finite changes no weights and is logged. This many in a row end the
+            run with an error.
+        checkpoint_every: number of steps between checkpoints. Each comes with a validation. None for one at the end of
+            each epoch.
+        best_by: the validation score that decides which checkpoint is the best: "loss", or a score of the task. The
+            best checkpoint is kept. For translation: "bleu" or "chrf", which need the validation data translated.
         beam: beam size of these translations.
-        patience: validations without a better one that end the run; None for no such limit.
-        average: last checkpoints that are kept.
-        ema: decay of a moving average of the weights; None for none.
-        final: which weights the model has in the end: the "average" of the last checkpoints (Vaswani et al. 2017,
-            section 6.1), none of them from the first half of the run, and with validation data only if they are not
-            worse than the last ones; the "best" checkpoint's; the "last"; or those of the "ema".
-        seed: of the order of the data and of dropout.
-        log_interval: steps between records.
-        callbacks: told what happens.
-        tensorboard: write TensorBoard event files, too, to `output`/tensorboard.
+        patience: the run ends after this many validations without a new best one. None for no limit.
+        average: number of last checkpoints that are kept.
+        ema: decay of a moving average of the weights, in [0, 1). None for no average.
+        final: the weights of the model after the run. "average": the mean of the last checkpoints (Vaswani et al. 2017,
+            section 6.1), without those from the first half of the run, and with validation data only if it is not worse
+            than the last weights. "best": those of the best checkpoint. "last". "ema": the moving average.
+        seed: seed of the data's order and of dropout.
+        log_interval: number of steps between records in the log.
+        callbacks: objects whose methods are called during the run.
+        tensorboard: also write TensorBoard event files, to `output`/tensorboard.
 
     Raises:
         TypeError, ValueError: a value of another type, or out of range.

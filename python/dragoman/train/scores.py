@@ -1,4 +1,4 @@
-"""Scores of translations by sacreBLEU (Post 2018, arXiv:1804.08771), which only this file imports."""
+"""Scores of translations by sacreBLEU (Post 2018, arXiv:1804.08771). No other file imports it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def chrf() -> CorpusScore:
 
 
 class CorpusScore:
-    """A score of a corpus that comes in parts: the counts are added up, and no text is kept."""
+    """A score of a corpus that is added in parts. It keeps counts, no text."""
 
     def __init__(self, metric: Any) -> None:
         self._metric = metric
         self._counts: list[float] = []
 
     def add(self, outputs: Sequence[str], references: Sequence[str]) -> None:
-        """Takes in translations and the reference of each."""
+        """Adds translations and the reference of each."""
         for counts in self._metric._extract_corpus_statistics(outputs, [references]):
             self._counts = [a + b for a, b in zip(self._counts or [0] * len(counts), counts, strict=True)]
 
@@ -33,11 +33,11 @@ class CorpusScore:
         return float(self._result().score)
 
     def signature(self) -> str:
-        """How it was computed, as sacreBLEU writes it."""
+        """sacreBLEU's signature: version and settings."""
         return str(self._metric.get_signature())
 
     def __str__(self) -> str:
-        """The score and what it is made of."""
+        """The score and its parts, for instance the precisions of BLEU."""
         return str(self._result())
 
     def _result(self) -> Any:

@@ -1,4 +1,4 @@
-"""What a training run keeps on disk, and how it finds back to where it was."""
+"""The files of a training run, and how it resumes from them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from dragoman.train.checkpoint import CheckpointFolder, State, Stateful, load_ch
 from dragoman.train.options import TrainingOptions
 from dragoman.train.task import Task
 
-_SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # what decides order and arithmetic
+_SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # order and arithmetic depend on these
 
 
 @dataclass
 class Position:
-    """How far a run has come.
+    """The state of a run between two steps.
 
     Attributes:
         step: optimizer steps, skipped ones included.
-        epoch, batch: the next epoch and batch of it.
-        seconds: spent in steps.
-        skipped, skipped_in_row: steps without a finite gradient.
+        epoch, batch: the next epoch, and the next batch in it.
+        seconds: time spent in steps.
+        skipped, skipped_in_row: number of bad steps, in all and since the last good one.
         best_step, best_score: of the best validation.
-        since_best: validations after it.
-        due: the validation and the checkpoint of `step` are still to come.
+        since_best: number of validations after the best one.
+        due: whether the validation and the checkpoint of `step` are still missing.
     """
 
     step: int = 0
@@ -45,7 +45,7 @@ class Position:
 
 @dataclass
 class Sums:
-    """Since the last record."""
+    """Totals since the last record."""
 
     loss: float = 0.0  # of all targets
     targets: int = 0
@@ -55,18 +55,18 @@ class Sums:
 
 
 class RunStore:
-    """The output folder of a run; without one, nothing is kept.
+    """The output folder of a run. Without a folder, nothing is kept.
 
     Args:
         model: what is trained.
         task: what it learns.
         options: of the run.
-        batches: its data, by which a checkpoint of other data is known.
-        parts: what a checkpoint holds beside the state.
+        batches: the training data; checkpoints of other data are refused.
+        parts: the objects whose arrays a checkpoint holds.
 
     Attributes:
         saved: step of the newest checkpoint.
-        damaged: checkpoints that were passed over by `restore`.
+        damaged: checkpoints that `restore` skipped.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class RunStore:
         self.damaged: list[Path] = []
 
     def begin(self, position: Position, sums: Sums) -> None:
-        """Writes the untrained model, what its task needs in use, and a first checkpoint.
+        """Writes the untrained model, the files of its task, and a first checkpoint.
 
         Raises:
             ValueError: the folder holds a run already.
@@ -121,7 +121,7 @@ class RunStore:
             self.model.save(self.output)
 
     def restore(self) -> tuple[Position, Sums]:
-        """Puts everything back to the newest checkpoint that is whole.
+        """Restores everything from the newest checkpoint that is not damaged.
 
         Raises:
             ValueError: no folder, no checkpoint, or one of other data, another task or another model.
@@ -143,18 +143,18 @@ class RunStore:
 
 
 def _identity(task: Task, options: TrainingOptions, batches: Batches) -> State:
-    """What must be the same in a resumed run: task, data, and all that decides order and arithmetic."""
+    """What a resumed run must have in common: task, data, and the options that order and arithmetic depend on."""
     return {
         "task": task.name,
         f"{task.unit}s": batches.count,
         "lengths": zlib.crc32(batches.costs.data),
         **{name: getattr(options, name) for name in _SAME},
-        "columns": batches.rows.digests(),
+        "columns": batches.dataset.digests(),
     }
 
 
 def _check_identity(path: Path, saved: State, run: State) -> None:
-    """ValueError unless a checkpoint is of this run. Older ones name neither task nor columns."""
+    """ValueError unless the checkpoint is from this run. Older checkpoints name neither task nor columns."""
     for name, value in run.items():
         got: Any = saved.get(name, value if name in ("task", "columns") else None)
         if name == "columns":

@@ -1,4 +1,4 @@
-"""Task: what a model is trained to do. The Trainer knows no more of its data than this."""
+"""Task: what a model is trained to do. The Trainer handles data only through it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from dragoman.train.options import TrainingOptions
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model reads in one forward pass.
+    """The input of one forward pass.
 
     Attributes:
         columns: by name, one list of ids an example.
-        num_targets: predictions that the loss sums over.
-        num_tokens: tokens that the model reads and writes, for the speed in the log.
+        num_targets: number of predictions in the loss.
+        num_tokens: number of tokens that the model reads and predicts, for the speed in the log.
     """
 
     columns: Columns
@@ -52,25 +52,25 @@ class Scorer(Protocol):
     """Scores of a corpus that comes batch by batch."""
 
     def add(self, model: Any, batch: Batch, examples: Sequence[Any]) -> None:
-        """Takes in a batch, off the tape and without dropout; `examples` are those that it was encoded from."""
+        """Adds a batch; `examples` are those that it was made from. Runs off the tape and without dropout."""
 
     def record(self) -> Record:
-        """The scores by the names in `Task.scores`, and what else the log should hold."""
+        """The scores by their names in `Task.scores`; other entries go to the log, too."""
 
 
 class Task(ABC):
     """What a model is trained to do: examples, batches, loss and scores.
 
-    Examples are what users hand in, or what `read` finds in files. `encode` turns them into columns of token ids;
-    encoded examples, tuples of ids in the order of `columns`, are examples too. A task that draws random numbers,
-    a mask for one, takes them from the seed that `batch` is given, so that a resumed run sees the same batches.
+    Examples come from the user or, by `read`, from files. `encode` turns them into columns of token ids. Tuples of ids
+    in the order of `columns`, which are encoded already, are examples too. A task that draws random numbers, for masks
+    for instance, draws them from the seed given to `batch`. So a resumed run sees the same batches.
 
     Attributes:
-        name: in checkpoints and on the command line.
-        unit: what one example is called in messages.
+        name: of the task, in checkpoints and on the command line.
+        unit: the word for an example in messages.
         columns: the names of the columns.
-        files: the names of the files that `read` takes.
-        scores: of validation, by their names in `best_by`; the loss, "loss", is always measured.
+        files: the names of the arguments of `read`.
+        scores: the scores of validation, by their names in `best_by`. "loss" is always there and not among them.
     """
 
     name: ClassVar[str]
@@ -81,7 +81,7 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, name: str, examples: Any) -> None:
-        """Checks data that a user hands in as `name`, "train" or "validation". TypeError, ValueError otherwise."""
+        """Checks the argument `name` of `Trainer.fit`, "train" or "validation". TypeError, ValueError otherwise."""
 
     @abstractmethod
     def encode(self, examples: Sequence[Any]) -> Columns:
@@ -89,21 +89,21 @@ class Task(ABC):
 
     @abstractmethod
     def costs(self, lengths: Lengths, model: Any, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
-        """What rows of these lengths cost in a batch, (rows,) in tokens; 0 leaves a row out."""
+        """The cost of rows with these lengths, (rows,) in tokens; 0 leaves a row out."""
 
     @abstractmethod
     def batch(self, rows: Columns, model: Any, seed: Sequence[int]) -> Batch:
-        """The batch of some rows. The seed is the same whenever an epoch of a run comes to this batch."""
+        """A batch of some rows. `seed` depends only on the run's seed, the epoch and the place of the batch in it."""
 
     @abstractmethod
     def loss(self, model: Any, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
-        """The batch's loss: a sum over its targets, divided by `num_targets` (those of all batches of a step)."""
+        """The sum over the batch's targets, divided by `num_targets`: of all batches of the step. A scalar."""
 
     def check_model(self, model: Module) -> None:  # noqa: B027
         """TypeError or ValueError for a model that cannot learn this task."""
 
     def scorer(self, model: Any, options: TrainingOptions) -> Scorer | None:
-        """A new scorer for one validation; None measures the loss alone.
+        """A new scorer for one validation; None if only the loss is measured.
 
         Raises:
             ModuleNotFoundError: a library that the scores need is missing.
@@ -116,7 +116,7 @@ class Task(ABC):
         raise NotImplementedError(f"{type(self).__name__}: vocab_size is needed on the command line")
 
     def save(self, folder: Path) -> None:  # noqa: B027
-        """Writes what a model needs beside its weights in use, a tokenizer for one."""
+        """Writes what a trained model needs beside its weights, for instance a tokenizer."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -125,7 +125,7 @@ class Task(ABC):
 
     @classmethod
     def learn(cls, files: Mapping[str, Files], vocab_size: int, tokenizer_kind: str) -> Self:
-        """The task for files of training data: learns a vocabulary from them."""
+        """A task whose vocabulary is learned from files of training data."""
         raise NotImplementedError(f"{cls.__name__}: learn is needed on the command line")
 
     def read(self, files: Mapping[str, Files]) -> Iterable[Any]:
@@ -133,12 +133,12 @@ class Task(ABC):
         raise NotImplementedError(f"{type(self).__name__}: read is needed for files")
 
     def made_of(self) -> dict[str, Any]:
-        """What decides the ids of an example beside its text, as JSON holds it: the tokenizer's digest for one."""
+        """What the ids depend on beside the files, as JSON values: for instance the digest of the tokenizer."""
         return {}
 
     def shards(
         self, files: Mapping[str, Files], folder: str | Path, report: Callable[[str], None] | None = None
     ) -> Shards:
-        """The examples in files as shards in `folder`: see `dragoman.data.write_shards`."""
+        """The examples in files, as shards in `folder`: see `dragoman.data.write_shards`."""
         made_of = {"task": self.name, **self.made_of()}
         return write_shards(folder, files, made_of, lambda: self.read(files), self.encode, report, unit=self.unit)

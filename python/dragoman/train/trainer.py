@@ -7,7 +7,7 @@ from typing import Any
 
 from dragoman import arguments
 from dragoman.data.batches import Batches
-from dragoman.data.columns import Rows, Table
+from dragoman.data.columns import Dataset, Table
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
@@ -23,7 +23,7 @@ class Trainer(TrainingOptions):
     """Trains a model on a task; `fit` runs it.
 
     Args:
-        model: trained in place.
+        model: trained in place; any Module. With `output` it needs a method `save`.
         task: what the model learns; `Translation(tokenizer)` by default.
         tokenizer: of the default task: needed for pairs of text; it travels with the model.
         output, batch_tokens, ...: the attributes of `TrainingOptions`, as keywords.
@@ -47,6 +47,8 @@ class Trainer(TrainingOptions):
         arguments.check_types("Trainer", Task, task=self.task)
         self.task.check_model(self.model)
         super().__post_init__()
+        if self.output is not None and not hasattr(self.model, "save"):
+            raise TypeError(f"Trainer: model must have a method save beside output, got {type(self.model).__name__}")
         arguments.choice("Trainer", "best_by", self.best_by, ("loss", *self.task.scores))
         if self.compute_dtype is None:
             self.compute_dtype = getattr(self.model, "compute_dtype", "float32")
@@ -68,7 +70,7 @@ class Trainer(TrainingOptions):
         SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, a validation at once, with a checkpoint.
 
         Args:
-            train: a list of the task's examples, or encoded rows (`dragoman.data.Shards`). For translation an example
+            train: a list of the task's examples, or a dataset (`dragoman.data.Shards`). For translation an example
                 is a (source, target) pair: texts, or lists of token ids (the target's without <s> and </s>).
             validation: the same, for a measurement at each checkpoint.
             resume: go on from the newest checkpoint in `output`, to the bits that a run without a break would
@@ -99,7 +101,7 @@ class Trainer(TrainingOptions):
     def _batches(self, examples: Any, options: TrainingOptions) -> Batches:
         task, model = self.task, self.model
         return Batches(
-            examples if isinstance(examples, Rows) else Table(task.encode(examples)),
+            examples if isinstance(examples, Dataset) else Table(task.encode(examples)),
             lambda lengths: task.costs(lengths, model, options),
             options.batch_tokens,
             seed=options.seed,
@@ -108,7 +110,7 @@ class Trainer(TrainingOptions):
         )
 
     def _check(self, name: str, examples: Any) -> None:
-        if not isinstance(examples, Rows):
+        if not isinstance(examples, Dataset):
             self.task.check(name, examples)
         elif examples.names != self.task.columns:
             raise ValueError(f"Trainer: {name} must have the columns {self.task.columns}, got {examples.names}")

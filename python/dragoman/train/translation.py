@@ -32,11 +32,11 @@ Pairs = Sequence[tuple[str, str]] | Sequence[Pair]
 class Translation(Task):
     """Pairs of a source and a target: texts, or lists of token ids (the target's without <s> and </s>).
 
-    Sources are cut to the config's `max_source_length`, and then `max_length` limits targets alone. The validation
-    scores "bleu" and "chrf" are made and measured only for a run that is led by one of them.
+    If the config has a `max_source_length`, sources are cut to it and `max_length` limits only the targets. Validation
+    translates, for the scores "bleu" and "chrf", only if `best_by` names one of them.
 
     Args:
-        tokenizer: needed for pairs of text, BLEU and chrF; it travels with the model.
+        tokenizer: needed for pairs of text, BLEU and chrF; saved with the model.
     """
 
     name = "translate"
@@ -128,7 +128,7 @@ class Translation(Task):
 
 
 class TranslationScorer:
-    """BLEU and chrF of what beam search makes of the sources."""
+    """BLEU and chrF of the model's translations, by beam search."""
 
     def __init__(self, tokenizer: Tokenizer, beam: int) -> None:
         self._tokenizer = tokenizer

@@ -29,8 +29,8 @@ class Validation:
         options: of the run. `min_length`, `max_ratio` and `label_smoothing` are for training alone.
 
     Raises:
-        ModuleNotFoundError: a score without the library that it needs.
-        ValueError: no example is left; what the task lacks for its scores.
+        ModuleNotFoundError: a library for the scores is missing.
+        ValueError: no example is left, or the scores need a tokenizer.
     """
 
     def __init__(self, model: Module, task: Task, examples: Sequence[Any], options: TrainingOptions) -> None:
@@ -38,7 +38,7 @@ class Validation:
         self.task = task
         self.examples = examples
         self.options = replace(options, min_length=1, max_ratio=None, label_smoothing=0.0)
-        task.scorer(model, self.options)  # what it lacks is better said before training
+        task.scorer(model, self.options)  # so that a missing tokenizer or library is an error before training starts
         if next(self._batches(), None) is None:
             limit = f"max_length={options.max_length}"
             raise ValueError(f"validation: no {task.unit}s are left of {len(examples)} ({limit})")
