@@ -93,6 +93,18 @@ def test_a_loss_that_is_not_finite_is_a_bad_step(pairs):
         Trainer(model, **OPTIONS).fit(pairs)
 
 
+def test_a_bad_loss_with_a_finite_gradient_is_left_out_of_the_log(pairs, monkeypatch):
+    # The loss is read after the step. The weights have moved then, by a gradient that was finite.
+    numbers, item = iter(range(1, 10)), dg.Tensor.item
+    monkeypatch.setattr(dg.Tensor, "item", lambda loss: np.inf if next(numbers) == 2 else item(loss))
+    model = model_of()
+    watch = Watch(model, poison(monkeypatch, set()))
+    records = Trainer(model, max_steps=3, callbacks=[watch], **OPTIONS).fit(pairs)
+    assert [record["step"] for record in records if "loss" in record] == [1, 3]
+    assert records[1]["reason"] == "the loss became inf; its gradient is finite"
+    assert len({str(bits) for bits in watch.bits}) == 3
+
+
 def test_resumes_amid_bad_steps(pairs, monkeypatch, tmp_path):
     # A break does not reset the count of bad steps in a row: two before it and one after it are three.
     with monkeypatch.context() as patch:
