@@ -71,10 +71,10 @@ def dragoman_step(case: Case, arrays: list[np.ndarray]) -> Step:
 
     q, k, v, dout = (dragoman_tensor(array, case.dtype).data for array in arrays)
     sequences = dg.Sequences(case.lengths())
-    options = (sequences, sequences, case.causal, None, None, dg.random.next_dropout(0.0))
+    options = (sequences, sequences, _core.AttentionOptions(causal=case.causal))
 
     def step() -> list[Any]:
-        out, logsumexp, _ = _core.attention_forward(q, k, v, *options, False)
+        out, logsumexp, _ = _core.attention_forward(q, k, v, *options)
         return [out, *_core.attention_backward(dout, q, k, v, out, logsumexp, *options)]
 
     return step

@@ -126,13 +126,13 @@ def dropout_mask(rows, features, p, seed, step, id):
     return dropout_multiplier(np.arange(rows * features).reshape(rows, features), p, seed, step, id)
 
 
-def attention_dropout_masks(q_lengths, k_lengths, num_heads, q_capacity, p, seed, step, id):
+def attention_dropout_masks(q_lengths, k_lengths, num_heads, k_max_length, p, seed, step, id):
     """The multipliers of attention's weights: for each sequence (num_heads, queries, keys)."""
-    pitch = (max(k_lengths, default=0) + 7) // 8 * 8
+    stride = (k_max_length + 7) // 8 * 8
     masks, first = [], 0
     for n, m in zip(q_lengths, k_lengths, strict=True):
         head, row, key = np.ogrid[:num_heads, first : first + n, :m]
-        masks.append(dropout_multiplier((head * q_capacity + row) * pitch + key, p, seed, step, id))
+        masks.append(dropout_multiplier((row * num_heads + head) * stride + key, p, seed, step, id))
         first += n
     return masks
 

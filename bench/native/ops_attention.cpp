@@ -27,14 +27,14 @@ struct Attention {
 
   void forward() {
     auto [new_out, new_logsumexp, weights] =
-        attention_forward(q, k, v, sequences, sequences, causal, std::nullopt, std::nullopt, dropout, false);
+        attention_forward(q, k, v, sequences, sequences, {.causal = causal, .dropout = dropout});
     out = new_out;
     logsumexp = new_logsumexp;
   }
 
   void backward() {
-    std::tie(dq, dk, dv) = attention_backward(dout, q, k, v, out, logsumexp, sequences, sequences, causal,
-                                              std::nullopt, std::nullopt, dropout);
+    std::tie(dq, dk, dv) = attention_backward(dout, q, k, v, out, logsumexp, sequences, sequences,
+                                              {.causal = causal, .dropout = dropout});
   }
 
   int64_t element(int64_t row, int64_t d) const { return (row * model.num_heads + head) * head_dim + d; }
@@ -58,7 +58,7 @@ struct Attention {
 
   double keep(int64_t i, int64_t j) const {
     const int64_t keys = (model.length + 7) / 8 * 8;
-    return factor_of(dropout, (head * model.tokens() + first + i) * keys + j);
+    return factor_of(dropout, ((first + i) * model.num_heads + head) * keys + j);
   }
 
   Matrix softmax() const {

@@ -9,6 +9,7 @@ namespace dragoman {
 
 void bind_tensor(pybind11::module_& m);
 void bind_dlpack(pybind11::module_& m);
+void bind_attention(pybind11::module_& m);
 void bind_ops(pybind11::module_& m);
 void bind_program(pybind11::module_& m);
 

@@ -27,6 +27,7 @@ PYBIND11_MODULE(_core, m) {
 
   bind_tensor(m);
   bind_dlpack(m);
+  bind_attention(m);
   bind_ops(m);
   bind_program(m);
 

@@ -52,9 +52,9 @@ void bind_ops(py::module_& m) {
   def_op(m, "activation_forward", activation_forward, "x"_a, "activation"_a, "sequences"_a);
   def_op(m, "activation_backward", activation_backward, "dy"_a, "x"_a, "activation"_a, "sequences"_a);
   def_op(m, "attention_forward", attention_forward, "q"_a, "k"_a, "v"_a, "q_sequences"_a, "k_sequences"_a,
-         "causal"_a, "window"_a, "scale"_a, "dropout"_a, "return_weights"_a);
+         "options"_a);
   def_op(m, "attention_backward", attention_backward, "dout"_a, "q"_a, "k"_a, "v"_a, "out"_a, "logsumexp"_a,
-         "q_sequences"_a, "k_sequences"_a, "causal"_a, "window"_a, "scale"_a, "dropout"_a);
+         "q_sequences"_a, "k_sequences"_a, "options"_a);
   def_op(m, "layer_norm_forward", layer_norm_forward, "x"_a, "weight"_a, "bias"_a, "eps"_a, "sequences"_a);
   def_op(m, "layer_norm_backward", layer_norm_backward, "dy"_a, "x"_a, "weight"_a, "mean"_a, "rstd"_a,
          "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a, "sequences"_a);

@@ -139,7 +139,8 @@ void bind_tensor(py::module_& m) {
                              [](const Tensor& tensor) { return reinterpret_cast<uintptr_t>(tensor.raw()); });
 
   py::class_<Sequences>(m, "Sequences", "Where each sequence of a ragged batch begins and how long it is.")
-      .def(py::init<std::vector<int64_t>, std::optional<int64_t>>(), "lengths"_a, "capacity"_a = py::none())
+      .def(py::init<std::vector<int64_t>, std::optional<int64_t>, std::optional<int64_t>>(), "lengths"_a,
+           "capacity"_a = py::none(), "max_length"_a = py::none())
       .def_static("slotted", &Sequences::slotted, "lengths"_a, "slot"_a)
       .def("select", &Sequences::select, "indices"_a)
       .def_property_readonly("lengths", &Sequences::lengths)

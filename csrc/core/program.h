@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/attention_options.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/sequences.h"
@@ -19,8 +20,8 @@
 namespace dragoman {
 
 // An argument or a result of an op. std::monostate stands for an optional that is absent.
-using Value = std::variant<std::monostate, Tensor, Sequences, Dropout, bool, int64_t, double, std::string,
-                           std::vector<int64_t>>;
+using Value = std::variant<std::monostate, Tensor, Sequences, Dropout, AttentionOptions, bool, int64_t,
+                           double, std::string, std::vector<int64_t>>;
 
 // An op without its C++ types: what a Program calls.
 struct ErasedOp {

@@ -20,6 +20,8 @@ struct Dropout {
   // (1,) or null: where a kernel reads the step instead, so that a recorded call draws new bits when the step
   // has moved on. The memory outlives every Dropout: dragoman.random holds it as long as the process runs.
   const int64_t* step_at = nullptr;
+
+  bool operator==(const Dropout&) const = default;
 };
 
 // A kernel's first use of a mask: the step is read from memory, once.

@@ -46,11 +46,16 @@ Sequences::Sequences(std::vector<int64_t> lengths, const std::vector<int64_t>& o
       max_length_(lengths_.empty() ? 0 : *std::max_element(lengths_.begin(), lengths_.end())),
       packed_(packed) {}
 
-Sequences::Sequences(std::vector<int64_t> lengths, std::optional<int64_t> capacity)
+Sequences::Sequences(std::vector<int64_t> lengths, std::optional<int64_t> capacity,
+                     std::optional<int64_t> max_length)
     : Sequences(checked_lengths(lengths), running_sum(lengths),
                 capacity.value_or(std::accumulate(lengths.begin(), lengths.end(), int64_t{0})), true) {
   CHECK(capacity_ >= tokens_ && capacity_ <= most_rows, "Sequences: capacity must lie in [", tokens_, ", ",
         most_rows, "], got ", capacity_);
+  const int64_t longest = max_length_;
+  max_length_ = max_length.value_or(longest);
+  CHECK(max_length_ >= longest && max_length_ <= most_rows, "Sequences: max_length must lie in [", longest,
+        ", ", most_rows, "], got ", max_length_);
 }
 
 Sequences Sequences::slotted(std::vector<int64_t> lengths, int64_t slot) {

@@ -27,13 +27,14 @@ struct SequencesView {
   const int32_t* offsets;  // (num_sequences,) first row of each sequence
   const int32_t* lengths;  // (num_sequences,) rows of each sequence
   Rows rows;               // of a layout that is not packed: all rows
-  int64_t max_length;
+  int64_t max_length;      // at least the longest length
 };
 
 class Sequences {
  public:
-  // Packed. ValueError when a length is negative or capacity < sum(lengths).
-  explicit Sequences(std::vector<int64_t> lengths, std::optional<int64_t> capacity = std::nullopt);
+  // Packed. ValueError when a length is negative, capacity < sum(lengths) or max_length < the longest.
+  explicit Sequences(std::vector<int64_t> lengths, std::optional<int64_t> capacity = std::nullopt,
+                     std::optional<int64_t> max_length = std::nullopt);
   // Sequence i owns rows [i * slot, (i + 1) * slot). ValueError when a length exceeds the slot.
   static Sequences slotted(std::vector<int64_t> lengths, int64_t slot);
   // Sequence i of the result reads the rows of sequence indices[i].

@@ -5,13 +5,11 @@
 #include <optional>
 #include <tuple>
 
-#include "core/random.h"
+#include "core/attention_options.h"
 #include "core/sequences.h"
 #include "core/tensor.h"
 
 namespace dragoman {
-
-enum class BiasKind : int32_t { none, relative, alibi };
 
 // What both directions share. Sequence i of the queries attends to sequence i of the keys.
 //
@@ -25,11 +23,13 @@ struct AttentionShape {
   int64_t q_stride, k_stride, v_stride;   // elements between two rows of q, k, v
   float scale;
   bool causal;
-  int64_t window;  // -1: unlimited
+  int64_t window;        // -1: unlimited
+  int64_t query_offset;  // position of each sequence's first query; -1: m - n
   BiasKind bias_kind;
-  const float* bias;  // the bias's small table, or null
-  int64_t bias_size;
-  // Logical index of the mask: ((head * q_capacity + query row) * round_up(longest key sequence, 8) + key).
+  const float* bias;  // relative: (num_buckets, num_heads); alibi: slopes (num_heads,); none: null
+  bool bidirectional;
+  int64_t num_buckets, max_distance;
+  // Logical index of the mask: (query row * num_heads + head) * round_up(k_sequences.max_length, 8) + key.
   Dropout dropout;  // of the softmax's weights
 };
 
@@ -40,8 +40,8 @@ struct AttentionForward {
   const void* v;     // (k_capacity, kv_heads, head_dim)
   void* out;         // (q_capacity, num_heads, head_dim), dense
   float* logsumexp;  // (q_capacity, num_heads) of base 2; -inf for a query without keys
-  float*
-      weights;  // null, or for each sequence in turn (num_heads, queries, keys): the softmax before dropout
+  // Null, or for each sequence in turn (num_heads, queries, keys): the softmax before dropout.
+  float* weights;
 };
 
 struct AttentionBackward {
@@ -55,20 +55,23 @@ struct AttentionBackward {
   void* dq;                // (q_capacity, num_heads, head_dim), dense
   void* dk;                // (k_capacity, kv_heads, head_dim), dense
   void* dv;                // (k_capacity, kv_heads, head_dim), dense
+  float* dbias;            // null, or bias's shape: the gradient of the relative bias's table is added to it
 };
 
-// Returns out, logsumexp and, if return_weights, the weights of all sequences end to end.
-std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(
-    const Tensor& q, const Tensor& k, const Tensor& v, const Sequences& q_sequences,
-    const Sequences& k_sequences, bool causal, std::optional<int64_t> window, std::optional<double> scale,
-    const Dropout& dropout, bool return_weights);
+// q (q_capacity, num_heads, head_dim) or, with options.num_heads, (q_capacity, num_heads * head_dim); k and v
+// likewise with kv_heads. Returns out of q's shape, logsumexp (q_capacity, num_heads) and, if
+// options.return_weights, the weights of all sequences end to end.
+std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(const Tensor& q, const Tensor& k,
+                                                                    const Tensor& v,
+                                                                    const Sequences& q_sequences,
+                                                                    const Sequences& k_sequences,
+                                                                    const AttentionOptions& options);
 
 // Returns dq, dk, dv. The key sequences must be packed.
 std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k,
                                                       const Tensor& v, const Tensor& out,
                                                       const Tensor& logsumexp, const Sequences& q_sequences,
-                                                      const Sequences& k_sequences, bool causal,
-                                                      std::optional<int64_t> window,
-                                                      std::optional<double> scale, const Dropout& dropout);
+                                                      const Sequences& k_sequences,
+                                                      const AttentionOptions& options);
 
 }  // namespace dragoman

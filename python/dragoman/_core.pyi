@@ -9,6 +9,7 @@ import numpy
 import numpy.typing
 
 __all__: list[str] = [
+    "AttentionOptions",
     "Dropout",
     "OutOfMemoryError",
     "Program",
@@ -116,7 +117,12 @@ class Sequences:
     @staticmethod
     def slotted(lengths: collections.abc.Sequence[int], slot: int) -> Sequences: ...
     def __eq__(self, other: object) -> bool: ...
-    def __init__(self, lengths: collections.abc.Sequence[int], capacity: int | None = None) -> None: ...
+    def __init__(
+        self,
+        lengths: collections.abc.Sequence[int],
+        capacity: int | None = None,
+        max_length: int | None = None,
+    ) -> None: ...
     def __len__(self) -> int: ...
     def __repr__(self) -> str: ...
     def select(self, indices: collections.abc.Sequence[int]) -> Sequences: ...
@@ -159,6 +165,26 @@ class Dropout:
     @property
     def threshold(self) -> int: ...
 
+class AttentionOptions:
+    """
+    What an attention computes beside its tensors.
+    """
+    def __init__(
+        self,
+        *,
+        causal: bool = False,
+        window: int | None = None,
+        query_offset: int | None = None,
+        scale: float | None = None,
+        num_heads: int | None = None,
+        bias: str = "none",
+        bidirectional: bool = True,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        dropout: Dropout = ...,
+        return_weights: bool = False,
+    ) -> None: ...
+
 class Program:
     """
     Recorded op calls, replayed on other inputs.
@@ -166,9 +192,18 @@ class Program:
     def replay(
         self,
         inputs: collections.abc.Sequence[
-            Tensor | Sequences | Dropout | bool | int | float | str | collections.abc.Sequence[int] | None
+            Tensor
+            | Sequences
+            | Dropout
+            | AttentionOptions
+            | bool
+            | int
+            | float
+            | str
+            | collections.abc.Sequence[int]
+            | None
         ],
-    ) -> list[Tensor | Sequences | Dropout | bool | int | float | str | list[int] | None]: ...
+    ) -> list[Tensor | Sequences | Dropout | AttentionOptions | bool | int | float | str | list[int] | None]: ...
     @property
     def op_names(self) -> list[str]: ...
 
@@ -180,10 +215,28 @@ class Recorder:
     def finish(
         self,
         inputs: collections.abc.Sequence[
-            Tensor | Sequences | Dropout | bool | int | float | str | collections.abc.Sequence[int] | None
+            Tensor
+            | Sequences
+            | Dropout
+            | AttentionOptions
+            | bool
+            | int
+            | float
+            | str
+            | collections.abc.Sequence[int]
+            | None
         ],
         outputs: collections.abc.Sequence[
-            Tensor | Sequences | Dropout | bool | int | float | str | collections.abc.Sequence[int] | None
+            Tensor
+            | Sequences
+            | Dropout
+            | AttentionOptions
+            | bool
+            | int
+            | float
+            | str
+            | collections.abc.Sequence[int]
+            | None
         ],
     ) -> Program: ...
     def stop(self) -> None: ...
@@ -218,10 +271,7 @@ def attention_backward(
     logsumexp: Tensor,
     q_sequences: Sequences,
     k_sequences: Sequences,
-    causal: bool,
-    window: int | None,
-    scale: float | None,
-    dropout: Dropout,
+    options: AttentionOptions,
 ) -> tuple[Tensor, Tensor, Tensor]: ...
 def attention_forward(
     q: Tensor,
@@ -229,11 +279,7 @@ def attention_forward(
     v: Tensor,
     q_sequences: Sequences,
     k_sequences: Sequences,
-    causal: bool,
-    window: int | None,
-    scale: float | None,
-    dropout: Dropout,
-    return_weights: bool,
+    options: AttentionOptions,
 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
 def cast(x: Tensor, dtype: str) -> Tensor: ...
 def check_device(op: str, device: str) -> None:

@@ -21,21 +21,27 @@ class Sequences(_core.Sequences):
         lengths: (number of sequences,) ints, at least 0.
         capacity: number of rows of the batch's tensors; sum(lengths) by default. Ops do not read rows beyond `tokens`
             and write zeros to them.
+        max_length: a bound of the lengths; the longest by default. The dropout masks of attention over these keys
+            depend on it, so batches with the same bound share their masks.
 
     Attributes:
         lengths: a list of ints, one for each sequence.
         offsets: (number of sequences + 1,) int32, where each sequence begins.
         tokens: sum of the lengths.
         capacity: number of rows, at least `tokens`.
-        max_length: the longest length.
+        max_length: the longest length, or the bound.
 
     Raises:
-        ValueError: a negative length, or a capacity below sum(lengths).
+        ValueError: a negative length, a capacity below sum(lengths) or a max_length below the longest.
     """
 
-    def __init__(self, lengths: npt.ArrayLike, capacity: int | None = None) -> None:
+    def __init__(self, lengths: npt.ArrayLike, capacity: int | None = None, *, max_length: int | None = None) -> None:
         counts = arguments.integers("Sequences", "lengths", lengths, minimum=-(2**63))  # the core names the position
-        super().__init__(counts, None if capacity is None else arguments.integer("Sequences", "capacity", capacity))
+        if capacity is not None:
+            capacity = arguments.integer("Sequences", "capacity", capacity)
+        if max_length is not None:
+            max_length = arguments.integer("Sequences", "max_length", max_length)
+        super().__init__(counts, capacity, max_length)
 
     @classmethod
     def from_padded(
@@ -72,7 +78,7 @@ class Sequences(_core.Sequences):
         return tensor(padded[_in_use(counts, padded.shape[1])]), cls(counts)
 
     def to_padded(self, rows: npt.ArrayLike | Tensor, fill: float = 0) -> npt.NDArray[Any]:
-        """Pads `rows` (capacity, ...) to a rectangle (number of sequences, longest, ...), `fill` after each sequence.
+        """Pads `rows` (capacity, ...) to (number of sequences, max_length, ...), `fill` after each sequence.
 
         Raises:
             ValueError: another number of rows.
@@ -85,7 +91,7 @@ class Sequences(_core.Sequences):
         return padded
 
     def mask(self) -> npt.NDArray[np.bool_]:
-        """bool (number of sequences, longest): True where `to_padded` has a row in use, which may be attended to."""
+        """bool (number of sequences, max_length): True where `to_padded` has a row in use, which may be attended to."""
         return _in_use(np.array(self.lengths, np.int64), self.max_length)
 
 

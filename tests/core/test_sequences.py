@@ -18,6 +18,14 @@ def test_packed():
     assert "tokens=10" in repr(sequences)
 
 
+def test_max_length_may_be_a_bound():
+    sequences = dg.Sequences([3, 0, 5], max_length=9)
+    assert (sequences.max_length, sequences.tokens) == (9, 8)
+    assert sequences == dg.Sequences([3, 0, 5])
+    assert dg.Sequences([], max_length=4).max_length == 4
+    assert sequences.to_padded(np.arange(8)).shape == (3, 9)
+
+
 def test_slotted_and_selected():
     slotted = dg.Sequences.slotted([2, 0, 3], 4)
     np.testing.assert_array_equal(slotted.offsets.numpy()[:3], [0, 4, 8])
@@ -39,6 +47,7 @@ def padded_by(mask, **options):
         (lambda: dg.Sequences([3, -1]), r"Sequences: lengths must .*got -1 at position 1"),
         (lambda: dg.Sequences([3, 2], capacity=4), r"Sequences: capacity must lie in \[5, .*got 4"),
         (lambda: dg.Sequences([2**31 - 1, 1]), r"Sequences: lengths must .*at position 1"),
+        (lambda: dg.Sequences([3, 5], max_length=4), r"Sequences: max_length must lie in \[5, .*got 4"),
         (lambda: dg.Sequences.slotted([5], 4), r"Sequences: lengths must lie in \[0, 4\], got 5"),
         (lambda: dg.Sequences([1]).select([1]), r"Sequences.select: indices must lie in \[0, 1\), got 1"),
         (lambda: dg.Sequences.from_padded(np.ones((2, 3)), [1, 4]), r"lengths must lie in \[0, 3\], got \[1, 4\]"),
@@ -51,7 +60,7 @@ def padded_by(mask, **options):
         (lambda: padded_by([True, False]), r"mask must have shape \(1, 2\), got \(2,\)"),
         (lambda: dg.Sequences.from_padded(np.ones(3), [1]), "array must have at least 2 dimensions"),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_errors_name_the_argument(make, message):
     with pytest.raises(ValueError, match=message):

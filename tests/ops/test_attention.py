@@ -66,7 +66,7 @@ def next_masks(q_sequences, k_sequences, num_heads, p):
         q_sequences.lengths,
         k_sequences.lengths,
         num_heads,
-        q_sequences.capacity,
+        k_sequences.max_length,
         p,
         dropout.seed,
         dropout.step,
@@ -100,9 +100,9 @@ def check_bfloat16(rng, case, tail, p=0.0):
     def core(x):
         return dg.tensor(with_tail(x, tail), dtype="bfloat16").data
 
-    common = (*sequences, options.get("causal", False), options.get("window"), options.get("scale"), dropout)
+    common = (*sequences, _core.AttentionOptions(**options, dropout=dropout))
     poison_cache()
-    out, logsumexp, _ = _core.attention_forward(*map(core, qkv), *common, False)
+    out, logsumexp, _ = _core.attention_forward(*map(core, qkv), *common)
     poison_cache()
     gradients = _core.attention_backward(core(dout), *map(core, qkv), out, logsumexp, *common)
     assert logsumexp.dtype == "float32"
@@ -261,21 +261,20 @@ def test_scores_of_ten_thousand(rng, sign):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("options", [(False, None), (True, None), (True, 140)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "window": 140}], ids=str)
 def test_same_bits_for_any_threads_and_batch(rng, dtype, options):
     """A sequence gives the same bits alone on one thread and in a batch on three."""
     lengths, heads, head_dim = [300, 7, 131, 22], 4, 24
     arrays = [rng.standard_normal((sum(lengths), n, head_dim)) for n in (heads, 2, 2, heads)]
-    dropout = dg.random.next_dropout(0.0)
 
     def run(first, count, threads):
         rows = slice(sum(lengths[:first]), sum(lengths[: first + count]))
         q, k, v, dout = (dg.tensor(x[rows].astype(np.float32), dtype=dtype).data for x in arrays)
-        common = (*[dg.Sequences(lengths[first : first + count])] * 2, *options, None, dropout)
+        common = (*[dg.Sequences(lengths[first : first + count])] * 2, _core.AttentionOptions(**options))
         before = dg.num_threads()
         dg.set_num_threads(threads)
         try:
-            out, logsumexp, _ = _core.attention_forward(q, k, v, *common, False)
+            out, logsumexp, _ = _core.attention_forward(q, k, v, *common)
             results = (out, logsumexp, *_core.attention_backward(dout, q, k, v, out, logsumexp, *common))
         finally:
             dg.set_num_threads(before)
@@ -305,14 +304,24 @@ def test_dropout_rate(rng):
         ({"k": (7, 2, 5)}, ValueError, r"attention: k must have q's head_dim 4, got 5"),
         ({"v": (7, 2, 5)}, ValueError, r"attention: v must .*got \(7, 2, 5\)"),
         ({"v": (6, 2, 4)}, ValueError, r"attention: .*v.* must .*6"),
-        ({"q": (5, 16)}, ValueError, r"attention: q must have 3 dimensions, got shape \(5, 16\)"),
+        ({"q": (5, 16)}, ValueError, r"attention: q must have 3 dimensions .*got shape \(5, 16\)"),
         ({"q": (5, 3, 4)}, ValueError, r"attention: .*heads.*got"),
         ({"q_sequences": [4]}, ValueError, r"attention: q_sequences must have capacity 5.*got 4"),
         ({"k_sequences": [9]}, ValueError, r"attention: k_sequences must have capacity 7.*got 9"),
         ({"k_sequences": [3, 4]}, ValueError, r"attention: k_sequences must .*got 2"),
         ({"window": -1}, ValueError, r"attention: window must .*got -1"),
         ({"dropout": 1.0}, ValueError, r"attention: dropout must lie in \[0, 1\), got 1"),
-        ({"bias": "alibi"}, ValueError, r"attention: bias must "),
+        ({"bias": "alibi"}, ValueError, r'attention: bias "alibi" is not supported yet'),
+        ({"bias": "relative"}, ValueError, r'attention: bias "relative" is not supported yet'),
+        ({"bias": "tanh"}, ValueError, r"attention: bias must be none, relative or alibi, got tanh"),
+        ({"num_heads": 3}, ValueError, r"attention: num_heads must be q's 4, got 3"),
+        ({"q": (5, 16), "num_heads": 3}, ValueError, r"attention: num_heads must divide the columns of q, got 3"),
+        ({"q": (5, 16), "num_heads": 4}, ValueError, r"attention: k must have 2 dimensions"),
+        (
+            {"q": (5, 16), "k": (7, 6), "v": (7, 6), "num_heads": 4},
+            ValueError,
+            r"attention: k must have a multiple of head_dim 4 columns, got shape \(7, 6\)",
+        ),
         ({"q_dtype": np.int32}, TypeError, r"attention: q must be float32 or bfloat16, got int32"),
     ],
     ids=str,
@@ -326,6 +335,57 @@ def test_errors_name_the_argument(change, error, message):
     sequences = [
         dg.Sequences(change.get(name, default)) for name, default in [("q_sequences", [5]), ("k_sequences", [7])]
     ]
-    options = {name: value for name, value in change.items() if name in ("window", "dropout", "bias")}
+    options = {name: value for name, value in change.items() if name in ("window", "dropout", "bias", "num_heads")}
     with pytest.raises(error, match=message):
         dg.functional.attention(*tensors.values(), *sequences, **options)
+
+
+def test_what_is_not_built_yet_is_refused_by_name():
+    q = dg.tensor(np.ones((2, 1, 4))).data
+    with pytest.raises(ValueError, match="attention: query_offset is not supported yet, got 3"):
+        _core.attention_forward(q, q, q, *[dg.Sequences([2])] * 2, _core.AttentionOptions(query_offset=3))
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_heads_side_by_side_are_heads_of_an_axis(rng, kv_heads):
+    """(tokens, num_heads * head_dim) gives the bits of (tokens, num_heads, head_dim): output, weights, gradients."""
+    lengths = [5, 0, 9], [7, 3, 9]
+    arrays = make(rng, *lengths, 4, kv_heads, 6)
+    dout = rng.standard_normal(arrays[0].shape).astype(np.float32)
+    sequences = [dg.Sequences(n) for n in lengths]
+
+    def run(flat):
+        shapes = [(len(x), -1) if flat else x.shape for x in arrays]
+        tensors = [dg.tensor(x.reshape(shape), requires_grad=True) for x, shape in zip(arrays, shapes, strict=True)]
+        dg.manual_seed(3)
+        out, weights = dg.functional.attention(
+            *tensors, *sequences, causal=True, dropout=0.3, num_heads=4, return_weights=True
+        )
+        assert out.shape == tensors[0].shape
+        backward(out, dout.reshape(out.shape))
+        return [x.numpy().ravel() for x in (out, *weights, *(x.grad for x in tensors))]
+
+    for flat, axes in zip(run(True), run(False), strict=True):
+        np.testing.assert_array_equal(flat, axes)
+
+
+def test_masks_follow_the_bound_of_the_keys(rng):
+    """With one max_length a sequence has the same mask at the front of any batch, however long the others are."""
+    q, k, v = (dg.tensor(x) for x in make(rng, [5], [7], 2, 2, 4))
+    more = [
+        dg.tensor(np.concatenate([x.numpy(), rng.standard_normal((n, 2, 4))])) for x, n in ((q, 3), (k, 20), (v, 20))
+    ]
+
+    def run(tensors, q_lengths, k_lengths, max_length):
+        dg.manual_seed(0)
+        sequences = dg.Sequences(q_lengths), dg.Sequences(k_lengths, max_length=max_length)
+        masks = next_masks(*sequences, 2, 0.4)
+        out = dg.functional.attention(*tensors, *sequences, dropout=0.4).numpy()
+        arrays = [x.numpy().astype(np.float64) for x in tensors]
+        truth, _ = reference.attention(*arrays, q_lengths, k_lengths, masks=masks)
+        np.testing.assert_allclose(out, truth, atol=1e-6)
+        return out[:5]
+
+    alone = run((q, k, v), [5], [7], 24)
+    np.testing.assert_array_equal(alone, run(more, [5, 3], [7, 20], 24))
+    assert (alone != run(more, [5, 3], [7, 20], 32)).any()

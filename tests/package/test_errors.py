@@ -181,6 +181,7 @@ ATTENTION = {
     "scale": (optional(NUMBER), 0.5),
     "dropout": (RATE, 0.1),
     "bias": (optional(CHOICE), None),
+    "num_heads": (optional(INT) | {"zero": 0}, 2),
     "return_weights": (FLAG, False),
 }
 LOSS = {
@@ -353,7 +354,11 @@ TABLE = {
         "dtype": (DTYPE, None),
         "requires_grad": (FLAG, True),
     },
-    dg.Sequences: {"lengths": (INTS, [2, 1]), "capacity": (optional(INT) | {"too few": 2, "many": 2**40}, 4)},
+    dg.Sequences: {
+        "lengths": (INTS, [2, 1]),
+        "capacity": (optional(INT) | {"too few": 2, "many": 2**40}, 4),
+        "max_length": (optional(INT) | {"zero": 0, "many": 2**40}, 4),
+    },
     dg.from_dlpack: {"x": ({name: v for name, v in OBJECTS.items() if not isinstance(v, dg.Tensor)} | NONE, floats(3))},
     dg.manual_seed: {"n": (INT, 1)},
     dg.optim.AdamW: {
@@ -409,7 +414,8 @@ TABLE = {
     },
     nn.KVCache: {"num_sequences": (INT, 2)},
     nn.KVCache(2).extend: {"new": (without(SEQUENCES, "more rows", "slotted"), TWO)},
-    partial(CACHE.append, 0): {"k": (SHAPED, HEADS), "v": (SHAPED, HEADS), "new": (without(SEQUENCES, "slotted"), TWO)},
+    partial(CACHE.append, 0): {"new": (without(SEQUENCES, "slotted"), TWO)}
+    | {name: (SHAPED, tensor(3, 4)) for name in ("k", "v")},
     CACHE.reorder: {"indices": (INTS | {"too large": [2]}, [1, 0])},
     dg.Transformer: {"config": (TENSOR, dg.TransformerConfig(**CONFIG)), "compute_dtype": (CHOICE, "bfloat16")},
     MODEL.logits: BATCHES,

@@ -74,7 +74,7 @@ static inline bool sees_all(Span span, int64_t begin, int64_t end) {
 // Bit j of 64: dropout keeps the row's weight of key first_key + j.
 static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, int64_t first_key) {
   const int64_t key_stride = round_up(shape.k_sequences.max_length, 8);
-  const int64_t index = (row.head * shape.q_sequences.rows.capacity + row.query) * key_stride + first_key;
+  const int64_t index = (row.query * shape.num_heads + row.head) * key_stride + first_key;
   return dropout_bits(shape.dropout, static_cast<uint32_t>(index / 8));
 }
 

@@ -88,32 +88,29 @@ class MultiHeadAttention(Module):
             if memory_sequences is None:
                 raise ValueError("MultiHeadAttention: memory_sequences must be given with memory, got None")
             source, k_sequences = memory, memory_sequences
-        q = self._heads(self.q_proj(x, sequences))
+        q = self.q_proj(x, sequences)
         if cache is None:
             k, v = self._keys_values(source, k_sequences)
         elif memory is None:
             k, v, k_sequences = cache.append(self, *self._keys_values(x, sequences), sequences)
         else:
             k, v = cache.memory(self, lambda: self._keys_values(source, k_sequences))
-        out = self._attend(q, k, v, sequences, k_sequences, causal)
-        return self.out_proj(out.reshape(-1, x.shape[1]), sequences)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """(tokens, d_model) -> (tokens, num_heads, head_dim)."""
-        return x.reshape(-1, self.num_heads, x.shape[1] // self.num_heads)
+        return self.out_proj(self._attend(q, k, v, sequences, k_sequences, causal), sequences)
 
     def _keys_values(self, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
-        return self._heads(self.k_proj(x, sequences)), self._heads(self.v_proj(x, sequences))
+        return self.k_proj(x, sequences), self.v_proj(x, sequences)
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, q_sequences: Sequences, k_sequences: Sequences, causal: bool
     ) -> Tensor:
-        rate = self.dropout if self.training else 0.0
+        rate, num_heads = self.dropout if self.training else 0.0, self.num_heads
         record = _record.get()
         if record is None:
-            return functional.attention(q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate)
+            return functional.attention(
+                q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate, num_heads=num_heads
+            )
         out, record[self] = functional.attention(
-            q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate, return_weights=True
+            q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate, num_heads=num_heads, return_weights=True
         )
         return out
 

@@ -57,25 +57,25 @@ class KVCache:
 
         Args:
             key: which attention they belong to.
-            k, v: (rows of `new`, num_heads, head_dim).
+            k, v: (rows of `new`, features), the same for k and v.
 
         Returns:
-            All keys and all values so far, (rows, num_heads, head_dim), and where each sequence lies in them.
+            All keys and all values so far, (rows, features), and where each sequence lies in them.
         """
         check_tensors("KVCache", k=k, v=v)
         check_sequences("KVCache", new=new)
         for name, x in (("k", k), ("v", v)):
-            if len(x.shape) != 3 or x.shape[0] != new.capacity or x.shape != k.shape:
-                expected = f"({new.capacity}, num_heads, head_dim), the same for k and v"
+            if x.dtype != "float32":
+                raise TypeError(f"KVCache: {name} must be float32, got {x.dtype}")
+            if len(x.shape) != 2 or x.shape[0] != new.capacity or x.shape != k.shape:
+                expected = f"({new.capacity}, features), the same for k and v"
                 raise ValueError(f"KVCache: {name} must have shape {expected}, got {x.shape}")
-        rows, num_heads, head_dim = k.shape
-        features = num_heads * head_dim
         if key not in self._buffers:
-            shape = [self._sequences.capacity, features]
+            shape = [self._sequences.capacity, k.shape[1]]
             self._buffers[key] = _core.Tensor.empty(shape), _core.Tensor.empty(shape)
         for buffer, x in zip(self._buffers[key], (k, v), strict=True):
-            _core.kv_cache_append(buffer, _core.reshape(x.data, [rows, features]), new, self._sequences)
-        keys, values = (Tensor(_core.reshape(x, [-1, num_heads, head_dim])) for x in self._buffers[key])
+            _core.kv_cache_append(buffer, x.data, new, self._sequences)
+        keys, values = map(Tensor, self._buffers[key])
         return keys, values, self._sequences
 
     def memory(self, key: Hashable, project: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
