@@ -49,11 +49,11 @@ def command(options: argparse.Namespace) -> None:
 
 
 def run(config: TransformerConfig, seconds: float = 5.0) -> dict[str, Any]:
-    """Prints a table, and what it returns as a last line of JSON.
+    """Prints a table; the last line is the returned dictionary as JSON.
 
     Args:
-        config: the model that is trained and translates, random sentences both.
-        seconds: spent on each figure, at least.
+        config: of the model that trains and translates random sentences.
+        seconds: minimum time for each figure.
 
     Returns:
         "cpu", "isa", "threads" and "version"; "product_gflops", "train_tokens_per_s" (source and target) and
@@ -82,7 +82,7 @@ def run(config: TransformerConfig, seconds: float = 5.0) -> dict[str, Any]:
     manual_seed(0)
     model = Transformer(config)
     about = f"model of {model.num_parameters() / 1e6:.1f} M parameters, tokens/s"
-    # In this order: what has learnt from random sentences may translate into nothing.
+    # Decoding first: a model that has learnt from random sentences may give empty translations.
     report("decode_tokens_per_s", f"translating with a {about}", "float32", decode_tokens_per_s(model, seconds))
     for dtype in ACTIVATION_DTYPES:
         model.compute_dtype = dtype
@@ -92,7 +92,7 @@ def run(config: TransformerConfig, seconds: float = 5.0) -> dict[str, Any]:
 
 
 def product_gflops(dtype: str, seconds: float) -> float:
-    """10^9 multiplications and additions a second, in the product of two square matrices."""
+    """GFLOP/s of the product of two square matrices."""
     values = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE)).astype(np.float32)
     x, weight = tensor(values, dtype=dtype), tensor(values, dtype=dtype)
     with no_grad():
@@ -100,7 +100,7 @@ def product_gflops(dtype: str, seconds: float) -> float:
 
 
 def train_tokens_per_s(model: Transformer, seconds: float) -> float:
-    """Source and target tokens a second: forward, backward and AdamW."""
+    """Source and target tokens a second, in forward, backward and AdamW."""
     optimizer = AdamW(model, lr=1e-4)
     sources, targets = _sentences(model, LENGTH), _sentences(model, LENGTH - 1)  # an eos follows
 
@@ -113,14 +113,14 @@ def train_tokens_per_s(model: Transformer, seconds: float) -> float:
 
 
 def decode_tokens_per_s(model: Transformer, seconds: float) -> float:
-    """Target tokens a second, SENTENCES side by side."""
+    """Target tokens a second, of SENTENCES at a time."""
     sources = _sentences(model, LENGTH)
     tokens = sum(len(best.ids) for best, *_ in generate(model, sources, max_length=LENGTH))
     return tokens / median(times_of(lambda: generate(model, sources, max_length=LENGTH), seconds))
 
 
 def cpu_name() -> str:
-    """As the processor calls itself, where Linux tells."""
+    """The name of the processor, from Linux where possible."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -131,7 +131,7 @@ def cpu_name() -> str:
 
 
 def times_of(function: Callable[[], Any], seconds: float) -> list[float]:
-    """The seconds of three calls or more that together take `seconds`, after one to warm up."""
+    """The times of at least three calls, which take at least `seconds` together, after one call to warm up."""
     function()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
@@ -142,7 +142,7 @@ def times_of(function: Callable[[], Any], seconds: float) -> list[float]:
 
 
 def _sentences(model: Transformer, length: int) -> IdBatch:
-    """SENTENCES of random ids from the upper half of the vocabulary, where there are no special ones."""
+    """SENTENCES of random ids from the upper half of the vocabulary, which has no special ids."""
     size = min(model.config.vocab_size, model.config.output_size)
     batch: IdBatch = np.random.default_rng(0).integers(size // 2, size, (SENTENCES, length)).tolist()
     return batch

@@ -1,4 +1,4 @@
-"""TOML files for the options of a command: flat `key = value` lines, the keys named as the options.
+"""TOML files for the options of a command: flat `key = value` lines; keys have the names of the options.
 
 The options themselves are the schema: what argparse knows of them (name, type, choices, how many values) is what a
 file is checked against, so no key can be forgotten here.
@@ -17,7 +17,7 @@ from typing import Any
 Define = Callable[[argparse.ArgumentParser], None]  # adds a command's options to a parser
 Value = str | bool | int | float | list[str]
 
-_NOT_KEYS = ("config", "set", "resume")  # what a call says of itself, not of the model it makes
+_NOT_KEYS = ("config", "set", "resume")  # they belong to one call, not to the model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def expand(arguments: Sequence[str], define: Define) -> list[str]:
-    """The arguments of a command, those of its --config and --set spelt out before those that were given.
+    """The arguments of a command, after arguments for the keys of its --config and --set.
 
     Raises:
         OSError: the file cannot be read.
@@ -41,7 +41,7 @@ def expand(arguments: Sequence[str], define: Define) -> list[str]:
     try:
         found, _ = parser.parse_known_args(arguments)
     except argparse.ArgumentError:
-        return list(arguments)  # the command's own parser says it better
+        return list(arguments)  # the command's own parser has a better message
     actions = _actions(define)
     values: dict[str, Value] = {}
     if found.config is not None:
@@ -64,9 +64,9 @@ def dump(options: argparse.Namespace, fields: Mapping[str, Any], define: Define)
     """The options in effect as TOML that `expand` reads.
 
     Args:
-        options: what was parsed.
-        fields: values, by `dest`, of options that were not given; one without a value is left out.
-        define: as for `expand`.
+        options: the parsed options.
+        fields: values of options that were not given, by `dest`; None is left out.
+        define: as in `expand`.
     """
     lines = []
     for key, action in _actions(define).items():
@@ -79,7 +79,7 @@ def dump(options: argparse.Namespace, fields: Mapping[str, Any], define: Define)
 
 
 def check(values: Mapping[str, Any], actions: Mapping[str, argparse.Action], origin: str) -> dict[str, Value]:
-    """The values, each known and of the type of its option. Raises ValueError as `expand`."""
+    """The values, after checks of each key and type. ValueError as in `expand`."""
     checked: dict[str, Value] = {}
     for key, value in values.items():
         if key not in actions:
@@ -106,7 +106,7 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _assignment(text: str) -> dict[str, Any]:
-    """KEY=VALUE: a TOML value, or what is none as a string."""
+    """Parses KEY=VALUE. A value that is not TOML is a string."""
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set: must be KEY=VALUE, got {text!r}")

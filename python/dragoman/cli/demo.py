@@ -1,6 +1,6 @@
-"""The demo: learns to read dates in 25 languages and to write them by ISO 8601, and shows how well it does.
+"""The demo: learns to read dates in 25 languages and to write them in ISO 8601, and measures how many are right.
 
-Everything that it does goes through the public interface: TransformerConfig, Trainer, Translator and plot.
+It uses only the public interface: TransformerConfig, Trainer, Translator and plot.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def command(options: argparse.Namespace) -> None:
 
 
 def run(output: str | Path, seed: int = 0) -> dict[str, Any]:
-    """Trains, tests and shows; ends standard output with the returned figures as a line of JSON.
+    """Trains, tests and draws. The last line of standard output is the returned dictionary as JSON.
 
     Args:
         output: folder for the model, log.jsonl, loss.png and attention.png; files of an earlier demo are replaced.
@@ -145,9 +145,9 @@ def make_config(vocab_size: int) -> TransformerConfig:
 
 
 def make_tokenizer(lines: Iterable[str]) -> Tokenizer:
-    """Byte pairs of which none joins two digits or crosses a space, so that a locale is one token and a digit too.
+    """Byte pairs that never join two digits and never cross a space, so a locale is one token and so is a digit.
 
-    A character that no date has is spelt in bytes.
+    A character that is in no date is written as bytes.
     """
     tokenizers = _libraries()
     pre, space = tokenizers.pre_tokenizers, {"prepend_scheme": "never"}
@@ -163,7 +163,7 @@ def make_tokenizer(lines: Iterable[str]) -> Tokenizer:
 
 
 def _test(translator: Translator, locale: str, pairs: list[tuple[str, str]], sample: int) -> float:
-    """Translates a locale's test pairs; prints the share that is right and a sample; returns the share in percent."""
+    """Translates the test pairs of a locale. Prints and returns the share that is right, in percent, with a sample."""
     outputs = translator([source for source, _ in pairs], beam=1)
     right = [output == target for output, (_, target) in zip(outputs, pairs, strict=True)]
     share = 100 * sum(right) / len(right)
@@ -174,7 +174,7 @@ def _test(translator: Translator, locale: str, pairs: list[tuple[str, str]], sam
 
 
 def draw_attention(translator: Translator, pair: tuple[str, str], path: Path) -> None:
-    """The last decoder layer's cross-attention while it writes the target of a pair, the mean of its heads."""
+    """Draws the cross-attention of the last decoder layer, the mean of its heads, for the target of a pair."""
     model, tokenizer = translator.model, translator.tokenizer
     source = source_ids(tokenizer, [pair[0]])[0]
     target = tokenizer.encode(pair[1])
@@ -184,7 +184,7 @@ def draw_attention(translator: Translator, pair: tuple[str, str], path: Path) ->
 
 
 def _libraries() -> Any:
-    """The tokenizers library, once all that the demo needs is known to be there: it is better said before training."""
+    """The tokenizers library. Checks all libraries of the demo first, so that an error comes before training."""
     try:
         import babel  # noqa: F401
         import matplotlib  # noqa: F401

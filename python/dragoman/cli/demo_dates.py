@@ -1,4 +1,4 @@
-"""The data of the demo: dates as people write them, and the same dates by ISO 8601.
+"""The data of the demo: dates as people write them, and the same dates in ISO 8601.
 
 A source is a locale and a date of 1900 to 2099 in one of the locale's four CLDR patterns, "ko 2020년 4월 3일 금요일",
 and its target "2020-04-03". The locale is part of the source because "03/04/2020" alone has no one meaning.
@@ -21,7 +21,7 @@ FIRST, LAST = datetime.date(1900, 1, 1), datetime.date(2099, 12, 31)
 
 
 class DateWriter:
-    """Writes dates in every locale's patterns. Made once, as reading CLDR takes a while.
+    """Writes dates in the patterns of every locale. Make it once, because reading CLDR takes time.
 
     Raises:
         ModuleNotFoundError: without the Babel library.
@@ -33,7 +33,7 @@ class DateWriter:
 
         self._format_date = format_date
         self._locales = {name: Locale.parse(name) for name in LOCALES}
-        # Two digits of a year do not tell the century: the numeric patterns get all four.
+        # Two digits of a year leave the century open, so numeric patterns get all four.
         self._patterns = {
             (name, format): locale.date_formats[format].pattern.replace("yy", "y")
             for name, locale in self._locales.items()
@@ -52,8 +52,8 @@ class DateCorpus:
 
     Attributes:
         train: random days in random locales and formats.
-        validation: the same, a quarter as many pairs as there are days for it.
-        test: of each locale equally many pairs, the formats taking turns.
+        validation: the same. The number of pairs is a quarter of the number of its days.
+        test: the same number of pairs for each locale, with the formats in turn.
     """
 
     train: list[tuple[str, str]]
@@ -65,10 +65,10 @@ def make_corpus(pairs: int, tests: int, held_out: int, seed: int) -> DateCorpus:
     """Draws the corpus.
 
     Args:
-        pairs: of training.
-        tests: pairs of each locale.
-        held_out: days that are for the test alone, and as many more for validation, of the 73,049 there are.
-        seed: of every choice.
+        pairs: number of training pairs.
+        tests: number of test pairs for each locale.
+        held_out: number of days only for the test, and of days only for validation, out of 73,049.
+        seed: seed of every random choice.
 
     Raises:
         ModuleNotFoundError: without the Babel library.

@@ -1,4 +1,4 @@
-"""dragoman evaluate: a file's translations, scored."""
+"""dragoman evaluate: translates a file and scores the translations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> None:
-    """Scores of a file's translations: readable lines, then one of JSON."""
+    """Prints scores of a file's translations: readable lines, then one of JSON."""
     metrics = {"bleu": scores.bleu(), "bleu_lowercase": scores.bleu(lowercase=True), "chrf": scores.chrf()}
     pairs = read_parallel(options.source, options.target)
     outputs = Translator.load(options.folder)([source for source, _ in pairs], options.beam, options.length_penalty)

@@ -1,4 +1,4 @@
-"""dragoman info: what this installation can do, and what a model is made of."""
+"""dragoman info: describes this installation and a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> None:
-    """What this installation has, and what a folder's model is made of."""
+    """Describes this installation, and the model in a folder."""
     stats = dragoman.memory_stats()
     print(f"dragoman {dragoman.__version__}")
     print(f"instruction set: {dragoman.cpu_isa()} (of {', '.join(dragoman.cpu_isas())})")

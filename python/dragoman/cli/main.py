@@ -12,7 +12,7 @@ from dragoman.cli import bench, config_file, demo, evaluate, info, train, transl
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 2 for a mistake in what was asked, 130 after Ctrl-C."""
+    """Runs a command. Returns the exit status: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["train"]:
         try:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             dragoman.set_num_threads(options.threads)
         run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

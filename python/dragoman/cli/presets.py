@@ -1,4 +1,4 @@
-"""The sizes of models that commands know by name."""
+"""The sizes of models that commands have names for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of commands that translate."""
+"""The options of every command that translates."""
 
 from __future__ import annotations
 

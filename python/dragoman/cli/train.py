@@ -24,38 +24,38 @@ from dragoman.train.tasks import TASKS
 from dragoman.train.trainer import Trainer
 
 DESCRIPTION = """\
-Trains a Transformer on two files of sentences, line i of one the translation of line i of the other
-(UTF-8, plain or .gz; several files a side pair up in their order). DIR gets model.safetensors, config.json,
-tokenizer.json, train.toml (these options, for --config), log.jsonl, checkpoints/ and data/ (the token ids).
+Trains a Transformer on two files of sentences: line i of one file is the translation of line i of the other.
+Files are UTF-8, plain or .gz; several files on each side pair up in their order. Writes model.safetensors, config.json,
+tokenizer.json, train.toml (these options, for --config), log.jsonl, checkpoints/ and data/ (the token ids) to DIR.
 
 example:
   dragoman train --source train.en --target train.de --valid-source val.en --valid-target val.de --output en-de
 """
 
 
-DROPOUTS = ("dropout", "embedding_dropout")  # what --dropout sets
+DROPOUTS = ("dropout", "embedding_dropout")  # fields that --dropout sets
 
 ALIASES = {"translation": "translate", "seq2seq": "translate"}
 
 SCORES = ("loss", *sorted({name for task in TASKS.values() for name in task.scores}))
 
-SOURCE_LENGTH = 1024  # to which seq2seq cuts sources
+SOURCE_LENGTH = 1024  # tokens of a source in seq2seq
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `train`. One that is not given is absent, so that defaults stand in Trainer alone."""
+    """The options of `train`. An option that is not given is absent, so that only TrainingOptions has defaults."""
     parser.set_defaults(define=add_arguments)
     config_file.add_arguments(parser)
     files = parser.add_argument_group("files")
     for name, text in (("source", "training sentences"), ("target", "their translations")):
         files.add_argument(f"--{name}", required=True, nargs="+", metavar="FILE", help=text)
-    files.add_argument("--output", required=True, metavar="DIR", help="folder of the model, made where missing")
+    files.add_argument("--output", required=True, metavar="DIR", help="folder of the model, created where missing")
     for name, text in (("source", "validation sentences"), ("target", "their translations")):
         files.add_argument(f"--valid-{name}", nargs="+", metavar="FILE", help=text)
     files.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the newest checkpoint in DIR, with its task, preset, vocabulary and dropout",
+        help="continue from the newest checkpoint in DIR, with its task, preset, vocabulary and dropout",
     )
 
     model = parser.add_argument_group("model")
@@ -63,14 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=(*TASKS, *ALIASES),
         default="translate",
-        help="translate (or translation): pairs with a long side are left out; seq2seq: the same, but long sources, "
-        "as in summarisation, are cut in training and use (default: translate)",
+        help="translate (or translation): leaves out pairs with a long side; seq2seq: cuts long sources instead, for "
+        "summarisation (default: translate)",
     )
     model.add_argument(
         "--max-source-length",
         type=int,
         metavar="N",
-        help=f"tokens of a source of seq2seq, others are cut (default: {SOURCE_LENGTH})",
+        help=f"seq2seq: maximum tokens of a source; longer ones are cut (default: {SOURCE_LENGTH})",
     )
     model.add_argument(
         "--preset",
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=10000,
         metavar="N",
-        help="joint vocabulary, 256 bytes on top (default: 10000)",
+        help="maximum tokens of the joint vocabulary, without the 256 bytes (default: 10000)",
     )
     model.add_argument(
         "--tokenizer",
@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="bpe",
         help="byte pairs, a unigram language model or single characters (default: bpe)",
     )
-    model.add_argument("--dropout", type=float, metavar="P", help="rate (default: 0.1; tiny and big 0.3)")
+    model.add_argument("--dropout", type=float, metavar="P", help="dropout rate (default: 0.1; tiny and big 0.3)")
 
     def option(group: argparse._ArgumentGroup, flag: str, name: str, kind: type, text: str) -> None:
         group.add_argument(
@@ -113,40 +113,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(limits, "minutes", "max_minutes", float, "wall-clock time")
 
     training = parser.add_argument_group("training")
-    option(training, "batch-tokens", "batch_tokens", int, "tokens of a batch (default: 4096)")
+    option(training, "batch-tokens", "batch_tokens", int, "tokens per batch (default: 4096)")
     option(
-        training, "max-length", "max_length", int, "longer ones (seq2seq: targets) are left out (default: 256 tokens)"
+        training, "max-length", "max_length", int, "maximum tokens of a sentence (seq2seq: of a target) (default: 256)"
     )
-    option(training, "min-length", "min_length", int, "shorter sentences are left out (default: 1 token)")
-    option(training, "max-ratio", "max_ratio", float, "of the lengths of a pair; others are left out (default: none)")
+    option(training, "min-length", "min_length", int, "minimum tokens of a sentence (default: 1)")
+    option(training, "max-ratio", "max_ratio", float, "maximum ratio of the two lengths of a pair (default: none)")
     option(training, "accumulate", "accumulate", int, "batches per step (default: 1)")
-    choice(training, "compute-dtype", "compute_dtype", ACTIVATION_DTYPES, "of activations (default: float32)")
+    choice(training, "compute-dtype", "compute_dtype", ACTIVATION_DTYPES, "dtype of activations (default: float32)")
     option(training, "lr", "lr", float, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
-    option(training, "warmup", "warmup", int, "steps to the peak (default: 2000)")
-    option(training, "label-smoothing", "label_smoothing", float, "in [0, 1) (default: 0.1)")
-    option(training, "weight-decay", "weight_decay", float, "of AdamW (default: 0)")
-    option(training, "clip", "max_grad_norm", float, "largest norm of the gradient (default: 1)")
-    choice(training, "schedule", "schedule", SCHEDULES, "fall of the rate (default: inverse_sqrt)")
-    option(training, "max-bad-steps", "max_bad_steps", int, "in a row without finite gradient end it (default: 10)")
-    choice(training, "best-by", "best_by", SCORES, "validation score that makes a checkpoint the best (default: loss)")
+    option(training, "warmup", "warmup", int, "steps until the peak (default: 2000)")
+    option(
+        training,
+        "label-smoothing",
+        "label_smoothing",
+        float,
+        "share that is spread over the vocabulary, in [0, 1) (default: 0.1)",
+    )
+    option(training, "weight-decay", "weight_decay", float, "weight decay of AdamW (default: 0)")
+    option(training, "clip", "max_grad_norm", float, "maximum norm of the gradient (default: 1)")
+    choice(training, "schedule", "schedule", SCHEDULES, "decay of the learning rate (default: inverse_sqrt)")
+    option(
+        training,
+        "max-bad-steps",
+        "max_bad_steps",
+        int,
+        "steps in a row without a finite gradient that end the run (default: 10)",
+    )
+    choice(training, "best-by", "best_by", SCORES, "validation score that compares checkpoints (default: loss)")
     option(training, "valid-beam", "beam", int, "beam size for bleu and chrf (default: 1)")
-    option(training, "patience", "patience", int, "validations without a better one end the run (default: no limit)")
-    option(training, "average", "average", int, "last checkpoints to keep (default: 8)")
+    option(
+        training,
+        "patience",
+        "patience",
+        int,
+        "validations in a row without a better one that end the run (default: none)",
+    )
+    option(training, "average", "average", int, "number of last checkpoints to keep (default: 8)")
     option(training, "ema", "ema", float, "decay of a moving average of the weights (default: none)")
-    choice(training, "final", "final", FINALS, "weights of the model in the end (default: average)")
+    choice(training, "final", "final", FINALS, "weights of the final model (default: average)")
     training.add_argument(
         "--tensorboard",
         action="store_true",
         default=argparse.SUPPRESS,
         help="write event files to DIR/tensorboard",
     )
-    option(training, "checkpoint-every", "checkpoint_every", int, "steps (default: once an epoch)")
+    option(training, "checkpoint-every", "checkpoint_every", int, "steps between checkpoints (default: an epoch)")
     option(training, "log-interval", "log_interval", int, "steps between lines of log.jsonl (default: 50)")
-    option(training, "seed", "seed", int, "of weights, data order and dropout (default: 0)")
+    option(training, "seed", "seed", int, "seed of weights, data order and dropout (default: 0)")
 
 
 def command(options: argparse.Namespace) -> None:
-    """Tokenizer and model from files of text, or from the folder of the run that is resumed."""
+    """Trains a tokenizer and a model from files of text, or resumes a run."""
     if options.task != "seq2seq" and options.max_source_length is not None:
         raise ValueError("--max-source-length needs --task seq2seq")
     output = Path(options.output)

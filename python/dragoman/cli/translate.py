@@ -1,4 +1,4 @@
-"""dragoman translate: standard input to standard output."""
+"""dragoman translate: translates standard input to standard output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> None:
-    """Standard input to standard output, a block of lines at a time; at a terminal, line by line."""
+    """Translates standard input to standard output, in blocks of lines; at a terminal, line by line."""
     translator = Translator.load(options.folder)
     lines = _input_lines()
     size = 1 if sys.stdin.isatty() else BLOCK
