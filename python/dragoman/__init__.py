@@ -1,6 +1,6 @@
 """dragoman builds, trains and serves Transformers, encoder-decoder first."""
 
-from dragoman import cuda, functional, interop, nn, optim
+from dragoman import cuda, functional, interop, models, nn, optim
 from dragoman._core import (
     OutOfMemoryError,
     cpu_isa,
@@ -43,6 +43,7 @@ __all__ = [
     "load",
     "manual_seed",
     "memory_stats",
+    "models",
     "nn",
     "no_grad",
     "num_threads",

@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all, and safetensors files written array by array.
+"""Files that appear whole or not at all, and safetensors files written and read array by array.
 
-The safetensors library's own writer holds the whole file in memory.
+The safetensors library's own writer holds the whole file in memory; its reader knows no bfloat16 without PyTorch.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
+import mmap
 import os
 import secrets
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +31,15 @@ DIGEST = b'"sha256":"'  # before the digest in a header; quotes inside other fie
 BLANK = b"0" * 64  # stands for the digest while it is taken
 
 _KINDS = {"f": "F", "i": "I", "u": "U"}
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    **{f"F{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+    **{f"{kind.upper()}{8 * size}": np.dtype(f"<{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
+}
+
+_MAX_HEADER = 100_000_000  # bytes, the library's own limit
 
 
 def atomic_write(path: str | Path, *parts: bytes | memoryview) -> None:
@@ -150,3 +162,55 @@ def _header(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str])
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a safetensors file by name, read-only views of the mapped file: what is not used is not read.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: naming the file, when it is not one of safetensors, is damaged, or has an array of a dtype that
+            NumPy has not.
+    """
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise ValueError(f"{path}: not a safetensors file")
+        header = file.read(length)
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[8 + length :]
+    try:
+        fields = json.loads(header)
+        if not isinstance(fields, dict):
+            raise ValueError(f"the header must be an object, got {type(fields).__name__}")
+        fields.pop("__metadata__", None)
+        entries = {name: _entry(name, field) for name, field in fields.items()}
+        end = 0
+        for name, (_, _, first, last) in sorted(entries.items(), key=lambda item: item[1][2:]):
+            if first != end:
+                raise ValueError(f"array {name} must begin at byte {end}, got {first}")
+            end = last
+        if end != len(data):
+            raise ValueError(f"must hold {end} bytes of arrays, got {len(data)}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return {
+        name: np.frombuffer(data[first:last], dtype).reshape(shape)
+        for name, (dtype, shape, first, last) in entries.items()
+    }
+
+
+def _entry(name: str, field: Any) -> tuple[np.dtype[Any], list[int], int, int]:
+    """dtype, shape, first byte and end of an array, from its field in the header."""
+    if not isinstance(field, dict) or field.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"array {name} must have dtype, shape and data_offsets")
+    dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise ValueError(f"array {name} must have a dtype among {', '.join(_DTYPES)}, got {dtype!r}")
+    for values in (shape, offsets):
+        if not isinstance(values, list) or not all(type(value) is int and 0 <= value < 2**63 for value in values):
+            raise ValueError(f"array {name} must have a shape and data_offsets of ints, got {values!r}")
+    nbytes = math.prod(shape) * _DTYPES[dtype].itemsize
+    if len(offsets) != 2 or offsets[1] - offsets[0] != nbytes:
+        raise ValueError(f"array {name} must have data_offsets {nbytes} bytes apart, got {offsets}")
+    return _DTYPES[dtype], shape, *offsets

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from dragoman import _core, random
 from dragoman.arguments import check_types, number, positive
-from dragoman.nn.module import Module, Parameter
+from dragoman.nn.module import Module
+from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
 _ALIGNMENT = 16  # floats: every parameter begins on a 64-byte boundary
@@ -224,9 +225,11 @@ class AdamW:
             parameter.grad, parameter.grad_owned = own, True
 
     def _share_shadows(self) -> None:
-        """Gives the parameters their bfloat16 copies in the arena, or none, after the values have changed."""
+        """Gives the parameters their bfloat16 copies in the arena, which hold the present values."""
+        version = self._values.version
         for segment in self._segments:
-            segment.parameter.shadow = segment.shadow
+            if segment.shadow is not None:
+                segment.parameter.forms.bfloat16 = (version, segment.shadow)
 
     def skip(self) -> None:
         """Goes on to the next step without an update: clears the gradients and moves the random state on."""

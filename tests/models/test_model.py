@@ -278,18 +278,38 @@ def edit_weights(folder, change):
         (lambda f: edit_config(f, format=2), "config.json", "format must be 1, got 2"),
         (
             lambda f: edit_config(f, num_encoder_layers=10**9),
+            "config.json",
+            "does not fit model.safetensors: a parameter of shape (12,",
+        ),
+        (
+            lambda f: edit_config(f, num_encoder_layers=3),
             "model.safetensors",
-            "encoder.layers.999999999.",
+            "missing parameters: encoder.layers.2.self_attention.q_proj.weight",
+        ),
+        (
+            lambda f: edit_config(f, vocab_size=14),
+            "model.safetensors",
+            "src_embedding.weight must have shape (14, 12), got (13, 12)",
         ),
         (
             lambda f: edit_config(f, vocab_size=10**12),
-            "model.safetensors",
-            "src_embedding.weight must have shape",
+            "config.json",
+            "vocab_size must be an int in [1, 2^31)",
         ),
         (
-            lambda f: edit_config(f, d_ff=10**12),
+            lambda f: edit_config(f, vocab_size=2**31 - 1),
+            "config.json",
+            "a parameter of shape (2147483647, 12) is more than",
+        ),
+        (
+            lambda f: edit_config(f, d_ff=10**9),
+            "config.json",
+            "a parameter of shape (1000000000, 12) is more than",
+        ),
+        (
+            lambda f: edit_config(f, d_ff=24),
             "model.safetensors",
-            "feed_forward.linear1.weight must have shape",
+            "feed_forward.linear1.weight must have shape (24, 12), got (20, 12)",
         ),
         (
             lambda f: edit_config(f, norm_first=True),
@@ -309,7 +329,7 @@ def edit_weights(folder, change):
         (
             lambda f: edit_weights(f, lambda s: s.update({"src_embedding.weight": np.zeros((13, 12))})),
             "model.safetensors",
-            "src_embedding.weight must be float32, got float64",
+            "src_embedding.weight must be float32, float16 or bfloat16, got float64",
         ),
         (lambda f: (f / "model.safetensors").write_bytes(b""), "model.safetensors", ""),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "model.safetensors", ""),

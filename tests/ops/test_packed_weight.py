@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from dragoman import _core
 from dragoman.generate import generate
-from dragoman.nn import Linear
-from dragoman.nn.module import Parameter
+from dragoman.nn import Linear, Parameter
 from dragoman.optim import AdamW
 from dragoman.train.averaging import ExponentialAverage
 

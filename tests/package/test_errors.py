@@ -170,6 +170,7 @@ def without(kinds, *names):
 TWO, HEADS = dg.Sequences([2, 1]), tensor(3, 2, 4)
 ROWS = {"sequences": (optional(SEQUENCES), TWO)}
 X = {"x": (SHAPED, tensor(3, 4))}
+ROW_OF_4 = {"x": (without(SHAPED, "sizes"), tensor(3, 4))}  # where the weight, which is right, may be named
 ATTENTION = {
     "q": (SHAPED, HEADS),
     "k": (SHAPED, HEADS),
@@ -245,6 +246,7 @@ class Digits(dg.Tokenizer):
 
 TOKENIZER = Digits()
 TRANSLATOR = dg.Translator(MODEL, TOKENIZER)
+LINEAR, NORM = nn.Linear(4, 5), nn.LayerNorm(4)
 CACHE = nn.KVCache(2)
 CACHE.extend(TWO)
 LAYERS = without(OBJECTS, "list", "empty list") | NONE | NUMBERS | {
@@ -337,9 +339,6 @@ TABLE = {
         "scale": (NUMBER, 2.0),
         "dropout": (RATE, 0.1),
     },
-    F.feed_forward: X | {"weight1": (WEIGHT, tensor(8, 4)), "bias1": (optional(VECTOR), tensor(8))}
-    | {"weight2": (WEIGHT, tensor(4, 8)), "bias2": (optional(VECTOR), tensor(4))}
-    | {"activation": (CHOICE, "relu"), "dropout": (RATE, 0.1)} | ROWS,
     F.cross_entropy: {"logits": (without(SHAPED, "of bfloat16"), tensor(3, 5))} | LOSS,
     F.linear_cross_entropy: X | {"weight": (WEIGHT, tensor(5, 4)), "bias": (optional(VECTOR), tensor(5))} | LOSS,
     F.reshape: {
@@ -381,6 +380,9 @@ TABLE = {
         "bias": (FLAG, True),
         "weight": (optional(WEIGHT), nn.Linear(4, 3).weight),
     },
+    LINEAR: ROW_OF_4 | {"activation": (CHOICE, "relu"), "dropout": (RATE, 0.1)} | ROWS,
+    LINEAR.cross_entropy: ROW_OF_4 | LOSS,
+    NORM: X | {"residual": (optional(WEIGHT), tensor(3, 4)), "dropout": (RATE, 0.1)} | ROWS,
     nn.LayerNorm: {"features": (SIZE, 4), "eps": (AT_LEAST_0, 1e-5)},
     nn.Embedding: {
         "vocab_size": (SIZE, 5),
@@ -394,16 +396,15 @@ TABLE = {
     nn.LearnedPositionalEncoding: {"max_length": (SIZE, 5), "features": (SIZE, 4)},
     nn.MultiHeadAttention: {name: LAYER[name] for name in ("d_model", "num_heads", "dropout")},
     nn.FeedForward: {name: LAYER[name] for name in ("d_model", "d_ff", "activation", "dropout")},
+    nn.TransformerLayer: LAYER | {"causal": (FLAG, True), "cross_attention": (FLAG, True)},
     nn.TransformerEncoderLayer: LAYER,
     nn.TransformerDecoderLayer: LAYER,
     dg.TransformerConfig: CONFIG_KINDS,
-    nn.Residual: {"p": (RATE, 0.1)},
     nn.Encoder: {"layers": (LAYERS, MODEL.encoder.layers), "norm": (optional(TENSOR), nn.LayerNorm(4))},
     nn.Decoder: {"layers": (LAYERS, MODEL.decoder.layers), "norm": (optional(TENSOR), nn.LayerNorm(4))},
     MODEL.encoder: {
         "x": (without(SHAPED, "sizes"), tensor(3, 4)),
         "sequences": (SEQUENCES, TWO),
-        "causal": (FLAG, True),
     },
     MODEL.decoder: {
         "x": (without(SHAPED, "sizes"), tensor(3, 4)),
@@ -418,6 +419,7 @@ TABLE = {
     | {name: (SHAPED, tensor(3, 4)) for name in ("k", "v")},
     CACHE.reorder: {"indices": (INTS | {"too large": [2]}, [1, 0])},
     dg.Transformer: {"config": (TENSOR, dg.TransformerConfig(**CONFIG)), "compute_dtype": (CHOICE, "bfloat16")},
+    MODEL: BATCHES,
     MODEL.logits: BATCHES,
     MODEL.loss: {
         **BATCHES,
@@ -441,13 +443,13 @@ TABLE = {
 
 # A message may also name an op inside the callable, or the argument that a wrong size is compared with.
 INNER = {
-    F.feed_forward: {"linear"},
     dg.tensor: {"device"},
     nn.TransformerEncoderLayer: {"MultiHeadAttention", "FeedForward"},
 }
-INNER[nn.TransformerDecoderLayer] = INNER[nn.TransformerEncoderLayer]
+INNER[nn.TransformerLayer] = INNER[nn.TransformerDecoderLayer] = INNER[nn.TransformerEncoderLayer]
 INNER[MODEL.encoder] = INNER[MODEL.decoder] = {"linear", "layer_norm", "attention", "residual", "reshape"}
-INNER[MODEL.loss] = {"linear_cross_entropy"}
+INNER[MODEL.loss] = INNER[LINEAR.cross_entropy] = {"linear_cross_entropy"}
+INNER[LINEAR], INNER[NORM] = {"linear"}, {"residual_layer_norm", "layer_norm"}
 INNER[TRANSLATOR] = {"generate"}
 SIZES = {
     "sizes",
@@ -538,7 +540,7 @@ def test_layouts_give_the_same_bits(function, layout):
 
 @pytest.mark.parametrize(
     "function",
-    [F.linear, F.layer_norm, F.relu, F.gelu, F.dropout, F.residual, F.residual_layer_norm, F.feed_forward],
+    [F.linear, F.layer_norm, F.relu, F.gelu, F.dropout, F.residual, F.residual_layer_norm],
 )
 def test_no_rows_are_none(function):
     good = {name: good for name, (_, good) in TABLE[function].items()} | {"sequences": dg.Sequences([])}

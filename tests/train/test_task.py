@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_named(sentences, pairs, tmp_path):
         Trainer(tagger_of(), task=Tagging(), best_by="bleu", lr=1e-3)
     with pytest.raises(ValueError, match=r"lr must be given for a model without config\.d_model"):
         Trainer(tagger_of(), task=Tagging())
-    with pytest.raises(TypeError, match="model must be a Transformer, got Tagger"):
+    with pytest.raises(TypeError, match="model must be a Model, got Tagger"):
         Trainer(tagger_of())
     with pytest.raises(TypeError, match="task must be a Task, got str"):
         Trainer(model_of(), task="tag")

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -175,7 +175,7 @@ def _test(translator: Translator, locale: str, pairs: list[tuple[str, str]], sam
 
 def draw_attention(translator: Translator, pair: tuple[str, str], path: Path) -> None:
     """Draws the cross-attention of the last decoder layer, the mean of its heads, for the target of a pair."""
-    model, tokenizer = translator.model, translator.tokenizer
+    model, tokenizer = cast(Transformer, translator.model), translator.tokenizer
     source = source_ids(tokenizer, [pair[0]])[0]
     target = tokenizer.encode(pair[1])
     weights = model.attention_weights(source, [model.config.bos_id, *target])["cross"][-1]

@@ -13,7 +13,7 @@ from dragoman.functional.cross_entropy import cross_entropy, linear_cross_entrop
 from dragoman.functional.dropout import dropout
 from dragoman.functional.elementwise import cast
 from dragoman.functional.embedding import embedding
-from dragoman.functional.linear import feed_forward, linear
+from dragoman.functional.linear import linear
 from dragoman.functional.norm import layer_norm, residual_layer_norm, residual_rms_norm, rms_norm
 from dragoman.functional.residual import residual
 from dragoman.tensor import add, reshape, scale
@@ -25,7 +25,6 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "embedding",
-    "feed_forward",
     "gelu",
     "layer_norm",
     "linear",

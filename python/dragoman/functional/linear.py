@@ -1,9 +1,9 @@
-"""linear: a matrix product with bias, activation and dropout; feed_forward: two of them."""
+"""linear: a matrix product with bias, activation and dropout."""
 
 from __future__ import annotations
 
 from dragoman import _core, arguments
-from dragoman.functional.operands import ACTIVATION_DTYPES, ACTIVATIONS, data_of, dropout_mask
+from dragoman.functional.operands import ACTIVATIONS, data_of, dropout_mask
 from dragoman.tensor import Function, Tensor, add_grad, check_options, check_tensors, grad_buffer
 
 
@@ -67,44 +67,3 @@ def linear(
     check_options("linear", bias=bias, sequences=sequences)
     arguments.choice("linear", "activation", activation, ACTIVATIONS)
     return Linear()(x, weight, bias, activation, dropout_mask("linear", dropout), sequences)
-
-
-def feed_forward(
-    x: Tensor,
-    weight1: Tensor,
-    bias1: Tensor | None,
-    weight2: Tensor,
-    bias2: Tensor | None,
-    *,
-    activation: str = "relu",
-    dropout: float = 0.0,
-    sequences: _core.Sequences | None = None,
-) -> Tensor:
-    """linear(dropout(activation(linear(x)))): x (tokens, d_model), weight1 (d_ff, d_model), weight2 (d_model, d_ff)."""
-    op = "feed_forward"
-    check_tensors(op, x=x, weight1=weight1, weight2=weight2)
-    check_options(op, bias1=bias1, bias2=bias2, sequences=sequences)
-    _check_feed_forward(x, weight1, bias1, weight2, bias2)
-    arguments.choice(op, "activation", activation, ACTIVATIONS)
-    hidden = Linear()(x, weight1, bias1, activation, dropout_mask(op, dropout), sequences)
-    return Linear()(hidden, weight2, bias2, "none", _core.Dropout(), sequences)
-
-
-def _check_feed_forward(
-    x: Tensor, weight1: Tensor, bias1: Tensor | None, weight2: Tensor, bias2: Tensor | None
-) -> None:
-    """In the names of this op's arguments; the products inside know them by others."""
-    given = {"x": x, "weight1": weight1, "bias1": bias1, "weight2": weight2, "bias2": bias2}
-    for name, value in given.items():
-        rank = 1 if name.startswith("bias") else 2
-        allowed = ACTIVATION_DTYPES if name == "x" else ACTIVATION_DTYPES[:1]
-        if value is not None and value.dtype not in allowed:
-            raise TypeError(f"feed_forward: {name} must be {' or '.join(allowed)}, got {value.dtype}")
-        if value is not None and len(value.shape) != rank:
-            raise ValueError(f"feed_forward: {name} must have {rank} dimensions, got shape {value.shape}")
-    d_ff, d_model = weight1.shape[0], x.shape[1]
-    shapes = {"weight1": (d_ff, d_model), "bias1": (d_ff,), "weight2": (weight2.shape[0], d_ff)}
-    for name, shape in (shapes | {"bias2": weight2.shape[:1]}).items():
-        value = given[name]
-        if value is not None and value.shape != shape:
-            raise ValueError(f"feed_forward: {name} must have shape {shape}, got {value.shape}")

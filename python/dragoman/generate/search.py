@@ -11,8 +11,7 @@ import numpy.typing as npt
 from dragoman import _core, arguments
 from dragoman._core import Sequences
 from dragoman.models.batch import IdBatch
-from dragoman.models.config import TransformerConfig
-from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn import KVCache
 from dragoman.tensor import Tensor
 
@@ -35,7 +34,7 @@ class Hypothesis:
 
 
 def generate(
-    model: Transformer,
+    model: EncoderDecoder,
     src_batch: IdBatch,
     *,
     beam: int = 1,
@@ -65,7 +64,7 @@ def generate(
         TypeError: an argument or an id of another type.
         ValueError: an id or an argument out of range; names the place of the id.
     """
-    arguments.check_types("generate", Transformer, model=model)
+    arguments.check_types("generate", EncoderDecoder, model=model)
     beam = arguments.integer("generate", "beam", beam, 1)
     arguments.number("generate", "length_penalty", length_penalty, 0.0)
     if max_length is not None:
@@ -83,7 +82,7 @@ def generate(
 
 
 def _run(
-    model: Transformer,
+    model: EncoderDecoder,
     active: list[_Search],
     beam: int,
     src_ids: npt.NDArray[np.int32],
@@ -114,7 +113,7 @@ def _run(
 class _Search:
     """The search of one sentence."""
 
-    def __init__(self, config: TransformerConfig, sentence: int, beam: int, limit: int, length_penalty: float) -> None:
+    def __init__(self, config: Any, sentence: int, beam: int, limit: int, length_penalty: float) -> None:
         self.sentence = sentence
         # Ids and log probability, best first.
         self.live: list[tuple[list[int], float]] = [([], 0.0)] if limit else []
@@ -174,10 +173,10 @@ class _Search:
         return Hypothesis(ids, log_prob / ((5 + length) / 6) ** self._length_penalty)
 
 
-def _limit(config: TransformerConfig, src_length: int, max_length: int | None) -> int:
+def _limit(config: Any, src_length: int, max_length: int | None) -> int:
     """Maximum number of target tokens for a source of `src_length` tokens."""
     if max_length is None:
-        return min(2 * src_length + 10, config.max_length)
+        return min(2 * src_length + 10, int(config.max_length))
     if config.positions == "learned" and max_length > config.max_length:
         raise ValueError(f"generate: max_length must be at most {config.max_length}, got {max_length}")
     return max_length

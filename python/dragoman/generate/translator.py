@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 from dragoman import arguments
 from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.generate.search import generate
-from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.models.folder import load
 
 BATCH_TOKENS = 2048  # source tokens translated together
@@ -32,8 +32,8 @@ class Translator:
         ValueError: the tokenizer has more tokens than the model.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
-        arguments.check_types("Translator", Transformer, model=model)
+    def __init__(self, model: EncoderDecoder, tokenizer: Tokenizer) -> None:
+        arguments.check_types("Translator", EncoderDecoder, model=model)
         arguments.check_types("Translator", Tokenizer, tokenizer=tokenizer)
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ValueError(
@@ -62,7 +62,7 @@ class Translator:
             raise ValueError(f"Translator: device must be 'cpu', got {device!r}")
         if compute_type != "float32":
             raise ValueError(f"Translator: compute_type must be 'float32', got {compute_type!r}")
-        return cls(load(folder), Tokenizer.load(Path(folder) / "tokenizer.json"))
+        return cls(cast(EncoderDecoder, load(folder)), Tokenizer.load(Path(folder) / "tokenizer.json"))
 
     @overload
     def __call__(self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None) -> str: ...

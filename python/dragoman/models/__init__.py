@@ -1,7 +1,8 @@
 """Models: configuration, forward pass and loss, and the folder of a model."""
 
-from dragoman.models.config import TransformerConfig
-from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.base import Model, register
+from dragoman.models.config import ModelConfig, TransformerConfig
+from dragoman.models.encoder_decoder import EncoderDecoder, Transformer
 from dragoman.models.folder import load
 
-__all__ = ["Transformer", "TransformerConfig", "load"]
+__all__ = ["EncoderDecoder", "Model", "ModelConfig", "Transformer", "TransformerConfig", "load", "register"]

@@ -1,4 +1,4 @@
-"""TransformerConfig: what a Transformer is made of, as kept in config.json."""
+"""Configs: what a model is made of, as kept in config.json."""
 
 from __future__ import annotations
 
@@ -25,7 +25,38 @@ _IDS = ("pad_id", "bos_id", "eos_id", "unk_id")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+class ModelConfig:
+    """Base of configs, each a frozen dataclass whose fields are values that JSON can hold."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What config.json holds beside the name of the model."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The config that `to_dict` gave. ValueError for an unknown, missing or mistyped field."""
+        fields = dict(values)
+        if (got := fields.pop("format", None)) != FORMAT:
+            raise ValueError(f"{cls.__name__}: format must be {FORMAT}, got {got!r}")
+        cls._check_names(fields)
+        required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+        if missing := [name for name in required if name not in fields]:
+            raise ValueError(f"{cls.__name__}: {missing[0]} must be given, got none")
+        return cls(**fields)
+
+    @classmethod
+    def _check_names(cls, values: Mapping[str, Any]) -> None:
+        """Raises ValueError for a name that is no field, with the nearest one that is."""
+        fields = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in fields:
+                close = difflib.get_close_matches(name, fields, 1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ValueError(f"{cls.__name__}: unknown field {name!r}{hint}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(ModelConfig):
     """The shape of an encoder-decoder Transformer (Vaswani et al. 2017, arXiv:1706.03762).
 
     Attributes:
@@ -115,7 +146,7 @@ class TransformerConfig:
     ) -> Self:
         depths = {"num_encoder_layers": layers, "num_decoder_layers": layers}
         sizes = {"vocab_size": vocab, "d_model": d_model, "num_heads": heads, "d_ff": d_ff, **depths}
-        _check_names(cls, overrides)
+        cls._check_names(overrides)
         return cls(**(sizes | rates | overrides))
 
     def with_dropout(self, p: float) -> Self:
@@ -132,22 +163,6 @@ class TransformerConfig:
     def ends_in_norm(self) -> bool:
         """Whether encoder and decoder end in a norm."""
         return self.norm_first if self.final_norm is None else self.final_norm
-
-    def to_dict(self) -> dict[str, Any]:
-        """What config.json holds."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The config that `to_dict` gave. ValueError for an unknown, missing or mistyped field."""
-        fields = dict(values)
-        if (got := fields.pop("format", None)) != FORMAT:
-            raise ValueError(f"TransformerConfig: format must be {FORMAT}, got {got!r}")
-        _check_names(cls, fields)
-        required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
-        if missing := [name for name in required if name not in fields]:
-            raise ValueError(f"TransformerConfig: {missing[0]} must be given, got none")
-        return cls(**fields)
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -192,13 +207,3 @@ def _is_int(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_names(cls: type[TransformerConfig], values: Mapping[str, Any]) -> None:
-    """Raises ValueError for a name that is no field, with the nearest one that is."""
-    fields = [field.name for field in dataclasses.fields(cls)]
-    for name in values:
-        if name not in fields:
-            close = difflib.get_close_matches(name, fields, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"TransformerConfig: unknown field {name!r}{hint}")

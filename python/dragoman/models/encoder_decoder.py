@@ -1,24 +1,21 @@
-"""Transformer: the encoder-decoder model, its loss, and the folder it is kept in."""
+"""Transformer: the encoder-decoder model and its loss, and what a search needs of such a model."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import arguments, functional
 from dragoman._core import Sequences
-from dragoman.files import atomic_write, write_arrays
-from dragoman.functional.operands import ACTIVATION_DTYPES
+from dragoman.arguments import integer
+from dragoman.models.base import Model, register
 from dragoman.models.batch import IdBatch, check_pairs, pack_ids
 from dragoman.models.config import TransformerConfig
-from dragoman.models.memory import memory_plan
 from dragoman.nn import (
     Decoder,
     Embedding,
@@ -27,8 +24,6 @@ from dragoman.nn import (
     LayerNorm,
     LearnedPositionalEncoding,
     Linear,
-    Module,
-    MultiHeadAttention,
     SinusoidalPositionalEncoding,
     TransformerDecoderLayer,
     TransformerEncoderLayer,
@@ -36,26 +31,49 @@ from dragoman.nn import (
 )
 from dragoman.tensor import Tensor
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
+_LENGTH = 64  # tokens of a sentence in an example batch; a plan of memory hardly depends on it
 
 
-class Transformer(Module):
+@runtime_checkable
+class EncoderDecoder(Protocol):
+    """What a search needs of a model; methods as of Transformer. The config holds the special ids and max_length."""
+
+    config: Any
+
+    def pack_source(self, op: str, src_batch: IdBatch) -> tuple[npt.NDArray[np.int32], Sequences]: ...
+
+    def encode(self, src_ids: npt.ArrayLike | Tensor, src_sequences: Sequences) -> Tensor: ...
+
+    def decode(
+        self,
+        tgt_ids: npt.ArrayLike | Tensor,
+        tgt_sequences: Sequences,
+        memory: Tensor,
+        src_sequences: Sequences,
+        cache: KVCache | None = None,
+    ) -> Tensor: ...
+
+    def project(self, hidden: Tensor, sequences: Sequences | None = None) -> Tensor: ...
+
+    def inference(self) -> AbstractContextManager[None]: ...
+
+
+@register("encoder_decoder")
+class Transformer(Model):
     """An encoder-decoder Transformer (Vaswani et al. 2017, arXiv:1706.03762), in training mode at first.
 
     Batches are lists of lists of token ids; inside, the tokens of a batch lie end to end, without padding.
 
     Args:
         config: what to build; weights are drawn from the library's generator (`dragoman.manual_seed`).
-        compute_dtype: of activations and matrix products in training, "float32" or "bfloat16". Weights, their
-            gradients, sums, softmax, norms' statistics and the loss are float32 in either (Micikevicius et al. 2018,
-            arXiv:1710.03740; Kalamkar et al. 2019, arXiv:1905.12322). Inference computes in float32.
+        compute_dtype: of activations and matrix products in training, as in Model.
     """
 
+    config_class = TransformerConfig
+    config: TransformerConfig
+
     def __init__(self, config: TransformerConfig, compute_dtype: str = "float32") -> None:
-        arguments.check_types("Transformer", TransformerConfig, config=config)
-        self.config = config
-        self.compute_dtype = arguments.choice("Transformer", "compute_dtype", compute_dtype, ACTIVATION_DTYPES)
+        super().__init__(config, compute_dtype)
         d_model, tied = config.d_model, config.tie_embeddings
         embedding = partial(
             Embedding,
@@ -65,12 +83,17 @@ class Transformer(Module):
         )
         self.src_embedding = embedding(config.vocab_size)
         self.src_positions = _positions(config)
-        self.encoder = _encoder(config)
+        layer = _layer(config)
+        self.encoder = Encoder(
+            [TransformerEncoderLayer(**layer) for _ in range(config.num_encoder_layers)], _final_norm(config)
+        )
         self.tgt_embedding = embedding(
             config.output_size, weight=self.src_embedding.weight if tied == "three" else None
         )
         self.tgt_positions = _positions(config)
-        self.decoder = _decoder(config)
+        self.decoder = Decoder(
+            [TransformerDecoderLayer(**layer) for _ in range(config.num_decoder_layers)], _final_norm(config)
+        )
         self.output = Linear(
             d_model,
             config.output_size,
@@ -89,7 +112,7 @@ class Transformer(Module):
             The memory, (tokens, d_model).
         """
         positions = self.src_positions(src_sequences.max_length)
-        x = self.src_embedding(src_ids, src_sequences, positions, dtype=self._dtype)
+        x = self.src_embedding(src_ids, src_sequences, positions, dtype=self.dtype)
         return self.encoder(x, src_sequences)
 
     def decode(
@@ -115,34 +138,41 @@ class Transformer(Module):
         """
         starts = None if cache is None else cache.starts()
         longest = tgt_sequences.max_length + (0 if cache is None else max(cache.lengths, default=0))
-        x = self.tgt_embedding(tgt_ids, tgt_sequences, self.tgt_positions(longest), starts, self._dtype)
+        x = self.tgt_embedding(tgt_ids, tgt_sequences, self.tgt_positions(longest), starts, self.dtype)
         return self.decoder(x, tgt_sequences, memory, src_sequences, cache)
 
     def project(self, hidden: Tensor, sequences: Sequences | None = None) -> Tensor:
         """Logits: hidden (tokens, d_model) -> (tokens, target vocabulary)."""
         return self.output(hidden, sequences)
 
-    def logits(self, src_batch: IdBatch, tgt_batch: IdBatch) -> npt.NDArray[Any]:
-        """Scores of the token after each target token, without dropout whatever the mode.
+    def __call__(self, src_batch: IdBatch, tgt_batch: IdBatch) -> Tensor:
+        """Scores of the token after each target token, in the mode that the model stands in.
 
         Args:
             src_batch: source ids, a list a sentence.
             tgt_batch: target ids as fed to the decoder (with bos), a list a sentence.
 
         Returns:
-            float32 (target tokens, target vocabulary), sentence after sentence.
+            (target tokens, target vocabulary), sentence after sentence: on the tape and with dropout in training, in
+            compute_dtype; float32 in inference.
 
         Raises:
             TypeError, ValueError: an id that is no integer or not in its vocabulary, naming its place;
                 batches of different sizes.
         """
-        src_ids, src_sequences = self.pack_source("logits", src_batch)
-        tgt_ids, tgt_sequences = pack_ids("logits", "tgt_batch", tgt_batch, self.config.output_size)
-        check_pairs("logits", src_batch, tgt_batch)
+        return self._logits("Transformer", src_batch, tgt_batch)
+
+    def logits(self, src_batch: IdBatch, tgt_batch: IdBatch) -> npt.NDArray[Any]:
+        """As a call, but without dropout and off the tape whatever the mode; a float32 array."""
         with self.inference():
-            memory = self.encode(src_ids, src_sequences)
-            hidden = self.decode(tgt_ids, tgt_sequences, memory, src_sequences)
-            return self.project(hidden).numpy()
+            return self._logits("logits", src_batch, tgt_batch).numpy()
+
+    def _logits(self, op: str, src_batch: IdBatch, tgt_batch: IdBatch) -> Tensor:
+        src_ids, src_sequences = self.pack_source(op, src_batch)
+        tgt_ids, tgt_sequences = pack_ids(op, "tgt_batch", tgt_batch, self.config.output_size)
+        check_pairs(op, src_batch, tgt_batch)
+        memory = self.encode(src_ids, src_sequences)
+        return self.project(self.decode(tgt_ids, tgt_sequences, memory, src_sequences))
 
     def loss(
         self,
@@ -176,18 +206,15 @@ class Transformer(Module):
         predicted = np.fromiter(chain.from_iterable((*ids, eos) for ids in tgt_batch), np.int32)
         tgt_sequences = Sequences([len(ids) + 1 for ids in tgt_batch])
         hidden = self.decode(fed, tgt_sequences, self.encode(src_ids, src_sequences), src_sequences)
-        return functional.linear_cross_entropy(
-            hidden,
-            self.output.weight,
-            predicted,
-            bias=self.output.bias,
-            label_smoothing=label_smoothing,
-            num_targets=num_targets,
-        )
+        return self.output.cross_entropy(hidden, predicted, label_smoothing=label_smoothing, num_targets=num_targets)
 
-    def memory_plan(self, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
-        """What a training step takes of memory: see dragoman.models.memory.memory_plan."""
-        return memory_plan(self, tokens, compute_dtype)
+    def example_batch(self, tokens: int | tuple[int, int]) -> tuple[IdBatch, IdBatch]:
+        """Sources and targets of so many tokens, the targets' <s> included; `tokens` of both or a pair of counts."""
+        source, target = tokens if isinstance(tokens, tuple) else (tokens, tokens)
+        for side in (source, target):
+            integer("memory_plan", "tokens", side, minimum=1)
+        sentences = -(-max(source, target) // _LENGTH)
+        return _even_batch(source, sentences), _even_batch(target - sentences, sentences)
 
     def attention_weights(self, src_ids: Sequence[int], tgt_ids: Sequence[int]) -> dict[str, list[npt.NDArray[Any]]]:
         """Where each token of one sentence pair looks.
@@ -202,30 +229,21 @@ class Transformer(Module):
         """
         with record_attention() as record:
             self.logits([src_ids], [tgt_ids])
-
-        def weights(attentions: list[MultiHeadAttention]) -> list[npt.NDArray[Any]]:
-            return [record[attention][0].numpy() for attention in attentions]
-
+        encoder, decoder = self.encoder.layers, self.decoder.layers
         return {
-            "encoder": weights([layer.self_attention for layer in self.encoder.layers]),
-            "decoder": weights([layer.self_attention for layer in self.decoder.layers]),
-            "cross": weights([layer.cross_attention for layer in self.decoder.layers]),
+            "encoder": [record[layer.self_attention][0].numpy() for layer in encoder],
+            "decoder": [record[layer.self_attention][0].numpy() for layer in decoder],
+            "cross": [record[layer.cross_attention][0].numpy() for layer in decoder if layer.cross_attention],
         }
-
-    @property
-    def _dtype(self) -> str:
-        return self.compute_dtype if self.training else "float32"
 
     def pack_source(self, op: str, src_batch: IdBatch) -> tuple[npt.NDArray[np.int32], Sequences]:
         """Source ids end to end, int32 (tokens,), checked in the name of `op`, and their Sequences."""
         return pack_ids(op, "src_batch", src_batch, self.config.vocab_size)
 
-    def save(self, folder: str | Path) -> None:
-        """Writes model.safetensors and config.json into `folder`, made where missing, each atomically."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_arrays(folder / WEIGHTS, self.state_dict(copy=False), {"format": "dragoman"})
-        atomic_write(folder / CONFIG, (json.dumps(self.config.to_dict(), indent=2) + "\n").encode())
+
+def _even_batch(tokens: int, sentences: int) -> list[list[int]]:
+    """A batch of so many tokens, spread evenly over the sentences."""
+    return [[0] * (tokens // sentences + (i < tokens % sentences)) for i in range(sentences)]
 
 
 def _positions(config: TransformerConfig) -> SinusoidalPositionalEncoding | LearnedPositionalEncoding:
@@ -236,16 +254,6 @@ def _positions(config: TransformerConfig) -> SinusoidalPositionalEncoding | Lear
 
 def _final_norm(config: TransformerConfig) -> LayerNorm | None:
     return LayerNorm(config.d_model, eps=config.norm_eps) if config.ends_in_norm else None
-
-
-def _encoder(config: TransformerConfig) -> Encoder:
-    layers = [TransformerEncoderLayer(**_layer(config)) for _ in range(config.num_encoder_layers)]
-    return Encoder(layers, _final_norm(config))
-
-
-def _decoder(config: TransformerConfig) -> Decoder:
-    layers = [TransformerDecoderLayer(**_layer(config)) for _ in range(config.num_decoder_layers)]
-    return Decoder(layers, _final_norm(config))
 
 
 def _layer(config: TransformerConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The folder a model is kept in: model.safetensors and config.json."""
+"""Loading a model from the folder that `Model.save` wrote, or from one of sharded weights."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from dragoman import arguments
-from dragoman.models.config import TransformerConfig
-from dragoman.models.encoder_decoder import CONFIG, WEIGHTS, Transformer
+from dragoman.files import read_arrays
+from dragoman.models.base import CONFIG, WEIGHTS, Model, registered_class
+from dragoman.models.config import ModelConfig
 from dragoman.nn.init import skip_init
 
+INDEX = WEIGHTS + ".index.json"  # of weights in several files, as transformers and safetensors write them
 
-def load(folder: str | Path) -> Transformer:
-    """The model that `Transformer.save` wrote, in inference mode.
+_OLDEST_MODEL = "encoder_decoder"  # of a config.json from before it named its model
+
+
+def load(folder: str | Path) -> Model:
+    """The model that `Model.save` wrote, in inference mode.
+
+    config.json names the kind of model, of those that `dragoman.models.register` knows. Weights may be float32, float16
+    or bfloat16, which are widened, in model.safetensors or in the files that model.safetensors.index.json lists.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -25,43 +31,55 @@ def load(folder: str | Path) -> Transformer:
     """
     arguments.check_path("load", "folder", folder)
     folder = Path(folder)
-    config = _read_config(folder / CONFIG)
-    path = folder / WEIGHTS
+    model_class, config = _read_config(folder / CONFIG)
+    path, weights = _read_weights(folder)
+    # The weights say how large the model can be: twice as large leaves room for a parameter that is made, then tied.
+    values = sum(array.size for array in weights.values())
     try:
-        state = load_file(path)
-        _check_sizes(config, state)
-        with skip_init():
-            model = Transformer(config)
-        model.load_state_dict(state)
-    except (SafetensorError, ValueError) as error:
+        with skip_init(max_parameters=2 * len(weights), max_values=2 * values):
+            model = model_class(config)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: does not fit {path.name}: {error}") from None
+    try:
+        model.load_state_dict(weights)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return model.eval()
 
 
-def _read_config(path: Path) -> TransformerConfig:
+def _read_config(path: Path) -> tuple[type[Model], ModelConfig]:
+    values = _read_object(path)
+    try:
+        model_class = registered_class(values.pop("model", _OLDEST_MODEL))
+        return model_class, model_class.config_class.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read_weights(folder: Path) -> tuple[Path, dict[str, npt.NDArray[Any]]]:
+    """The file that holds or lists the weights, and these by name."""
+    path, index = folder / WEIGHTS, folder / INDEX
+    if path.exists() or not index.exists():
+        return path, read_arrays(path)
+    files = _read_object(index).get("weight_map")
+    if not isinstance(files, dict):
+        raise ValueError(f"{index}: weight_map must be an object, got {type(files).__name__}")
+    for name, file in files.items():
+        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+            raise ValueError(f"{index}: {name} must be in a .safetensors file beside it, got {file!r}")
+    shards = {file: read_arrays(folder / file) for file in sorted(set(files.values()))}
+    for name, file in files.items():
+        if name not in shards[file]:
+            raise ValueError(f"{folder / file}: must hold {name}, as {INDEX} says")
+    return index, {name: shards[file][name] for name, file in files.items()}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. ValueError, naming the file, for anything else."""
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict):
             raise ValueError(f"must hold an object, got {type(values).__name__}")
-        return TransformerConfig.from_dict(values)
+        return values
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _check_sizes(config: TransformerConfig, state: dict[str, npt.NDArray[Any]]) -> None:
-    """Refuses a config larger than its weights before memory is taken for it."""
-    linear1 = "feed_forward.linear1.weight"
-    shapes = {
-        "src_embedding.weight": (config.vocab_size, config.d_model),
-        f"encoder.layers.{config.num_encoder_layers - 1}.{linear1}": (config.d_ff, config.d_model),
-        f"decoder.layers.{config.num_decoder_layers - 1}.{linear1}": (config.d_ff, config.d_model),
-    }
-    if config.tie_embeddings != "three":
-        shapes["tgt_embedding.weight"] = (config.output_size, config.d_model)
-    if config.positions == "learned":
-        shapes["src_positions.weight"] = (config.max_length, config.d_model)
-    for name, shape in shapes.items():
-        if name not in state:
-            raise ValueError(f"{name} is missing, which {CONFIG} asks for")
-        if state[name].shape != shape:
-            raise ValueError(f"{name} must have shape {shape} as {CONFIG} says, got {state[name].shape}")

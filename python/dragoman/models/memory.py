@@ -7,22 +7,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from dragoman import _core, random
-from dragoman.arguments import integer
 from dragoman.nn.init import skip_init
 from dragoman.optim import AdamW
-
-_LENGTH = 64  # tokens of a sentence in the rehearsal; the plan hardly depends on it
 
 
 def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
     """Bytes that a training step of `model` with AdamW takes at its peak, without running one.
 
-    A copy of the model goes through a step whose ops take their memory and do nothing, so the plan counts what a step
-    would count. It leaves out what kernels take for less than their own call, the interpreter, and the data.
+    A copy of the model, `type(model)(model.config, compute_dtype)`, goes through a step on `example_batch(tokens)`. Its
+    ops take their memory and do nothing, so the plan counts what a step would count. It leaves out scratch memory that
+    a kernel frees before it returns, the interpreter, and the data.
 
     Args:
-        model: of any compute_dtype, which stands where `compute_dtype` is None.
-        tokens: of the batch's sources and as many of its targets, <s> included; or a pair of both.
+        model: a Model of any compute_dtype, which is used where `compute_dtype` is None.
+        tokens: of the batch. For a Transformer: of the sources and as many of the targets, <s> included; or a pair.
         compute_dtype: "float32" or "bfloat16".
 
     Returns:
@@ -31,16 +29,13 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
     Raises:
         TypeError, ValueError: tokens that are no int above 0; an unknown compute_dtype.
     """
-    source, target = tokens if isinstance(tokens, tuple) else (tokens, tokens)
-    for side in (source, target):
-        integer("memory_plan", "tokens", side, minimum=1)
+    batch = model.example_batch(tokens)
     with _rehearsal() as rehearsal, skip_init():
         twin = type(model)(model.config, compute_dtype or model.compute_dtype)
         parameters = rehearsal.memory_stats()["allocated"]
         optimizer = AdamW(twin, lr=0.0)
         held = rehearsal.memory_stats()["allocated"]
-        sentences = -(-max(source, target) // _LENGTH)
-        loss = twin.loss(_ids(source, sentences), _ids(target - sentences, sentences))
+        loss = twin.loss(*batch)
         loss.backward()
         peak = rehearsal.memory_stats()["peak_allocated"]
         del loss, optimizer, twin
@@ -51,11 +46,6 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
         "activations": peak - held,
         "peak": peak,
     }
-
-
-def _ids(tokens: int, sentences: int) -> list[list[int]]:
-    """A batch of so many tokens, spread evenly; a target's <s> are not among them."""
-    return [[0] * (tokens // sentences + (i < tokens % sentences)) for i in range(sentences)]
 
 
 @contextmanager

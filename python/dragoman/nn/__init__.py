@@ -1,17 +1,23 @@
 """Layers. Each takes and returns (tokens, features) rows of a ragged batch; `Module` is their base."""
 
 from dragoman.nn.attention import MultiHeadAttention, record_attention
-from dragoman.nn.decoder import Decoder, TransformerDecoderLayer
 from dragoman.nn.dropout import Dropout
 from dragoman.nn.embedding import Embedding
-from dragoman.nn.encoder import Encoder, TransformerEncoderLayer
 from dragoman.nn.feed_forward import FeedForward
 from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.linear import Linear
-from dragoman.nn.module import Module, Parameter
+from dragoman.nn.module import Module
 from dragoman.nn.norm import LayerNorm, RMSNorm
 from dragoman.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
-from dragoman.nn.residual import Residual
+from dragoman.nn.transformer import (
+    Decoder,
+    Encoder,
+    TransformerDecoderLayer,
+    TransformerEncoderLayer,
+    TransformerLayer,
+    TransformerStack,
+)
+from dragoman.nn.weight import Parameter
 
 __all__ = [
     "Decoder",
@@ -27,9 +33,10 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
-    "Residual",
     "SinusoidalPositionalEncoding",
     "TransformerDecoderLayer",
     "TransformerEncoderLayer",
+    "TransformerLayer",
+    "TransformerStack",
     "record_attention",
 ]

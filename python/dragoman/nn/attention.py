@@ -11,7 +11,8 @@ from dragoman._core import Sequences
 from dragoman.nn.init import xavier_uniform
 from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.linear import Linear
-from dragoman.nn.module import Module, Parameter
+from dragoman.nn.module import Module
+from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
 AttentionRecord = dict["MultiHeadAttention", list[Tensor]]

@@ -7,7 +7,8 @@ import numpy.typing as npt
 from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn import init
-from dragoman.nn.module import Module, Parameter
+from dragoman.nn.module import Module
+from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
 

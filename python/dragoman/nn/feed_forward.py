@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dragoman import arguments, functional
+from dragoman import arguments
 from dragoman._core import Sequences
 from dragoman.functional.operands import ACTIVATIONS
 from dragoman.nn.linear import Linear
@@ -31,13 +31,6 @@ class FeedForward(Module):
 
     def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
         """x (tokens, d_model) -> (tokens, d_model)."""
-        return functional.feed_forward(
-            x,
-            self.linear1.weight,
-            self.linear1.bias,
-            self.linear2.weight,
-            self.linear2.bias,
-            activation=self.activation,
-            dropout=self.dropout if self.training else 0.0,
-            sequences=sequences,
-        )
+        dropout = self.dropout if self.training else 0.0
+        hidden = self.linear1(x, sequences, activation=self.activation, dropout=dropout)
+        return self.linear2(hidden, sequences)

@@ -9,54 +9,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import _core
-from dragoman.arguments import check_types
-from dragoman.tensor import Tensor, is_grad_enabled, no_grad
+from dragoman.arrays import DTYPES
+from dragoman.nn.weight import Parameter
+from dragoman.tensor import no_grad
 
-
-class Parameter(Tensor):
-    """A trainable float32 Tensor with memory of its own, filled from `array`.
-
-    A weight of matrix products is kept packed as well from its first product off the tape on, until it goes on the tape
-    again: a second copy.
-
-    Attributes:
-        shadow: a bfloat16 copy of the values, which `copy_` and an optimizer's step keep true (what writes the memory
-            through DLPack does not), or None.
-    """
-
-    __slots__ = ("_pack", "shadow")
-
-    def __init__(self, array: npt.ArrayLike) -> None:
-        self.shadow: _core.Tensor | None = None
-        self._pack: tuple[str, int, _core.Tensor] | None = None  # dtype and version of the values, and their copy
-        values = np.asarray(array, dtype=np.float32, order="C")
-        super().__init__(_core.Tensor.empty(list(values.shape)), requires_grad=True)
-        self.copy_(values)
-
-    def copy_(self, array: npt.ArrayLike) -> None:
-        super().copy_(array)
-        self.shadow = None
-
-    def packed(self, dtype: str) -> _core.Tensor | None:
-        """The packed copy, made where there is none of these values; None on the tape, while a Program is recorded,
-        which follows the weight itself, and where other libraries share the memory, as they may write it."""
-        version = self.data.version
-        if is_grad_enabled() or version == 0 or _core.is_recording() or len(self.shape) != 2:
-            return None
-        pack = self._pack
-        if pack is None or pack[:2] != (dtype, version):
-            self._pack = pack = (dtype, version, _core.pack_weight(self.data_as(dtype)))
-        return pack[2]
-
-    def data_as(self, dtype: str) -> _core.Tensor:
-        if is_grad_enabled():
-            self._pack = None  # training needs the memory
-        if dtype != "bfloat16":
-            return super().data_as(dtype)
-        if self.shadow is None:
-            self.shadow = super().data_as(dtype)
-        return self.shadow
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float16), DTYPES["bfloat16"])  # that a state may hold
 
 
 class Module:
@@ -110,6 +67,9 @@ class Module:
     def load_state_dict(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Copies `state` into the parameters' memory; nothing is changed if it does not fit.
 
+        Args:
+            state: float32 arrays by name, or float16 and bfloat16 ones, which are widened.
+
         Raises:
             ValueError: a parameter is missing, has no place here, or has another shape or dtype.
         """
@@ -121,8 +81,9 @@ class Module:
         for name, parameter in parameters.items():
             if state[name].shape != parameter.shape:
                 raise ValueError(f"load_state_dict: {name} must have shape {parameter.shape}, got {state[name].shape}")
-            if state[name].dtype != np.float32:
-                raise ValueError(f"load_state_dict: {name} must be float32, got {state[name].dtype}")
+            if state[name].dtype not in _FLOATS:
+                expected = "float32, float16 or bfloat16"
+                raise ValueError(f"load_state_dict: {name} must be {expected}, got {state[name].dtype}")
         for name, parameter in parameters.items():
             parameter.copy_(state[name])
 
@@ -166,15 +127,6 @@ class Module:
         for name, child in self.children():
             for line in child._tree(f"{name}: {type(child).__name__}", f"{prefix}{name}.", names):
                 yield f"  {line}"
-
-
-def check_stack(op: str, layers: Any, norm: Any) -> None:
-    """What a stack is made of: TypeError unless `layers` is a list of Modules and `norm` one or None."""
-    if not isinstance(layers, list) or not layers or not all(isinstance(layer, Module) for layer in layers):
-        names = [type(layer).__name__ for layer in layers] if isinstance(layers, list) else type(layers).__name__
-        raise TypeError(f"{op}: layers must be a list of at least one Module, got {names}")
-    if norm is not None:
-        check_types(op, Module, norm=norm)
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 
 from dragoman import arguments, functional
 from dragoman._core import Sequences
-from dragoman.nn.module import Module, Parameter
+from dragoman.nn.module import Module
+from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
 
@@ -25,14 +26,22 @@ class LayerNorm(Module):
         self.weight = Parameter(np.ones(features))
         self.bias = Parameter(np.zeros(features))
 
-    def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
-        """x (tokens, features) -> (tokens, features)."""
-        return functional.layer_norm(x, self.weight, self.bias, eps=self.eps, sequences=sequences)
-
-    def of_residual(
-        self, x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: Sequences | None = None
+    def __call__(
+        self, x: Tensor, sequences: Sequences | None = None, *, residual: Tensor | None = None, dropout: float = 0.0
     ) -> Tensor:
-        """The norm of residual + dropout(x), both (tokens, features), in one pass over memory."""
+        """The norm of x, or of residual + dropout(x) in one pass over memory.
+
+        Args:
+            x: (tokens, features).
+            sequences: of x.
+            residual: (tokens, features), or None.
+            dropout: rate of x in [0, 1), applied in either mode, only where a residual is given.
+
+        Returns:
+            (tokens, features).
+        """
+        if residual is None:
+            return functional.layer_norm(x, self.weight, self.bias, eps=self.eps, sequences=sequences)
         return functional.residual_layer_norm(
             x, residual, self.weight, self.bias, dropout=dropout, eps=self.eps, sequences=sequences
         )
@@ -52,14 +61,12 @@ class RMSNorm(Module):
         self.eps = eps
         self.weight = Parameter(np.ones(features))
 
-    def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
-        """x (tokens, features) -> (tokens, features)."""
-        return functional.rms_norm(x, self.weight, eps=self.eps, sequences=sequences)
-
-    def of_residual(
-        self, x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: Sequences | None = None
+    def __call__(
+        self, x: Tensor, sequences: Sequences | None = None, *, residual: Tensor | None = None, dropout: float = 0.0
     ) -> Tensor:
-        """The norm of residual + dropout(x), both (tokens, features), in one pass over memory."""
+        """The norm of x, or of residual + dropout(x) in one pass over memory. Arguments as of LayerNorm."""
+        if residual is None:
+            return functional.rms_norm(x, self.weight, eps=self.eps, sequences=sequences)
         return functional.residual_rms_norm(
             x, residual, self.weight, dropout=dropout, eps=self.eps, sequences=sequences
         )

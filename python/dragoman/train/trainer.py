@@ -9,6 +9,7 @@ from dragoman import arguments
 from dragoman.data.batches import Batches
 from dragoman.data.columns import Dataset, Table
 from dragoman.data.tokenizer import Tokenizer
+from dragoman.models.base import Model, registered_name
 from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
 from dragoman.train.loop import TrainingRun
@@ -46,6 +47,8 @@ class Trainer(TrainingOptions):
             raise ValueError("Trainer: tokenizer must be None beside a task, which has its own")
         arguments.check_types("Trainer", Task, task=self.task)
         self.task.check_model(self.model)
+        if self.output is not None and isinstance(self.model, Model):
+            registered_name(type(self.model))  # without a name it could not be saved
         super().__post_init__()
         if self.output is not None and not hasattr(self.model, "save"):
             raise TypeError(f"Trainer: model must have a method save beside output, got {type(self.model).__name__}")

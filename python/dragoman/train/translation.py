@@ -15,7 +15,8 @@ from dragoman.data.pairs import SIDES, Pair, cut_source, encode_pairs, pair_cost
 from dragoman.data.text import Files, as_files, iter_parallel, sample_lines
 from dragoman.data.tokenizer import Kind, Tokenizer
 from dragoman.generate.search import generate
-from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.base import Model
+from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 from dragoman.train import scores
@@ -51,7 +52,7 @@ class Translation(Task):
         self.tokenizer = tokenizer
 
     def check_model(self, model: Module) -> None:
-        arguments.check_types("Trainer", Transformer, model=model)
+        arguments.check_types("Trainer", Model, model=model)
 
     def check(self, name: str, examples: Any) -> None:
         if not isinstance(examples, Sequence) or isinstance(examples, str | bytes):
@@ -70,7 +71,7 @@ class Translation(Task):
             return columns_of(SIDES, cast(Sequence[Pair], examples))
         return encode_pairs(self._tokenizer(), cast(Sequence[tuple[str, str]], examples))
 
-    def costs(self, lengths: Lengths, model: Transformer, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
+    def costs(self, lengths: Lengths, model: Model, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
         return pair_costs(
             lengths["source"],
             lengths["target"],
@@ -80,21 +81,22 @@ class Translation(Task):
             max_ratio=options.max_ratio,
         )
 
-    def batch(self, rows: Columns, model: Transformer, seed: Sequence[int]) -> Batch:
+    def batch(self, rows: Columns, model: Model, seed: Sequence[int]) -> Batch:
         maximum = model.config.max_source_length
         source = [cut_source(ids, maximum) for ids in rows["source"]]
         target = rows["target"]
         targets = sum(map(len, target)) + len(target)  # each is followed by </s>
         return Batch({"source": source, "target": target}, targets, targets + sum(map(len, source)))
 
-    def loss(self, model: Transformer, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
+    def loss(self, model: Model, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
         return model.loss(batch.columns["source"], batch.columns["target"], options.label_smoothing, num_targets)
 
-    def scorer(self, model: Transformer, options: TrainingOptions) -> TranslationScorer | None:
+    def scorer(self, model: Model, options: TrainingOptions) -> TranslationScorer | None:
         if options.best_by == "loss":
             return None
         if self.tokenizer is None:
             raise ValueError("validation: BLEU and chrF need a tokenizer, got none")
+        arguments.check_types("validation", EncoderDecoder, model=model)
         return TranslationScorer(self.tokenizer, options.beam)
 
     @property
@@ -135,7 +137,7 @@ class TranslationScorer:
         self._beam = beam
         self._metrics = {"bleu": scores.bleu(), "chrf": scores.chrf()}
 
-    def add(self, model: Transformer, batch: Batch, examples: Pairs) -> None:
+    def add(self, model: EncoderDecoder, batch: Batch, examples: Pairs) -> None:
         decode = self._tokenizer.decode
         found = generate(model, batch.columns["source"], beam=self._beam)
         outputs = [decode(hypotheses[0].ids) for hypotheses in found]

@@ -1,0 +1,137 @@
+"""Model, the base of every model, and the registry of the kinds of models that a folder may hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy.typing as npt
+
+from dragoman import arguments
+from dragoman.files import atomic_write, write_arrays
+from dragoman.functional.operands import ACTIVATION_DTYPES
+from dragoman.models.config import ModelConfig
+from dragoman.models.memory import memory_plan
+from dragoman.nn import Module
+from dragoman.tensor import Tensor
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+class Model(Module):
+    """A Module that is made from a config, trained by its loss and kept in a folder; in training mode at first.
+
+    A subclass sets `config_class` and writes `__call__`, `loss` and `__init__(self, config, compute_dtype="float32")`,
+    which calls this one first. `register` gives it a name, so that it can be saved and loaded.
+
+    Args:
+        config: what to build, of the type `config_class`.
+        compute_dtype: of activations and matrix products in training, "float32" or "bfloat16". Weights, their
+            gradients, softmax statistics, sums and losses are float32 in both (Micikevicius et al. 2018,
+            arXiv:1710.03740; Kalamkar et al. 2019, arXiv:1905.12322). Inference computes in float32.
+
+    Raises:
+        TypeError, ValueError: naming the argument.
+    """
+
+    config_class: ClassVar[type[ModelConfig]] = ModelConfig
+    config: Any
+
+    def __init__(self, config: ModelConfig, compute_dtype: str = "float32") -> None:
+        op = type(self).__name__
+        arguments.check_types(op, self.config_class, config=config)
+        self.config = config
+        self.compute_dtype = arguments.choice(op, "compute_dtype", compute_dtype, ACTIVATION_DTYPES)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The model's output for a batch, in the mode that it stands in: on the tape and with dropout in training."""
+        raise NotImplementedError(f"{type(self).__name__} has no __call__")
+
+    def loss(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss of a batch, a scalar to call `backward` on."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
+
+    def attention_weights(self, *args: Any, **kwargs: Any) -> dict[str, list[npt.NDArray[Any]]]:
+        """Arrays (num_heads, queries, keys) of one example, for each layer, by kind of attention."""
+        raise NotImplementedError(f"{type(self).__name__} has no attention_weights")
+
+    def example_batch(self, tokens: Any) -> tuple[Any, ...]:
+        """Arguments of `loss` for some batch of `tokens` tokens: `memory_plan` rehearses a step on it."""
+        raise NotImplementedError(f"{type(self).__name__} has no example_batch")
+
+    def memory_plan(self, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
+        """Bytes that a training step takes: see dragoman.models.memory.memory_plan."""
+        return memory_plan(self, tokens, compute_dtype)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes model.safetensors and config.json into `folder`, made where missing, each atomically.
+
+        Raises:
+            OSError: naming the file that cannot be written.
+            ValueError: the class is not registered.
+        """
+        arguments.check_path("save", "folder", folder)
+        config = {"model": registered_name(type(self)), **self.config.to_dict()}
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_arrays(folder / WEIGHTS, self.state_dict(copy=False), {"format": "dragoman"})
+        atomic_write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+    @property
+    def dtype(self) -> str:
+        """Of activations: `compute_dtype` in training, float32 in inference."""
+        return self.compute_dtype if self.training else "float32"
+
+
+M = TypeVar("M", bound=type[Model])
+
+_registry: dict[str, type[Model]] = {}
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Decorates a Model class: config.json calls it `name`, and `dragoman.load` builds it where it reads that name.
+
+    Raises:
+        TypeError: the name is no str, or what is decorated no Model class with a config_class.
+        ValueError: another class has the name.
+    """
+    arguments.check_types("register", str, name=name)
+
+    def add(model_class: M) -> M:
+        if not (isinstance(model_class, type) and issubclass(model_class, Model)):
+            raise TypeError(f"register: the class must be a subclass of Model, got {model_class!r}")
+        config_class = model_class.config_class
+        if not issubclass(config_class, ModelConfig) or config_class is ModelConfig:
+            raise TypeError(
+                f"register: config_class of {model_class.__name__} must be a subclass of ModelConfig, "
+                f"got {config_class.__name__}"
+            )
+        held = _registry.get(name)
+        if held is not None and _place(held) != _place(model_class):  # a notebook's cell may run twice
+            raise ValueError(f"register: name must be free, got {name!r}, which {held.__name__} has")
+        _registry[name] = model_class
+        return model_class
+
+    return add
+
+
+def registered_name(model_class: type[Model]) -> str:
+    """The name that a class was registered by. ValueError for a class that was not."""
+    for name, registered in _registry.items():
+        if registered is model_class:
+            return name
+    raise ValueError(f"save: {model_class.__name__} must be registered by dragoman.models.register, got no name")
+
+
+def registered_class(name: str) -> type[Model]:
+    """The class of that name. ValueError, with the known names, where there is none."""
+    if not isinstance(name, str) or name not in _registry:
+        raise ValueError(f"model must be one of {', '.join(sorted(_registry))}, got {name!r}")
+    return _registry[name]
+
+
+def _place(model_class: type[Model]) -> tuple[str, str]:
+    return model_class.__module__, model_class.__qualname__

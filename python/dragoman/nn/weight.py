@@ -1,0 +1,83 @@
+"""Parameter, and the forms of a weight that matrix products read."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import _core
+from dragoman.nn import init
+from dragoman.tensor import Tensor, is_grad_enabled
+
+
+class WeightForms:
+    """Copies of one float32 weight in the forms that products read: in bfloat16, and packed.
+
+    Each copy is kept with the version of the values that it was made from (`_core.Tensor.version`). Every write to the
+    values changes the version, and a copy of another version is never read: it is made again at the next use.
+    The version is 0 where another library shares the memory and may write it at any time. Then no copy is kept.
+
+    The packed copy is a second copy of the weight. It serves inference: the first product off the tape makes it, a
+    product on the tape drops it.
+
+    Attributes:
+        bfloat16: version and bfloat16 copy, or None. An optimizer that writes such a copy with its step sets it.
+    """
+
+    __slots__ = ("_packed", "bfloat16")
+
+    def __init__(self) -> None:
+        self.bfloat16: tuple[int, _core.Tensor] | None = None
+        self._packed: tuple[int, str, _core.Tensor] | None = None  # version, dtype of the product, copy
+
+    def in_dtype(self, values: _core.Tensor, dtype: str) -> _core.Tensor:
+        """The values as a product in `dtype`, "float32" or "bfloat16", takes them."""
+        if is_grad_enabled():
+            self._packed = None
+        if dtype != "bfloat16":
+            return values
+        version = values.version
+        if self.bfloat16 is None or version == 0 or self.bfloat16[0] != version:
+            self.bfloat16 = (version, _core.cast(values, dtype))
+        return self.bfloat16[1]
+
+    def packed(self, values: _core.Tensor, dtype: str) -> _core.Tensor | None:
+        """The values packed for products in `dtype`.
+
+        None on the tape; while a Program is recorded, which reads the weight itself; for what is no matrix; and where
+        another library shares the memory.
+        """
+        version = values.version
+        if is_grad_enabled() or version == 0 or _core.is_recording() or len(values.shape) != 2:
+            return None
+        if self._packed is None or self._packed[:2] != (version, dtype):
+            self._packed = (version, dtype, _core.pack_weight(self.in_dtype(values, dtype)))
+        return self._packed[2]
+
+
+class Parameter(Tensor):
+    """A trainable float32 Tensor with memory of its own, filled from `array`.
+
+    Attributes:
+        forms: the copies of the values that products read.
+
+    Raises:
+        ValueError: inside `skip_init` with a limit, and the limit is reached.
+    """
+
+    __slots__ = ("forms",)
+
+    def __init__(self, array: npt.ArrayLike) -> None:
+        self.forms = WeightForms()
+        if init.is_skipped(np.shape(array)):
+            super().__init__(_core.Tensor.empty(list(np.shape(array))), requires_grad=True)
+            return
+        values = np.asarray(array, dtype=np.float32, order="C")
+        super().__init__(_core.Tensor.empty(list(values.shape)), requires_grad=True)
+        self.copy_(values)
+
+    def data_as(self, dtype: str) -> _core.Tensor:
+        return self.forms.in_dtype(self.data, dtype)
+
+    def packed(self, dtype: str) -> _core.Tensor | None:
+        return self.forms.packed(self.data, dtype)

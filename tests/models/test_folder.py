@@ -1,0 +1,268 @@
+"""Folders of models: registered classes, folders from before models had names, widened and sharded weights."""
+
+import json
+from dataclasses import dataclass
+
+import dragoman as dg
+import ml_dtypes
+import numpy as np
+import pytest
+from dragoman import _core, nn
+from dragoman.files import read_arrays, write_arrays
+from dragoman.generate import generate
+from safetensors.numpy import save_file
+
+CONFIG = dg.TransformerConfig(
+    vocab_size=11, d_model=4, num_heads=2, d_ff=6, num_encoder_layers=1, num_decoder_layers=2, norm_first=True
+)
+BATCH = [[5, 6, 7], [8]], [[1, 9], [1, 4, 5]]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    dg.Transformer(CONFIG).save(tmp_path)
+    return tmp_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagConfig(dg.models.ModelConfig):
+    vocab_size: int
+    features: int = 8
+    max_source_length: int | None = None
+
+
+@dg.models.register("bag")
+class Bag(dg.models.Model):
+    """Every target token is guessed from the source token at its place: a model that is no Transformer."""
+
+    config_class = BagConfig
+
+    def __init__(self, config, compute_dtype="float32"):
+        super().__init__(config, compute_dtype)
+        self.embedding = nn.Embedding(config.vocab_size, config.features)
+        self.output = nn.Linear(config.features, config.vocab_size)
+        self.output.weight = self.embedding.weight  # made, then tied: the first one goes
+
+    def hidden(self, src_batch):
+        sequences = _core.Sequences([len(ids) for ids in src_batch])
+        return self.embedding([id for ids in src_batch for id in ids], sequences, dtype=self.dtype)
+
+    def __call__(self, src_batch):
+        return self.output(self.hidden(src_batch))
+
+    def loss(self, src_batch, tgt_batch, label_smoothing=0.0, num_targets=None):
+        ids = [id for tgt in tgt_batch for id in (*tgt, 2)]
+        options = {"label_smoothing": label_smoothing, "num_targets": num_targets}
+        return self.output.cross_entropy(self.hidden(src_batch), ids, **options)
+
+    def example_batch(self, tokens):
+        return [[0] * tokens], [[0] * (tokens - 1)]
+
+
+def test_a_users_model_is_trained_saved_and_loaded(tmp_path):
+    model = Bag(BagConfig(vocab_size=7))
+    pairs = [([3, 4, 2], [5, 6]), ([4, 2], [6]), ([3, 2], [5])]
+    trainer = dg.Trainer(model, output=tmp_path / "run", max_steps=60, lr=0.1, warmup=1, batch_tokens=16)
+    trainer.fit(pairs)
+    loaded = dg.load(tmp_path / "run")
+    assert type(loaded) is Bag and loaded.config == model.config and not loaded.training
+    assert loaded.output.weight is loaded.embedding.weight
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"] == "bag"
+    with loaded.inference():
+        np.testing.assert_array_equal(loaded([[3, 4, 2]]).numpy().argmax(1), [5, 6, 2])
+        assert loaded.loss([[3, 4, 2]], [[5, 6]]).item() < 0.2
+
+
+def test_a_users_model_that_cannot_decode_is_refused_where_it_must():
+    model = Bag(BagConfig(vocab_size=7))
+    with pytest.raises(TypeError, match="generate: model must be a EncoderDecoder, got Bag"):
+        generate(model, [[3]])
+    with pytest.raises(TypeError, match="Translator: model must be a EncoderDecoder, got Bag"):
+        dg.Translator(model, None)
+
+
+def test_a_users_model_has_a_memory_plan():
+    plan = Bag(BagConfig(vocab_size=100, features=64)).memory_plan(512)
+    assert plan["parameters"] >= 4 * (100 * 64 + 100)
+    assert plan["activations"] >= 4 * 512 * 64
+
+
+def test_what_has_no_name_cannot_be_saved(tmp_path):
+    class Unnamed(Bag):
+        pass
+
+    with pytest.raises(ValueError, match=r"save: Unnamed must be registered by dragoman\.models\.register"):
+        Unnamed(BagConfig(vocab_size=7)).save(tmp_path)
+    with pytest.raises(ValueError, match="Unnamed must be registered"):
+        dg.Trainer(Unnamed(BagConfig(vocab_size=7)), output=tmp_path, lr=0.1, max_steps=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_register_checks_what_it_gets():
+    register = dg.models.register
+    with pytest.raises(ValueError, match="register: name must be free, got 'bag', which Bag has"):
+        register("bag")(type("Other", (Bag,), {}))
+    with pytest.raises(TypeError, match=r"register: the class must be a subclass of Model, got <class .*Linear"):
+        register("linear")(nn.Linear)
+    with pytest.raises(TypeError, match="register: config_class of Bare must be a subclass of ModelConfig"):
+        register("bare")(type("Bare", (dg.models.Model,), {}))
+    with pytest.raises(TypeError, match="register: name must be a str, got int"):
+        register(3)
+    assert register("bag")(Bag) is Bag
+
+
+def test_a_config_of_another_class_is_refused():
+    with pytest.raises(TypeError, match="Bag: config must be a BagConfig, got TransformerConfig"):
+        Bag(CONFIG)
+
+
+def test_a_model_alone_says_what_it_lacks():
+    model = dg.models.Model(BagConfig(vocab_size=7))
+    for method in (model, model.loss, model.attention_weights, model.example_batch):
+        with pytest.raises(NotImplementedError, match="Model has no "):
+            method([[1]])
+
+
+def test_a_folder_from_before_models_had_names_opens(folder):
+    path = folder / "config.json"
+    expected = dg.load(folder).logits(*BATCH)
+    values = json.loads(path.read_text())
+    assert values.pop("model") == "encoder_decoder"
+    path.write_text(json.dumps(values))
+    loaded = dg.load(folder)
+    assert type(loaded) is dg.Transformer and loaded.config == CONFIG
+    np.testing.assert_array_equal(loaded.logits(*BATCH), expected)
+
+
+@pytest.mark.parametrize("name", ["unheard-of", None, 3, ["bag"], {}])
+def test_an_unknown_model_is_refused_by_name(folder, name):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": name}))
+    with pytest.raises(ValueError, match=r"model must be one of .*bag.*encoder_decoder.*, got ") as caught:
+        dg.load(folder)
+    assert str(path) in str(caught.value) and repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_narrow_weights_are_widened(folder, dtype):
+    state = {name: array.astype(dtype) for name, array in dg.load(folder).state_dict().items()}
+    path = folder / "model.safetensors"
+    save_file(state, path)
+    for name, array in dg.load(folder).state_dict().items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, state[name].astype(np.float32))
+
+
+def shard(folder, files=2):
+    """Deals the weights of a folder out to several files, and removes the one they were in."""
+    state = read_arrays(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {name: f"model-{i % files + 1:05}-of-{files:05}.safetensors" for i, name in enumerate(state)}
+    for file in set(where.values()):
+        save_file({name: np.array(array) for name, array in state.items() if where[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return where
+
+
+def test_sharded_weights(folder):
+    expected = dg.load(folder).logits(*BATCH)
+    where = shard(folder, 3)
+    np.testing.assert_array_equal(dg.load(folder).logits(*BATCH), expected)
+    name, file = next(iter(where.items()))
+    state = dict(read_arrays(folder / file))
+    save_file({other: np.array(array) for other, array in state.items() if other != name}, folder / file)
+    with pytest.raises(ValueError, match=rf"{file}: must hold {name}, as model.safetensors.index.json says"):
+        dg.load(folder)
+    (folder / file).unlink()
+    with pytest.raises(FileNotFoundError, match=file):
+        dg.load(folder)
+
+
+@pytest.mark.parametrize(
+    "weight_map", [None, [], "model", {"a": 3}, {"a": "../a.safetensors"}, {"a": ""}, {"a": ".."}, {}]
+)
+def test_a_bad_index_is_refused(folder, weight_map):
+    shard(folder)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        dg.load(folder)
+
+
+def test_a_config_larger_than_its_weights_takes_no_memory(folder, monkeypatch):
+    """A small folder once cost gigabytes before it was refused."""
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    made = []
+    real = nn.Linear.__init__
+    monkeypatch.setattr(nn.Linear, "__init__", lambda self, *a, **k: (made.append(a), real(self, *a, **k))[1])
+    for changes in ({"d_model": 2**20}, {"num_decoder_layers": 10**8}, {"d_ff": 2**30}, {"vocab_size": 2**30}):
+        path.write_text(json.dumps(values | changes))
+        _core.reset_peak_memory_stats()
+        before = dg.memory_stats()["allocated"]
+        with pytest.raises(ValueError, match=r"does not fit model\.safetensors: a parameter of shape "):
+            dg.load(folder)
+        assert dg.memory_stats()["peak_allocated"] - before < 1 << 20
+        assert len(made) < 200
+        made.clear()
+    path.write_text(json.dumps(values))
+    dg.load(folder)
+
+
+def header(fields, data=b""):
+    text = json.dumps(fields).encode() if not isinstance(fields, bytes) else fields
+    return len(text).to_bytes(8, "little") + text + data
+
+
+FIELD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a safetensors file"),
+        (b"1234567", "not a safetensors file"),
+        (b"\xff" * 64, "not a safetensors file"),
+        (header(b"{"), "Expecting"),
+        (header(b"[" * 100_000), "recursion"),
+        (header(b"\xff\xfa"), "decode"),
+        (header([1]), "must be an object, got list"),
+        (header({"a": 3}), "array a must have dtype, shape and data_offsets"),
+        (header({"a": FIELD | {"more": 1}}, b"x" * 8), "array a must have dtype, shape and data_offsets"),
+        (header({"a": FIELD | {"dtype": "F8_E4M3"}}, b"x" * 8), "array a must have a dtype among .*, got 'F8_E4M3'"),
+        (header({"a": FIELD | {"dtype": []}}, b"x" * 8), "array a must have a dtype among"),
+        (header({"a": FIELD | {"shape": [-2]}}, b"x" * 8), "must have a shape and data_offsets of ints"),
+        (header({"a": FIELD | {"shape": [2.0]}}, b"x" * 8), "must have a shape and data_offsets of ints"),
+        (header({"a": FIELD | {"shape": [True, 2]}}, b"x" * 8), "must have a shape and data_offsets of ints"),
+        (header({"a": FIELD | {"shape": None}}, b"x" * 8), "must have a shape and data_offsets of ints"),
+        (header({"a": FIELD | {"shape": [3]}}, b"x" * 8), "must have data_offsets 12 bytes apart"),
+        (header({"a": FIELD | {"shape": [2**40, 2**40]}}, b"x" * 8), "must have data_offsets .* bytes apart"),
+        (header({"a": FIELD | {"data_offsets": [0]}}, b"x" * 8), "must have data_offsets 8 bytes apart"),
+        (header({"a": FIELD}, b"x" * 7), "must hold 8 bytes of arrays, got 7"),
+        (header({"a": FIELD}, b"x" * 9), "must hold 8 bytes of arrays, got 9"),
+        (header({"a": FIELD, "b": FIELD}, b"x" * 8), "array b must begin at byte 8, got 0"),
+        (header({"a": FIELD | {"data_offsets": [1, 9]}}, b"x" * 9), "array a must begin at byte 0, got 1"),
+    ],
+    ids=range(22),
+)
+def test_a_damaged_file_is_refused(tmp_path, content, message):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_arrays(path)
+    assert str(path) in str(caught.value)
+
+
+def test_arrays_are_read_as_they_were_written(tmp_path, rng):
+    path = tmp_path / "a.safetensors"
+    shapes = {"matrix": (3, 5), "scalar": (), "empty": (0, 4), "vector": (7,)}
+    for dtype in (np.float32, np.float64, np.float16, np.int8, np.uint16, np.int64):
+        arrays = {name: (9 * rng.standard_normal(shape)).astype(dtype) for name, shape in shapes.items()}
+        write_arrays(path, arrays, {"format": "test"})
+        read = read_arrays(path)
+        assert read.keys() == arrays.keys()
+        for name, array in arrays.items():
+            assert read[name].dtype == dtype and not read[name].flags.writeable
+            np.testing.assert_array_equal(read[name], array)
+    write_arrays(path, {}, {})
+    assert read_arrays(path) == {}
