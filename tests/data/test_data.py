@@ -103,14 +103,16 @@ def test_an_epoch_holds_every_pair_once_within_the_budget(pairs):
         for batch in order:
             # The target's </s> is predicted too, so it counts.
             assert sum(max(len(pairs[i][0]), len(pairs[i][1]) + 1) for i in batch) <= 500
-    assert sorted(i for batch in batches.in_order() for i in batch) == list(range(len(pairs)))
 
 
 def test_the_batches_are_those_of_a_plain_loop(pairs):
     batches = batches_of(pairs, 500)
-    order = [i for batch in batches.in_order() for i in batch]
-    assert list(batches.in_order()) == cut_batches(order, batches.costs.tolist(), 500)
-    assert order == sorted(range(len(pairs)), key=lambda i: max(len(pairs[i][0]), len(pairs[i][1]) + 1))
+    costs = batches.costs.tolist()
+    assert costs == [max(len(source), len(target) + 1) for source, target in pairs]
+    epoch = sorted(batches.epoch(0), key=lambda batch: [costs[i] for i in batch])  # one pool holds them all
+    order = [i for batch in epoch for i in batch]
+    assert [costs[i] for i in order] == sorted(costs)
+    assert epoch == cut_batches(order, costs, 500)
 
 
 def test_batches_are_full(pairs):

@@ -149,7 +149,9 @@ def test_resume_refuses_other_content_of_the_same_lengths(rng, tmp_path):
     ):
         with pytest.raises(ValueError, match=f"the data must be the same to resume, got other ids in {column}$"):
             trainer.fit(other, resume=True)
-    assert trainer.fit(pairs, resume=True) is not None
+    assert bits(trainer.model) == bits(model_of())  # a refused run leaves the model as it was
+    trainer.fit(pairs, resume=True)
+    assert bits(trainer.model) != bits(model_of())
 
 
 def test_a_checkpoint_that_does_not_name_its_columns_resumes(pairs, tmp_path):

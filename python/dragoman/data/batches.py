@@ -137,19 +137,8 @@ class Batches:
             pool = order[first : first + size]
             pool[:] = pool[np.argsort(self.costs[pool], kind="stable")]
             ends.append(first + self._ends(pool))
-        return self._order(order, np.concatenate(ends), generator)
-
-    def in_order(self) -> Order:
-        """Batches from the cheapest to the most costly row."""
-        order = self.kept
-        order = order[np.argsort(self.costs[order], kind="stable")]
-        return self._order(order, self._ends(order))
-
-    def _order(
-        self, order: npt.NDArray[np.uint32], ends: npt.NDArray[np.int64], generator: np.random.Generator | None = None
-    ) -> Order:
-        turns = np.arange(len(ends)) if generator is None else generator.permutation(len(ends))
-        return Order(order, ends, turns)
+        all_ends = np.concatenate(ends)
+        return Order(order, all_ends, generator.permutation(len(all_ends)))
 
     def _ends(self, order: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
         """The ends of the batches into which a run of rows is cut."""

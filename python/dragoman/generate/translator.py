@@ -25,7 +25,7 @@ class Translator:
 
     Args:
         model: the model.
-        tokenizer: the one it was trained with.
+        tokenizer: the one that the model was trained with.
 
     Raises:
         TypeError: another kind of model or tokenizer.
@@ -50,7 +50,7 @@ class Translator:
         """Reads model.safetensors, config.json and tokenizer.json.
 
         Args:
-            folder: that `Trainer` or `dragoman train` wrote.
+            folder: written by `Trainer` or `dragoman train`.
             device: "cpu".
             compute_type: "float32".
 
@@ -89,7 +89,7 @@ class Translator:
             text: one text or several.
             beam: hypotheses followed side by side; 1 is greedy search.
             length_penalty: exponent that favours longer translations (Wu et al. 2016), at least 0.
-            max_length: most tokens of a translation; twice the source's plus 10 by default.
+            max_length: maximum number of tokens of a translation. None for twice the source's plus 10.
 
         Returns:
             A str for a str, else a list in the order of the texts.
@@ -112,8 +112,8 @@ class Translator:
         return self._executor.submit(self, text, beam, length_penalty, max_length)
 
     def _translate(self, texts: list[str], beam: int, length_penalty: float, max_length: int | None) -> list[str]:
-        most = self.model.config.max_source_length
-        ids = [cut_source(source, most) for source in source_ids(self.tokenizer, texts)]
+        maximum = self.model.config.max_source_length
+        ids = [cut_source(source, maximum) for source in source_ids(self.tokenizer, texts)]
         lengths = [len(source) for source in ids]
         order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
         outputs = [""] * len(texts)

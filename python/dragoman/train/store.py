@@ -10,7 +10,7 @@ from typing import Any
 
 from dragoman import random
 from dragoman.data.batches import Batches
-from dragoman.train.checkpoint import CheckpointFolder, State, Stateful, load_checkpoint
+from dragoman.train.checkpoint import CheckpointFolder, State, Stateful, load_checkpoint, read_state
 from dragoman.train.options import TrainingOptions
 from dragoman.train.task import Task
 
@@ -129,8 +129,9 @@ class RunStore:
         if self.checkpoints is None:
             raise ValueError("Trainer: resume needs an output folder, got none")
         path = self.checkpoints.newest()
-        state = load_checkpoint(path, self.parts)
+        state = read_state(path)
         _check_identity(path, state.get("data", {}), self.run)
+        load_checkpoint(path, self.parts)
         try:
             random.set_state(state["random"])
             position, sums = Position(**state["position"]), Sums(**state["sums"])
