@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t alignment = 64;
 
-// Four size classes per power of two: a block is at most a quarter larger than what was asked for.
+// Four size classes per power of two: a block is at most a quarter larger than the request.
 int64_t rounded_size(int64_t nbytes) {
   if (nbytes <= 4 * alignment) return std::max<int64_t>(1, (nbytes + alignment - 1) / alignment) * alignment;
   const int64_t quarter = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(nbytes - 1))) / 4;
@@ -92,7 +92,7 @@ namespace {
 
 using Allocators = std::array<std::shared_ptr<BlockAllocator>, 3>;  // by Device::Kind
 
-// Never destroyed: Tensors held by the interpreter may outlive static destructors.
+// Never destroyed: the interpreter may hold Tensors longer than static objects live.
 const Allocators& process_allocators() {
   static const auto* allocators = new Allocators([] {
     Allocators made;
@@ -142,7 +142,7 @@ void empty_cache(Device device) {
   current_allocator(device)->empty_cache();
 }
 
-// Memory of every device is rehearsed in pages of the host that nobody touches.
+// A rehearsal takes memory of every device as pages of the host, which nobody touches.
 Rehearsal::Rehearsal() : allocator_(std::make_shared<BlockAllocator>(cpu_device, memory(cpu_device))) {
   CHECK(!standing(), "rehearsal: this thread has one already");
   rehearsal_allocator = allocator_;

@@ -13,7 +13,7 @@
 
 namespace dragoman {
 
-// Freed blocks are kept by size and given to the next request of that size. On a device with one stream a
+// Keeps freed blocks by size for the next request of that size. On a device with one stream a
 // freed block may go to the next op at once, because kernels run in the order in which they were started.
 class BlockAllocator {
  public:
@@ -28,7 +28,7 @@ class BlockAllocator {
   MemoryStats stats();
   void reset_peak();
 
-  // Around fork(): a child of a fork in the midst of another thread's allocation would wait for ever.
+  // Around fork(): if another thread were allocating, the child would wait forever.
   void lock() { mutex_.lock(); }
   void unlock() { mutex_.unlock(); }
 

@@ -8,7 +8,7 @@ namespace {
 
 thread_local Recorder* current_recorder = nullptr;
 
-// What makes two tensors the same slot: the same view of the same memory.
+// Two tensors have the same slot if they are the same view of the same memory.
 using TensorKey = std::tuple<const Storage*, int64_t, Shape, DType>;
 
 TensorKey key_of(const Tensor& tensor) {
@@ -94,7 +94,7 @@ Program Recorder::finish(const std::vector<Value>& inputs, const std::vector<Val
   }
   program.num_slots_ = slots.size();
 
-  // Liveness: walk backwards; the first sight of a slot is its last use. Outputs live to the end.
+  // Liveness: in a walk backwards, the first use of a slot is its last one. Outputs live to the end.
   std::vector<bool> live(static_cast<size_t>(program.num_slots_), false);
   for (const int64_t slot : program.outputs_) live[slot] = true;
   for (auto step = program.steps_.rbegin(); step != program.steps_.rend(); ++step) {

@@ -1,5 +1,6 @@
-// The op-call record. Every op called from Python goes through Op::operator(), and while a Recorder stands,
-// each call is written down: name, arguments, results. A Program replays the calls natively on other inputs.
+// The record of op calls. Every op called from Python goes through Op::operator(). During a Recorder's
+// lifetime each call is recorded: name, arguments, results. A Program replays the calls natively on other
+// inputs.
 #pragma once
 
 #include <functional>
@@ -35,8 +36,8 @@ struct OpCall {
   std::vector<Value> results;
 };
 
-// A list of op calls whose tensors and sequences are slots. A value that no call made and that is no input is
-// a constant: it is referred to, not copied, so a Program follows the weights it was recorded with.
+// A list of op calls whose tensors and sequences are slots. A value that is neither an input nor the result
+// of a call is a constant: a Program refers to it and does not copy it, so it follows changes of the weights.
 class Program {
  public:
   // ValueError on a wrong number of inputs, TypeError on one of another kind than was recorded.
@@ -63,8 +64,8 @@ class Program {
   int64_t num_slots_ = 0;
 };
 
-// Writes down the op calls of the calling thread from construction to finish() or stop(). One at a time a
-// thread.
+// Records the op calls of the calling thread from construction to finish() or stop(). A thread can have one
+// at a time.
 class Recorder {
  public:
   Recorder();  // ValueError when this thread is recording already
@@ -75,7 +76,7 @@ class Recorder {
   static Recorder* current();
   void append(const ErasedOp& op, std::vector<Value> arguments, std::vector<Value> results);
   void stop();
-  // Stops. ValueError when an output was made by none of the recorded calls and is no input.
+  // Stops. ValueError when an output is neither an input nor the result of a recorded call.
   Program finish(const std::vector<Value>& inputs, const std::vector<Value>& outputs);
 
  private:
@@ -119,7 +120,7 @@ std::vector<Value> wrap_results(const T& result) {
 
 }  // namespace detail
 
-// A typed op function that records its calls. Lives for the life of the process.
+// A typed op function that records its calls. It is never destroyed.
 template <class Result, class... Arguments>
 class Op {
  public:

@@ -1,4 +1,4 @@
-// Memory: its statistics, Storage (shared, owned or foreign) and Scratch (a CPU kernel's working memory).
+// Memory: its statistics, Storage (shared, owned or foreign) and Scratch (a CPU kernel's scratch memory).
 #pragma once
 
 #include <atomic>
@@ -17,13 +17,13 @@ struct MemoryStats {
 
 MemoryStats memory_stats(Device device);
 void reset_peak_memory_stats(Device device);
-void empty_cache(Device device);  // gives the cached blocks back to the system
+void empty_cache(Device device);  // returns cached blocks to the system
 
 class BlockAllocator;
 
-// While one stands, the memory its thread asks for, on any device, is counted apart from the process's, and
-// kernels and copies do nothing: a training step can be run for its peak of memory alone. Pages that nobody
-// writes cost nothing.
+// During its lifetime, memory that its thread asks for, on any device, is counted separately, and kernels and
+// copies do nothing. So a training step can run only for its peak of memory. Pages that nobody writes cost
+// nothing.
 class Rehearsal {
  public:
   Rehearsal();  // ValueError when this thread has one already
@@ -39,11 +39,11 @@ class Rehearsal {
   std::shared_ptr<BlockAllocator> allocator_;
 };
 
-// One block of memory. Tensors share it; the last one to go gives it back.
+// One block of memory. Tensors share it; the end of the last one frees it.
 class Storage {
  public:
   Storage(int64_t nbytes, Device device);  // owned, 64-byte aligned; OutOfMemory when memory runs out
-  // Foreign memory: `release(owner)` is called once, from any thread, when the last Tensor goes.
+  // Foreign memory: `release(owner)` is called once, from any thread, at the end of the last Tensor.
   Storage(void* data, int64_t nbytes, Device device, bool writeable, void* owner, void (*release)(void*));
   ~Storage();
   Storage(const Storage&) = delete;
@@ -54,8 +54,8 @@ class Storage {
   Device device() const { return device_; }
   bool writeable() const { return writeable_; }
 
-  // Tells whether a copy kept of the contents is still true: no two writes in the process share a number. It
-  // changes with copy_, zero_ and an optimizer's step, and is 0 where others may write.
+  // A number of the contents, by which a copy can be checked: every write in the process has a new one.
+  // copy_, zero_ and an optimizer's step change it. It is 0 where other libraries may write.
   int64_t version() const { return version_; }
   void written();
   void lend() { version_ = 0; }
@@ -71,8 +71,8 @@ class Storage {
   void (*release_)(void*) = nullptr;
 };
 
-// A CPU kernel's working memory, taken from the cache before its parallel region and given back at the end of
-// the scope. Out of line throughout: instruction-set objects use it and may hold no weak symbols.
+// A CPU kernel's scratch memory, taken from the cache before its parallel region and returned at the end of
+// the scope. Nothing is inline, because objects of instruction sets use it and may hold no weak symbols.
 class Scratch {
  public:
   explicit Scratch(int64_t nbytes);

@@ -4,13 +4,13 @@
 
 namespace dragoman {
 
-constexpr int64_t most = int64_t{1} << 48;  // elements
+constexpr int64_t max_elements = int64_t{1} << 48;  // elements
 
 int64_t element_count(const Shape& shape) {
   int64_t count = 1;
   for (const int64_t size : shape) {
     CHECK(size >= 0, "tensor: every size must be at least 0, got shape ", shape);
-    CHECK(size == 0 || count <= most / size, "tensor: at most 2^48 elements, got shape ", shape);
+    CHECK(size == 0 || count <= max_elements / size, "tensor: at most 2^48 elements, got shape ", shape);
     count *= size;
   }
   return count;
@@ -52,7 +52,8 @@ Tensor Tensor::reshape(Shape shape) const {
       unknown = &size;
     } else {
       CHECK(size >= 0, "reshape: shape must have sizes of at least -1, got ", shape);
-      CHECK(size == 0 || known <= most / size, "reshape: shape must hold ", numel_, " elements, got ", shape);
+      CHECK(size == 0 || known <= max_elements / size, "reshape: shape must hold ", numel_, " elements, got ",
+            shape);
       known *= size;
     }
   }

@@ -49,7 +49,7 @@ class Tensor {
   Tensor slice(int64_t first,
                Shape shape) const;  // `shape` elements from flat element `first` on, same memory
   Tensor clone() const;
-  Tensor to(Device device) const;  // a copy; this tensor where it lies there already
+  Tensor to(Device device) const;  // a copy; this tensor if it is on the device
   void copy_from_host(const void* data) const;
   void copy_to_host(void* data) const;
   void fill_zero() const;
@@ -65,14 +65,14 @@ class Tensor {
 std::ostream& operator<<(std::ostream& out, DType dtype);
 int64_t element_count(const Shape& shape);  // ValueError on a negative size or more than 2^48 elements
 
-// Argument checks in the user's words. `op` and `argument` name what is wrong.
+// Checks of arguments. Messages name `op` and `argument`.
 void check_shape(const char* op, const char* argument, const Tensor& tensor, const Shape& expected);
 void check_rank(const char* op, const char* argument, const Tensor& tensor, int64_t rank);
 void check_dtype(const char* op, const char* argument, const Tensor& tensor, DType expected);
 DType parse_activation_dtype(const char* op, const std::string& dtype);  // "float32" or "bfloat16"
 void check_activations(const char* op, const char* argument, const Tensor& tensor);  // float32 or bfloat16
 void check_writeable(const char* op, const char* argument, const Tensor& tensor);
-// float32, of this shape, writeable: what a gradient or another output of the caller's must be.
+// Checks a gradient or another output of the caller: float32, of this shape, writeable.
 void check_output(const char* op, const char* argument, const Tensor& tensor, const Shape& expected);
 
 template <class T = float>

@@ -22,7 +22,7 @@ void check_draws(const AttentionShape& shape) {
         shape.num_heads, " * ", shape.q_sequences.rows.capacity, " * ", keys);
 }
 
-// The one place that says what the contract has room for and no kernel computes yet.
+// The only place that refuses options which the contract has and no kernel computes yet.
 void check_supported(const AttentionOptions& options) {
   CHECK(options.bias != BiasKind::relative, "attention: bias \"relative\" is not supported yet");
   CHECK(options.bias != BiasKind::alibi, "attention: bias \"alibi\" is not supported yet");

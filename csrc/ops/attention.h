@@ -11,11 +11,11 @@
 
 namespace dragoman {
 
-// What both directions share. Sequence i of the queries attends to sequence i of the keys.
+// Shared by forward and backward. Sequence i of the queries attends to sequence i of the keys.
 //
 // Query t of a sequence with n queries and m keys stands at position t + m - n. `causal`: it sees keys j <=
-// position. `window` >= 0: only keys with |j - position| <= window. A query that may attend to nothing gives
-// 0, with 0 gradient.
+// position. `window` >= 0: only keys with |j - position| <= window. A query without any key gives
+// 0, with gradient 0.
 struct AttentionShape {
   DType dtype;  // of q, k, v, out and their gradients
   SequencesView q_sequences, k_sequences;

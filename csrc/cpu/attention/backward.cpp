@@ -8,14 +8,14 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 namespace {
 
 constexpr int64_t key_block = 128;
-// Of matrices read down their columns: no two rows in one cache set.
+// Row length of matrices that are read along columns: no two rows fall in one cache set.
 constexpr int64_t pitch = key_block + 16;
-// Rows taken against a key block at a time: whole tiles.
+// Maximum number of rows per pass over a key block: whole tiles.
 template <class Units>
 constexpr int64_t row_block = 132 / tile_rows<Units> * tile_rows<Units>;
 
-// Working memory of one task. dvalue and dkey grow transposed: the weights and the scores' gradients then are
-// the right matrices of their products, as they come.
+// Scratch memory of one task. dvalue and dkey are kept transposed: then the weights and the scores' gradients
+// are right matrices of their products without a copy.
 template <class Units>
 struct Buffers {
   static constexpr bool paired = Units::elements == 2;
@@ -25,8 +25,8 @@ struct Buffers {
   Widths<Units> width;
   int64_t key_panel, key_t_panel;
   int64_t left_row, left_t_row;
-  float* query;        // (most_rows + tile_rows, left_row)
-  float* dout;         // (most_rows + tile_rows, left_row)
+  float* query;        // (max_rows + tile_rows, left_row)
+  float* dout;         // (max_rows + tile_rows, left_row)
   float* query_t;      // (width.sums, left_t_row) in units across rows; where these are elements, query
   float* dout_t;       // (width.sums, left_t_row) in units across rows; where these are elements, dout
   float* key_across;   // panels (key_block / elements, tile_columns)
@@ -39,18 +39,18 @@ struct Buffers {
   float* weight;       // (rows / elements, pitch) the softmax after dropout, in units across rows
   float* dscore;       // (rows / elements, pitch) the scores' gradient, in units across rows
   float* dscore_rows;  // (rows, row_pitch) the same along rows
-  float* delta;        // (most_rows,) dout . out
-  float* dquery;       // (most_rows + tile_rows, width.sums) dq / scale of the group
+  float* delta;        // (max_rows,) dout . out
+  float* dquery;       // (max_rows + tile_rows, width.sums) dq / scale of the group
 
-  Buffers(float* memory, int64_t head_dim, int64_t most_rows)
+  Buffers(float* memory, int64_t head_dim, int64_t max_rows)
       : arena{memory},
         width(head_dim),
         key_panel(key_block / Units::elements * tile_columns),
         key_t_panel(width.units * tile_columns),
         left_row(odd_lines(width.row)),
-        left_t_row(paired ? odd_lines(units_of<Units>(most_rows)) : left_row) {
-    query = arena.take((most_rows + tile_rows<Units>)*left_row);
-    dout = arena.take((most_rows + tile_rows<Units>)*left_row);
+        left_t_row(paired ? odd_lines(units_of<Units>(max_rows)) : left_row) {
+    query = arena.take((max_rows + tile_rows<Units>)*left_row);
+    dout = arena.take((max_rows + tile_rows<Units>)*left_row);
     query_t = paired ? arena.take(width.sums * left_t_row) : query;
     dout_t = paired ? arena.take(width.sums * left_t_row) : dout;
     key_across = arena.take(key_block / Units::elements * width.panels);
@@ -63,8 +63,8 @@ struct Buffers {
     weight = arena.take(rows / Units::elements * pitch);
     dscore = arena.take(rows / Units::elements * pitch);
     dscore_rows = paired ? arena.take(rows * row_pitch) : dscore;
-    delta = arena.take(most_rows);
-    dquery = arena.take((most_rows + tile_rows<Units>)*width.sums);
+    delta = arena.take(max_rows);
+    dquery = arena.take((max_rows + tile_rows<Units>)*width.sums);
   }
 };
 
@@ -210,7 +210,7 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
     const float* dscore = b.dscore + from * pitch + j;
     for (int64_t d = 0, tile; d < s.head_dim; d += tile) {
       const int64_t left = s.head_dim - d, tiles = divide_up(left, tile_rows<Units>);
-      tile = min_of(round_up(divide_up(left, tiles), row_step<Units>), left);  // of like heights
+      tile = min_of(round_up(divide_up(left, tiles), row_step<Units>), left);  // of about the same height
       const int64_t unit = first / Units::elements + from;
       const int64_t place = b.paired ? d * b.left_t_row + unit : unit * b.left_t_row + d;
       product<Units, !b.paired>(tile, columns, depth, b.dout_t + place, b.left_t_row, weight, pitch,
@@ -256,7 +256,7 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
   }
   for (int64_t i = 0; i < rows; ++i) {
     const Row row = group.row(i);
-    if (has_own_delta(s, row.keys)) continue;  // made with the scores
+    if (has_own_delta(s, row.keys)) continue;  // computed with the scores
     const int64_t index = group.out_index(row);
     b.delta[i] = sum_of(s.head_dim, [&](int64_t d, auto part) {
       return load(static_cast<const T*>(p.out) + index + d, part) *
@@ -301,14 +301,14 @@ template <class T>
 void backward(const AttentionBackward& p) {
   using Units = typename UnitsFor<T>::type;
   const AttentionShape& s = p.shape;
-  const int64_t most_rows = s.q_sequences.max_length * (s.num_heads / s.kv_heads);
-  const int64_t size = Buffers<Units>(nullptr, s.head_dim, most_rows).arena.used;
+  const int64_t max_rows = s.q_sequences.max_length * (s.num_heads / s.kv_heads);
+  const int64_t size = Buffers<Units>(nullptr, s.head_dim, max_rows).arena.used;
   const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
   const int64_t sequences = s.q_sequences.num_sequences;
   parallel_for(sequences * s.kv_heads, heads_at_once(s, sequences), [&](int64_t begin, int64_t end) {
     const Registers<Units> registers;
     const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim,
-                                 most_rows);
+                                 max_rows);
     for (int64_t task = begin; task < end; ++task) {
       backward_group<T>(p, Group(s, task / s.kv_heads, task % s.kv_heads), buffers);
     }

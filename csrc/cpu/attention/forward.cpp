@@ -10,19 +10,19 @@ namespace {
 constexpr int64_t key_block = 256;
 constexpr int64_t row_block = 192;  // rows of a task: whole tiles
 
-// Working memory of one task.
+// Scratch memory of one task.
 template <class Units>
 struct Buffers {
   Arena arena;
   Widths<Units> width;
   int64_t key_panel, value_panel;
-  float* query;  // (row_block, width.row)
-  float* key;    // panels (width.units, tile_columns) of one key block's transpose
-  float* value;  // panels (key_block / elements, tile_columns) of the same block's values
-  float* score;  // (tile_rows, key_block) q k^T, then exp(score - most) with dropout, as units
-  float* out;    // (row_block, width.sums) sum of exp(score - most) * value
-  float* most;   // (row_block,) largest score so far, times log2 e
-  float* sum;    // (row_block, lanes) sum of exp(score - most)
+  float* query;    // (row_block, width.row)
+  float* key;      // panels (width.units, tile_columns) of one key block's transpose
+  float* value;    // panels (key_block / elements, tile_columns) of the same block's values
+  float* score;    // (tile_rows, key_block) q k^T, then exp(score - maximum) with dropout, as units
+  float* out;      // (row_block, width.sums) sum of exp(score - maximum) * value
+  float* maximum;  // (row_block,) largest score so far, times log2 e
+  float* sum;      // (row_block, lanes) sum of exp(score - maximum)
 
   Buffers(float* memory, int64_t head_dim)
       : arena{memory},
@@ -35,7 +35,7 @@ struct Buffers {
     static_assert(row_block % tile_rows<Units> == 0);
     score = arena.take(tile_rows<Units> * key_block);
     out = arena.take(row_block * width.sums);
-    most = arena.take(row_block);
+    maximum = arena.take(row_block);
     sum = arena.take(row_block * lanes);
   }
 };
@@ -54,22 +54,22 @@ struct Scores {
   }
 };
 
-// The largest of the scores and of `most`.
+// The maximum of the scores and of `maximum`.
 template <bool masked>
-float largest_score(const Scores<masked>& scores, int64_t columns, float most) {
-  Vec high = broadcast(most);
+float largest_score(const Scores<masked>& scores, int64_t columns, float maximum) {
+  Vec high = broadcast(maximum);
   for (int64_t j = 0; j < columns; j += lanes) high = vmax(high, scores[j]);
   return max_lanes(high);
 }
 
-// Scores become exp(score - most), dropout applied; 0 for keys the row does not see. `sum` grows, and it and
-// out (width,), which are of the maximum `before`, are rescaled.
+// Replaces scores by exp(score - maximum), with dropout; 0 for keys that the row does not see. First scales
+// `sum` and out (width,) from the maximum `before` to the new one, then adds to `sum`.
 template <class Units, bool masked, bool dropped>
 void softmax_step(const AttentionShape& shape, const Scores<masked>& scores, int64_t columns, int64_t width,
-                  float before, float most, float* sum, float* out) {
-  const float shift = most == -infinity ? 0.0f : most;
+                  float before, float maximum, float* sum, float* out) {
+  const float shift = maximum == -infinity ? 0.0f : maximum;
   Vec total = load(sum);
-  if (most != before && before != -infinity) {
+  if (maximum != before && before != -infinity) {
     const Vec shrink = vexp2(broadcast(before - shift));
     for (int64_t d = 0; d < width; d += lanes) store(out + d, load(out + d) * shrink);
     total *= shrink;
@@ -80,7 +80,7 @@ void softmax_step(const AttentionShape& shape, const Scores<masked>& scores, int
     const Vec weight = vexp2(scores[j] - shift);
     total += weight;
     const Vec kept_weight = dropped ? weight * factors_of(kept >> j % 64, shape.dropout.scale) : weight;
-    if constexpr (Units::elements == 2) {  // never ahead of what is still to be read
+    if constexpr (Units::elements == 2) {  // never beyond the scores that are still to be read
       store(reinterpret_cast<bfloat16*>(scores.score) + j, kept_weight);
     } else {
       store(scores.score + j, kept_weight);
@@ -104,18 +104,18 @@ void softmax_tile(const AttentionShape& shape, const Row* rows, int64_t count, i
       }
     }
   };
-  float most[tile_rows<Units>];
-  each_row([&](int64_t r, auto scores) { most[r] = largest_score(scores, columns, b.most[i + r]); });
+  float maximum[tile_rows<Units>];
+  each_row([&](int64_t r, auto scores) { maximum[r] = largest_score(scores, columns, b.maximum[i + r]); });
   each_row([&]<bool masked>(int64_t r, Scores<masked> scores) {
     const auto step =
         shape.dropout.threshold != 0 ? softmax_step<Units, masked, true> : softmax_step<Units, masked, false>;
-    step(shape, scores, columns, b.width.sums, b.most[i + r], most[r], b.sum + (i + r) * lanes,
+    step(shape, scores, columns, b.width.sums, b.maximum[i + r], maximum[r], b.sum + (i + r) * lanes,
          b.out + (i + r) * b.width.sums);
-    b.most[i + r] = most[r];
+    b.maximum[i + r] = maximum[r];
   });
 }
 
-// How many keys of the block at first_key some of the rows see, counted from first_key to the last of them.
+// Number of keys from first_key to the last key of the block that any of the rows sees.
 int64_t keys_seen(const Row* rows, int64_t count, int64_t first_key) {
   const int64_t begin = max_of(rows[0].keys.begin, first_key);
   const int64_t end = min_of(rows[count - 1].keys.end, first_key + key_block);
@@ -173,7 +173,7 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
   Row rows[row_block];
   for (int64_t i = 0; i < count; ++i) {
     rows[i] = group.row(first + i);
-    b.most[i] = -infinity;
+    b.maximum[i] = -infinity;
   }
   pack_rows<Units>(
       count, s.head_dim, [&](int64_t i) { return static_cast<const T*>(p.q) + group.q_index(rows[i]); },
@@ -202,7 +202,7 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
     each_vector(s.head_dim, [&](int64_t d, auto part) {
       store(out_row + d, load(b.out + i * b.width.sums + d) * inverse, part);
     });
-    p.logsumexp[group.lse_index(rows[i])] = b.most[i] + __builtin_log2f(sum);
+    p.logsumexp[group.lse_index(rows[i])] = b.maximum[i] + __builtin_log2f(sum);
   }
   if (weights != nullptr) write_weights<T>(p, group, rows, count, b, weights);
 }

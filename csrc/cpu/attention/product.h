@@ -27,7 +27,8 @@ static inline Vec pairs_of(Vec first, Vec second) {
 
 // -- The register tile --
 
-// As many accumulators as the registers hold beside the operands (32 registers with AVX-512, else 16).
+// The largest number of accumulators that leaves registers for the operands (32 registers with AVX-512, else
+// 16).
 #ifdef __AVX512F__
 constexpr int64_t vector_tile_rows = 12;
 #else
@@ -42,23 +43,23 @@ template <class Units, bool by_units, int64_t R, int64_t V>
 static void product_tile(int64_t depth, const float* a, int64_t a_row, const float* b, int64_t b_row,
                          float* c, int64_t c_row, bool add) {
   Vec sum[R][V] = {};
-  // A pointer serves three rows: their distances are what an x86 address can hold.
-  const float* third[(R + 2) / 3];
+  // x86 addresses base + {0,1,2} * stride directly, so one pointer covers three rows.
+  const float* row_base[(R + 2) / 3];
 #pragma GCC unroll 4
-  for (int64_t i = 0; i < R; i += 3) third[i / 3] = a + i * a_row;
+  for (int64_t i = 0; i < R; i += 3) row_base[i / 3] = a + i * a_row;
   for (int64_t l = 0; l < depth; ++l, b += b_row) {
     Vec b_l[V];
 #pragma GCC unroll 2
     for (int64_t v = 0; v < V; ++v) b_l[v] = load(b + v * lanes);
 #pragma GCC unroll 16
     for (int64_t i = 0; i < R; ++i) {
-      const Vec a_il = broadcast_unit(by_units ? a + i : third[i / 3] + i % 3 * a_row);
+      const Vec a_il = broadcast_unit(by_units ? a + i : row_base[i / 3] + i % 3 * a_row);
 #pragma GCC unroll 2
       for (int64_t v = 0; v < V; ++v) sum[i][v] = Units::multiply_add(sum[i][v], a_il, b_l[v]);
     }
     if (by_units) a += a_row;
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < R; i += 3) ++third[i / 3];
+    for (int64_t i = 0; i < R; i += 3) ++row_base[i / 3];
   }
 #pragma GCC unroll 16
   for (int64_t i = 0; i < R; ++i) {
@@ -99,14 +100,14 @@ static Tiles tiles_of(int64_t rows) {
   }
 }
 
-// Rows are counted up to a multiple of this.
+// Numbers of rows are rounded up to a multiple of this.
 template <class Units>
 constexpr int64_t row_step = Units::group > 1 ? 16 : 2;
 
 // c (rows, columns) = a b, or c += a b, for up to tile_rows rows.   b: (depth, columns)
-// a: (rows, depth), or by_units (depth, rows), which is for vectors alone; rows are counted up to row_step.
-// `columns` is a multiple of lanes, and tile_columns of b lie `panel` floats after those before; the depth is
-// in whole groups.
+// a: (rows, depth), or by_units (depth, rows), which is for vectors alone. Rows are rounded up to row_step.
+// `columns` is a multiple of lanes. Panels of tile_columns of b begin `panel` floats apart. The depth is in
+// whole groups.
 template <class Units, bool by_units = false>
 static void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row,
                     const float* b, int64_t b_row, int64_t panel, float* c, int64_t c_row, bool add) {
@@ -117,8 +118,8 @@ static void product(int64_t rows, int64_t columns, int64_t depth, const float* a
   }
 }
 
-// A left matrix (count, size) as units, to (count, stride), padded with zeros up to row_step rows; row(i) is
-// where row i begins. Meanwhile its neighbour is fetched: often the row of the head that is next.
+// Packs a left matrix (count, size) as units into (count, stride), with rows of zeros up to row_step. row(i)
+// is the address of row i. Prefetches the row after it, which often belongs to the next head.
 template <class Units, class RowOf>
 static void pack_rows(int64_t count, int64_t size, const RowOf& row, float* to, int64_t stride) {
   for (int64_t i = 0; i < count; ++i, to += stride) {

@@ -1,4 +1,4 @@
-// What attention's two directions share: which keys a query sees, dropout, and the softmax's exponential.
+// Shared by attention's forward and backward: the keys that a query sees, dropout, scratch memory.
 //
 // A group is one sequence and one key head; its rows are the (query, query head) pairs that read it, in this
 // order. Its keys come in blocks, counted from the start of the sequence.
@@ -19,14 +19,14 @@ struct Span {
 struct Row {
   int64_t query;  // row of q, out and logsumexp
   int64_t head;
-  Span keys;  // that it sees; neither end falls from one row to the next
+  Span keys;  // that it sees; begin and end never decrease from one row to the next
 };
 
 struct Group {
   const AttentionShape& shape;
   int64_t kv_head, num_heads;  // query heads kv_head * num_heads .. + num_heads - 1 read it
-  int64_t q_begin, queries;    // where the sequence stands in q
-  int64_t k_begin, keys;       // and in k and v
+  int64_t q_begin, queries;    // place of the sequence in q
+  int64_t k_begin, keys;       // place of the sequence in k and v
 
   Group(const AttentionShape& shape, int64_t sequence, int64_t kv_head)
       : shape(shape),
@@ -58,7 +58,7 @@ struct Group {
   }
 };
 
-// Lanes are true where the keys first_key, first_key + 1, ... lie in the span.
+// True in lanes whose key, first_key + lane, is in the span.
 static inline IntVec inside(Span span, int64_t first_key) {
   UintVec key;
   for (int64_t i = 0; i < lanes; ++i) key[i] = static_cast<uint32_t>(i);
@@ -71,31 +71,31 @@ static inline bool sees_all(Span span, int64_t begin, int64_t end) {
   return span.begin <= begin && end <= span.end;
 }
 
-// Bit j of 64: dropout keeps the row's weight of key first_key + j.
+// Bit j of 64 says whether dropout keeps the row's weight of key first_key + j.
 static inline uint64_t kept_keys(const AttentionShape& shape, const Row& row, int64_t first_key) {
   const int64_t key_stride = round_up(shape.k_sequences.max_length, 8);
   const int64_t index = (row.query * shape.num_heads + row.head) * key_stride + first_key;
   return dropout_bits(shape.dropout, static_cast<uint32_t>(index / 8));
 }
 
-// Softmax runs over so many keys at a time: whole vectors of scores, and whole groups of units of weights.
+// Keys per step of the softmax: whole vectors of scores, and whole groups of units of weights.
 template <class Units>
 constexpr int64_t key_step = Units::group > 1 ? group_elements<Units> : lanes;
 
-// Key heads that a thread takes at once: all of them, whose rows are neighbours in memory, where the `parts`
-// that the sequences are cut into suffice for the threads.
+// Number of key heads of a task. All of them, because their rows are neighbours in memory, if the sequences
+// have enough `parts` for the threads; otherwise one.
 static inline int64_t heads_at_once(const AttentionShape& shape, int64_t parts) {
   return parts >= 4 * num_threads() ? shape.kv_heads : 1;
 }
 
-// Rows beyond those in use become zeros.
+// Writes zeros to the rows that are not in use.
 template <class T>
 static inline void zero_tail(T* rows, const SequencesView& sequences, int64_t features) {
   const int64_t in_use = rows_in_use(sequences.rows);
   zero(rows + in_use * features, (sequences.rows.capacity - in_use) * features);
 }
 
-// Hands out the parts of one thread's working memory, aligned to a cache line; without a base it only counts.
+// Divides one thread's scratch memory into parts that begin at cache lines. Without a base it only counts.
 struct Arena {
   float* base;
   int64_t used = 0;
@@ -107,7 +107,7 @@ struct Arena {
   }
 };
 
-// So many floats or more: an odd number of cache lines, so that neighbouring rows lie in different sets.
+// Rounds up to an odd number of cache lines, so successive rows fall in different cache sets.
 static inline int64_t odd_lines(int64_t size) {
   return (divide_up(size, 16) | 1) * 16;
 }
@@ -115,9 +115,9 @@ static inline int64_t odd_lines(int64_t size) {
 // Sizes of the packed rows of head_dim features.
 template <class Units>
 struct Widths {
-  int64_t sums;    // floats of a row of a product over rows: head_dim in whole vectors
+  int64_t sums;    // floats of a row of sums: head_dim in whole vectors
   int64_t panels;  // floats of the panels of such a product, for each unit
-  int64_t units;   // of a row, as summed over
+  int64_t units;   // units of a row
   int64_t row;     // the same in whole vectors
 
   explicit Widths(int64_t head_dim)
