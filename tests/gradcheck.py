@@ -51,6 +51,37 @@ def with_tail(array, tail):
     return np.concatenate([array, np.full((tail, *array.shape[1:]), filler, array.dtype)])
 
 
+def check_by_differences(op, truth, arrays, dtype="float32"):
+    """op(*tensors) equals truth(*float64 arrays), and its gradients the finite differences of the truth.
+
+    The tensors hold the arrays in `dtype`, one of all or one for each. Returns the output.
+    """
+    leaves = [dg.tensor(np.asarray(array, np.float32), requires_grad=True) for array in arrays]
+    dtypes = [dtype] * len(arrays) if isinstance(dtype, str) else dtype
+    inputs = [x if kind == "float32" else dg.functional.cast(x, kind) for x, kind in zip(leaves, dtypes, strict=True)]
+    values = [x.numpy().astype(np.float64) for x in inputs]
+    poison_cache()
+    out = op(*inputs)
+    dy = dg.tensor(np.random.default_rng(2).standard_normal(out.shape), dtype=out.dtype)
+    double = dy.numpy().astype(np.float64)
+    bar = 2e-6 if set(dtypes) == {"float32"} else 2.0**-7
+    assert_near(out, truth(*values), bar)
+    poison_cache()
+    out.backward(dy)
+    for leaf, array in zip(leaves, values, strict=True):
+        expected = numerical_gradient(lambda: float((double * truth(*values)).sum()), array)
+        assert_near(leaf.grad, expected, max(bar, 5e-6))
+    return out
+
+
+def assert_near(tensor, truth, bar):
+    """The largest error is at most `bar` of the largest value."""
+    truth = np.asarray(truth, np.float64)
+    assert tensor.shape == truth.shape
+    error = np.abs(tensor.numpy().astype(np.float64) - truth).max(initial=0)
+    assert error <= bar * max(1.0, np.abs(truth).max(initial=0)), error
+
+
 def check_op(op, forward, backward_, inputs, *, rows=(0,), tail=0, seed=0):
     """Compares op(*tensors) and all its gradients with the reference.
 

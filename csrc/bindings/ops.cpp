@@ -11,12 +11,18 @@
 #include "ops/dropout.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/gather.h"
 #include "ops/int8_matmul.h"
 #include "ops/kv_cache.h"
 #include "ops/linear.h"
+#include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/optimizer.h"
+#include "ops/reduce.h"
 #include "ops/residual.h"
+#include "ops/slice.h"
+#include "ops/softmax.h"
+#include "ops/transpose.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -72,10 +78,24 @@ void bind_ops(py::module_& m) {
          "dropout"_a, "sequences"_a, "dtype"_a);
   def_op(m, "embedding_backward", embedding_backward, "dy"_a, "ids"_a, "starts"_a, "scale"_a, "dropout"_a,
          "sequences"_a, "dweight"_a, "accumulate_weight"_a, "dpositions"_a, "accumulate_positions"_a);
-  def_op(m, "add", add, "a"_a, "b"_a);
-  def_op(m, "scale", scale, "x"_a, "factor"_a);
+  def_op(m, "binary_forward", binary_forward, "kind"_a, "a"_a, "b"_a, "number"_a = 0.0);
+  def_op(m, "binary_backward", binary_backward, "kind"_a, "of_b"_a, "dy"_a, "a"_a, "b"_a, "number"_a,
+         "shape"_a, "dtype"_a);
+  def_op(m, "unary_forward", unary_forward, "kind"_a, "x"_a);
+  def_op(m, "unary_backward", unary_backward, "kind"_a, "dy"_a, "saved"_a);
   def_op(m, "accumulate", accumulate, "y"_a, "x"_a, "factor"_a, "accumulate"_a);
   def_op(m, "cast", cast, "x"_a, "dtype"_a);
+  def_op(m, "reduce_forward", reduce_forward, "kind"_a, "x"_a, "axis"_a, "keepdims"_a);
+  def_op(m, "reduce_backward", reduce_backward, "kind"_a, "dy"_a, "shape"_a, "axis"_a);
+  def_op(m, "gather_forward", gather_forward, "x"_a, "ids"_a);
+  def_op(m, "gather_backward", gather_backward, "dy"_a, "ids"_a, "shape"_a);
+  def_op(m, "slice_forward", slice_forward, "x"_a, "axis"_a, "begin"_a, "end"_a);
+  def_op(m, "slice_backward", slice_backward, "dy"_a, "shape"_a, "axis"_a, "begin"_a);
+  def_op(m, "concat_forward", concat_forward, "a"_a, "b"_a, "c"_a, "d"_a, "axis"_a);
+  def_op(m, "softmax_forward", softmax_forward, "x"_a);
+  def_op(m, "softmax_backward", softmax_backward, "dy"_a, "y"_a);
+  def_op(m, "matmul", matmul, "a"_a, "b"_a, "transpose_a"_a, "transpose_b"_a, "dtype"_a);
+  def_op(m, "transpose", transpose, "x"_a);
   def_op(m, "cross_entropy_forward", cross_entropy_forward, "logits"_a, "ids"_a, "smoothing"_a,
          "num_targets"_a, "need_dlogits"_a, "sequences"_a);
   def_op(m, "linear_cross_entropy_forward", linear_cross_entropy_forward, "x"_a, "weight"_a, "bias"_a,

@@ -29,10 +29,18 @@ namespace dragoman {
   X(dropout_forward, DropoutForward)                         \
   X(embedding_forward, EmbeddingForward)                     \
   X(embedding_backward, EmbeddingBackward)                   \
-  X(add, Add)                                                \
-  X(scale, Scale)                                            \
+  X(binary, Binary)                                          \
+  X(unary, Unary)                                            \
   X(accumulate, Accumulate)                                  \
   X(cast, Cast)                                              \
+  X(reduce, Reduce)                                          \
+  X(gather_forward, GatherForward)                           \
+  X(gather_backward, GatherBackward)                         \
+  X(copy_rows, CopyRows)                                     \
+  X(softmax_forward, SoftmaxForward)                         \
+  X(softmax_backward, SoftmaxBackward)                       \
+  X(matmul, Matmul)                                          \
+  X(transpose, Transpose)                                    \
   X(cross_entropy_forward, CrossEntropyForward)              \
   X(linear_cross_entropy_forward, LinearCrossEntropyForward) \
   X(adamw_step, AdamW)                                       \

@@ -14,22 +14,86 @@ static inline void map_elements(T* y, int64_t size, const Value& value) {
   });
 }
 
-void add(const Add& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    const T* a = static_cast<const T*>(p.a);
-    const T* b = static_cast<const T*>(p.b);
-    map_elements(static_cast<T*>(p.y), p.size,
-                 [&](int64_t i, auto part) { return load(a + i, part) + load(b + i, part); });
+template <class Part>
+static inline Vec load_as(DType dtype, const void* from, int64_t i, Part part) {
+  return dtype == DType::bfloat16 ? load(static_cast<const bfloat16*>(from) + i, part)
+                                  : load(static_cast<const float*>(from) + i, part);
+}
+
+// An operand from element (row, column) on, along its row.
+struct RowOf {
+  const void* data;  // or null: `value` everywhere
+  int64_t first;
+  DType dtype;
+  Vec value;
+
+  RowOf(const Operand& operand, int64_t row, int64_t column)
+      : data(operand.data), first(row * operand.row_stride + column), dtype(operand.dtype), value{} {
+    if (operand.data == nullptr) {
+      value = broadcast(operand.number);
+    } else if (operand.column_stride == 0) {
+      value = broadcast(load_as(dtype, data, row * operand.row_stride, FirstLanes{1})[0]);
+      data = nullptr;
+    }
+  }
+
+  template <class Part>
+  Vec at(int64_t i, Part part) const {
+    return data == nullptr ? value : load_as(dtype, data, first + i, part);
+  }
+};
+
+// Tasks are ranges of elements, cut into rows.
+template <class Y, class Combine>
+static inline void map_rows(const Binary& p, const Combine& combine) {
+  parallel_for(p.rows * p.features, element_grain, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end;) {
+      const int64_t row = first / p.features, column = first - row * p.features;
+      const int64_t count = min_of(p.features - column, end - first);
+      const RowOf a(p.a, row, column), b(p.b, row, column);
+      Y* y = static_cast<Y*>(p.y) + first;
+      each_vector(count,
+                  [&](int64_t i, auto part) { store(y + i, combine(a.at(i, part), b.at(i, part)), part); });
+      first += count;
+    }
   });
 }
 
-void scale(const Scale& p) {
+void binary(const Binary& p) {
+  with_dtype(p.dtype, [&](auto element) {
+    using Y = decltype(element);
+    switch (p.kind) {
+      case BinaryKind::add:
+        return map_rows<Y>(p, [](Vec a, Vec b) { return a + b; });
+      case BinaryKind::subtract:
+        return map_rows<Y>(p, [](Vec a, Vec b) { return a - b; });
+      case BinaryKind::multiply:
+        return map_rows<Y>(p, [](Vec a, Vec b) { return a * b; });
+      case BinaryKind::divide:
+        return map_rows<Y>(p, [](Vec a, Vec b) { return a / b; });
+      case BinaryKind::maximum:
+        return map_rows<Y>(p, [](Vec a, Vec b) { return a != a ? a : vmax(a, b); });
+      default:
+        return map_rows<Y>(p, [](Vec a, Vec b) {
+          return a > b ? broadcast(1.0f) : a == b ? broadcast(0.5f) : Vec{};
+        });
+    }
+  });
+}
+
+void unary(const Unary& p) {
   with_dtype(p.dtype, [&](auto element) {
     using T = decltype(element);
     const T* x = static_cast<const T*>(p.x);
-    map_elements(static_cast<T*>(p.y), p.size,
-                 [&](int64_t i, auto part) { return load(x + i, part) * p.factor; });
+    T* y = static_cast<T*>(p.y);
+    switch (p.kind) {
+      case UnaryKind::exp:
+        return map_elements(y, p.size, [&](int64_t i, auto part) { return vexp(load(x + i, part)); });
+      case UnaryKind::log:
+        return map_elements(y, p.size, [&](int64_t i, auto part) { return vlog(load(x + i, part)); });
+      default:
+        return map_elements(y, p.size, [&](int64_t i, auto part) { return vsqrt(load(x + i, part)); });
+    }
   });
 }
 

@@ -21,11 +21,13 @@ __all__: list[str] = [
     "activation_backward",
     "activation_forward",
     "adamw_step",
-    "add",
     "attention_backward",
     "attention_forward",
+    "binary_backward",
+    "binary_forward",
     "cast",
     "check_device",
+    "concat_forward",
     "cpu_count",
     "cpu_isa",
     "cpu_isas",
@@ -36,6 +38,8 @@ __all__: list[str] = [
     "embedding_forward",
     "empty_cache",
     "from_dlpack",
+    "gather_backward",
+    "gather_forward",
     "gradient_norm",
     "int8_matmul",
     "is_recording",
@@ -46,10 +50,13 @@ __all__: list[str] = [
     "linear_backward",
     "linear_cross_entropy_forward",
     "linear_forward",
+    "matmul",
     "memory_stats",
     "moving_average",
     "num_threads",
     "pack_weight",
+    "reduce_backward",
+    "reduce_forward",
     "reset_peak_memory_stats",
     "reshape",
     "residual_forward",
@@ -57,12 +64,18 @@ __all__: list[str] = [
     "residual_norm_forward",
     "rms_norm_backward",
     "rms_norm_forward",
-    "scale",
     "set_num_threads",
+    "slice_backward",
+    "slice_forward",
+    "softmax_backward",
+    "softmax_forward",
     "test_device_counts",
     "test_device_fail_allocation",
     "test_device_fail_kernel",
     "to_dlpack",
+    "transpose",
+    "unary_backward",
+    "unary_forward",
 ]
 
 class Tensor:
@@ -261,7 +274,6 @@ def adamw_step(
     eps: float,
     max_norm: float,
 ) -> None: ...
-def add(a: Tensor, b: Tensor) -> Tensor: ...
 def attention_backward(
     dout: Tensor,
     q: Tensor,
@@ -281,12 +293,24 @@ def attention_forward(
     k_sequences: Sequences,
     options: AttentionOptions,
 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
+def binary_backward(
+    kind: str,
+    of_b: bool,
+    dy: Tensor,
+    a: Tensor | None,
+    b: Tensor | None,
+    number: float,
+    shape: collections.abc.Sequence[int],
+    dtype: str,
+) -> Tensor: ...
+def binary_forward(kind: str, a: Tensor | None, b: Tensor | None, number: float = 0.0) -> Tensor: ...
 def cast(x: Tensor, dtype: str) -> Tensor: ...
 def check_device(op: str, device: str) -> None:
     """
     ValueError, in the name of `op`, unless tensors can lie on this device.
     """
 
+def concat_forward(a: Tensor, b: Tensor, c: Tensor | None, d: Tensor | None, axis: int) -> Tensor: ...
 def cpu_count(root: str = "/") -> int:
     """
     CPUs this process may keep busy, by its affinity and its control groups.
@@ -344,6 +368,8 @@ def from_dlpack(capsule: typing.Any) -> Tensor:
     A Tensor over the memory of a DLPack capsule.
     """
 
+def gather_backward(dy: Tensor, ids: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
+def gather_forward(x: Tensor, ids: Tensor) -> Tensor: ...
 def gradient_norm(gradients: Tensor) -> Tensor: ...
 def int8_matmul(a: Tensor, b: Tensor) -> Tensor: ...
 def is_recording() -> bool: ...
@@ -399,6 +425,7 @@ def linear_forward(
     sequences: Sequences | None,
     packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]: ...
+def matmul(a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool, dtype: str) -> Tensor: ...
 def memory_stats(device: str = "cpu") -> dict[str, int]:
     """
     Bytes of tensors on a device: allocated, reserved (in use or cached) and peak_allocated (since the last reset).
@@ -411,6 +438,8 @@ def num_threads() -> int:
     """
 
 def pack_weight(weight: Tensor) -> Tensor: ...
+def reduce_backward(kind: str, dy: Tensor, shape: collections.abc.Sequence[int], axis: int | None) -> Tensor: ...
+def reduce_forward(kind: str, x: Tensor, axis: int | None, keepdims: bool) -> Tensor: ...
 def reset_peak_memory_stats(device: str = "cpu") -> None:
     """
     Sets peak_allocated of memory_stats to what is allocated now.
@@ -451,8 +480,11 @@ def rms_norm_backward(
     sequences: Sequences | None,
 ) -> Tensor: ...
 def rms_norm_forward(x: Tensor, weight: Tensor, eps: float, sequences: Sequences | None) -> tuple[Tensor, Tensor]: ...
-def scale(x: Tensor, factor: float) -> Tensor: ...
 def set_num_threads(n: int) -> None: ...
+def slice_backward(dy: Tensor, shape: collections.abc.Sequence[int], axis: int, begin: int) -> Tensor: ...
+def slice_forward(x: Tensor, axis: int, begin: int, end: int) -> Tensor: ...
+def softmax_backward(dy: Tensor, y: Tensor) -> Tensor: ...
+def softmax_forward(x: Tensor) -> Tensor: ...
 def test_device_counts() -> dict[str, int]:
     """
     Calls that the device test has served.
@@ -472,3 +504,7 @@ def to_dlpack(tensor: Tensor, versioned: bool) -> typing.Any:
     """
     A DLPack capsule that shares the tensor's memory.
     """
+
+def transpose(x: Tensor) -> Tensor: ...
+def unary_backward(kind: str, dy: Tensor, saved: Tensor) -> Tensor: ...
+def unary_forward(kind: str, x: Tensor) -> Tensor: ...

@@ -17,9 +17,14 @@ def check_types(op: str, kind: type, **arguments: Any) -> None:
             raise TypeError(f"{op}: {name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number. A bool is none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
 def number(op: str, name: str, value: Any, minimum: float = -_LARGEST, below: float | None = None) -> float:
     """`value` as a float in [minimum, below). TypeError for other types, ValueError for NaN and out of range."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    if not is_number(value):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     if isinstance(value, np.floating):
         value = float(value)  # in float16, a comparison with the largest float32 overflows

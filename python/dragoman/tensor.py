@@ -7,9 +7,9 @@ the nodes in reverse order, frees what each one kept as soon as it has run, and 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import ml_dtypes
 import numpy as np
@@ -30,6 +30,8 @@ class Tensor:
         grad: the gradient of a leaf after `backward`, of this tensor's shape, or None.
         function: the op that made this tensor, or None for a leaf.
     """
+
+    __array_priority__ = 1.0  # NumPy arrays leave `array * tensor` to this class
 
     __slots__ = ("__weakref__", "data", "function", "grad", "grad_owned", "requires_grad")
 
@@ -134,10 +136,6 @@ class Tensor:
         """The same values, off the tape."""
         return Tensor(self.data)
 
-    def reshape(self, *shape: int) -> Tensor:
-        """The same values in another shape; one size may be -1."""
-        return reshape(self, shape)
-
     def backward(self, dy: Tensor | npt.ArrayLike | None = None) -> None:
         """Adds the gradient of sum(self * dy) to every leaf that requires one.
 
@@ -158,21 +156,58 @@ class Tensor:
             raise ValueError(f"backward: dy must be a Tensor of shape {self.shape}; only a scalar needs none, got None")
         backward(self, seed)
 
-    def __add__(self, other: Tensor) -> Tensor:
-        return add(self, other)
+    if TYPE_CHECKING:  # the ops: functional/operators.py attaches them, see there and the functions of their names
 
-    def __mul__(self, factor: float) -> Tensor:
-        return scale(self, factor)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, divisor: float) -> Tensor:
-        return self * (1.0 / divisor)
+        def __add__(self, other: Tensor | float) -> Tensor: ...
+        def __radd__(self, other: float) -> Tensor: ...
+        def __sub__(self, other: Tensor | float) -> Tensor: ...
+        def __rsub__(self, other: float) -> Tensor: ...
+        def __mul__(self, other: Tensor | float) -> Tensor: ...
+        def __rmul__(self, other: float) -> Tensor: ...
+        def __truediv__(self, other: Tensor | float) -> Tensor: ...
+        def __rtruediv__(self, other: float) -> Tensor: ...
+        def __matmul__(self, other: Tensor) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def exp(self) -> Tensor: ...
+        def log(self) -> Tensor: ...
+        def sqrt(self) -> Tensor: ...
+        def maximum(self, other: Tensor | float) -> Tensor: ...
+        def sum(self, axis: int | None = None, keepdims: bool = False) -> Tensor: ...
+        def mean(self, axis: int | None = None, keepdims: bool = False) -> Tensor: ...
+        def softmax(self) -> Tensor: ...
+        def reshape(self, *shape: int) -> Tensor: ...
+        def transpose(self) -> Tensor: ...
+        @property
+        def T(self) -> Tensor: ...
 
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len: a scalar tensor has no length")
         return self.shape[0]
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("bool: a Tensor is neither true nor false; compare with None, or read its value by item()")
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("iter: a Tensor is not iterated over; take rows by x[i], or values by x.numpy()")
+
+    def __lt__(self, other: object) -> NoReturn:
+        raise TypeError("compare: Tensors are not compared by an op; compare values by x.numpy() or x.item()")
+
+    __le__ = __gt__ = __ge__ = __lt__
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if isinstance(other, Tensor | np.ndarray) or arguments.is_number(other):
+            self.__lt__(other)
+        return NotImplemented
+
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         grad = ", requires_grad=True" if self.requires_grad else ""
@@ -328,7 +363,7 @@ def add_grad(to: Tensor | Edge | None, grad: _core.Tensor, owned: bool = False) 
     elif held_owned:
         _core.accumulate(held, grad, 1.0, True)
     else:
-        _set_grad(end, _core.add(held, grad), True)
+        _set_grad(end, _core.binary_forward("add", held, grad), True)
 
 
 def grad_buffer(tensor: Tensor | None) -> tuple[_core.Tensor | None, bool]:
@@ -428,54 +463,6 @@ def _topological_order(root: Function) -> list[Function]:
         stack.append((function, True))
         stack.extend((end, False) for end in function.inputs if isinstance(end, Function))
     return order
-
-
-class Reshape(Function):
-    def forward(self, x: Tensor, shape: Sequence[int]) -> _core.Tensor:
-        self.saved = (edge(x), x.shape)
-        return _core.reshape(x.data, list(shape))
-
-    def backward(self, dy: _core.Tensor) -> None:
-        x, shape = self.saved
-        add_grad(x, _core.reshape(dy, list(shape)))
-
-
-def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """The same values in another shape; one size may be -1. ValueError where the number of elements differs."""
-    check_tensors("reshape", x=x)
-    return Reshape()(x, arguments.integers("reshape", "shape", shape, minimum=-1))
-
-
-class Add(Function):
-    def forward(self, a: Tensor, b: Tensor) -> _core.Tensor:
-        self.saved = (edge(a), edge(b))
-        return _core.add(a.data, b.data)
-
-    def backward(self, dy: _core.Tensor) -> None:
-        for end in self.saved:
-            add_grad(end, dy)
-
-
-def add(a: Tensor, b: Tensor) -> Tensor:
-    """a + b, float32 or bfloat16 of the same shape."""
-    check_tensors("add", a=a, b=b)
-    return Add()(a, b)
-
-
-class Scale(Function):
-    def forward(self, x: Tensor, factor: float) -> _core.Tensor:
-        self.saved = (edge(x), factor)
-        return _core.scale(x.data, factor)
-
-    def backward(self, dy: _core.Tensor) -> None:
-        x, factor = self.saved
-        add_grad(x, _core.scale(dy, factor))
-
-
-def scale(x: Tensor, factor: float) -> Tensor:
-    """x * factor, float32 or bfloat16."""
-    check_tensors("scale", x=x)
-    return Scale()(x, arguments.number("scale", "factor", factor))
 
 
 def check_tensors(op: str, **values: Any) -> None:

@@ -57,6 +57,30 @@ def test_replay_with_other_row_counts_is_the_eager_run(rng, block, lengths, tail
     assert program.op_names[-1] == "layer_norm_forward"
 
 
+@pytest.mark.parametrize("lengths", [[5, 3], [1], [9, 0, 31, 2], [0]])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_plain_operations_replay_with_other_row_counts(rng, lengths, dtype):
+    """Shapes, means and joined rows come from the inputs, not from what was recorded."""
+    weight, bias = (dg.tensor(rng.standard_normal(shape), dtype=dtype) for shape in ((8, 6), (6,)))
+    ids = dg.tensor(np.array([1, 0, 5], np.int32))
+
+    def run(x, sequences):
+        hidden = x @ weight + bias
+        gate = 1.0 / (1.0 + (-hidden).exp()).sqrt() - hidden.softmax().maximum(0.25)
+        wide = dg.functional.concat([hidden * gate, gate, gate, gate, x[:, 1:5]], 1)
+        tall = dg.functional.concat([wide, wide / 3.0])
+        centred = tall - tall.mean(0, keepdims=True) * tall.sum(-1, keepdims=True)
+        return centred.T[ids]
+
+    def rows(count):
+        return dg.tensor(rng.standard_normal((count, 8)), dtype=dtype), None
+
+    with dg.no_grad():
+        program = record(run, *rows(9))
+        inputs = rows(sum(lengths))
+        np.testing.assert_array_equal(replay(program, *inputs), run(*inputs).data.numpy())
+
+
 def test_a_program_follows_the_weights_it_was_recorded_with(rng, block):
     run, weights = block
     inputs = batch(rng, [3, 2])

@@ -195,3 +195,34 @@ def test_a_long_tape_without_backward_goes_quietly(rng):
     for _ in range(100_000):
         out = out * 1.0
     del out
+
+
+def test_what_is_no_op_says_so(rng):
+    x, y = leaf(rng, 2, 3), leaf(rng, 2, 3)
+    for compare in (lambda: x < y, lambda: x >= 0, lambda: x == y, lambda: x != 1.0, lambda: x == np.ones((2, 3))):
+        with pytest.raises(TypeError, match="compare: Tensors are not compared"):
+            compare()
+    for truth in (lambda: bool(x), lambda: not x, lambda: x and y):
+        with pytest.raises(TypeError, match="bool: a Tensor is neither true nor false"):
+            truth()
+    with pytest.raises(TypeError, match="iter: a Tensor is not iterated over"):
+        list(x)
+    with pytest.raises(ValueError, match=r"item: the tensor must have one element, got shape \(2, 3\)"):
+        float(x)
+    assert float(x.sum()) == x.sum().item()
+
+
+def test_tensors_are_told_apart_by_identity(rng):
+    x, y = leaf(rng, 2), leaf(rng, 2)
+    assert x == x
+    assert x != "x"
+    assert x != None  # noqa: E711
+    assert {x: 1, y: 2}[y] == 2
+    assert x in {x} and y not in {x}
+    assert [y, x].index(y) == 0
+
+
+def test_numpy_sees_the_values_of_the_tape(rng):
+    x = leaf(rng, 2, 3)
+    np.testing.assert_array_equal(np.asarray(x * 2.0), 2 * x.numpy())
+    np.testing.assert_array_equal(np.exp(x), np.exp(x.numpy()))

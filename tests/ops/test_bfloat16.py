@@ -172,7 +172,7 @@ def test_dtypes_of_a_call_must_agree():
     x = dg.tensor(np.ones((2, 3), np.float32))
     with pytest.raises(TypeError, match="residual: residual must be bfloat16, got float32"):
         dg.functional.residual(dg.functional.cast(x, "bfloat16"), x)
-    with pytest.raises(TypeError, match="add: b must be float32, got bfloat16"):
+    with pytest.raises(TypeError, match="add: b must be float32 like a, got bfloat16"):
         dg.functional.add(x, dg.functional.cast(x, "bfloat16"))
 
 

@@ -62,7 +62,41 @@ def linear_cross_entropy(rng):
     return inputs, dg.functional.linear_cross_entropy(x, weight, rng.integers(-1, 517, 1023), bias=bias)
 
 
+def repeated_operands(rng):
+    inputs = tensors(rng, (1023, 65), (65,), (1023, 1), (1,))
+    x, weight, column, number = inputs
+    return inputs, (x * weight + column) / (number * number + 1.0)
+
+
+def reductions(rng):
+    inputs = tensors(rng, (1023, 65))
+    x = inputs[0]
+    return inputs, x.sum() + x.mean(0).sum() + x.mean(-1).sum()
+
+
+def rows_and_columns(rng):
+    inputs = tensors(rng, (400, 300))
+    x = inputs[0]
+    parts = [x[rng.integers(0, 400, 1000)], x[2:1000], x.T.transpose()]
+    return inputs, dg.functional.concat(parts)[:, 17:290]
+
+
+def softmax(rng):
+    inputs = tensors(rng, (1023, 65))
+    return inputs, inputs[0].softmax()
+
+
+def matmul(rng):
+    inputs = tensors(rng, (521, 130), (130, 70))
+    return inputs, inputs[0] @ inputs[1]
+
+
 OPS = {
+    "repeated_operands": repeated_operands,
+    "reductions": reductions,
+    "rows_and_columns": rows_and_columns,
+    "softmax": softmax,
+    "matmul": matmul,
     "linear": linear("none"),
     "linear_relu": linear("relu"),
     "linear_gelu": linear("gelu"),

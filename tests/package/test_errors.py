@@ -71,6 +71,7 @@ TENSOR = (
 SHAPED = TENSOR | {"scalar": tensor(), "empty": tensor(0), "more axes": tensor(1, 3, 1, 4), "sizes": tensor(7, 5)}
 WEIGHT = SHAPED | {"fewer axes": tensor(4)}
 VECTOR = SHAPED | {"more axes": tensor(3, 4)}
+OPERAND = {name: value for name, value in SHAPED.items() if name not in ("number", "scalar")} | NUMBERS
 IDS = {name: value for name, value in OBJECTS.items() if name != "empty list"} | {
     "no ids": [],
     "None": None,
@@ -87,6 +88,8 @@ IDS = {name: value for name, value in OBJECTS.items() if name != "empty list"} |
     "beyond int64": [1, 2**70, 2],
     "tensor of floats": tensor(3),
 }
+INDICES = {name: value for name, value in IDS.items() if name not in ("no ids", "too many", "too few")}
+AXIS = {name: value for name, value in INT.items() if name not in ("None", "negative")} | {"third": 2, "fourth": -3}
 ARRAY = {
     "None": None,
     "string": "1",
@@ -345,7 +348,20 @@ TABLE = {
         "x": ({n: v for n, v in TENSOR.items() if not isinstance(v, dg.Tensor)}, tensor(3, 4)),
         "shape": (INTS | {"empty": [], "two unknown": [-1, -1], "other size": [5, -1]}, [2, 6]),
     },
-    F.add: {"a": (TENSOR, tensor(3, 4)), "b": (WEIGHT, tensor(3, 4))},
+    **{
+        op: {"a": (OPERAND, tensor(3, 4)), "b": (OPERAND, tensor(3, 4))}
+        for op in (F.add, F.subtract, F.multiply, F.divide, F.maximum)
+    },
+    **{op: {"x": (TENSOR, tensor(3, 4))} for op in (F.exp, F.log, F.sqrt)},
+    **{op: {"x": (TENSOR, tensor(3, 4)), "axis": (AXIS, 0), "keepdims": (FLAG, True)} for op in (F.sum, F.mean)},
+    F.gather: {"x": (TENSOR | {"scalar": tensor()}, tensor(3, 4)), "ids": (INDICES, [1, 0, 2])},
+    F.concat: {
+        "tensors": (OBJECTS | NONE | NUMBERS | {"sizes": [tensor(3, 4), tensor(2, 5)]}, [tensor(3, 4)] * 2),
+        "axis": (INT | {"third": 2}, 1),
+    },
+    F.softmax: {"x": (TENSOR | {"scalar": tensor()}, tensor(3, 4))},
+    F.matmul: {"a": (SHAPED, tensor(3, 4)), "b": (WEIGHT, tensor(4, 3))},
+    F.transpose: {"x": (TENSOR | {"scalar": tensor(), "one axis": tensor(4)}, tensor(3, 4))},
     F.scale: {"x": (TENSOR, tensor(3, 4)), "factor": (NUMBER, 2.0)},
     dg.tensor: {
         "array": (ARRAY, [1.0, 2.0]),
@@ -524,7 +540,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("function", [f for f in TABLE if f.__module__ == "dragoman.functional"], ids=name_of)
+@pytest.mark.parametrize("function", [f for f in TABLE if f.__module__.startswith("dragoman.functional.")], ids=name_of)
 def test_layouts_give_the_same_bits(function, layout):
     def call(change):
         dg.manual_seed(0)

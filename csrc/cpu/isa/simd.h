@@ -257,6 +257,21 @@ static inline Vec vexp2(Vec x) {
 #endif
 }
 
+// e^x to about 2 ulp. For x below -86.9 it is 0, as denormals are slow; NaN for NaN.
+static inline Vec vexp(Vec x) {
+  constexpr float to_integer = 12582912.0f;                            // as in vexp2
+  constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;  // ln2_high * k is exact
+  const Vec bounded = vmax(broadcast(-90.0f), vmin(broadcast(89.0f), x));
+  const Vec k = (bounded * log2_e + to_integer) - to_integer;
+  const Vec r = (bounded - k * ln2_high) - k * ln2_low;
+  return vexp2(r * log2_e) * 2.0f * vexp2(k - 1.0f);  // 2^k itself may be above the range
+}
+
+static inline Vec vlog(Vec v) {
+  for (int64_t i = 0; i < lanes; ++i) v[i] = __builtin_logf(v[i]);
+  return v;
+}
+
 // The standard normal distribution: Phi(x) and its density.
 struct Normal {
   Vec cdf, pdf;

@@ -1,0 +1,57 @@
+#include "ops/gather.h"
+
+#include "core/backend.h"
+#include "ops/elementwise.h"
+
+namespace dragoman {
+
+namespace {
+
+void check_ids(const char* op, const Tensor& ids, int64_t rows) {
+  check_dtype(op, "ids", ids, DType::int32);
+  check_rank(op, "ids", ids, 1);
+  for (int64_t i = 0; i < ids.numel(); ++i) {
+    const int32_t id = ids.data<int32_t>()[i];
+    CHECK(id >= 0 && id < rows, op, ": ids must lie in [0, ", rows, "), got ", id, " at ", i);
+  }
+}
+
+// `shape` with another number of rows.
+Shape with_rows(Shape shape, int64_t rows) {
+  shape.front() = rows;
+  return shape;
+}
+
+}  // namespace
+
+Tensor gather_forward(const Tensor& x, const Tensor& ids) {
+  check_activations("gather", "x", x);
+  CHECK(x.rank() > 0, "gather: x must have at least 1 dimension, got shape ()");
+  check_ids("gather", ids, x.dim(0));
+  const Tensor y = Tensor::empty(with_rows(x.shape(), ids.dim(0)), x.dtype(), x.device());
+  const int64_t row_bytes = x.dim(0) == 0 ? 0 : x.nbytes() / x.dim(0);
+  kernels(x).gather_forward({.x = x.raw(),
+                             .ids = ids.data<int32_t>(),
+                             .y = y.raw(),
+                             .num_ids = ids.dim(0),
+                             .row_bytes = row_bytes});
+  return y;
+}
+
+Tensor gather_backward(const Tensor& dy, const Tensor& ids, const Shape& shape) {
+  check_activations("gather_backward", "dy", dy);
+  CHECK(!shape.empty(), "gather_backward: shape must have at least 1 dimension, got ()");
+  check_ids("gather_backward", ids, shape.front());
+  check_shape("gather_backward", "dy", dy, with_rows(shape, ids.dim(0)));
+  const Tensor dx = Tensor::empty(shape, DType::float32, dy.device());
+  kernels(dy).gather_backward({.dy = dy.raw(),
+                               .ids = ids.data<int32_t>(),
+                               .dx = dx.data<float>(),
+                               .num_ids = ids.dim(0),
+                               .rows = shape.front(),
+                               .features = element_count(Shape(shape.begin() + 1, shape.end())),
+                               .dtype = dy.dtype()});
+  return dy.dtype() == DType::float32 ? dx : cast(dx, "bfloat16");
+}
+
+}  // namespace dragoman
