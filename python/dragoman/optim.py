@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -158,6 +158,12 @@ class AdamW:
     def step_count(self) -> int:
         """Updates so far; skipped steps are none."""
         return int(self._step.numpy())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "AdamW: an optimizer cannot be copied or pickled, as it holds its model's memory; make one for the copied "
+            "model and load state_dict()"
+        )
 
     def step(self) -> float:
         """One update from the gradients accumulated so far, which are then cleared. Returns their norm before clipping.

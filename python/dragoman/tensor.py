@@ -186,6 +186,23 @@ class Tensor:
             raise TypeError("len: a scalar tensor has no length")
         return self.shape[0]
 
+    def _restore(self, data: _core.Tensor, requires_grad: bool) -> None:
+        """Fills an object that was made without its constructor."""
+        Tensor.__init__(self, data, requires_grad)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `copy` and `pickle`: the values in memory of their own, without the gradient.
+
+        Raises:
+            RuntimeError: an op on the tape made the tensor.
+        """
+        if self.function is not None:
+            raise RuntimeError(
+                "copy: a tensor that an op on the tape made cannot be copied or pickled; detach() it first"
+            )
+        state = getattr(self, "__dict__", None)  # of a user's subclass
+        return _restored, (type(self), self.data.numpy(), self.dtype, self.requires_grad), state
+
     def __float__(self) -> float:
         return self.item()
 
@@ -212,6 +229,13 @@ class Tensor:
     def __repr__(self) -> str:
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor(shape={self.shape}, dtype={self.dtype}{grad})\n{self.numpy()}"
+
+
+def _restored(kind: type[Tensor], values: npt.NDArray[Any], dtype: str, requires_grad: bool) -> Tensor:
+    """What Tensor.__reduce__ wrote, a Tensor or one of a subclass, whose own constructor is not called."""
+    restored = kind.__new__(kind)
+    restored._restore(_core.Tensor.from_numpy(values, dtype).clone(), requires_grad)
+    return restored
 
 
 def tensor(

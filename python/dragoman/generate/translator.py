@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import cast, overload
+from typing import Any, cast, overload
 
 from dragoman import arguments
 from dragoman.data.batches import cut_batches
@@ -44,6 +44,10 @@ class Translator:
         self.tokenizer = tokenizer
         self._running = threading.Lock()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dragoman-translator")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `copy` and `pickle`: the model and the tokenizer; the copy has a lock and a thread of its own."""
+        return type(self), (self.model, self.tokenizer)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32") -> Translator:

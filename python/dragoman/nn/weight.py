@@ -76,6 +76,10 @@ class Parameter(Tensor):
         super().__init__(_core.Tensor.empty(list(values.shape)), requires_grad=True)
         self.copy_(values)
 
+    def _restore(self, data: _core.Tensor, requires_grad: bool) -> None:
+        super()._restore(data, requires_grad)
+        self.forms = WeightForms()
+
     def data_as(self, dtype: str) -> _core.Tensor:
         return self.forms.in_dtype(self.data, dtype)
 
