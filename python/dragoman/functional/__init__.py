@@ -1,8 +1,8 @@
 """The ops, as functions of Tensors. Activations are (tokens, features): the sequences of a batch lie end to end.
 
 The argument `sequences` says how many rows are in use. Ops write zeros to the other rows. Leave it out where every row
-is in use. In shapes, `tokens` is the number of rows. Arithmetic, sums, products and indices, which Tensor has as operators
-and methods too, take no sequences: every row counts.
+is in use. In shapes, `tokens` is the number of rows. Arithmetic, sums, products and indices, which Tensor has as
+operators and methods too, take no sequences: every row counts.
 
 A function raises TypeError for an argument of another type or dtype, and ValueError for a shape that does not fit or a
 value out of range. The message names the function, the argument, what was expected and what it got.
