@@ -20,28 +20,28 @@ static inline Vec load_as(DType dtype, const void* from, int64_t i, Part part) {
                                   : load(static_cast<const float*>(from) + i, part);
 }
 
-// An operand from element (row, column) on, along its row.
-struct RowOf {
-  const void* data;  // or null: `value` everywhere
+// An operand from one element of a row on: data[first], data[first + 1] and so on, or `value` everywhere.
+struct Run {
+  const void* data;  // or null
   int64_t first;
   DType dtype;
   Vec value;
-
-  RowOf(const Operand& operand, int64_t row, int64_t column)
-      : data(operand.data), first(row * operand.row_stride + column), dtype(operand.dtype), value{} {
-    if (operand.data == nullptr) {
-      value = broadcast(operand.number);
-    } else if (operand.column_stride == 0) {
-      value = broadcast(load_as(dtype, data, row * operand.row_stride, FirstLanes{1})[0]);
-      data = nullptr;
-    }
-  }
-
-  template <class Part>
-  Vec at(int64_t i, Part part) const {
-    return data == nullptr ? value : load_as(dtype, data, first + i, part);
-  }
 };
+
+static inline Run run_of(const Operand& operand, int64_t row, int64_t column) {
+  const int64_t first = row * operand.row_stride;
+  if (operand.data == nullptr) return {nullptr, 0, operand.dtype, broadcast(operand.number)};
+  if (operand.column_stride == 0) {
+    return {nullptr, 0, operand.dtype,
+            broadcast(load_as(operand.dtype, operand.data, first, FirstLanes{1})[0])};
+  }
+  return {operand.data, first + column, operand.dtype, Vec{}};
+}
+
+template <class Part>
+static inline Vec load(const Run& run, int64_t i, Part part) {
+  return run.data == nullptr ? run.value : load_as(run.dtype, run.data, run.first + i, part);
+}
 
 // Tasks are ranges of elements, cut into rows.
 template <class Y, class Combine>
@@ -50,10 +50,11 @@ static inline void map_rows(const Binary& p, const Combine& combine) {
     for (int64_t first = begin; first < end;) {
       const int64_t row = first / p.features, column = first - row * p.features;
       const int64_t count = min_of(p.features - column, end - first);
-      const RowOf a(p.a, row, column), b(p.b, row, column);
+      const Run a = run_of(p.a, row, column), b = run_of(p.b, row, column);
       Y* y = static_cast<Y*>(p.y) + first;
-      each_vector(count,
-                  [&](int64_t i, auto part) { store(y + i, combine(a.at(i, part), b.at(i, part)), part); });
+      each_vector(count, [&](int64_t i, auto part) {
+        store(y + i, combine(load(a, i, part), load(b, i, part)), part);
+      });
       first += count;
     }
   });

@@ -201,7 +201,7 @@ class Tensor:
                 "copy: a tensor that an op on the tape made cannot be copied or pickled; detach() it first"
             )
         state = getattr(self, "__dict__", None)  # of a user's subclass
-        return _restored, (type(self), self.data.numpy(), self.dtype, self.requires_grad), state
+        return _restored, (type(self), self.data.numpy(), self.dtype, self.device, self.requires_grad), state
 
     def __float__(self) -> float:
         return self.item()
@@ -231,10 +231,11 @@ class Tensor:
         return f"Tensor(shape={self.shape}, dtype={self.dtype}{grad})\n{self.numpy()}"
 
 
-def _restored(kind: type[Tensor], values: npt.NDArray[Any], dtype: str, requires_grad: bool) -> Tensor:
+def _restored(kind: type[Tensor], values: npt.NDArray[Any], dtype: str, device: str, requires_grad: bool) -> Tensor:
     """What Tensor.__reduce__ wrote, a Tensor or one of a subclass, whose own constructor is not called."""
+    data = _core.Tensor.from_numpy(values, dtype)
     restored = kind.__new__(kind)
-    restored._restore(_core.Tensor.from_numpy(values, dtype).clone(), requires_grad)
+    restored._restore(data.clone() if device == "cpu" else data.to(device), requires_grad)
     return restored
 
 
