@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference
 from dragoman import _core
+from dragoman.train.averaging import ExponentialAverage
 
 
 def core(array):
@@ -403,3 +404,39 @@ def test_a_learning_rate_is_checked_where_it_is_set():
     with pytest.raises(ValueError, match="AdamW: lr must be finite in float32, got nan"):
         optimizer.lr = float("nan")
     assert optimizer.lr == 0.01
+
+
+def on_test_device(model):
+    """The model with its parameters in the memory of the device "test"."""
+    for parameter in model.parameters():
+        parameter.data = dg.tensor(parameter.numpy(), device="test").data
+    return model
+
+
+def test_a_step_on_a_device_reads_the_norm_alone(rng):
+    """Both optimizers get the same gradients; the bits are those of the CPU."""
+    models = [make_model(), on_test_device(make_model())]
+    optimizers = [dg.optim.AdamW(model, 0.01, weight_decay=0.1, max_grad_norm=1.0) for model in models]
+    averages = [ExponentialAverage(model, 0.5) for model in models]
+    for step in range(1, 4):
+        gradients = [rng.standard_normal(p.shape).astype(np.float32) for p in models[0].parameters()]
+        for model in models:
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.grad = dg.tensor(gradient, device=parameter.device)
+        before = _core.test_device_counts()
+        norm = optimizers[1].step()
+        averages[1].update(step)
+        after = _core.test_device_counts()
+        assert after["downloads"] - before["downloads"] == 1
+        assert after["uploads"] == before["uploads"]
+        assert optimizers[0].step() == norm > 1.0
+        averages[0].update(step)
+    for on_cpu, on_device in [(models[0], models[1]), (optimizers[0], optimizers[1]), (averages[0], averages[1])]:
+        state = on_device.state_dict()
+        for name, array in on_cpu.state_dict().items():
+            np.testing.assert_array_equal(state[name], array)
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    models[1].linear1.bias.grad.copy_(np.full(11, np.inf, np.float32))
+    with pytest.raises(FloatingPointError, match=r"got inf; the first bad one is of linear1.bias"):
+        optimizers[1].step()
+    assert optimizers[1].step_count == 3
