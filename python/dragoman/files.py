@@ -165,7 +165,14 @@ def _header(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str])
 
 
 def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a safetensors file by name, read-only views of the mapped file: what is not used is not read.
+    """The arrays of a safetensors file by name. Views and errors as in `read_safetensors`."""
+    return read_safetensors(path)[0]
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """The arrays of a safetensors file by name, and its metadata.
+
+    The arrays are read-only views of the mapped file: what is not used is not read.
 
     Raises:
         OSError: the file cannot be read.
@@ -183,7 +190,9 @@ def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
         fields = json.loads(header)
         if not isinstance(fields, dict):
             raise ValueError(f"the header must be an object, got {type(fields).__name__}")
-        fields.pop("__metadata__", None)
+        metadata = fields.pop("__metadata__", {})
+        if not isinstance(metadata, dict):
+            raise ValueError(f"the metadata must be an object, got {type(metadata).__name__}")
         entries = {name: _entry(name, field) for name, field in fields.items()}
         end = 0
         for name, (_, _, first, last) in sorted(entries.items(), key=lambda item: item[1][2:]):
@@ -194,10 +203,11 @@ def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
             raise ValueError(f"must hold {end} bytes of arrays, got {len(data)}")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return {
+    arrays = {
         name: np.frombuffer(data[first:last], dtype).reshape(shape)
         for name, (dtype, shape, first, last) in entries.items()
     }
+    return arrays, metadata
 
 
 def _entry(name: str, field: Any) -> tuple[np.dtype[Any], list[int], int, int]:

@@ -147,3 +147,23 @@ def test_a_backward_after_the_step_draws_the_mask_of_its_forward(rng):
     dg.random.advance_step()
     loss.backward()
     np.testing.assert_array_equal(x.grad.numpy() == 0, y.numpy() == 0)
+
+
+def test_a_replay_on_a_device_reads_the_step_from_its_memory(rng):
+    x = dg.tensor(rng.standard_normal((4, 64)).astype(np.float32), device="test")
+    recorder = _core.Recorder()
+    try:
+        program = recorder.finish([x.data], [dg.functional.dropout(x, 0.5).data])
+    finally:
+        recorder.stop()
+    masks = []
+    for _ in range(2):
+        before = _core.test_device_counts()
+        result = program.replay([x.data])[0]
+        assert _core.test_device_counts()["uploads"] == before["uploads"]
+        state = dg.random.get_state()
+        dg.random.set_state(state | {"next_id": 0})
+        masks.append(dg.functional.dropout(x, 0.5).numpy())
+        np.testing.assert_array_equal(dg.Tensor(result).numpy(), masks[-1])
+        dg.random.advance_step()
+    assert (masks[0] != masks[1]).any()

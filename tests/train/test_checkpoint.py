@@ -149,9 +149,14 @@ def test_load_names_a_bad_file(tmp_path):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, of(1), {})
     whole = path.read_bytes()
-    for broken in (b"", whole[:20], whole[:-1], b"\xff" * 100):
+    for broken, message in [
+        (b"", "not a safetensors file"),
+        (whole[:20], "not a safetensors file"),
+        (b"\xff" * 100, "not a safetensors file"),
+        (whole[:-1], "must hold 32 bytes of arrays, got 31"),
+    ]:
         path.write_bytes(broken)
-        with pytest.raises(ValueError, match=r"c\.safetensors: not a safetensors file"):
+        with pytest.raises(ValueError, match=rf"c\.safetensors: {message}"):
             read_state(path)
 
 

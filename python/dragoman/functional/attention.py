@@ -125,7 +125,7 @@ def attention(
         scale=scale,
         num_heads=num_heads,
         bias="none" if bias is None else bias,
-        dropout=dropout_mask("attention", dropout),
+        dropout=dropout_mask("attention", dropout, q.device),
         return_weights=arguments.flag("attention", "return_weights", return_weights),
     )
     function = Attention()

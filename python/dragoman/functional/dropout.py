@@ -32,4 +32,4 @@ def dropout(x: Tensor, p: float, *, sequences: _core.Sequences | None = None) ->
     """
     check_tensors("dropout", x=x)
     check_options("dropout", sequences=sequences)
-    return Dropout()(x, dropout_mask("dropout", p, "p"), sequences)
+    return Dropout()(x, dropout_mask("dropout", p, x.device, "p"), sequences)

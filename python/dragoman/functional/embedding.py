@@ -62,4 +62,5 @@ def embedding(
     first = None if starts is None else int32_ids("embedding", "starts", starts)
     scale = arguments.number("embedding", "scale", scale)
     arguments.choice("embedding", "dtype", dtype, ACTIVATION_DTYPES)
-    return Embedding()(rows, weight, positions, first, scale, dropout_mask("embedding", dropout), sequences, dtype)
+    mask = dropout_mask("embedding", dropout, weight.device)
+    return Embedding()(rows, weight, positions, first, scale, mask, sequences, dtype)

@@ -66,4 +66,4 @@ def linear(
     check_tensors("linear", x=x, weight=weight)
     check_options("linear", bias=bias, sequences=sequences)
     arguments.choice("linear", "activation", activation, ACTIVATIONS)
-    return Linear()(x, weight, bias, activation, dropout_mask("linear", dropout), sequences)
+    return Linear()(x, weight, bias, activation, dropout_mask("linear", dropout, x.device), sequences)

@@ -134,7 +134,7 @@ def residual_layer_norm(
     check_tensors(op, x=x, residual=residual, weight=weight)
     check_options(op, bias=bias, sequences=sequences)
     eps = arguments.number(op, "eps", eps, 0.0)
-    return ResidualNorm()(x, residual, weight, bias, dropout_mask(op, dropout), eps, True, sequences)
+    return ResidualNorm()(x, residual, weight, bias, dropout_mask(op, dropout, x.device), eps, True, sequences)
 
 
 def residual_rms_norm(
@@ -151,4 +151,4 @@ def residual_rms_norm(
     check_tensors(op, x=x, residual=residual, weight=weight)
     check_options(op, sequences=sequences)
     eps = arguments.number(op, "eps", eps, 0.0)
-    return ResidualNorm()(x, residual, weight, None, dropout_mask(op, dropout), eps, False, sequences)
+    return ResidualNorm()(x, residual, weight, None, dropout_mask(op, dropout, x.device), eps, False, sequences)

@@ -34,5 +34,5 @@ def int32_ids(op: str, name: str, ids: Ids) -> _core.Tensor:
     return _core.Tensor.from_numpy(np.require(values, np.int32, ["C", "A"]).reshape(shape), "int32")
 
 
-def dropout_mask(op: str, rate: float, name: str = "dropout") -> _core.Dropout:
-    return random.next_dropout(arguments.number(op, name, rate, 0.0, 1.0))
+def dropout_mask(op: str, rate: float, device: str, name: str = "dropout") -> _core.Dropout:
+    return random.next_dropout(arguments.number(op, name, rate, 0.0, 1.0), device)

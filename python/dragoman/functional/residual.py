@@ -36,4 +36,4 @@ def residual(x: Tensor, residual: Tensor, *, dropout: float = 0.0, sequences: _c
     """
     check_tensors("residual", x=x, residual=residual)
     check_options("residual", sequences=sequences)
-    return Residual()(x, residual, dropout_mask("residual", dropout), sequences)
+    return Residual()(x, residual, dropout_mask("residual", dropout, x.device), sequences)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from dragoman.files import BLANK, DIGEST, write_arrays
+from dragoman.files import BLANK, DIGEST, read_safetensors, write_arrays
 
 FORMAT = "dragoman.checkpoint.3"
 _FORMATS = ("dragoman.checkpoint.2", FORMAT)  # that can be read; 2 kept each of the optimizer's moments as one array
@@ -70,7 +69,7 @@ def load_checkpoint(path: str | Path, parts: Parts) -> State:
 
 
 class CheckpointFile:
-    """A checkpoint that was verified; its arrays are read when asked for.
+    """A checkpoint that was verified; its arrays are views of the mapped file.
 
     Attributes:
         path: of the file.
@@ -83,8 +82,7 @@ class CheckpointFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
-        self._file = _open(path)
-        metadata = self._file.metadata() or {}
+        self._arrays, metadata = read_safetensors(path)
         if (got := metadata.get("format")) not in _FORMATS:
             raise ValueError(f"{path}: metadata field format must be one of {', '.join(_FORMATS)}, got {got!r}")
         _verify(path)
@@ -92,24 +90,15 @@ class CheckpointFile:
 
     def names(self, part: str) -> list[str]:
         """The arrays of a part."""
-        keys = self._file.keys()
-        return [name.removeprefix(f"{part}.") for name in keys if name.startswith(f"{part}.")]
+        return [name.removeprefix(f"{part}.") for name in self._arrays if name.startswith(f"{part}.")]
 
     def array(self, part: str, name: str) -> np.ndarray[Any, Any]:
-        """One array."""
-        array: np.ndarray[Any, Any] = self._file.get_tensor(f"{part}.{name}")
-        return array
+        """One array, a read-only view of the file."""
+        return self._arrays[f"{part}.{name}"]
 
     def part(self, part: str) -> Arrays:
         """All arrays of a part."""
         return {name: self.array(part, name) for name in self.names(part)}
-
-
-def _open(path: str | Path) -> Any:
-    try:
-        return safe_open(str(path), framework="np")
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from None
 
 
 def _verify(path: str | Path) -> None:
