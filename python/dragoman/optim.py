@@ -235,7 +235,7 @@ class AdamW:
         version = self._values.version
         for segment in self._segments:
             if segment.shadow is not None:
-                segment.parameter.forms.bfloat16 = (version, segment.shadow)
+                segment.parameter.forms.shared = (version, segment.shadow)
 
     def skip(self) -> None:
         """Goes on to the next step without an update: clears the gradients and moves the random state on."""

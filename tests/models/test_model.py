@@ -404,6 +404,7 @@ def test_with_dropout_sets_every_rate():
         ("activation", "swish"),
         ("norm_eps", 0),
         ("norm_eps", float("nan")),
+        ("norm_eps", 10**400),
         ("positions", None),
         ("max_source_length", 0),
         ("tie_embeddings", "four"),

@@ -86,12 +86,23 @@ def test_every_option_has_a_line_in_the_docstring(owner):
         assert re.search(rf"^ +(\w+, )*{name}(, \w+)*: ", owner.__doc__, flags=re.M), name
 
 
-def test_the_example_of_a_task_runs(tmp_path, monkeypatch, one_thread):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/guide/tasks.md").read_text(), flags=re.M | re.S)
+def run_page(page):
+    """Runs the Python of a page, block after block; returns its names."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), flags=re.M | re.S)
     names = {}
     exec("\n".join(blocks), names)
-    assert names["records"][-1]["valid_loss"] < 0.1
+    return names
+
+
+def test_the_example_of_a_task_runs(tmp_path, monkeypatch, one_thread):
+    monkeypatch.chdir(tmp_path)
+    assert run_page("docs/guide/tasks.md")["records"][-1]["valid_loss"] < 0.1
+
+
+def test_the_example_of_a_model_runs(tmp_path, monkeypatch, capsys, one_thread):
+    monkeypatch.chdir(tmp_path)
+    run_page("docs/guide/models.md")
+    assert capsys.readouterr().out == "[4 5 6]\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

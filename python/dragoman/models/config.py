@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -185,7 +184,7 @@ class TransformerConfig(ModelConfig):
             value = getattr(self, name)
             self._check(name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
         eps = self.norm_eps
-        self._check("norm_eps", _is_number(eps) and math.isfinite(eps) and eps > 0, "a number above 0")
+        self._check("norm_eps", _is_number(eps) and 0 < eps < 1, "a number in (0, 1)")
         self._check("num_heads", self.d_model % self.num_heads == 0, f"a divisor of d_model = {self.d_model}")
         fits = self.tie_embeddings != "three" or self.output_size == self.vocab_size
         self._check("tgt_vocab_size", fits, f"{self.vocab_size}, the source's, to tie three embeddings")

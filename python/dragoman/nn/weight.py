@@ -21,25 +21,34 @@ class WeightForms:
     product on the tape drops it.
 
     Attributes:
-        bfloat16: version and bfloat16 copy, or None. An optimizer that writes such a copy with its step sets it.
+        shared: version and bfloat16 copy that an optimizer writes with each step, or None; set by the optimizer.
     """
 
-    __slots__ = ("_packed", "bfloat16")
+    __slots__ = ("_bfloat16", "_packed", "shared")
 
     def __init__(self) -> None:
-        self.bfloat16: tuple[int, _core.Tensor] | None = None
+        self.shared: tuple[int, _core.Tensor] | None = None
+        self._bfloat16: tuple[int, _core.Tensor] | None = None  # version, copy
         self._packed: tuple[int, str, _core.Tensor] | None = None  # version, dtype of the product, copy
 
     def in_dtype(self, values: _core.Tensor, dtype: str) -> _core.Tensor:
-        """The values as a product in `dtype`, "float32" or "bfloat16", takes them."""
+        """The values as a product in `dtype`, "float32" or "bfloat16", takes them.
+
+        While a Program is recorded, it records the conversion, so that a replay reads the values of its own time.
+        """
         if is_grad_enabled():
             self._packed = None
         if dtype != "bfloat16":
             return values
         version = values.version
-        if self.bfloat16 is None or version == 0 or self.bfloat16[0] != version:
-            self.bfloat16 = (version, _core.cast(values, dtype))
-        return self.bfloat16[1]
+        if self.shared is not None and self.shared[0] == version != 0:
+            self._bfloat16 = None
+            return self.shared[1]
+        if version == 0 or _core.is_recording():
+            return _core.cast(values, dtype)
+        if self._bfloat16 is None or self._bfloat16[0] != version:
+            self._bfloat16 = (version, _core.cast(values, dtype))
+        return self._bfloat16[1]
 
     def packed(self, values: _core.Tensor, dtype: str) -> _core.Tensor | None:
         """The values packed for products in `dtype`.
