@@ -1,10 +1,11 @@
-// AttentionOptions as a Python class.
+// AttentionOptions and KVCache as Python classes.
 #include "core/attention_options.h"
 
 #include <pybind11/stl.h>
 
 #include "bindings/bindings.h"
 #include "core/check.h"
+#include "core/kv_cache.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -35,6 +36,15 @@ void bind_attention(py::module_& m) {
            py::kw_only(), "causal"_a = false, "window"_a = py::none(), "query_offset"_a = py::none(),
            "scale"_a = py::none(), "num_heads"_a = py::none(), "bias"_a = "none", "bidirectional"_a = true,
            "num_buckets"_a = 32, "max_distance"_a = 128, "dropout"_a = Dropout(), "return_weights"_a = false);
+
+  py::class_<KVCache, std::shared_ptr<KVCache>>(
+      m, "KVCache", "Keys and values of past tokens and of the memory, for every attention of a decoder.")
+      .def(py::init<int64_t>(), "num_sequences"_a)
+      .def_property_readonly("lengths", [](const KVCache& cache) { return cache.sequences().lengths(); })
+      .def(
+          "has_memory",
+          [](const KVCache& cache, int64_t attention) { return cache.memory.contains(attention); },
+          "attention"_a);
 }
 
 }  // namespace dragoman

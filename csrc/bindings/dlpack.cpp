@@ -185,6 +185,7 @@ Tensor consume(const py::capsule& capsule, Managed* managed, bool writeable) {
 }
 
 Tensor from_dlpack(const py::capsule& capsule) {
+  check_not_recording("a tensor of another library's memory");
   const char* name = PyCapsule_GetName(capsule.ptr());
   const std::string kind = name == nullptr ? "" : name;
   if (kind == "dltensor") {

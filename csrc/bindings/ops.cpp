@@ -33,8 +33,9 @@ namespace {
 
 template <class Result, class... Arguments, class... Names>
 void def_op(py::module_& m, const char* name, Result (*function)(Arguments...), const Names&... names) {
-  auto* op = new Op<Result, Arguments...>(
-      name, function);  // recorded Programs refer to it: it lives with the process
+  auto* op =
+      new Op<Result, Arguments...>(name, std::vector<std::string>{names.name...},
+                                   function);  // recorded Programs refer to it: it lives with the process
   m.def(
       name, [op](Arguments... arguments) { return (*op)(arguments...); }, py::call_guard<ReleaseGil>(),
       names...);
@@ -106,8 +107,12 @@ void bind_ops(py::module_& m) {
          "eps"_a, "max_norm"_a);
   def_op(m, "gradient_norm", gradient_norm, "gradients"_a);
   def_op(m, "moving_average", moving_average, "average"_a, "x"_a, "gain"_a);
-  def_op(m, "kv_cache_append", kv_cache_append, "cache"_a, "rows"_a, "new_sequences"_a, "sequences"_a);
-  def_op(m, "kv_cache_reorder", kv_cache_reorder, "cache"_a, "indices"_a, "slot"_a);
+  def_op(m, "kv_cache_extend", kv_cache_extend, "cache"_a, "new_sequences"_a);
+  def_op(m, "kv_cache_append", kv_cache_append, "cache"_a, "attention"_a, "k"_a, "v"_a, "new_sequences"_a);
+  def_op(m, "kv_cache_set_memory", kv_cache_set_memory, "cache"_a, "attention"_a, "k"_a, "v"_a);
+  def_op(m, "kv_cache_memory", kv_cache_memory, "cache"_a, "attention"_a);
+  def_op(m, "kv_cache_starts", kv_cache_starts, "cache"_a);
+  def_op(m, "kv_cache_reorder", kv_cache_reorder, "cache"_a, "indices"_a);
 }
 
 }  // namespace dragoman

@@ -14,6 +14,7 @@ namespace dragoman {
 void bind_program(py::module_& m) {
   py::class_<Program>(m, "Program", "Recorded op calls, replayed on other inputs.")
       .def("replay", &Program::replay, "inputs"_a, py::call_guard<ReleaseGil>())
+      .def("check_same", &Program::check_same, "other"_a)
       .def_property_readonly("op_names", &Program::op_names);
   py::class_<Recorder>(m, "Recorder",
                        "Writes down this thread's op calls from construction to finish() or stop().")

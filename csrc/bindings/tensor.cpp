@@ -58,6 +58,7 @@ void check_array(const py::array& array, DType dtype) {
 }
 
 Tensor from_numpy(py::array array, const std::string& dtype_text) {
+  check_not_recording("a tensor of host values");
   const DType dtype = parse_dtype(dtype_text);
   check_array(array, dtype);
   Shape shape = shape_of(array);
@@ -139,10 +140,26 @@ void bind_tensor(py::module_& m) {
                              [](const Tensor& tensor) { return reinterpret_cast<uintptr_t>(tensor.raw()); });
 
   py::class_<Sequences>(m, "Sequences", "Where each sequence of a ragged batch begins and how long it is.")
-      .def(py::init<std::vector<int64_t>, std::optional<int64_t>, std::optional<int64_t>>(), "lengths"_a,
-           "capacity"_a = py::none(), "max_length"_a = py::none())
-      .def_static("slotted", &Sequences::slotted, "lengths"_a, "slot"_a)
-      .def("select", &Sequences::select, "indices"_a)
+      .def(py::init([](std::vector<int64_t> lengths, std::optional<int64_t> capacity,
+                       std::optional<int64_t> max_length) {
+             check_not_recording("a Sequences");
+             return Sequences(std::move(lengths), capacity, max_length);
+           }),
+           "lengths"_a, "capacity"_a = py::none(), "max_length"_a = py::none())
+      .def_static(
+          "slotted",
+          [](std::vector<int64_t> lengths, int64_t slot) {
+            check_not_recording("a Sequences");
+            return Sequences::slotted(std::move(lengths), slot);
+          },
+          "lengths"_a, "slot"_a)
+      .def(
+          "select",
+          [](const Sequences& sequences, const std::vector<int64_t>& indices) {
+            check_not_recording("a Sequences");
+            return sequences.select(indices);
+          },
+          "indices"_a)
       .def_property_readonly("lengths", &Sequences::lengths)
       .def_property_readonly("offsets", &Sequences::offsets)
       .def_property_readonly("tokens", &Sequences::tokens)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "core/attention_options.h"
+#include "core/kv_cache.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "core/sequences.h"
@@ -21,12 +23,13 @@
 namespace dragoman {
 
 // An argument or a result of an op. std::monostate stands for an optional that is absent.
-using Value = std::variant<std::monostate, Tensor, Sequences, Dropout, AttentionOptions, bool, int64_t,
-                           double, std::string, std::vector<int64_t>>;
+using Value = std::variant<std::monostate, Tensor, Sequences, std::shared_ptr<KVCache>, Dropout,
+                           AttentionOptions, bool, int64_t, double, std::string, std::vector<int64_t>>;
 
 // An op without its C++ types: what a Program calls.
 struct ErasedOp {
   std::string name;
+  std::vector<std::string> argument_names;
   std::function<std::vector<Value>(const std::vector<Value>&)> invoke;
 };
 
@@ -36,13 +39,17 @@ struct OpCall {
   std::vector<Value> results;
 };
 
-// A list of op calls whose tensors and sequences are slots. A value that is neither an input nor the result
-// of a call is a constant: a Program refers to it and does not copy it, so it follows changes of the weights.
+// A list of op calls whose tensors, sequences and caches are slots. A tensor or Sequences that is neither an
+// input nor the result of a call is a constant: a Program refers to it and does not copy it, so it follows
+// changes of the weights. A cache is always an input.
 class Program {
  public:
   // ValueError on a wrong number of inputs, TypeError on one of another kind than was recorded.
   std::vector<Value> replay(const std::vector<Value>& inputs) const;
   std::vector<std::string> op_names() const;
+  // ValueError naming op and argument where `other`, a recording of the same function on other inputs, has
+  // another call or constant: what depends on the inputs must be an input or the result of an op.
+  void check_same(const Program& other) const;
 
  private:
   friend class Recorder;
@@ -76,12 +83,16 @@ class Recorder {
   static Recorder* current();
   void append(const ErasedOp& op, std::vector<Value> arguments, std::vector<Value> results);
   void stop();
-  // Stops. ValueError when an output is neither an input nor the result of a recorded call.
+  // Stops. ValueError when an output is neither an input nor the result of a recorded call, when a cache is
+  // no input, or when an argument is a part of a result that was made by no op.
   Program finish(const std::vector<Value>& inputs, const std::vector<Value>& outputs);
 
  private:
   std::vector<OpCall> calls_;
 };
+
+// ValueError while this thread records: `what` would become a constant of the Program.
+void check_not_recording(const char* what);
 
 namespace detail {
 
@@ -126,10 +137,11 @@ class Op {
  public:
   using Function = Result (*)(Arguments...);
 
-  Op(std::string name, Function function)
-      : function_(function), erased_{std::move(name), [this](const std::vector<Value>& arguments) {
-                                       return invoke(arguments, std::index_sequence_for<Arguments...>());
-                                     }} {}
+  Op(std::string name, std::vector<std::string> argument_names, Function function)
+      : function_(function),
+        erased_{std::move(name), std::move(argument_names), [this](const std::vector<Value>& arguments) {
+                  return invoke(arguments, std::index_sequence_for<Arguments...>());
+                }} {}
   Op(const Op&) = delete;
   Op& operator=(const Op&) = delete;
 

@@ -1,71 +1,145 @@
 #include "ops/kv_cache.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "core/backend.h"
 
 namespace dragoman {
 
 namespace {
 
-// Number of elements of a row: the product of all axes after the first.
-int64_t row_size(const Tensor& tensor) {
-  return element_count(Shape(tensor.shape().begin() + 1, tensor.shape().end()));
+int64_t row_bytes(const Tensor& rows) {
+  return element_count(Shape(rows.shape().begin() + 1, rows.shape().end())) * item_size(rows.dtype());
 }
 
-void check_cache(const char* op, const Tensor& cache) {
-  check_dtype(op, "cache", cache, DType::float32);
-  CHECK(cache.rank() >= 2, op, ": cache must have at least 2 dimensions, got shape ", cache.shape());
+Tensor empty_like(const Tensor& rows, int64_t count) {
+  Shape shape = rows.shape();
+  shape[0] = count;
+  return Tensor::empty(shape, rows.dtype(), rows.device());
+}
+
+void check_keys_values(const Tensor& k, const Tensor& v) {
+  check_activations("KVCache", "k", k);
+  CHECK(k.rank() >= 2, "KVCache: k must have at least 2 dimensions, got shape ", k.shape());
+  check_dtype("KVCache", "v", v, k.dtype());
+  check_shape("KVCache", "v", v, k.shape());
+}
+
+void check_attention(int64_t attention) {
+  CHECK(attention >= 0, "KVCache: attention must be at least 0, got ", attention);
+}
+
+// Every buffer of the cache in a new order, and in slots of another size.
+void reorder(KVCache& cache, const Tensor& indices, std::vector<int64_t> lengths, int64_t slot) {
+  const Sequences out_sequences = Sequences::slotted(lengths, slot);
+  std::map<int64_t, KeysValues> decoded;
+  for (const auto& [attention, rows] : cache.decoded) {
+    KeysValues out{empty_like(rows.k, out_sequences.capacity()),
+                   empty_like(rows.v, out_sequences.capacity())};
+    kernels(rows.k).kv_cache_reorder({.k = rows.k.raw(),
+                                      .v = rows.v.raw(),
+                                      .k_out = out.k.raw(),
+                                      .v_out = out.v.raw(),
+                                      .indices = indices.data<int32_t>(),
+                                      .row_bytes = row_bytes(rows.k),
+                                      .sequences = cache.sequences().view(),
+                                      .out_sequences = out_sequences.view()});
+    decoded.emplace(attention, std::move(out));
+  }
+  cache.decoded = std::move(decoded);
+  cache.set_lengths(std::move(lengths), slot);
+}
+
+// The same sequences in larger slots.
+void grow(KVCache& cache, int64_t slot) {
+  const int64_t count = cache.sequences().size();
+  const Tensor indices = Tensor::empty({count}, DType::int32);
+  std::iota(indices.data<int32_t>(), indices.data<int32_t>() + count, 0);
+  reorder(cache, indices, cache.sequences().lengths(), slot);
 }
 
 }  // namespace
 
-void kv_cache_append(const Tensor& cache, const Tensor& rows, const Sequences& new_sequences,
-                     const Sequences& sequences) {
-  check_cache("kv_cache_append", cache);
-  check_writeable("kv_cache_append", "cache", cache);
-  check_dtype("kv_cache_append", "rows", rows, DType::float32);
-  check_rows("kv_cache_append", "new_sequences", new_sequences, rows);
-  Shape expected = cache.shape();
-  expected[0] = rows.dim(0);
-  check_shape("kv_cache_append", "rows", rows, expected);
-  CHECK(sequences.capacity() == cache.dim(0), "kv_cache_append: sequences must have capacity ", cache.dim(0),
-        " (the rows of cache), got ", sequences.capacity());
-  CHECK(new_sequences.size() == sequences.size(),
-        "kv_cache_append: new_sequences must hold as many sequences as ", "sequences (", sequences.size(),
-        "), got ", new_sequences.size());
-  for (int64_t i = 0; i < sequences.size(); ++i) {
-    CHECK(new_sequences.lengths()[i] <= sequences.lengths()[i],
-          "kv_cache_append: sequences must count the new rows already, got length ", sequences.lengths()[i],
-          " with ", new_sequences.lengths()[i], " new rows for sequence ", i);
-  }
-  kernels(cache).kv_cache_append({.rows = rows.data<float>(),
-                                  .cache = cache.data<float>(),
-                                  .features = row_size(cache),
-                                  .new_sequences = new_sequences.view(),
-                                  .sequences = sequences.view()});
+void kv_cache_extend(const std::shared_ptr<KVCache>& cache, const Sequences& new_sequences) {
+  std::vector<int64_t> lengths = cache->sequences().lengths();
+  CHECK(new_sequences.packed(), "KVCache: new must be packed, got a slotted or selected layout");
+  CHECK(new_sequences.size() == cache->sequences().size(), "KVCache: new must have ",
+        cache->sequences().size(), " sequences, got ", new_sequences.size());
+  for (size_t i = 0; i < lengths.size(); ++i) lengths[i] += new_sequences.lengths()[i];
+  const int64_t longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
+  const int64_t slot = cache->slot_for(longest);
+  if (slot > cache->slot()) grow(*cache, slot);
+  cache->set_lengths(std::move(lengths), slot);
 }
 
-Tensor kv_cache_reorder(const Tensor& cache, const Tensor& indices, int64_t slot) {
-  check_cache("kv_cache_reorder", cache);
-  CHECK(slot > 0 && cache.dim(0) % slot == 0, "kv_cache_reorder: slot must divide the ", cache.dim(0),
-        " rows of cache, got ", slot);
-  check_dtype("kv_cache_reorder", "indices", indices, DType::int32);
-  check_rank("kv_cache_reorder", "indices", indices, 1);
-  const int64_t num_slots = cache.dim(0) / slot;
+std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCache>& cache,
+                                                      int64_t attention, const Tensor& k, const Tensor& v,
+                                                      const Sequences& new_sequences) {
+  const Sequences& sequences = cache->sequences();
+  check_attention(attention);
+  check_keys_values(k, v);
+  check_rows("KVCache", "new", new_sequences, k);
+  CHECK(new_sequences.size() == sequences.size(), "KVCache: new must have ", sequences.size(),
+        " sequences, got ", new_sequences.size());
+  for (int64_t i = 0; i < sequences.size(); ++i) {
+    CHECK(new_sequences.lengths()[i] <= sequences.lengths()[i],
+          "KVCache: extend must count the rows of new first, got length ", sequences.lengths()[i], " with ",
+          new_sequences.lengths()[i], " new rows for sequence ", i);
+  }
+  auto found = cache->decoded.find(attention);
+  if (found == cache->decoded.end()) {
+    const KeysValues empty{empty_like(k, sequences.capacity()), empty_like(v, sequences.capacity())};
+    found = cache->decoded.emplace(attention, empty).first;
+  }
+  const KeysValues& rows = found->second;
+  Shape expected = rows.k.shape();
+  expected[0] = k.dim(0);
+  check_dtype("KVCache", "k", k, rows.k.dtype());
+  check_shape("KVCache", "k", k, expected);
+  kernels(k).kv_cache_append({.k = k.raw(),
+                              .v = v.raw(),
+                              .k_cache = rows.k.raw(),
+                              .v_cache = rows.v.raw(),
+                              .row_bytes = row_bytes(k),
+                              .new_sequences = new_sequences.view(),
+                              .sequences = sequences.view()});
+  return {rows.k, rows.v, sequences};
+}
+
+void kv_cache_set_memory(const std::shared_ptr<KVCache>& cache, int64_t attention, const Tensor& k,
+                         const Tensor& v) {
+  check_attention(attention);
+  check_keys_values(k, v);
+  cache->memory.insert_or_assign(attention, KeysValues{k, v});
+}
+
+std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache, int64_t attention) {
+  const auto found = cache->memory.find(attention);
+  CHECK(found != cache->memory.end(), "KVCache: the cache must hold the memory for attention ", attention,
+        ", got none");
+  return {found->second.k, found->second.v};
+}
+
+Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache) {
+  const std::vector<int64_t>& lengths = cache->sequences().lengths();
+  Tensor starts = Tensor::empty({cache->sequences().size()}, DType::int32);
+  std::transform(lengths.begin(), lengths.end(), starts.data<int32_t>(),
+                 [](int64_t length) { return static_cast<int32_t>(length); });
+  return starts;
+}
+
+void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indices) {
+  check_dtype("KVCache", "indices", indices, DType::int32);
+  check_rank("KVCache", "indices", indices, 1);
+  std::vector<int64_t> lengths;
   for (int64_t i = 0; i < indices.dim(0); ++i) {
     const int32_t index = indices.data<int32_t>()[i];
-    CHECK(index >= 0 && index < num_slots, "kv_cache_reorder: indices must lie in [0, ", num_slots, "), got ",
-          index, " at position ", i);
+    CHECK(index >= 0 && index < cache->sequences().size(), "KVCache: indices must lie in [0, ",
+          cache->sequences().size(), "), got ", index, " at position ", i);
+    lengths.push_back(cache->sequences().lengths()[index]);
   }
-  Shape shape = cache.shape();
-  shape[0] = indices.dim(0) * slot;
-  Tensor out = Tensor::empty(shape, DType::float32, cache.device());
-  kernels(cache).kv_cache_reorder({.cache = cache.data<float>(),
-                                   .indices = indices.data<int32_t>(),
-                                   .out = out.data<float>(),
-                                   .slot = slot,
-                                   .features = row_size(cache),
-                                   .num_indices = indices.dim(0)});
-  return out;
+  reorder(*cache, indices, std::move(lengths), cache->slot());
 }
 
 }  // namespace dragoman

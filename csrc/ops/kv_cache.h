@@ -1,32 +1,55 @@
-// kv_cache: keys or values of past tokens, one slot of rows per sequence (Sequences.slotted).
+// kv_cache: the ops that write and read a KVCache (core/kv_cache.h). A cache is an argument like any other,
+// so a recorded decoding step can be replayed on another cache.
 #pragma once
 
-#include <vector>
+#include <memory>
+#include <tuple>
 
-#include "core/sequences.h"
-#include "core/tensor.h"
+#include "core/kv_cache.h"
 
 namespace dragoman {
 
-// Row r of sequence i goes to slot row lengths[i] - (new rows of i) + r: `sequences` already counts the new
-// rows.
+// Row r of sequence i goes to row lengths[i] - (new rows of i) + r of its slot: `sequences` already counts
+// the new rows. Rows are copied as bytes, whatever their dtype.
 struct KVCacheAppend {
-  const float* rows;  // (new_rows, features)
-  float* cache;       // (num_sequences * slot, features)
-  int64_t features;
+  const void* k;  // (new_rows, row_bytes)
+  const void* v;  // (new_rows, row_bytes)
+  void* k_cache;  // (num_sequences * slot, row_bytes)
+  void* v_cache;  // (num_sequences * slot, row_bytes)
+  int64_t row_bytes;
   SequencesView new_sequences, sequences;
 };
 
-// out slot i = cache slot indices[i].
+// Sequence i of the outputs = sequence indices[i] of the inputs. Their slots may differ in size.
 struct KVCacheReorder {
-  const float* cache;      // (num_sequences * slot, features)
+  const void* k;           // (num_sequences * slot, row_bytes)
+  const void* v;           // (num_sequences * slot, row_bytes)
+  void* k_out;             // (new_num_sequences * new slot, row_bytes)
+  void* v_out;             // (new_num_sequences * new slot, row_bytes)
   const int32_t* indices;  // (new_num_sequences,)
-  float* out;              // (new_num_sequences * slot, features)
-  int64_t slot, features, num_indices;
+  int64_t row_bytes;
+  SequencesView sequences, out_sequences;
 };
 
-void kv_cache_append(const Tensor& cache, const Tensor& rows, const Sequences& new_sequences,
-                     const Sequences& sequences);
-Tensor kv_cache_reorder(const Tensor& cache, const Tensor& indices, int64_t slot);
+// Counts the rows of `new_sequences`, a packed batch of as many sequences, and makes room for them.
+void kv_cache_extend(const std::shared_ptr<KVCache>& cache, const Sequences& new_sequences);
+
+// Stores k and v (new_rows, features...), the rows that extend has counted, for the attention of this number.
+// Returns the buffers of all its keys and values, and where each sequence lies in them.
+std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCache>& cache,
+                                                      int64_t attention, const Tensor& k, const Tensor& v,
+                                                      const Sequences& new_sequences);
+
+// Keeps k and v (tokens of the memory, features...) for the attention of this number.
+void kv_cache_set_memory(const std::shared_ptr<KVCache>& cache, int64_t attention, const Tensor& k,
+                         const Tensor& v);
+// What set_memory has kept; ValueError when there is nothing.
+std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache, int64_t attention);
+
+// int32 (num_sequences,) position of the next token of each sequence.
+Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache);
+
+// Sequence i becomes a copy of what sequence indices[i] was; their number may change.
+void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indices);
 
 }  // namespace dragoman

@@ -11,6 +11,7 @@ import numpy.typing
 __all__: list[str] = [
     "AttentionOptions",
     "Dropout",
+    "KVCache",
     "OutOfMemoryError",
     "Program",
     "Recorder",
@@ -44,7 +45,11 @@ __all__: list[str] = [
     "int8_matmul",
     "is_recording",
     "kv_cache_append",
+    "kv_cache_extend",
+    "kv_cache_memory",
     "kv_cache_reorder",
+    "kv_cache_set_memory",
+    "kv_cache_starts",
     "layer_norm_backward",
     "layer_norm_forward",
     "linear_backward",
@@ -198,25 +203,35 @@ class AttentionOptions:
         return_weights: bool = False,
     ) -> None: ...
 
+class KVCache:
+    """
+    Keys and values of past tokens and of the memory, for every attention of a decoder.
+    """
+    def __init__(self, num_sequences: int) -> None: ...
+    def has_memory(self, attention: int) -> bool: ...
+    @property
+    def lengths(self) -> list[int]: ...
+
+_Value: typing.TypeAlias = (
+    Tensor
+    | Sequences
+    | KVCache
+    | Dropout
+    | AttentionOptions
+    | bool
+    | int
+    | float
+    | str
+    | collections.abc.Sequence[int]
+    | None
+)
+
 class Program:
     """
     Recorded op calls, replayed on other inputs.
     """
-    def replay(
-        self,
-        inputs: collections.abc.Sequence[
-            Tensor
-            | Sequences
-            | Dropout
-            | AttentionOptions
-            | bool
-            | int
-            | float
-            | str
-            | collections.abc.Sequence[int]
-            | None
-        ],
-    ) -> list[Tensor | Sequences | Dropout | AttentionOptions | bool | int | float | str | list[int] | None]: ...
+    def check_same(self, other: Program) -> None: ...
+    def replay(self, inputs: collections.abc.Sequence[_Value]) -> list[_Value]: ...
     @property
     def op_names(self) -> list[str]: ...
 
@@ -226,31 +241,7 @@ class Recorder:
     """
     def __init__(self) -> None: ...
     def finish(
-        self,
-        inputs: collections.abc.Sequence[
-            Tensor
-            | Sequences
-            | Dropout
-            | AttentionOptions
-            | bool
-            | int
-            | float
-            | str
-            | collections.abc.Sequence[int]
-            | None
-        ],
-        outputs: collections.abc.Sequence[
-            Tensor
-            | Sequences
-            | Dropout
-            | AttentionOptions
-            | bool
-            | int
-            | float
-            | str
-            | collections.abc.Sequence[int]
-            | None
-        ],
+        self, inputs: collections.abc.Sequence[_Value], outputs: collections.abc.Sequence[_Value]
     ) -> Program: ...
     def stop(self) -> None: ...
 
@@ -373,8 +364,14 @@ def gather_forward(x: Tensor, ids: Tensor) -> Tensor: ...
 def gradient_norm(gradients: Tensor) -> Tensor: ...
 def int8_matmul(a: Tensor, b: Tensor) -> Tensor: ...
 def is_recording() -> bool: ...
-def kv_cache_append(cache: Tensor, rows: Tensor, new_sequences: Sequences, sequences: Sequences) -> None: ...
-def kv_cache_reorder(cache: Tensor, indices: Tensor, slot: int) -> Tensor: ...
+def kv_cache_append(
+    cache: KVCache, attention: int, k: Tensor, v: Tensor, new_sequences: Sequences
+) -> tuple[Tensor, Tensor, Sequences]: ...
+def kv_cache_extend(cache: KVCache, new_sequences: Sequences) -> None: ...
+def kv_cache_memory(cache: KVCache, attention: int) -> tuple[Tensor, Tensor]: ...
+def kv_cache_reorder(cache: KVCache, indices: Tensor) -> None: ...
+def kv_cache_set_memory(cache: KVCache, attention: int, k: Tensor, v: Tensor) -> None: ...
+def kv_cache_starts(cache: KVCache) -> Tensor: ...
 def layer_norm_backward(
     dy: Tensor,
     x: Tensor,

@@ -155,10 +155,11 @@ def test_errors_name_the_argument(make, error, message):
 
 
 def test_recording_refuses_to_hand_out_memory():
+    x = dg.tensor([1.0])
     recorder = dg._core.Recorder()
     try:
         with pytest.raises(ValueError, match="may not be read while a program is recorded"):
-            dg.tensor([1.0]).__dlpack__()
+            x.__dlpack__()
     finally:
         recorder.stop()
 

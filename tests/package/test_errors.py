@@ -430,8 +430,8 @@ TABLE = {
         "cache": (optional(TENSOR), None),
     },
     nn.KVCache: {"num_sequences": (INT, 2)},
-    nn.KVCache(2).extend: {"new": (without(SEQUENCES, "more rows", "slotted"), TWO)},
-    partial(CACHE.append, 0): {"new": (without(SEQUENCES, "slotted"), TWO)}
+    nn.KVCache(2).extend: {"new": (without(SEQUENCES, "more rows"), TWO)},
+    partial(CACHE.append, 0): {"new": (SEQUENCES, TWO)}
     | {name: (SHAPED, tensor(3, 4)) for name in ("k", "v")},
     CACHE.reorder: {"indices": (INTS | {"too large": [2]}, [1, 0])},
     dg.Transformer: {"config": (TENSOR, dg.TransformerConfig(**CONFIG)), "compute_dtype": (CHOICE, "bfloat16")},

@@ -1,0 +1,30 @@
+#include "core/kv_cache.h"
+
+namespace dragoman {
+
+namespace {
+
+constexpr int64_t first_slot = 32;
+
+std::vector<int64_t> no_rows(int64_t num_sequences) {
+  CHECK(num_sequences >= 0, "KVCache: num_sequences must be at least 0, got ", num_sequences);
+  return std::vector<int64_t>(static_cast<size_t>(num_sequences), 0);
+}
+
+}  // namespace
+
+KVCache::KVCache(int64_t num_sequences)
+    : slot_(first_slot), sequences_(Sequences::slotted(no_rows(num_sequences), first_slot)) {}
+
+void KVCache::set_lengths(std::vector<int64_t> lengths, int64_t slot) {
+  sequences_ = Sequences::slotted(std::move(lengths), slot);
+  slot_ = slot;
+}
+
+int64_t KVCache::slot_for(int64_t length) const {
+  int64_t slot = slot_;
+  while (slot < length) slot *= 2;
+  return slot;
+}
+
+}  // namespace dragoman

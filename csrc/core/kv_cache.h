@@ -1,0 +1,40 @@
+// What a decoder keeps between two steps: the keys and values of past tokens, and those of the memory, for
+// every attention. A handle: copies of the shared_ptr are the same cache. Ops of csrc/ops/kv_cache.h change
+// it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "core/sequences.h"
+#include "core/tensor.h"
+
+namespace dragoman {
+
+struct KeysValues {
+  Tensor k, v;
+};
+
+class KVCache {
+ public:
+  explicit KVCache(int64_t num_sequences);  // ValueError when it is negative
+
+  // Where the rows of each sequence lie in every buffer of `decoded`: sequence i owns rows [i * slot,
+  // (i + 1) * slot), of which the first lengths[i] are in use.
+  const Sequences& sequences() const { return sequences_; }
+  int64_t slot() const { return slot_; }
+  void set_lengths(std::vector<int64_t> lengths, int64_t slot);
+  // The present slot, doubled until `length` rows have room.
+  int64_t slot_for(int64_t length) const;
+
+  // By the number of the attention. The dtype and the features are those of the first rows that came.
+  std::map<int64_t, KeysValues> decoded;  // (num_sequences * slot, features)
+  std::map<int64_t, KeysValues> memory;   // (tokens of the memory, features)
+
+ private:
+  int64_t slot_;
+  Sequences sequences_;
+};
+
+}  // namespace dragoman
