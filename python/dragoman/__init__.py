@@ -10,15 +10,17 @@ from dragoman._core import (
     num_threads,
     reset_peak_memory_stats,
 )
+from dragoman.creation import from_dlpack, tensor
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.generate.translator import Translator
+from dragoman.grad_mode import is_grad_enabled, no_grad
 from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
 from dragoman.random import manual_seed
 from dragoman.runtime import set_num_threads
 from dragoman.sequences import Sequences
-from dragoman.tensor import Tensor, from_dlpack, is_grad_enabled, no_grad, tensor
+from dragoman.tensor import Tensor
 from dragoman.train.trainer import Trainer
 
 __version__ = "0.1.0"

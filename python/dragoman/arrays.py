@@ -8,6 +8,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import _core, arguments
+
 DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -43,3 +45,16 @@ def convert(op: str, values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
         if not (minimum >= limits.min and fits):
             raise ValueError(f"{op}: array must fit in {dtype}, got values in [{minimum}, {maximum}]")
     return np.require(values, target, ["C", "A"]).reshape(values.shape)
+
+
+def core_tensor(op: str, values: npt.NDArray[Any], dtype: str, device: str) -> _core.Tensor:
+    """`values` as the core's tensor, with `convert`; on the CPU over the same memory where nothing is converted."""
+    raw = convert(op, values, dtype)
+    data = _core.Tensor.from_numpy(raw.view(np.uint16) if dtype == "bfloat16" else raw, dtype)
+    return data if device == "cpu" else data.to(device)
+
+
+def check_device(op: str, device: Any) -> None:
+    """TypeError, ValueError unless `device` names one that tensors can lie on."""
+    arguments.check_types(op, str, device=device)
+    _core.check_device(op, device)

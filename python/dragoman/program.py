@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dragoman import _core
+from dragoman.grad_mode import no_grad
 from dragoman.nn.kv_cache import KVCache
-from dragoman.tensor import Tensor, no_grad
+from dragoman.tensor import Tensor
 
 Input = Tensor | _core.Sequences | KVCache
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from dragoman import _core, arguments
 from dragoman.arrays import as_array
-from dragoman.tensor import Tensor, tensor
+from dragoman.creation import tensor
+from dragoman.tensor import Tensor
 
 
 class Sequences(_core.Sequences):

@@ -6,19 +6,17 @@ the nodes in reverse order, frees what each one kept as soon as it has run, and 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, arguments
-from dragoman.arrays import DTYPES, NAMES, as_array, convert
+from dragoman.arrays import DTYPES, as_array, convert, core_tensor
+from dragoman.grad_mode import mode
 
-_DLPACK_CPU = (1, 0)
+DLPACK_CPU = (1, 0)
 
 
 class Tensor:
@@ -117,7 +115,7 @@ class Tensor:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """DLPack's name for the CPU."""
-        return _DLPACK_CPU
+        return DLPACK_CPU
 
     @property
     def writeable(self) -> bool:
@@ -203,27 +201,6 @@ class Tensor:
         state = getattr(self, "__dict__", None)  # of a user's subclass
         return _restored, (type(self), self.data.numpy(), self.dtype, self.device, self.requires_grad), state
 
-    def __float__(self) -> float:
-        return self.item()
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError("bool: a Tensor is neither true nor false; compare with None, or read its value by item()")
-
-    def __iter__(self) -> NoReturn:
-        raise TypeError("iter: a Tensor is not iterated over; take rows by x[i], or values by x.numpy()")
-
-    def __lt__(self, other: object) -> NoReturn:
-        raise TypeError("compare: Tensors are not compared by an op; compare values by x.numpy() or x.item()")
-
-    __le__ = __gt__ = __ge__ = __lt__
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if isinstance(other, Tensor | np.ndarray) or arguments.is_number(other):
-            self.__lt__(other)
-        return NotImplemented
-
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
@@ -237,90 +214,6 @@ def _restored(kind: type[Tensor], values: npt.NDArray[Any], dtype: str, device: 
     restored = kind.__new__(kind)
     restored._restore(data.clone() if device == "cpu" else data.to(device), requires_grad)
     return restored
-
-
-def tensor(
-    array: npt.ArrayLike | Tensor,
-    device: str = "cpu",
-    dtype: str | None = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """A Tensor over `array`, without a copy where the array is C-contiguous, aligned and of the dtype.
-
-    Args:
-        array: anything NumPy takes; Python floats and float64 become float32.
-        device: "cpu"; on another device the values are copied. "cuda" is refused while this build has no CUDA backend.
-        dtype: float32, bfloat16, int32, int64, bool, int8 or uint8; the array's own by default.
-        requires_grad: only for float32.
-
-    Raises:
-        TypeError: an object array, or a dtype that no Tensor can hold.
-        ValueError: an unknown dtype or device, rows of different lengths, or values that an integer dtype cannot hold.
-    """
-    check_device("tensor", device)
-    values = array.numpy() if isinstance(array, Tensor) else as_array("tensor", "array", array)
-    if dtype is None:
-        dtype = "float32" if values.dtype == np.float64 else NAMES.get(values.dtype.newbyteorder("="))
-        if dtype is None:
-            raise TypeError(f"tensor: array must have a dtype among {', '.join(DTYPES)}, got {values.dtype}")
-    elif not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"tensor: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    elif values.dtype.kind not in "biuf" and values.dtype != DTYPES["bfloat16"]:
-        raise TypeError(f"tensor: array must hold numbers, got dtype {values.dtype}")
-    if not isinstance(requires_grad, bool):
-        raise TypeError(f"tensor: requires_grad must be a bool, got {type(requires_grad).__name__}")
-    raw = convert("tensor", values, dtype)
-    data = _core.Tensor.from_numpy(raw.view(np.uint16) if dtype == "bfloat16" else raw, dtype)
-    return Tensor(data if device == "cpu" else data.to(device), requires_grad)
-
-
-def from_dlpack(x: Any) -> Tensor:
-    """A Tensor over the memory of `x`, an array of any library that speaks DLPack, without a copy.
-
-    Args:
-        x: C-contiguous, on the CPU, of a dtype that a Tensor can hold. The memory is kept alive; where `x` says that it
-            is read-only, so is the Tensor.
-
-    Raises:
-        TypeError: no DLPack, or a dtype that no Tensor can hold.
-        ValueError: memory that is not contiguous, on another device, or that `x` cannot export.
-    """
-    if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
-        raise TypeError(f"from_dlpack: x must have __dlpack__ and __dlpack_device__, got {type(x).__name__}")
-    kind, index = x.__dlpack_device__()
-    if kind != _DLPACK_CPU[0]:
-        raise ValueError(f"from_dlpack: x must be on the CPU, got DLPack device {(int(kind), index)}")
-    try:
-        try:
-            capsule = x.__dlpack__(max_version=(1, 0))
-        except TypeError:  # a library from before DLPack 1.0
-            capsule = x.__dlpack__()
-    except BufferError as error:
-        raise ValueError(f"from_dlpack: x must be memory that DLPack can describe ({error})") from None
-    return Tensor(_core.from_dlpack(capsule))
-
-
-class _Mode(threading.local):
-    enabled = True
-
-
-_mode = _Mode()
-
-
-def is_grad_enabled() -> bool:
-    """Whether ops of this thread are put on the tape."""
-    return _mode.enabled
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Ops inside are not put on the tape: no memory is kept, no gradient can be asked for."""
-    before = _mode.enabled
-    _mode.enabled = False
-    try:
-        yield
-    finally:
-        _mode.enabled = before
 
 
 class Function:
@@ -348,7 +241,7 @@ class Function:
 
     def __call__(self, *args: Any) -> Tensor:
         """Runs forward; on the tape if grad mode is on and an input requires a gradient."""
-        if _mode.enabled:
+        if mode.enabled:
             edges = [edge(arg) for arg in args if isinstance(arg, Tensor)]
             self.inputs = tuple(end for end in edges if end is not None)
         output = Tensor(self.forward(*args))
@@ -421,15 +314,12 @@ _units: dict[tuple[str, str], _core.Tensor] = {}
 
 
 def unit_gradient(loss: Tensor) -> _core.Tensor:
-    """1 in the shape and dtype of a loss, the gradient of the loss for itself.
-
-    For a shape of () it is one constant of each device and dtype: see is_unit_gradient.
-    """
+    """The gradient of a loss for itself, 1 in its shape and dtype. A loss of shape () gets a constant of its device."""
     place = loss.device, loss.dtype
     if place not in _units:
         one = np.ones((), np.float32)
         one.flags.writeable = False
-        _units[place] = tensor(one, loss.device, loss.dtype).data
+        _units[place] = core_tensor("backward", one, loss.dtype, loss.device)
     return _core.reshape(_units[place], list(loss.shape)) if loss.shape else _units[place]
 
 
@@ -448,7 +338,9 @@ def _gradient_of(of: Tensor, dy: Tensor | npt.ArrayLike) -> _core.Tensor:
         raise TypeError(f"backward: dy must hold numbers, got dtype {given.dtype}")
     if given.shape != of.shape:
         raise ValueError(f"backward: dy must have shape {of.shape}, got {given.shape}")
-    return given.data.clone() if isinstance(given, Tensor) else tensor(given.copy(), of.device, of.dtype).data
+    return (
+        given.data.clone() if isinstance(given, Tensor) else core_tensor("backward", given.copy(), of.dtype, of.device)
+    )
 
 
 def backward(root: Tensor, dy: _core.Tensor) -> None:
@@ -493,12 +385,6 @@ def _topological_order(root: Function) -> list[Function]:
 def check_tensors(op: str, **values: Any) -> None:
     """TypeError unless each is a Tensor."""
     arguments.check_types(op, Tensor, **values)
-
-
-def check_device(op: str, device: Any) -> None:
-    """TypeError, ValueError unless `device` names one that tensors can lie on."""
-    arguments.check_types(op, str, device=device)
-    _core.check_device(op, device)
 
 
 def check_sequences(op: str, **values: Any) -> None:

@@ -100,3 +100,22 @@ def test_memory_that_runs_out_is_an_error_to_go_on_from():
 def test_errors(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_plain_operations_and_their_gradients_give_the_bits_of_the_cpu():
+    def gradients(device):
+        rng = np.random.default_rng(0)
+        leaves = [
+            dg.tensor(rng.standard_normal(shape), device=device, dtype="float32", requires_grad=True)
+            for shape in ((7, 5), (5, 6), (6,))
+        ]
+        x, weight, bias = leaves
+        hidden = x @ weight + bias
+        hidden = hidden.softmax().maximum(0.1) * hidden.exp() / (hidden * hidden + 1.0).sqrt()
+        joined = dg.functional.concat([hidden, hidden.T.transpose(), hidden[2:5], hidden[1:2]])[:, 1:4]
+        centred = joined - joined.mean(0, keepdims=True)
+        (centred.sum(-1).mean() * 2.0).backward()
+        return [leaf.grad.numpy() for leaf in leaves]
+
+    for there, here in zip(gradients("test"), gradients("cpu"), strict=True):
+        np.testing.assert_array_equal(there, here)

@@ -16,14 +16,15 @@ import numpy as np
 import dragoman
 from dragoman import functional
 from dragoman.cli.presets import PRESETS
+from dragoman.creation import tensor
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.generate.search import generate
+from dragoman.grad_mode import no_grad
 from dragoman.models.batch import IdBatch
 from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.optim import AdamW
 from dragoman.random import manual_seed
-from dragoman.tensor import no_grad, tensor
 
 SIZE = 2048  # of the matrices
 SENTENCES, LENGTH = 64, 32  # of a batch; a translation may be as long

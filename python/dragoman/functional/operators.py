@@ -1,4 +1,4 @@
-"""The operators and methods of Tensor that are ops, attached to the class as this module is imported.
+"""The operators and methods of Tensor that are ops, attached to the class by this module, and those refused.
 
 tensor.py declares them for readers and type checkers. It cannot call the ops itself: they are made of Tensors.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from dragoman import arguments
 from dragoman.functional.elementwise import TensorOrNumber, add, divide, exp, log, maximum, multiply, sqrt, subtract
 from dragoman.functional.gather import gather
 from dragoman.functional.matmul import matmul
@@ -73,6 +74,25 @@ def _part(x: Tensor, axis: int, part: slice) -> Tensor:
     return Slice()(x, axis, begin, builtins.max(begin, end))
 
 
+def _bool(x: Tensor) -> NoReturn:
+    raise TypeError("bool: a Tensor is neither true nor false; compare with None, or read its value by item()")
+
+
+def _iter(x: Tensor) -> NoReturn:
+    raise TypeError("iter: a Tensor is not iterated over; take rows by x[i], or values by x.numpy()")
+
+
+def _compare(x: Tensor, other: object) -> NoReturn:
+    raise TypeError("compare: Tensors are not compared by an op; compare values by x.numpy() or x.item()")
+
+
+def _equal(x: Tensor, other: object) -> bool:
+    """Identity, as for the hash; a comparison of values is refused."""
+    if x is not other and (isinstance(other, Tensor | np.ndarray) or arguments.is_number(other)):
+        _compare(x, other)
+    return x is other or NotImplemented
+
+
 _METHODS: dict[str, Any] = {
     "__add__": add,
     "__radd__": _reversed(add),
@@ -86,6 +106,11 @@ _METHODS: dict[str, Any] = {
     "__rmatmul__": _reversed(matmul),
     "__neg__": _negative,
     "__getitem__": _getitem,
+    "__float__": Tensor.item,
+    "__bool__": _bool,
+    "__iter__": _iter,
+    **dict.fromkeys(("__lt__", "__le__", "__gt__", "__ge__"), _compare),
+    "__eq__": _equal,
     "exp": exp,
     "log": log,
     "sqrt": sqrt,

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman.arrays import DTYPES
+from dragoman.grad_mode import no_grad
 from dragoman.nn.weight import Parameter
-from dragoman.tensor import no_grad
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float16), DTYPES["bfloat16"])  # that a state may hold
 

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
+from dragoman.creation import tensor
 from dragoman.nn import init
 from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
-from dragoman.tensor import Tensor, tensor
+from dragoman.tensor import Tensor
 
 
 def sinusoidal_table(length: int, features: int) -> npt.NDArray[Any]:

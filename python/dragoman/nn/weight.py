@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core
+from dragoman.grad_mode import is_grad_enabled
 from dragoman.nn import init
-from dragoman.tensor import Tensor, is_grad_enabled
+from dragoman.tensor import Tensor
 
 
 class WeightForms:

@@ -10,9 +10,10 @@ from dragoman import random
 from dragoman.data.batches import Batches, Order
 from dragoman.data.columns import Columns
 from dragoman.data.prefetch import Prefetch
+from dragoman.grad_mode import no_grad
 from dragoman.nn.module import Module
 from dragoman.optim import AdamW
-from dragoman.tensor import Tensor, no_grad
+from dragoman.tensor import Tensor
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.callbacks import Callback, Record
 from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
