@@ -148,9 +148,9 @@ double softmax_loop(int64_t iterations) {
   alignas(64) float x[size] = {}, y[size];
   for (int64_t i = 0; i < iterations; ++i) {
     asm volatile("" : "+m"(x));  // keeps every round
-    const float most = largest_of(size, [&](int64_t j, auto part) { return load(x + j, part); });
+    const float maximum = largest_of(size, [&](int64_t j, auto part) { return load(x + j, part); });
     const float sum = sum_of(size, [&](int64_t j, auto part) {
-      const Vec e = vexp2((load(x + j, part) - most) * log2_e);
+      const Vec e = vexp2((load(x + j, part) - maximum) * log2_e);
       store(y + j, e, part);
       return e;
     });

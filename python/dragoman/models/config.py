@@ -169,17 +169,19 @@ class TransformerConfig(ModelConfig):
             self._check(name, _is_int(value) and value >= 1, "an int of at least 1")
         size = self.tgt_vocab_size
         self._check("tgt_vocab_size", size is None or (_is_int(size) and size >= 1), "None or an int above 0")
-        most = self.max_source_length
-        self._check("max_source_length", most is None or (_is_int(most) and most >= 1), "None or an int above 0")
+        longest = self.max_source_length
+        self._check(
+            "max_source_length", longest is None or (_is_int(longest) and longest >= 1), "None or an int above 0"
+        )
         for name in _FLAGS:
             self._check(name, isinstance(getattr(self, name), bool), "a bool")
         self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             self._check(name, isinstance(value, str) and value in choices, f"one of {', '.join(choices)}")
-        if self.positions == "learned" and most is not None:
+        if self.positions == "learned" and longest is not None:
             reach = f"at most max_length = {self.max_length}, the rows of learned positions"
-            self._check("max_source_length", most <= self.max_length, reach)
+            self._check("max_source_length", longest <= self.max_length, reach)
         for name in _RATES:
             value = getattr(self, name)
             self._check(name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")

@@ -61,7 +61,7 @@ class LearnedPositionalEncoding(Module):
 
     def __call__(self, length: int) -> Tensor:
         """The table for positions [0, length): (max_length, features). ValueError above max_length."""
-        most = self.weight.shape[0]
-        if length > most:
-            raise ValueError(f"LearnedPositionalEncoding: a sequence must have at most {most} tokens, got {length}")
+        maximum = self.weight.shape[0]
+        if length > maximum:
+            raise ValueError(f"LearnedPositionalEncoding: a sequence must have at most {maximum} tokens, got {length}")
         return self.weight
