@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and safetensors files written and read array by array.
 
-The safetensors library's own writer holds the whole file in memory; its reader knows no bfloat16 without PyTorch.
+Reading is by the safetensors library. Its writer holds the whole file in memory, so writing is done here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import errno
 import fcntl
 import json
 import math
-import mmap
 import os
 import secrets
 from collections.abc import Mapping
@@ -18,9 +17,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 
 _PREFIX = ".dragoman-"  # of temporary files
 
@@ -32,14 +31,8 @@ BLANK = b"0" * 64  # stands for the digest while it is taken
 
 _KINDS = {"f": "F", "i": "I", "u": "U"}
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    **{f"F{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
-    **{f"{kind.upper()}{8 * size}": np.dtype(f"<{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
-}
-
-_MAX_HEADER = 100_000_000  # bytes, the library's own limit
+# Of arrays that NumPy, with ml_dtypes, can hold.
+_DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 
 
 def atomic_write(path: str | Path, *parts: bytes | memoryview) -> None:
@@ -164,63 +157,35 @@ def _header(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str])
     return len(text).to_bytes(8, "little") + text
 
 
-def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a safetensors file by name. Views and errors as in `read_safetensors`."""
-    return read_safetensors(path)[0]
+class SafetensorsFile:
+    """A safetensors file, opened for reading; an array is read when it is asked for.
 
-
-def read_safetensors(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """The arrays of a safetensors file by name, and its metadata.
-
-    The arrays are read-only views of the mapped file: what is not used is not read.
+    Attributes:
+        path: of the file.
+        metadata: of the file, texts by name.
+        sizes: the number of values of each array, by name.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: naming the file, when it is not one of safetensors, is damaged, or has an array of a dtype that
-            NumPy has not.
+        ValueError: naming the file, when it is damaged, or has an array of a dtype that NumPy has not.
     """
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER):
-            raise ValueError(f"{path}: not a safetensors file")
-        header = file.read(length)
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[8 + length :]
-    try:
-        fields = json.loads(header)
-        if not isinstance(fields, dict):
-            raise ValueError(f"the header must be an object, got {type(fields).__name__}")
-        metadata = fields.pop("__metadata__", {})
-        if not isinstance(metadata, dict):
-            raise ValueError(f"the metadata must be an object, got {type(metadata).__name__}")
-        entries = {name: _entry(name, field) for name, field in fields.items()}
-        end = 0
-        for name, (_, _, first, last) in sorted(entries.items(), key=lambda item: item[1][2:]):
-            if first != end:
-                raise ValueError(f"array {name} must begin at byte {end}, got {first}")
-            end = last
-        if end != len(data):
-            raise ValueError(f"must hold {end} bytes of arrays, got {len(data)}")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    arrays = {
-        name: np.frombuffer(data[first:last], dtype).reshape(shape)
-        for name, (dtype, shape, first, last) in entries.items()
-    }
-    return arrays, metadata
 
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        try:
+            opened: Any = safe_open  # the library's stub leaves it untyped
+            self._file = opened(str(path), framework="np")
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a safetensors file ({error})") from None
+        self.metadata: dict[str, str] = self._file.metadata() or {}
+        self.sizes: dict[str, int] = {}
+        for name in self._file.keys():  # noqa: SIM118 (the library's object is no mapping)
+            header = self._file.get_slice(name)
+            if (dtype := header.get_dtype()) not in _DTYPES:
+                raise ValueError(f"{path}: array {name} must have a dtype among {', '.join(_DTYPES)}, got {dtype}")
+            self.sizes[name] = math.prod(header.get_shape())
 
-def _entry(name: str, field: Any) -> tuple[np.dtype[Any], list[int], int, int]:
-    """dtype, shape, first byte and end of an array, from its field in the header."""
-    if not isinstance(field, dict) or field.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"array {name} must have dtype, shape and data_offsets")
-    dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ValueError(f"array {name} must have a dtype among {', '.join(_DTYPES)}, got {dtype!r}")
-    for values in (shape, offsets):
-        if not isinstance(values, list) or not all(type(value) is int and 0 <= value < 2**63 for value in values):
-            raise ValueError(f"array {name} must have a shape and data_offsets of ints, got {values!r}")
-    nbytes = math.prod(shape) * _DTYPES[dtype].itemsize
-    if len(offsets) != 2 or offsets[1] - offsets[0] != nbytes:
-        raise ValueError(f"array {name} must have data_offsets {nbytes} bytes apart, got {offsets}")
-    return _DTYPES[dtype], shape, *offsets
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """One array, in memory of its own."""
+        array: npt.NDArray[Any] = self._file.get_tensor(name)
+        return array

@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from dragoman import _core, nn
-from dragoman.files import read_arrays, write_arrays
+from dragoman.files import SafetensorsFile, write_arrays
 from dragoman.generate import generate
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 CONFIG = dg.TransformerConfig(
     vocab_size=11, d_model=4, num_heads=2, d_ff=6, num_encoder_layers=1, num_decoder_layers=2, norm_first=True
@@ -155,7 +155,7 @@ def test_narrow_weights_are_widened(folder, dtype):
 
 def shard(folder, files=2):
     """Deals the weights of a folder out to several files, and removes the one they were in."""
-    state = read_arrays(folder / "model.safetensors")
+    state = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     where = {name: f"model-{i % files + 1:05}-of-{files:05}.safetensors" for i, name in enumerate(state)}
     for file in set(where.values()):
@@ -169,7 +169,7 @@ def test_sharded_weights(folder):
     where = shard(folder, 3)
     np.testing.assert_array_equal(dg.load(folder).logits(*BATCH), expected)
     name, file = next(iter(where.items()))
-    state = dict(read_arrays(folder / file))
+    state = load_file(folder / file)
     save_file({other: np.array(array) for other, array in state.items() if other != name}, folder / file)
     with pytest.raises(ValueError, match=rf"{file}: must hold {name}, as model.safetensors.index.json says"):
         dg.load(folder)
@@ -223,33 +223,26 @@ FIELD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (b"", "not a safetensors file"),
         (b"1234567", "not a safetensors file"),
         (b"\xff" * 64, "not a safetensors file"),
-        (header(b"{"), "Expecting"),
-        (header(b"[" * 100_000), "recursion"),
-        (header(b"\xff\xfa"), "decode"),
-        (header([1]), "must be an object, got list"),
-        (header({"a": 3}), "array a must have dtype, shape and data_offsets"),
-        (header({"a": FIELD | {"more": 1}}, b"x" * 8), "array a must have dtype, shape and data_offsets"),
-        (header({"a": FIELD | {"dtype": "F8_E4M3"}}, b"x" * 8), "array a must have a dtype among .*, got 'F8_E4M3'"),
-        (header({"a": FIELD | {"dtype": []}}, b"x" * 8), "array a must have a dtype among"),
-        (header({"a": FIELD | {"shape": [-2]}}, b"x" * 8), "must have a shape and data_offsets of ints"),
-        (header({"a": FIELD | {"shape": [2.0]}}, b"x" * 8), "must have a shape and data_offsets of ints"),
-        (header({"a": FIELD | {"shape": [True, 2]}}, b"x" * 8), "must have a shape and data_offsets of ints"),
-        (header({"a": FIELD | {"shape": None}}, b"x" * 8), "must have a shape and data_offsets of ints"),
-        (header({"a": FIELD | {"shape": [3]}}, b"x" * 8), "must have data_offsets 12 bytes apart"),
-        (header({"a": FIELD | {"shape": [2**40, 2**40]}}, b"x" * 8), "must have data_offsets .* bytes apart"),
-        (header({"a": FIELD | {"data_offsets": [0]}}, b"x" * 8), "must have data_offsets 8 bytes apart"),
-        (header({"a": FIELD}, b"x" * 7), "must hold 8 bytes of arrays, got 7"),
-        (header({"a": FIELD}, b"x" * 9), "must hold 8 bytes of arrays, got 9"),
-        (header({"a": FIELD, "b": FIELD}, b"x" * 8), "array b must begin at byte 8, got 0"),
-        (header({"a": FIELD | {"data_offsets": [1, 9]}}, b"x" * 9), "array a must begin at byte 0, got 1"),
+        (header(b"{"), "not a safetensors file"),
+        (header(b"[" * 100_000), "not a safetensors file"),
+        (header([1]), "not a safetensors file"),
+        (header({"a": 3}), "not a safetensors file"),
+        (header({"a": FIELD | {"dtype": "F8_E4M3", "shape": [8]}}, b"x" * 8), "array a must have a dtype .*F8_E4M3"),
+        (header({"a": FIELD | {"dtype": []}}, b"x" * 8), "not a safetensors file"),
+        (header({"a": FIELD | {"shape": [-2]}}, b"x" * 8), "not a safetensors file"),
+        (header({"a": FIELD | {"shape": [2**40, 2**40]}}, b"x" * 8), "not a safetensors file"),
+        (header({"a": FIELD | {"data_offsets": [0]}}, b"x" * 8), "not a safetensors file"),
+        (header({"a": FIELD}, b"x" * 7), "not a safetensors file"),
+        (header({"a": FIELD}, b"x" * 9), "not a safetensors file"),
+        (header({"a": FIELD, "b": FIELD}, b"x" * 8), "not a safetensors file"),
     ],
-    ids=range(22),
+    ids=range(15),
 )
 def test_a_damaged_file_is_refused(tmp_path, content, message):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        read_arrays(path)
+        SafetensorsFile(path)
     assert str(path) in str(caught.value)
 
 
@@ -259,10 +252,12 @@ def test_arrays_are_read_as_they_were_written(tmp_path, rng):
     for dtype in (np.float32, np.float64, np.float16, np.int8, np.uint16, np.int64):
         arrays = {name: (9 * rng.standard_normal(shape)).astype(dtype) for name, shape in shapes.items()}
         write_arrays(path, arrays, {"format": "test"})
-        read = read_arrays(path)
-        assert read.keys() == arrays.keys()
+        file = SafetensorsFile(path)
+        assert file.metadata == {"format": "test"}
+        assert file.sizes == {name: array.size for name, array in arrays.items()}
         for name, array in arrays.items():
-            assert read[name].dtype == dtype and not read[name].flags.writeable
-            np.testing.assert_array_equal(read[name], array)
+            read = file.array(name)
+            assert read.dtype == dtype
+            np.testing.assert_array_equal(read, array)
     write_arrays(path, {}, {})
-    assert read_arrays(path) == {}
+    assert SafetensorsFile(path).sizes == {}

@@ -153,7 +153,7 @@ def test_load_names_a_bad_file(tmp_path):
         (b"", "not a safetensors file"),
         (whole[:20], "not a safetensors file"),
         (b"\xff" * 100, "not a safetensors file"),
-        (whole[:-1], "must hold 32 bytes of arrays, got 31"),
+        (whole[:-1], "not a safetensors file"),
     ]:
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=rf"c\.safetensors: {message}"):

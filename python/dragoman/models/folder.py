@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from dragoman import arguments
-from dragoman.files import read_arrays
+from dragoman.files import SafetensorsFile
 from dragoman.models.base import CONFIG, WEIGHTS, Model, registered_class
 from dragoman.models.config import ModelConfig
 from dragoman.nn.init import skip_init
@@ -32,16 +30,16 @@ def load(folder: str | Path) -> Model:
     arguments.check_path("load", "folder", folder)
     folder = Path(folder)
     model_class, config = _read_config(folder / CONFIG)
-    path, weights = _read_weights(folder)
+    path, weights = _open_weights(folder)
     # The weights say how large the model can be: twice as large leaves room for a parameter that is made, then tied.
-    values = sum(array.size for array in weights.values())
+    values = sum(file.sizes[name] for name, file in weights.items())
     try:
         with skip_init(max_parameters=2 * len(weights), max_values=2 * values):
             model = model_class(config)
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: does not fit {path.name}: {error}") from None
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict({name: file.array(name) for name, file in weights.items()})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return model.eval()
@@ -56,22 +54,23 @@ def _read_config(path: Path) -> tuple[type[Model], ModelConfig]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _read_weights(folder: Path) -> tuple[Path, dict[str, npt.NDArray[Any]]]:
-    """The file that holds or lists the weights, and these by name."""
+def _open_weights(folder: Path) -> tuple[Path, dict[str, SafetensorsFile]]:
+    """The file that holds or lists the weights, and by the name of each weight the file that holds it."""
     path, index = folder / WEIGHTS, folder / INDEX
     if path.exists() or not index.exists():
-        return path, read_arrays(path)
+        file = SafetensorsFile(path)
+        return path, dict.fromkeys(file.sizes, file)
     files = _read_object(index).get("weight_map")
     if not isinstance(files, dict):
         raise ValueError(f"{index}: weight_map must be an object, got {type(files).__name__}")
-    for name, file in files.items():
-        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
-            raise ValueError(f"{index}: {name} must be in a .safetensors file beside it, got {file!r}")
-    shards = {file: read_arrays(folder / file) for file in sorted(set(files.values()))}
-    for name, file in files.items():
-        if name not in shards[file]:
-            raise ValueError(f"{folder / file}: must hold {name}, as {INDEX} says")
-    return index, {name: shards[file][name] for name, file in files.items()}
+    for name, shard in files.items():
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise ValueError(f"{index}: {name} must be in a .safetensors file beside it, got {shard!r}")
+    shards = {shard: SafetensorsFile(folder / shard) for shard in sorted(set(files.values()))}
+    for name, shard in files.items():
+        if name not in shards[shard].sizes:
+            raise ValueError(f"{folder / shard}: must hold {name}, as {INDEX} says")
+    return index, {name: shards[shard] for name, shard in files.items()}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dragoman.files import BLANK, DIGEST, read_safetensors, write_arrays
+from dragoman.files import BLANK, DIGEST, SafetensorsFile, write_arrays
 
 FORMAT = "dragoman.checkpoint.3"
 _FORMATS = ("dragoman.checkpoint.2", FORMAT)  # that can be read; 2 kept each of the optimizer's moments as one array
@@ -69,7 +69,7 @@ def load_checkpoint(path: str | Path, parts: Parts) -> State:
 
 
 class CheckpointFile:
-    """A checkpoint that was verified; its arrays are views of the mapped file.
+    """A checkpoint that was verified; its arrays are read when asked for.
 
     Attributes:
         path: of the file.
@@ -82,7 +82,8 @@ class CheckpointFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
-        self._arrays, metadata = read_safetensors(path)
+        self._file = SafetensorsFile(path)
+        metadata = self._file.metadata
         if (got := metadata.get("format")) not in _FORMATS:
             raise ValueError(f"{path}: metadata field format must be one of {', '.join(_FORMATS)}, got {got!r}")
         _verify(path)
@@ -90,11 +91,11 @@ class CheckpointFile:
 
     def names(self, part: str) -> list[str]:
         """The arrays of a part."""
-        return [name.removeprefix(f"{part}.") for name in self._arrays if name.startswith(f"{part}.")]
+        return [name.removeprefix(f"{part}.") for name in self._file.sizes if name.startswith(f"{part}.")]
 
     def array(self, part: str, name: str) -> np.ndarray[Any, Any]:
-        """One array, a read-only view of the file."""
-        return self._arrays[f"{part}.{name}"]
+        """One array."""
+        return self._file.array(f"{part}.{name}")
 
     def part(self, part: str) -> Arrays:
         """All arrays of a part."""
