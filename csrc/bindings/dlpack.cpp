@@ -15,9 +15,11 @@ namespace dragoman {
 
 namespace {
 
-// The ABI of DLPack 1.0 (github.com/dmlc/dlpack), CPU memory only.
+// The ABI of DLPack 1.0 (github.com/dmlc/dlpack).
+enum DLDeviceType : int32_t { dl_cpu = 1, dl_cuda = 2, dl_extension = 12 };
+
 struct DLDevice {
-  int32_t device_type;  // 1: CPU
+  int32_t device_type;
   int32_t device_id;
 };
 
@@ -51,7 +53,6 @@ struct DLManagedTensorVersioned {
   DLTensor tensor;
 };
 
-constexpr int32_t dl_cpu = 1;
 constexpr uint64_t read_only = 1;  // of flags
 
 constexpr const char* capsule_name(const DLManagedTensor*) {
@@ -65,6 +66,24 @@ constexpr const char* used_name(const DLManagedTensor*) {
 }
 constexpr const char* used_name(const DLManagedTensorVersioned*) {
   return "used_dltensor_versioned";
+}
+
+DLDevice to_dl(Device device) {
+  switch (device.kind) {
+    case Device::Kind::cpu:
+      return {dl_cpu, 0};
+    case Device::Kind::cuda:
+      return {dl_cuda, device.index};
+    default:
+      return {dl_extension, 0};
+  }
+}
+
+Device from_dl(DLDevice device) {
+  if (device.device_type == dl_cpu) return cpu_device;
+  CHECK(device.device_type == dl_cuda, "from_dlpack: x must be on the CPU or on CUDA, got DLPack device (",
+        device.device_type, ", ", device.device_id, ")");
+  return {Device::Kind::cuda, static_cast<int16_t>(device.device_id)};
 }
 
 DLDataType to_dl(DType dtype) {
@@ -104,7 +123,7 @@ struct Export {
       stride *= shape[axis];
     }
     managed.tensor = {tensor.raw(),
-                      {dl_cpu, 0},
+                      to_dl(tensor.device()),
                       static_cast<int32_t>(shape.size()),
                       to_dl(tensor.dtype()),
                       shape.data(),
@@ -138,6 +157,7 @@ py::object to_dlpack(const Tensor& tensor, bool versioned) {
   CHECK(Recorder::current() == nullptr,
         "record: the values of a tensor may not be read while a program is recorded");
   if (tensor.writeable()) tensor.storage()->lend();
+  memory(tensor.device()).synchronize();  // so the consumer may read on any stream of its own
   if (!versioned) {
     if (!tensor.writeable()) {
       throw py::buffer_error("__dlpack__: a read-only tensor needs max_version (1, 0), got an older one");
@@ -164,8 +184,8 @@ bool is_contiguous(const DLTensor& source) {
 template <class Managed>
 Tensor consume(const py::capsule& capsule, Managed* managed, bool writeable) {
   const DLTensor& source = managed->tensor;
-  CHECK(source.device.device_type == dl_cpu, "from_dlpack: x must be on the CPU, got DLPack device ",
-        source.device.device_type);
+  const Device device = from_dl(source.device);
+  memory(device);  // fails with what is missing
   Shape shape(source.shape, source.shape + source.ndim);
   const DType dtype = from_dl(source.dtype);
   CHECK(is_contiguous(source), "from_dlpack: x must be C-contiguous, got shape ", shape, " with strides ",
@@ -180,7 +200,7 @@ Tensor consume(const py::capsule& capsule, Managed* managed, bool writeable) {
   });
   if (owner == nullptr) throw py::error_already_set();
   PyCapsule_SetName(capsule.ptr(), used_name(managed));
-  auto storage = std::make_shared<Storage>(data, nbytes, cpu_device, writeable, owner, release_python_object);
+  auto storage = std::make_shared<Storage>(data, nbytes, device, writeable, owner, release_python_object);
   return Tensor(std::move(storage), 0, std::move(shape), dtype);
 }
 
@@ -201,6 +221,16 @@ Tensor from_dlpack(const py::capsule& capsule) {
 }  // namespace
 
 void bind_dlpack(py::module_& m) {
+  m.def(
+      "dlpack_device",
+      [](const Tensor& tensor) {
+        const DLDevice device = to_dl(tensor.device());
+        return py::make_tuple(device.device_type, device.device_id);
+      },
+      "tensor"_a, "What DLPack calls the tensor's device: its type and its index.");
+  m.def(
+      "check_dlpack_device", [](int32_t type, int32_t index) { memory(from_dl(DLDevice{type, index})); },
+      "type"_a, "index"_a, "ValueError unless tensors can lie on this device of DLPack.");
   m.def("to_dlpack", to_dlpack, "tensor"_a, "versioned"_a,
         "A DLPack capsule that shares the tensor's memory.");
   m.def("from_dlpack", from_dlpack, "capsule"_a, "A Tensor over the memory of a DLPack capsule.");

@@ -5,24 +5,7 @@
 #include "bindings/bindings.h"
 #include "bindings/gil.h"
 #include "core/program.h"
-#include "ops/activation.h"
-#include "ops/attention.h"
-#include "ops/cross_entropy.h"
-#include "ops/dropout.h"
-#include "ops/elementwise.h"
-#include "ops/embedding.h"
-#include "ops/gather.h"
-#include "ops/int8_matmul.h"
-#include "ops/kv_cache.h"
-#include "ops/linear.h"
-#include "ops/matmul.h"
-#include "ops/norm.h"
-#include "ops/optimizer.h"
-#include "ops/reduce.h"
-#include "ops/residual.h"
-#include "ops/slice.h"
-#include "ops/softmax.h"
-#include "ops/transpose.h"
+#include "ops/ops.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -45,10 +28,15 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   return x.reshape(shape);
 }
 
+Tensor to(const Tensor& x, const std::string& device) {
+  return x.to(parse_device("to", device));
+}
+
 }  // namespace
 
 void bind_ops(py::module_& m) {
   def_op(m, "reshape", reshape, "x"_a, "shape"_a);
+  def_op(m, "to", to, "x"_a, "device"_a);
   def_op(m, "pack_weight", pack_weight, "weight"_a);
   def_op(m, "linear_forward", linear_forward, "x"_a, "weight"_a, "bias"_a, "activation"_a, "dropout"_a,
          "sequences"_a, "packed"_a = py::none());

@@ -117,12 +117,6 @@ void bind_tensor(py::module_& m) {
              tensor.fill_zero();
            })
       .def("clone", &Tensor::clone)
-      .def(
-          "to",
-          [](const Tensor& tensor, const std::string& device) {
-            return tensor.to(parse_device("to", device));
-          },
-          "device"_a)
       .def("narrow", &Tensor::narrow, "begin"_a, "size"_a)
       .def("slice", &Tensor::slice, "first"_a, "shape"_a)
       .def_property_readonly("shape",

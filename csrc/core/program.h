@@ -129,6 +129,42 @@ std::vector<Value> wrap_results(const T& result) {
   return {wrap(result)};
 }
 
+// ValueError unless the tensors among an op's arguments lie on one device. Tensors of int32 and int64 are
+// exempt: they hold ids and indices, which an op reads on the host and then sends to the device itself.
+class DeviceCheck {
+ public:
+  explicit DeviceCheck(const ErasedOp& op) : op_(op) {}
+
+  void check(size_t index, const Tensor& tensor) {
+    if (tensor.dtype() == DType::int32 || tensor.dtype() == DType::int64) return;
+    if (first_ == nullptr) {
+      first_ = &tensor;
+      first_index_ = index;
+    } else {
+      CHECK(tensor.device() == first_->device(), op_.name, ": ", op_.argument_names[index], " must be on ",
+            name(first_->device()), ", as ", op_.argument_names[first_index_], ", got ",
+            name(tensor.device()));
+    }
+  }
+  void check(size_t index, const std::optional<Tensor>& tensor) {
+    if (tensor) check(index, *tensor);
+  }
+  template <class T>
+  void check(size_t, const T&) {}
+
+ private:
+  const ErasedOp& op_;
+  const Tensor* first_ = nullptr;
+  size_t first_index_ = 0;
+};
+
+template <class... Arguments>
+void check_devices(const ErasedOp& op, const Arguments&... arguments) {
+  DeviceCheck devices(op);
+  size_t index = 0;
+  (devices.check(index++, arguments), ...);
+}
+
 }  // namespace detail
 
 // A typed op function that records its calls. It is never destroyed.
@@ -147,6 +183,7 @@ class Op {
 
   Result operator()(Arguments... arguments) const {
     const FixedThreads fixed;
+    detail::check_devices(erased_, arguments...);
     Recorder* recorder = Recorder::current();
     if constexpr (std::is_void_v<Result>) {
       function_(arguments...);
@@ -163,13 +200,17 @@ class Op {
  private:
   template <size_t... index>
   std::vector<Value> invoke(const std::vector<Value>& arguments, std::index_sequence<index...>) const {
+    return call(detail::from_value<std::decay_t<Arguments>>(arguments[index])...);
+  }
+
+  std::vector<Value> call(const std::decay_t<Arguments>&... arguments) const {
     const FixedThreads fixed;
+    detail::check_devices(erased_, arguments...);
     if constexpr (std::is_void_v<Result>) {
-      function_(detail::from_value<std::decay_t<Arguments>>(arguments[index])...);
+      function_(arguments...);
       return {};
     } else {
-      return detail::wrap_results(
-          function_(detail::from_value<std::decay_t<Arguments>>(arguments[index])...));
+      return detail::wrap_results(function_(arguments...));
     }
   }
 

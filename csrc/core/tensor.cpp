@@ -115,6 +115,10 @@ void Tensor::fill_zero() const {
   storage_->written();
 }
 
+std::optional<Tensor> to_device(const std::optional<Tensor>& tensor, Device device) {
+  return tensor ? std::optional(tensor->to(device)) : std::nullopt;
+}
+
 void append(std::ostream& text, const Shape& shape) {
   text << "(";
   for (size_t axis = 0; axis < shape.size(); ++axis) text << (axis > 0 ? ", " : "") << shape[axis];
@@ -137,6 +141,11 @@ void check_rank(const char* op, const char* argument, const Tensor& tensor, int6
 
 void check_dtype(const char* op, const char* argument, const Tensor& tensor, DType expected) {
   CHECK_TYPE(tensor.dtype() == expected, op, ": ", argument, " must be ", expected, ", got ", tensor.dtype());
+}
+
+void check_indices(const char* op, const char* argument, const Tensor& tensor) {
+  check_dtype(op, argument, tensor, DType::int32);
+  CHECK(tensor.device() == cpu_device, op, ": ", argument, " must be on cpu, got ", name(tensor.device()));
 }
 
 DType parse_activation_dtype(const char* op, const std::string& dtype) {

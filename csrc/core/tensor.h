@@ -70,10 +70,14 @@ void check_shape(const char* op, const char* argument, const Tensor& tensor, con
 void check_rank(const char* op, const char* argument, const Tensor& tensor, int64_t rank);
 void check_dtype(const char* op, const char* argument, const Tensor& tensor, DType expected);
 DType parse_activation_dtype(const char* op, const std::string& dtype);  // "float32" or "bfloat16"
+void check_indices(const char* op, const char* argument,
+                   const Tensor& tensor);  // int32, on the CPU: the op reads it before its kernel does
 void check_activations(const char* op, const char* argument, const Tensor& tensor);  // float32 or bfloat16
 void check_writeable(const char* op, const char* argument, const Tensor& tensor);
 // Checks a gradient or another output of the caller: float32, of this shape, writeable.
 void check_output(const char* op, const char* argument, const Tensor& tensor, const Shape& expected);
+
+std::optional<Tensor> to_device(const std::optional<Tensor>& tensor, Device device);
 
 template <class T = float>
 T* data_or_null(const std::optional<Tensor>& tensor) {

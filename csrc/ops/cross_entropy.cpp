@@ -20,7 +20,7 @@ int64_t divide_up(int64_t n, int64_t part) {
 // Returns the number that losses are divided by. Also checks the ids of the rows in use.
 int64_t checked_targets(const char* op, const Tensor& ids, const Rows& rows, int64_t vocabulary,
                         double smoothing, std::optional<int64_t> num_targets) {
-  check_dtype(op, "ids", ids, DType::int32);
+  check_indices(op, "ids", ids);
   check_shape(op, "ids", ids, {rows.capacity});
   CHECK(vocabulary > 0, op, ": the vocabulary must have at least one entry, got 0");
   CHECK(smoothing >= 0.0 && smoothing < 1.0, op, ": label_smoothing must lie in [0, 1), got ", smoothing);
@@ -65,9 +65,10 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
   Tensor softmax = Tensor::empty({rows.capacity, 2}, DType::float32, logits.device());
   std::optional<Tensor> dlogits;
   if (need_dlogits) dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+  const Tensor device_ids = ids.to(logits.device());
   kernels(logits).cross_entropy_forward({.logits = logits.raw(),
                                          .logits_row = vocabulary,
-                                         .ids = ids.data<int32_t>(),
+                                         .ids = device_ids.data<int32_t>(),
                                          .row_loss = row_loss.data<float>(),
                                          .softmax = softmax.data<float>(),
                                          .dlogits = data_or_null<void>(dlogits),
@@ -114,10 +115,11 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   const int64_t chunk_rows =
       std::min(max_rows, divide_up(rows.capacity, chunks * 32) * 32);  // of about the same size
   const Tensor logits = Tensor::empty({chunk_rows, logits_row}, x.dtype(), x.device());
+  const Tensor device_ids = ids.to(x.device());
   kernels(x).linear_cross_entropy_forward({.x = x.raw(),
                                            .weight = weight.raw(),
                                            .bias = data_or_null(bias),
-                                           .ids = ids.data<int32_t>(),
+                                           .ids = device_ids.data<int32_t>(),
                                            .row_loss = row_loss.data<float>(),
                                            .dx = data_or_null<void>(dx),
                                            .dweight = data_or_null(dweight),

@@ -8,7 +8,7 @@ namespace dragoman {
 namespace {
 
 void check_rows_of_ids(const char* op, const Tensor& ids, const Sequences& sequences) {
-  check_dtype(op, "ids", ids, DType::int32);
+  check_indices(op, "ids", ids);
   check_rank(op, "ids", ids, 1);
   check_rows(op, "sequences", sequences, ids);
 }
@@ -23,7 +23,7 @@ void check_ids(const char* op, const Tensor& ids, int64_t vocabulary, const Sequ
 }
 
 void check_starts(const char* op, const Tensor& starts, const Sequences& sequences) {
-  check_dtype(op, "starts", starts, DType::int32);
+  check_indices(op, "starts", starts);
   check_shape(op, "starts", starts, {sequences.size()});
   for (int64_t i = 0; i < sequences.size(); ++i) {
     CHECK(starts.data<int32_t>()[i] >= 0, op, ": starts must be at least 0, got ", starts.data<int32_t>()[i],
@@ -62,10 +62,12 @@ Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::opt
   }
   check_mask_size("embedding", dropout, rows, features);
   Tensor y = Tensor::empty({rows, features}, y_dtype, weight.device());
-  kernels(weight).embedding_forward({.ids = ids.data<int32_t>(),
+  const Tensor device_ids = ids.to(weight.device());
+  const std::optional<Tensor> device_starts = to_device(starts, weight.device());
+  kernels(weight).embedding_forward({.ids = device_ids.data<int32_t>(),
                                      .weight = weight.data<float>(),
                                      .positions = data_or_null(positions),
-                                     .starts = data_or_null<int32_t>(starts),
+                                     .starts = data_or_null<int32_t>(device_starts),
                                      .y = y.raw(),
                                      .features = features,
                                      .dtype = y_dtype,
@@ -96,9 +98,11 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
     check_positions("embedding_backward", "dpositions", dpositions->dim(0), starts, sequences);
   }
   check_mask_size("embedding_backward", dropout, rows, features);
+  const Tensor device_ids = ids.to(dy.device());
+  const std::optional<Tensor> device_starts = to_device(starts, dy.device());
   kernels(dy).embedding_backward({.dy = dy.raw(),
-                                  .ids = ids.data<int32_t>(),
-                                  .starts = data_or_null<int32_t>(starts),
+                                  .ids = device_ids.data<int32_t>(),
+                                  .starts = data_or_null<int32_t>(device_starts),
                                   .dweight = data_or_null(dweight),
                                   .dpositions = data_or_null(dpositions),
                                   .features = features,

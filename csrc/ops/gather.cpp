@@ -8,7 +8,7 @@ namespace dragoman {
 namespace {
 
 void check_ids(const char* op, const Tensor& ids, int64_t rows) {
-  check_dtype(op, "ids", ids, DType::int32);
+  check_indices(op, "ids", ids);
   check_rank(op, "ids", ids, 1);
   for (int64_t i = 0; i < ids.numel(); ++i) {
     const int32_t id = ids.data<int32_t>()[i];
@@ -30,8 +30,9 @@ Tensor gather_forward(const Tensor& x, const Tensor& ids) {
   check_ids("gather", ids, x.dim(0));
   const Tensor y = Tensor::empty(with_rows(x.shape(), ids.dim(0)), x.dtype(), x.device());
   const int64_t row_bytes = x.dim(0) == 0 ? 0 : x.nbytes() / x.dim(0);
+  const Tensor device_ids = ids.to(x.device());
   kernels(x).gather_forward({.x = x.raw(),
-                             .ids = ids.data<int32_t>(),
+                             .ids = device_ids.data<int32_t>(),
                              .y = y.raw(),
                              .num_ids = ids.dim(0),
                              .row_bytes = row_bytes});
@@ -44,8 +45,9 @@ Tensor gather_backward(const Tensor& dy, const Tensor& ids, const Shape& shape) 
   check_ids("gather_backward", ids, shape.front());
   check_shape("gather_backward", "dy", dy, with_rows(shape, ids.dim(0)));
   const Tensor dx = Tensor::empty(shape, DType::float32, dy.device());
+  const Tensor device_ids = ids.to(dy.device());
   kernels(dy).gather_backward({.dy = dy.raw(),
-                               .ids = ids.data<int32_t>(),
+                               .ids = device_ids.data<int32_t>(),
                                .dx = dx.data<float>(),
                                .num_ids = ids.dim(0),
                                .rows = shape.front(),

@@ -37,11 +37,12 @@ void reorder(KVCache& cache, const Tensor& indices, std::vector<int64_t> lengths
   for (const auto& [attention, rows] : cache.decoded) {
     KeysValues out{empty_like(rows.k, out_sequences.capacity()),
                    empty_like(rows.v, out_sequences.capacity())};
+    const Tensor device_indices = indices.to(rows.k.device());
     kernels(rows.k).kv_cache_reorder({.k = rows.k.raw(),
                                       .v = rows.v.raw(),
                                       .k_out = out.k.raw(),
                                       .v_out = out.v.raw(),
-                                      .indices = indices.data<int32_t>(),
+                                      .indices = device_indices.data<int32_t>(),
                                       .row_bytes = row_bytes(rows.k),
                                       .sequences = cache.sequences().view(),
                                       .out_sequences = out_sequences.view()});
@@ -96,6 +97,8 @@ std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCa
   Shape expected = rows.k.shape();
   expected[0] = k.dim(0);
   check_dtype("KVCache", "k", k, rows.k.dtype());
+  CHECK(k.device() == rows.k.device(), "KVCache: k must be on ", name(rows.k.device()),
+        ", as the rows before, got ", name(k.device()));
   check_shape("KVCache", "k", k, expected);
   kernels(k).kv_cache_append({.k = k.raw(),
                               .v = v.raw(),
@@ -130,7 +133,7 @@ Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache) {
 }
 
 void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indices) {
-  check_dtype("KVCache", "indices", indices, DType::int32);
+  check_indices("KVCache", "indices", indices);
   check_rank("KVCache", "indices", indices, 1);
   std::vector<int64_t> lengths;
   for (int64_t i = 0; i < indices.dim(0); ++i) {

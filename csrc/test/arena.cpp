@@ -91,6 +91,10 @@ void arena_free(void* block, int64_t size) {
   arena().free(block, size);
 }
 
+bool in_arena(const void* address) {
+  return arena().holds(address);
+}
+
 Access::Access() : lock_(mutex()) {
   arena().protect(PROT_READ | PROT_WRITE);
 }

@@ -9,6 +9,8 @@ namespace dragoman::test {
 void* arena_allocate(int64_t size);  // null when the arena is full
 void arena_free(void* block, int64_t size);
 
+bool in_arena(const void* address);
+
 // Opens the arena's memory to the process; one at a time.
 class Access {
  public:

@@ -3,7 +3,10 @@
 #include <cstring>
 #include <exception>
 
+#include <sys/mman.h>
+
 #include "core/backend_api.h"
+#include "ops/ops.h"
 #include "test/arena.h"
 
 namespace dragoman::test {
@@ -74,6 +77,28 @@ Status zero(void* data, int64_t nbytes) {
   });
 }
 
+bool is_host_memory(uintptr_t word) {
+  constexpr uintptr_t page = 4096, smallest = uintptr_t{1} << 32;  // smaller numbers are sizes
+  if (word < smallest || in_arena(reinterpret_cast<const void*>(word))) return false;
+  unsigned char resident;
+  return mincore(reinterpret_cast<void*>(word / page * page), 1, &resident) == 0;
+}
+
+// A kernel of a device cannot follow a pointer to the host's memory: no word of its parameters may be one.
+template <class Params>
+void check_pointers(const Params& params) {
+  Params copy = params;
+  __builtin_clear_padding(&copy);
+  uintptr_t words[sizeof(Params) / sizeof(uintptr_t)];
+  std::memcpy(words, &copy, sizeof(words));
+  for (size_t i = 0; i < std::size(words); ++i) {
+    if (is_host_memory(words[i])) {
+      throw std::runtime_error(
+          concat("byte ", i * sizeof(uintptr_t), " of its parameters points to host memory"));
+    }
+  }
+}
+
 template <class Params>
 Status run(const char* name, void (*kernel)(const Params&), const Params& params) {
   return guarded([&] {
@@ -86,6 +111,7 @@ Status run(const char* name, void (*kernel)(const Params&), const Params& params
         return Status::failed;
       }
     }
+    check_pointers(params);
     const Access access;
     kernel(params);
     return Status::done;

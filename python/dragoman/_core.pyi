@@ -28,11 +28,13 @@ __all__: list[str] = [
     "binary_forward",
     "cast",
     "check_device",
+    "check_dlpack_device",
     "concat_forward",
     "cpu_count",
     "cpu_isa",
     "cpu_isas",
     "cross_entropy_forward",
+    "dlpack_device",
     "dropout_backward",
     "dropout_forward",
     "embedding_backward",
@@ -77,6 +79,7 @@ __all__: list[str] = [
     "test_device_counts",
     "test_device_fail_allocation",
     "test_device_fail_kernel",
+    "to",
     "to_dlpack",
     "transpose",
     "unary_backward",
@@ -101,7 +104,6 @@ class Tensor:
         A read-only view on the CPU, a copy from another device; bfloat16 as uint16.
         """
     def slice(self, first: int, shape: collections.abc.Sequence[int]) -> Tensor: ...
-    def to(self, device: str) -> Tensor: ...
     def zero_(self) -> None: ...
     @property
     def data_ptr(self) -> int: ...
@@ -296,6 +298,11 @@ def binary_backward(
 ) -> Tensor: ...
 def binary_forward(kind: str, a: Tensor | None, b: Tensor | None, number: float = 0.0) -> Tensor: ...
 def cast(x: Tensor, dtype: str) -> Tensor: ...
+def check_dlpack_device(type: int, index: int) -> None:
+    """
+    ValueError unless tensors can lie on this device of DLPack.
+    """
+
 def check_device(op: str, device: str) -> None:
     """
     ValueError, in the name of `op`, unless tensors can lie on this device.
@@ -325,6 +332,11 @@ def cross_entropy_forward(
     need_dlogits: bool,
     sequences: Sequences | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
+def dlpack_device(tensor: Tensor) -> tuple[int, int]:
+    """
+    What DLPack calls the tensor's device: its type and its index.
+    """
+
 def dropout_backward(dy: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
 def dropout_forward(x: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
 def embedding_backward(
@@ -497,6 +509,7 @@ def test_device_fail_kernel(name: str) -> None:
     The next call of this kernel on the device test fails, once; "": none.
     """
 
+def to(x: Tensor, device: str) -> Tensor: ...
 def to_dlpack(tensor: Tensor, versioned: bool) -> typing.Any:
     """
     A DLPack capsule that shares the tensor's memory.

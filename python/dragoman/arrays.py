@@ -51,7 +51,7 @@ def core_tensor(op: str, values: npt.NDArray[Any], dtype: str, device: str) -> _
     """`values` as the core's tensor, with `convert`; on the CPU over the same memory where nothing is converted."""
     raw = convert(op, values, dtype)
     data = _core.Tensor.from_numpy(raw.view(np.uint16) if dtype == "bfloat16" else raw, dtype)
-    return data if device == "cpu" else data.to(device)
+    return data if device == "cpu" else _core.to(data, device)
 
 
 def check_device(op: str, device: Any) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dragoman import _core
 from dragoman.arrays import DTYPES, NAMES, as_array, check_device, core_tensor
-from dragoman.tensor import DLPACK_CPU, Tensor
+from dragoman.tensor import Tensor
 
 
 def tensor(
@@ -49,8 +49,8 @@ def from_dlpack(x: Any) -> Tensor:
     """A Tensor over the memory of `x`, an array of any library that speaks DLPack, without a copy.
 
     Args:
-        x: C-contiguous, on the CPU, of a dtype that a Tensor can hold. The memory is kept alive; where `x` says that it
-            is read-only, so is the Tensor.
+        x: C-contiguous, on the CPU or on CUDA, of a dtype that a Tensor can hold. The memory is kept alive; where `x`
+            says that it is read-only, so is the Tensor.
 
     Raises:
         TypeError: no DLPack, or a dtype that no Tensor can hold.
@@ -59,8 +59,7 @@ def from_dlpack(x: Any) -> Tensor:
     if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
         raise TypeError(f"from_dlpack: x must have __dlpack__ and __dlpack_device__, got {type(x).__name__}")
     kind, index = x.__dlpack_device__()
-    if kind != DLPACK_CPU[0]:
-        raise ValueError(f"from_dlpack: x must be on the CPU, got DLPack device {(int(kind), index)}")
+    _core.check_dlpack_device(int(kind), int(index))
     try:
         try:
             capsule = x.__dlpack__(max_version=(1, 0))

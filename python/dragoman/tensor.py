@@ -16,8 +16,6 @@ from dragoman import _core, arguments
 from dragoman.arrays import DTYPES, as_array, convert, core_tensor
 from dragoman.grad_mode import mode
 
-DLPACK_CPU = (1, 0)
-
 
 class Tensor:
     """A contiguous array with an optional gradient.
@@ -93,7 +91,7 @@ class Tensor:
     def __dlpack__(
         self,
         *,
-        stream: None = None,
+        stream: int | None = None,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
@@ -102,11 +100,17 @@ class Tensor:
 
         What the other side may write follows the memory, not this object: see `writeable`.
 
+        Args:
+            stream: the consumer's stream. On the CPU None, else any: the values are there when this returns.
+            max_version: the newest DLPack that the consumer knows.
+            dl_device: this tensor's device.
+            copy: whether to copy the memory.
+
         Raises:
             BufferError: another device, or read-only memory for a consumer older than DLPack 1.0, which cannot be told.
-            ValueError: while a Program is being recorded, or for a stream.
+            ValueError: while a Program is being recorded, or for a stream on the CPU.
         """
-        if stream is not None:
+        if stream is not None and self.device == "cpu":
             raise ValueError(f"__dlpack__: stream must be None for the CPU, got {stream!r}")
         if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
             raise BufferError(f"__dlpack__: dl_device must be {self.__dlpack_device__()}, got {dl_device!r}")
@@ -114,8 +118,8 @@ class Tensor:
         return _core.to_dlpack(self.data.clone() if copy else self.data, versioned)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """DLPack's name for the CPU."""
-        return DLPACK_CPU
+        """What DLPack calls this tensor's device: its type and its index."""
+        return _core.dlpack_device(self.data)
 
     @property
     def writeable(self) -> bool:
@@ -175,6 +179,7 @@ class Tensor:
         def mean(self, axis: int | None = None, keepdims: bool = False) -> Tensor: ...
         def softmax(self) -> Tensor: ...
         def reshape(self, *shape: int) -> Tensor: ...
+        def to(self, device: str) -> Tensor: ...
         def transpose(self) -> Tensor: ...
         @property
         def T(self) -> Tensor: ...
@@ -212,7 +217,7 @@ def _restored(kind: type[Tensor], values: npt.NDArray[Any], dtype: str, device: 
     """What Tensor.__reduce__ wrote, a Tensor or one of a subclass, whose own constructor is not called."""
     data = _core.Tensor.from_numpy(values, dtype)
     restored = kind.__new__(kind)
-    restored._restore(data.clone() if device == "cpu" else data.to(device), requires_grad)
+    restored._restore(data.clone() if device == "cpu" else _core.to(data, device), requires_grad)
     return restored
 
 
@@ -292,7 +297,7 @@ def grad_buffer(tensor: Tensor | None) -> tuple[_core.Tensor | None, bool]:
     held, owned = _grad_of(end)
     if held is not None and owned:
         return held, True
-    buffer = _core.Tensor.empty(list(tensor.shape)) if held is None else held.clone()
+    buffer = _core.Tensor.empty(list(tensor.shape), "float32", tensor.device) if held is None else held.clone()
     _set_grad(end, buffer, True)
     return buffer, held is not None
 

@@ -1,5 +1,6 @@
 """What a device needs, proved on the device "test": memory that the host cannot touch and that starts as NaN."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -119,3 +120,83 @@ def test_plain_operations_and_their_gradients_give_the_bits_of_the_cpu():
 
     for there, here in zip(gradients("test"), gradients("cpu"), strict=True):
         np.testing.assert_array_equal(there, here)
+
+
+def test_all_tensors_of_an_op_lie_on_one_device():
+    x, weight = on_test(2, 3), dg.tensor(np.ones((4, 3), np.float32))
+    with pytest.raises(ValueError, match=r"^linear_forward: weight must be on test, as x, got cpu$"):
+        dg.functional.linear(x, weight)
+    bias = on_test(4)
+    with pytest.raises(ValueError, match=r"^linear_forward: bias must be on cpu, as x, got test$"):
+        dg.functional.linear(dg.tensor(np.ones((2, 3), np.float32)), weight, bias)
+
+
+def test_a_replay_checks_devices_and_copies():
+    x, y = on_test(2, 3), on_test(2, 3)
+    recorder = _core.Recorder()
+    result = (x + y).to("cpu")
+    program = recorder.finish([x.data, y.data], [result.data])
+    z = on_test(2, 3, seed=1)
+    np.testing.assert_array_equal(program.replay([x.data, z.data])[0].numpy(), x.numpy() + z.numpy())
+    with pytest.raises(ValueError, match=r"^binary_forward: b must be on test, as a, got cpu$"):
+        program.replay([x.data, dg.tensor(z.numpy()).data])
+
+
+@pytest.mark.parametrize("name", ["ids", "starts"])
+def test_ids_are_read_on_the_host(name):
+    ids = dg.tensor([1, 0], dtype="int32")
+    starts = dg.tensor([0], dtype="int32")
+    weight = dg.tensor(np.ones((3, 4), np.float32))
+    given = {"ids": ids, "starts": starts} | {name: {"ids": ids, "starts": starts}[name].to("test")}
+    with pytest.raises(ValueError, match=rf"^embedding: {name} must be on cpu, got test$"):
+        dg.functional.embedding(given["ids"], weight, dg.Sequences([2]), starts=given["starts"])
+
+
+def test_to_goes_there_and_back_on_the_tape():
+    x = dg.tensor(np.arange(6, dtype=np.float32), requires_grad=True)
+    there = x.to("test")
+    assert there.device == "test"
+    assert x.to("cpu") is x
+    back = (there * 2.0).to("cpu")
+    weights = np.arange(6, dtype=np.float32) + 1
+    back.backward(weights)
+    assert x.grad.device == "cpu"
+    np.testing.assert_array_equal(x.grad.numpy(), 2 * weights)
+
+
+class Lent(ctypes.Structure):
+    """The head of a DLTensor."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32))
+
+
+def test_dlpack_names_the_device():
+    x = on_test(2, 3)
+    assert x.__dlpack_device__() == (12, 0)  # an extension
+    capsule = x.__dlpack__(stream=7)
+    pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    lent = Lent.from_address(pointer_of(capsule, b"dltensor"))
+    assert (lent.data, lent.device_type, lent.device_id) == (x.data.data_ptr, 12, 0)
+    with pytest.raises(ValueError, match=r"from_dlpack: x must be .* got DLPack device \(12, 0\)"):
+        dg.from_dlpack(x)
+    with pytest.raises((BufferError, RuntimeError)):
+        np.from_dlpack(x)
+
+
+def test_a_module_moves_whole():
+    stack = dg.nn.Embedding(5, 4)
+    stack.positions = dg.nn.SinusoidalPositionalEncoding(4)
+    stack.output = dg.nn.Linear(4, 5, weight=stack.weight)
+    stack.weight.grad = dg.tensor(np.ones((5, 4), np.float32))
+    before, table = stack.state_dict(), stack.positions(3).numpy()
+    weight = stack.weight
+    assert stack.to("test") is stack
+    assert stack.weight is stack.output.weight is weight
+    assert {p.device for p in stack.parameters()} == {weight.grad.device} == {stack.positions(3).device} == {"test"}
+    assert stack.positions(200).device == "test"
+    np.testing.assert_array_equal(stack.positions(3).numpy()[:64], table)
+    for name, values in stack.to("cpu").state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+    with pytest.raises(ValueError, match=r"^to: device must be .* got 'gpu'$"):
+        stack.to("gpu")

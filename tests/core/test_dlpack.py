@@ -111,8 +111,11 @@ def test_gradients_through_borrowed_memory():
 
 
 class Elsewhere:
+    def __init__(self, kind):
+        self.kind = kind
+
     def __dlpack_device__(self):
-        return (2, 0)
+        return (self.kind, 0)
 
     def __dlpack__(self, **options):
         raise AssertionError("never asked")
@@ -142,12 +145,13 @@ class Used:
         (lambda: dg.from_dlpack(np.ones(6, np.float32)[::2]), ValueError, "x must be C-contiguous"),
         (lambda: dg.from_dlpack(np.ones(3)), TypeError, "x must be float32.*code 2 of 64 bits"),
         (lambda: dg.from_dlpack(np.ones(3, np.complex64)), TypeError, "x must be float32.*code 5 of 64 bits"),
-        (lambda: dg.from_dlpack(Elsewhere()), ValueError, r"x must be on the CPU, got DLPack device \(2, 0\)"),
+        (lambda: dg.from_dlpack(Elsewhere(2)), ValueError, "no CUDA backend"),
+        (lambda: dg.from_dlpack(Elsewhere(10)), ValueError, r"on the CPU or on CUDA, got DLPack device \(10, 0\)"),
         (lambda: dg.from_dlpack(Used(np.ones(3, np.float32))), ValueError, "not used before.*used_dltensor"),
         (lambda: dg.tensor([1.0]).__dlpack__(stream=1), ValueError, "stream must be None for the CPU, got 1"),
         (lambda: dg.tensor([1.0]).__dlpack__(dl_device=(2, 0)), BufferError, r"dl_device must be \(1, 0\)"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_errors_name_the_argument(make, error, message):
     with pytest.raises(error, match=message):

@@ -276,6 +276,7 @@ TRAINER = {
     **{name: (optional(INT) | {"zero": 0}, 1) for name in ("epochs", "max_steps", "checkpoint_every", "patience")},
     "seed": (INT, 1),
     "compute_dtype": (optional(CHOICE), "bfloat16"),
+    "device": (optional(CHOICE) | {"cuda": "cuda"}, "cpu"),
     "schedule": (CHOICE, "cosine"),
     "best_by": (CHOICE, "bleu"),
     "final": (CHOICE, "last"),
@@ -460,6 +461,7 @@ TABLE = {
 # A message may also name an op inside the callable, or the argument that a wrong size is compared with.
 INNER = {
     dg.tensor: {"device"},
+    dg.Trainer: {"device"},
     nn.TransformerEncoderLayer: {"MultiHeadAttention", "FeedForward"},
 }
 INNER[nn.TransformerLayer] = INNER[nn.TransformerDecoderLayer] = INNER[nn.TransformerEncoderLayer]

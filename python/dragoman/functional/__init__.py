@@ -24,6 +24,7 @@ from dragoman.functional.reshape import reshape
 from dragoman.functional.residual import residual
 from dragoman.functional.slice import concat
 from dragoman.functional.softmax import softmax
+from dragoman.functional.to import to
 from dragoman.functional.transpose import transpose
 
 __all__ = [
@@ -57,5 +58,6 @@ __all__ = [
     "sqrt",
     "subtract",
     "sum",
+    "to",
     "transpose",
 ]

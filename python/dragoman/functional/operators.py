@@ -19,6 +19,7 @@ from dragoman.functional.reduce import mean, sum
 from dragoman.functional.reshape import reshape
 from dragoman.functional.slice import Slice
 from dragoman.functional.softmax import softmax
+from dragoman.functional.to import to
 from dragoman.functional.transpose import transpose
 from dragoman.tensor import Tensor
 
@@ -119,6 +120,7 @@ _METHODS: dict[str, Any] = {
     "mean": mean,
     "softmax": softmax,
     "reshape": _reshape,
+    "to": to,
     "transpose": transpose,
     "T": property(transpose),
 }

@@ -184,12 +184,13 @@ def _limit(config: Any, src_length: int, max_length: int | None) -> int:
 
 def _most_probable(logits: Tensor, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """The k most probable ids of each row of logits (rows, vocabulary), and their log probabilities."""
-    ids = top_k(logits.numpy(), k)
+    values = logits.numpy()
+    ids = top_k(values, k)
     # The loss computes maximum and sum of each row's softmax; -1 means no target.
     no_targets = _core.Tensor.from_numpy(np.full(logits.shape[0], -1, np.int32), "int32")
     _, softmax, _ = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, False, None)
     maximum, total = np.hsplit(softmax.numpy().astype(np.float64), 2)
-    chosen = np.take_along_axis(logits.numpy(), ids, axis=1).astype(np.float64)
+    chosen = np.take_along_axis(values, ids, axis=1).astype(np.float64)
     return ids, chosen - maximum - np.log(total)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast, overload
 
 from dragoman import arguments
+from dragoman.arrays import check_device
 from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
 from dragoman.data.tokenizer import Tokenizer
@@ -55,18 +56,17 @@ class Translator:
 
         Args:
             folder: written by `Trainer` or `dragoman train`.
-            device: "cpu".
+            device: where the model computes, "cpu" or "cuda".
             compute_type: "float32".
 
         Raises:
             OSError: a file is missing.
-            ValueError: a file that cannot be used, naming it; another device or compute type.
+            ValueError: a file that cannot be used, naming it; a device that is not there; another compute type.
         """
-        if device != "cpu":
-            raise ValueError(f"Translator: device must be 'cpu', got {device!r}")
+        check_device("Translator", device)
         if compute_type != "float32":
             raise ValueError(f"Translator: compute_type must be 'float32', got {compute_type!r}")
-        return cls(cast(EncoderDecoder, load(folder)), Tokenizer.load(Path(folder) / "tokenizer.json"))
+        return cls(cast(EncoderDecoder, load(folder).to(device)), Tokenizer.load(Path(folder) / "tokenizer.json"))
 
     @overload
     def __call__(self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None) -> str: ...

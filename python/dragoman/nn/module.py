@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from dragoman.arrays import DTYPES
+from dragoman.arrays import DTYPES, check_device
 from dragoman.grad_mode import no_grad
 from dragoman.nn.weight import Parameter
+from dragoman.tensor import Tensor
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float16), DTYPES["bfloat16"])  # that a state may hold
 
@@ -86,6 +87,23 @@ class Module:
                 raise ValueError(f"load_state_dict: {name} must be {expected}, got {state[name].dtype}")
         for name, parameter in parameters.items():
             parameter.copy_(state[name])
+
+    def to(self, device: str) -> Self:
+        """Moves all parameters, with their gradients, and all other tensors that the tree holds to `device`.
+
+        Parameters keep their identity. An optimizer made before holds their old memory: make it afterwards.
+
+        Raises:
+            TypeError, ValueError: no such device.
+        """
+        check_device("to", device)
+        for parameter in self.parameters():
+            parameter.move(device)
+        for _, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor) and not isinstance(value, Parameter):
+                    setattr(module, name, value.detach().to(device))
+        return self
 
     def train(self, mode: bool = True) -> Self:
         """Puts the whole tree into training mode, or into inference mode for `mode=False`."""

@@ -43,7 +43,7 @@ class SinusoidalPositionalEncoding(Module):
         table = self.table
         if length > table.shape[0]:
             rows = max(length, 2 * table.shape[0])
-            self.table = table = tensor(sinusoidal_table(rows, self.features))
+            self.table = table = tensor(sinusoidal_table(rows, self.features), self.table.device)
         return table
 
 

@@ -90,6 +90,16 @@ class Parameter(Tensor):
         super()._restore(data, requires_grad)
         self.forms = WeightForms()
 
+    def move(self, device: str) -> None:
+        """Moves values and gradient to `device`. An optimizer that holds the values where they were can then take no
+        step."""
+        if device == self.device:
+            return
+        self.data = _core.to(self.data, device)
+        self.forms = WeightForms()
+        if self.grad is not None:
+            self.grad, self.grad_owned = Tensor(_core.to(self.grad.data, device)), True
+
     def data_as(self, dtype: str) -> _core.Tensor:
         return self.forms.in_dtype(self.data, dtype)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman import arguments
+from dragoman.arrays import check_device
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.optim import check_options
 from dragoman.train.callbacks import Callback
@@ -46,6 +47,7 @@ class TrainingOptions:
         label_smoothing: share of the target distribution that is spread over all classes, in [0, 1). For text the
             classes are the vocabulary.
         compute_dtype: dtype of activations and matrix products, "float32" or "bfloat16". None for the model's own.
+        device: where to train, "cpu" or "cuda"; the model is moved there. None for where it is.
         betas, eps, weight_decay: see `dragoman.optim.AdamW`.
         max_grad_norm: gradients with a larger norm are scaled down to it. None for no clipping.
         epochs, max_steps, max_minutes: limits. The run ends at the first one that it reaches; minutes count from the
@@ -83,6 +85,7 @@ class TrainingOptions:
     schedule: str = "inverse_sqrt"
     label_smoothing: float = 0.1
     compute_dtype: str | None = None
+    device: str | None = None
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     weight_decay: float = 0.0
@@ -112,6 +115,8 @@ class TrainingOptions:
             arguments.choice(op, name, getattr(self, name), choices)
         if self.compute_dtype is not None:
             arguments.choice(op, "compute_dtype", self.compute_dtype, ACTIVATION_DTYPES)
+        if self.device is not None:
+            check_device(op, self.device)
         arguments.check_types(op, str, best_by=self.best_by)
         self.tensorboard = arguments.flag(op, "tensorboard", self.tensorboard)
         if not isinstance(self.callbacks, list | tuple):

@@ -61,6 +61,8 @@ class Trainer(TrainingOptions):
             if d_model is None:
                 raise ValueError("Trainer: lr must be given for a model without config.d_model, got None")
             self.lr = 0.64 / d_model
+        if self.device is not None:
+            self.model.to(self.device)
 
     @property
     def options(self) -> TrainingOptions:

@@ -1,0 +1,21 @@
+// The contracts of all ops, for those who need every one: bindings and the device `test`.
+#pragma once
+
+#include "ops/activation.h"
+#include "ops/attention.h"
+#include "ops/cross_entropy.h"
+#include "ops/dropout.h"
+#include "ops/elementwise.h"
+#include "ops/embedding.h"
+#include "ops/gather.h"
+#include "ops/int8_matmul.h"
+#include "ops/kv_cache.h"
+#include "ops/linear.h"
+#include "ops/matmul.h"
+#include "ops/norm.h"
+#include "ops/optimizer.h"
+#include "ops/reduce.h"
+#include "ops/residual.h"
+#include "ops/slice.h"
+#include "ops/softmax.h"
+#include "ops/transpose.h"
