@@ -1,4 +1,4 @@
-"""linear against the reference."""
+"""linear and feed_forward against the reference."""
 
 import dragoman as dg
 import ml_dtypes
@@ -114,12 +114,39 @@ def test_no_rows(tail):
         assert not weight.grad.numpy().any()
 
 
+@pytest.mark.parametrize("kind", ["relu", "gelu"])
+def test_feed_forward_is_two_linears_around_a_dropout(rng, kind):
+    arrays = [rng.standard_normal(shape) for shape in [(17, 12), (40, 12), (40,), (12, 40), (12,)]]
+    mask = next_mask(17, 40, 0.3)
+
+    def forward(x, weight1, bias1, weight2, bias2):
+        return reference.linear(reference.linear(x, weight1, bias1, kind, mask.astype(x.dtype)), weight2, bias2)
+
+    def backward_(dy, x, weight1, bias1, weight2, bias2):
+        factor = mask.astype(x.dtype)
+        hidden = reference.linear(x, weight1, bias1, kind, factor)
+        dhidden, dweight2, dbias2 = reference.linear_backward(dy, hidden, weight2, bias2)
+        return *reference.linear_backward(dhidden, x, weight1, bias1, kind, factor), dweight2, dbias2
+
+    check_op(
+        lambda *args: dg.functional.feed_forward(
+            *args, activation=kind, dropout=0.3, sequences=dg.Sequences([10, 7], capacity=20)
+        ),
+        forward,
+        backward_,
+        arrays,
+        tail=3,
+    )
+
+
 @pytest.mark.parametrize(("p", "drawn"), [(0.0, 0), (0.3, 1)])
 def test_a_call_draws_one_mask_if_any(p, drawn):
     x, weight = dg.tensor(np.ones((3, 4), np.float32)), dg.tensor(np.ones((4, 4), np.float32))
     first = dg.random.get_state()["next_id"]
     dg.functional.linear(x, weight, dropout=p)
     assert dg.random.get_state()["next_id"] == first + drawn
+    dg.functional.feed_forward(x, weight, None, weight, None, dropout=p)
+    assert dg.random.get_state()["next_id"] == first + 2 * drawn
 
 
 def test_a_mask_beyond_the_counter_is_refused():

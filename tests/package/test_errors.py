@@ -343,6 +343,11 @@ TABLE = {
         "scale": (NUMBER, 2.0),
         "dropout": (RATE, 0.1),
     },
+    F.feed_forward: X
+    | {"weight1": (WEIGHT, tensor(8, 4)), "bias1": (optional(VECTOR), tensor(8))}
+    | {"weight2": (WEIGHT, tensor(4, 8)), "bias2": (optional(VECTOR), tensor(4))}
+    | {"activation": (CHOICE, "relu"), "dropout": (RATE, 0.1)}
+    | ROWS,
     F.cross_entropy: {"logits": (without(SHAPED, "of bfloat16"), tensor(3, 5))} | LOSS,
     F.linear_cross_entropy: X | {"weight": (WEIGHT, tensor(5, 4)), "bias": (optional(VECTOR), tensor(5))} | LOSS,
     F.reshape: {
@@ -460,6 +465,7 @@ TABLE = {
 
 # A message may also name an op inside the callable, or the argument that a wrong size is compared with.
 INNER = {
+    F.feed_forward: {"linear"},
     dg.tensor: {"device"},
     dg.Trainer: {"device"},
     nn.TransformerEncoderLayer: {"MultiHeadAttention", "FeedForward"},

@@ -15,6 +15,7 @@ from dragoman.functional.cross_entropy import cross_entropy, linear_cross_entrop
 from dragoman.functional.dropout import dropout
 from dragoman.functional.elementwise import add, cast, divide, exp, log, maximum, multiply, scale, sqrt, subtract
 from dragoman.functional.embedding import embedding
+from dragoman.functional.feed_forward import feed_forward
 from dragoman.functional.gather import gather
 from dragoman.functional.linear import linear
 from dragoman.functional.matmul import matmul
@@ -37,6 +38,7 @@ __all__ = [
     "dropout",
     "embedding",
     "exp",
+    "feed_forward",
     "gather",
     "gelu",
     "layer_norm",
