@@ -155,7 +155,13 @@ void bind_tensor(py::module_& m) {
           },
           "indices"_a)
       .def_property_readonly("lengths", &Sequences::lengths)
-      .def_property_readonly("offsets", &Sequences::offsets)
+      .def_property_readonly("offsets",
+                             [](const Sequences& sequences) {
+                               const std::vector<int64_t>& from = sequences.offsets();
+                               const std::vector<int32_t> offsets(from.begin(), from.end());
+                               return Tensor::from_host(offsets.data(), {sequences.size() + 1}, DType::int32,
+                                                        cpu_device);
+                             })
       .def_property_readonly("tokens", &Sequences::tokens)
       .def_property_readonly("capacity", &Sequences::capacity)
       .def_property_readonly("max_length", &Sequences::max_length)

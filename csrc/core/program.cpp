@@ -43,7 +43,7 @@ class SlotTable {
     }
     if (const auto* sequences = std::get_if<Sequences>(&value)) {
       for (const auto& [known, slot] : sequences_) {
-        if (known.offsets().storage() == sequences->offsets().storage()) return slot;
+        if (known.is(*sequences)) return slot;
       }
     }
     if (const auto* cache = std::get_if<std::shared_ptr<KVCache>>(&value)) {

@@ -2,19 +2,20 @@
 
 #include <algorithm>
 #include <limits>
+#include <mutex>
 #include <numeric>
 
 namespace dragoman {
 
 namespace {
 
-constexpr int64_t most_rows = std::numeric_limits<int32_t>::max();
+constexpr int64_t maximum_rows = std::numeric_limits<int32_t>::max();
 
 std::vector<int64_t> checked_lengths(std::vector<int64_t> lengths) {
   int64_t tokens = 0;
   for (size_t i = 0; i < lengths.size(); ++i) {
-    CHECK(lengths[i] >= 0 && lengths[i] <= most_rows - tokens,
-          "Sequences: lengths must be at least 0 and sum to at most ", most_rows, ", got ", lengths[i],
+    CHECK(lengths[i] >= 0 && lengths[i] <= maximum_rows - tokens,
+          "Sequences: lengths must be at least 0 and sum to at most ", maximum_rows, ", got ", lengths[i],
           " at position ", i);
     tokens += lengths[i];
   }
@@ -27,73 +28,93 @@ std::vector<int64_t> running_sum(const std::vector<int64_t>& lengths) {
   return offsets;
 }
 
-Tensor to_int32(const std::vector<int64_t>& values) {
-  Tensor tensor = Tensor::empty({static_cast<int64_t>(values.size())}, DType::int32);
-  std::transform(values.begin(), values.end(), tensor.data<int32_t>(),
-                 [](int64_t value) { return static_cast<int32_t>(value); });
-  return tensor;
+int64_t longest_of(const std::vector<int64_t>& lengths) {
+  return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
 }
 
 }  // namespace
 
-Sequences::Sequences(std::vector<int64_t> lengths, const std::vector<int64_t>& offsets, int64_t capacity,
-                     bool packed)
-    : lengths_(std::move(lengths)),
-      offsets_(to_int32(offsets)),
-      device_lengths_(to_int32(lengths_)),
-      tokens_(std::accumulate(lengths_.begin(), lengths_.end(), int64_t{0})),
-      capacity_(capacity),
-      max_length_(lengths_.empty() ? 0 : *std::max_element(lengths_.begin(), lengths_.end())),
-      packed_(packed) {}
+// int32 (2 * num_sequences + 1,) for each device: the offsets, then the lengths.
+struct Sequences::Mirrors {
+  std::mutex mutex;
+  std::vector<Tensor> blocks;
+
+  const int32_t* on(Device device, const Layout& layout) {
+    const std::lock_guard lock(mutex);
+    for (const Tensor& block : blocks) {
+      if (block.device() == device) return block.data<int32_t>();
+    }
+    std::vector<int32_t> values(layout.offsets.begin(), layout.offsets.end());
+    values.insert(values.end(), layout.lengths.begin(), layout.lengths.end());
+    blocks.push_back(
+        Tensor::from_host(values.data(), {static_cast<int64_t>(values.size())}, DType::int32, device));
+    return blocks.back().data<int32_t>();
+  }
+};
+
+Sequences::Sequences(std::vector<int64_t> lengths, std::vector<int64_t> offsets, int64_t capacity,
+                     int64_t max_length, bool packed) {
+  const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  layout_ = std::make_shared<Layout>(Layout{std::move(lengths), std::move(offsets), tokens, capacity,
+                                            max_length, packed, std::make_shared<Mirrors>()});
+}
 
 Sequences::Sequences(std::vector<int64_t> lengths, std::optional<int64_t> capacity,
                      std::optional<int64_t> max_length)
     : Sequences(checked_lengths(lengths), running_sum(lengths),
-                capacity.value_or(std::accumulate(lengths.begin(), lengths.end(), int64_t{0})), true) {
-  CHECK(capacity_ >= tokens_ && capacity_ <= most_rows, "Sequences: capacity must lie in [", tokens_, ", ",
-        most_rows, "], got ", capacity_);
-  const int64_t longest = max_length_;
-  max_length_ = max_length.value_or(longest);
-  CHECK(max_length_ >= longest && max_length_ <= most_rows, "Sequences: max_length must lie in [", longest,
-        ", ", most_rows, "], got ", max_length_);
+                capacity.value_or(std::accumulate(lengths.begin(), lengths.end(), int64_t{0})),
+                max_length.value_or(longest_of(lengths)), true) {
+  CHECK(this->capacity() >= tokens() && this->capacity() <= maximum_rows, "Sequences: capacity must lie in [",
+        tokens(), ", ", maximum_rows, "], got ", this->capacity());
+  const int64_t longest = longest_of(this->lengths());
+  CHECK(this->max_length() >= longest && this->max_length() <= maximum_rows,
+        "Sequences: max_length must lie in [", longest, ", ", maximum_rows, "], got ", this->max_length());
 }
 
 Sequences Sequences::slotted(std::vector<int64_t> lengths, int64_t slot) {
   const auto count = static_cast<int64_t>(lengths.size());
-  CHECK(slot >= 0 && (count == 0 || slot <= most_rows / count), "Sequences: slot must lie in [0, ", most_rows,
-        " / ", count, "], got ", slot);
+  CHECK(slot >= 0 && (count == 0 || slot <= maximum_rows / count), "Sequences: slot must lie in [0, ",
+        maximum_rows, " / ", count, "], got ", slot);
   std::vector<int64_t> offsets(lengths.size() + 1);
   for (size_t i = 0; i < offsets.size(); ++i) offsets[i] = static_cast<int64_t>(i) * slot;
   for (size_t i = 0; i < lengths.size(); ++i) {
     CHECK(lengths[i] >= 0 && lengths[i] <= slot, "Sequences: lengths must lie in [0, ", slot, "], got ",
           lengths[i], " at position ", i);
   }
-  return Sequences(std::move(lengths), offsets, count * slot, false);
+  const int64_t longest = longest_of(lengths);
+  return Sequences(std::move(lengths), std::move(offsets), count * slot, longest, false);
 }
 
 Sequences Sequences::select(const std::vector<int64_t>& indices) const {
-  std::vector<int64_t> lengths;
-  std::vector<int64_t> offsets;
+  std::vector<int64_t> chosen_lengths, chosen_offsets;
   for (const int64_t index : indices) {
     CHECK(index >= 0 && index < size(), "Sequences.select: indices must lie in [0, ", size(), "), got ",
           index);
-    lengths.push_back(lengths_[index]);
-    offsets.push_back(offsets_.data<int32_t>()[index]);
+    chosen_lengths.push_back(lengths()[index]);
+    chosen_offsets.push_back(offsets()[index]);
   }
-  offsets.push_back(capacity_);
-  return Sequences(checked_lengths(std::move(lengths)), offsets, capacity_, false);
+  chosen_offsets.push_back(capacity());
+  const int64_t longest = longest_of(chosen_lengths);
+  return Sequences(checked_lengths(std::move(chosen_lengths)), std::move(chosen_offsets), capacity(), longest,
+                   false);
 }
 
 bool Sequences::operator==(const Sequences& other) const {
-  return lengths_ == other.lengths_ && capacity_ == other.capacity_ &&
-         std::equal(offsets_.data<int32_t>(), offsets_.data<int32_t>() + size(),
-                    other.offsets_.data<int32_t>());
+  return lengths() == other.lengths() && capacity() == other.capacity() &&
+         std::equal(offsets().begin(), offsets().end() - 1, other.offsets().begin());
 }
 
-SequencesView Sequences::view() const {
-  const int32_t* offsets = offsets_.data<int32_t>();
-  const Rows rows{capacity_, packed_ ? tokens_ : capacity_, packed_ ? offsets + size() : nullptr};
-  return {size(), offsets, device_lengths_.data<int32_t>(), rows, max_length_};
+SequencesView Sequences::view(Device device) const {
+  SequencesView view{.num_sequences = size(),
+                     .offsets = nullptr,
+                     .lengths = nullptr,
+                     .rows = {capacity(), packed() ? tokens() : capacity(), nullptr},
+                     .max_length = max_length()};
+  if (Rehearsal::standing()) return view;  // its kernels read nothing, and its copies bring no values
+  view.offsets = layout_->mirrors->on(device, *layout_);
+  view.lengths = view.offsets + size() + 1;
+  if (packed()) view.rows.tokens = view.offsets + size();
+  return view;
 }
 
 void check_rows(const char* op, const char* argument, const Sequences& sequences, const Tensor& tensor) {
@@ -106,7 +127,7 @@ void check_rows(const char* op, const char* argument, const Sequences& sequences
 Rows rows_of(const char* op, const std::optional<Sequences>& sequences, const Tensor& tensor) {
   if (!sequences) return {tensor.dim(0), tensor.dim(0), nullptr};
   check_rows(op, "sequences", *sequences, tensor);
-  return sequences->view().rows;
+  return sequences->view(tensor.device()).rows;
 }
 
 }  // namespace dragoman

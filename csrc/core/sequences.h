@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct SequencesView {
   int64_t max_length;      // at least the longest length
 };
 
+// Immutable. Copies share one layout.
 class Sequences {
  public:
   // Packed. ValueError when a length is negative, capacity < sum(lengths) or max_length < the longest.
@@ -40,26 +42,32 @@ class Sequences {
   // Sequence i of the result reads the rows of sequence indices[i].
   Sequences select(const std::vector<int64_t>& indices) const;
 
-  int64_t size() const { return static_cast<int64_t>(lengths_.size()); }
-  const std::vector<int64_t>& lengths() const { return lengths_; }
-  const Tensor& offsets() const { return offsets_; }  // int32 (num_sequences + 1); the last entry is `tokens`
-  int64_t tokens() const { return tokens_; }          // sum of the lengths
-  int64_t capacity() const { return capacity_; }
-  int64_t max_length() const { return max_length_; }
-  bool packed() const { return packed_; }
+  int64_t size() const { return static_cast<int64_t>(layout_->lengths.size()); }
+  const std::vector<int64_t>& lengths() const { return layout_->lengths; }
+  const std::vector<int64_t>& offsets() const { return layout_->offsets; }
+  int64_t tokens() const { return layout_->tokens; }
+  int64_t capacity() const { return layout_->capacity; }
+  int64_t max_length() const { return layout_->max_length; }
+  bool packed() const { return layout_->packed; }
   bool operator==(const Sequences& other) const;  // the same rows for the same sequences
-  SequencesView view() const;
+  bool is(const Sequences& other) const { return layout_ == other.layout_; }  // a copy of the same object
+  // The first call for a device uploads the arrays. They live as long as this layout.
+  SequencesView view(Device device) const;
 
  private:
-  Sequences(std::vector<int64_t> lengths, const std::vector<int64_t>& offsets, int64_t capacity, bool packed);
+  struct Mirrors;  // the arrays on the devices that have asked for them
+  struct Layout {
+    std::vector<int64_t> lengths;
+    std::vector<int64_t> offsets;  // (num_sequences + 1,): the last is `tokens`, or capacity if not packed
+    int64_t tokens;                // sum of the lengths
+    int64_t capacity, max_length;
+    bool packed;
+    std::shared_ptr<Mirrors> mirrors;
+  };
+  Sequences(std::vector<int64_t> lengths, std::vector<int64_t> offsets, int64_t capacity, int64_t max_length,
+            bool packed);
 
-  std::vector<int64_t> lengths_;
-  Tensor offsets_;
-  Tensor device_lengths_;  // int32 (num_sequences,)
-  int64_t tokens_;
-  int64_t capacity_;
-  int64_t max_length_;
-  bool packed_;
+  std::shared_ptr<const Layout> layout_;
 };
 
 // ValueError unless sequences is packed and its capacity equals the rows of `tensor`.

@@ -87,8 +87,8 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
         options.scale.value_or(0.0));
   const AttentionShape shape{
       .dtype = q.dtype(),
-      .q_sequences = q_sequences.view(),
-      .k_sequences = k_sequences.view(),
+      .q_sequences = q_sequences.view(q.device()),
+      .k_sequences = k_sequences.view(q.device()),
       .num_heads = num_heads,
       .kv_heads = kv_heads,
       .head_dim = head_dim,

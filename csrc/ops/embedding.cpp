@@ -73,7 +73,7 @@ Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::opt
                                      .dtype = y_dtype,
                                      .scale = static_cast<float>(scale),
                                      .dropout = dropout,
-                                     .sequences = sequences.view()});
+                                     .sequences = sequences.view(weight.device())});
   return y;
 }
 
@@ -113,7 +113,7 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
                                   .dropout = dropout,
                                   .accumulate_weight = accumulate_weight,
                                   .accumulate_positions = accumulate_positions,
-                                  .sequences = sequences.view()});
+                                  .sequences = sequences.view(dy.device())});
 }
 
 }  // namespace dragoman

@@ -45,7 +45,7 @@ void reorder(KVCache& cache, const Tensor& indices, std::vector<int64_t> lengths
                                       .indices = device_indices.data<int32_t>(),
                                       .row_bytes = row_bytes(rows.k),
                                       .sequences = cache.sequences().view(),
-                                      .out_sequences = out_sequences.view()});
+                                      .out_sequences = out_sequences.view(k.device())});
     decoded.emplace(attention, std::move(out));
   }
   cache.decoded = std::move(decoded);
@@ -105,8 +105,8 @@ std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCa
                               .k_cache = rows.k.raw(),
                               .v_cache = rows.v.raw(),
                               .row_bytes = row_bytes(k),
-                              .new_sequences = new_sequences.view(),
-                              .sequences = sequences.view()});
+                              .new_sequences = new_sequences.view(k.device()),
+                              .sequences = sequences.view(k.device())});
   return {rows.k, rows.v, sequences};
 }
 

@@ -131,21 +131,29 @@ class OutOfMemoryError(MemoryError):
 class Sequences:
     """
     Where each sequence of a ragged batch begins and how long it is.
+
+    dragoman/sequences.py adds __init__, from_padded, to_padded and mask.
     """
 
     __hash__: typing.ClassVar[None]  # type: ignore[assignment]
     @staticmethod
+    def from_padded(
+        array: numpy.typing.ArrayLike,
+        lengths: numpy.typing.ArrayLike | None = None,
+        *,
+        mask: numpy.typing.ArrayLike | None = None,
+    ) -> tuple[typing.Any, Sequences]: ...  # of a dragoman.Tensor, which the core does not know
+    @staticmethod
     def slotted(lengths: collections.abc.Sequence[int], slot: int) -> Sequences: ...
     def __eq__(self, other: object) -> bool: ...
     def __init__(
-        self,
-        lengths: collections.abc.Sequence[int],
-        capacity: int | None = None,
-        max_length: int | None = None,
+        self, lengths: numpy.typing.ArrayLike, capacity: int | None = None, *, max_length: int | None = None
     ) -> None: ...
     def __len__(self) -> int: ...
     def __repr__(self) -> str: ...
+    def mask(self) -> numpy.typing.NDArray[numpy.bool_]: ...
     def select(self, indices: collections.abc.Sequence[int]) -> Sequences: ...
+    def to_padded(self, rows: numpy.typing.ArrayLike, fill: float = 0) -> numpy.typing.NDArray[typing.Any]: ...
     @property
     def capacity(self) -> int: ...
     @property

@@ -1,99 +1,117 @@
-"""Ragged batches: Sequences, and conversion from and to padded rectangles."""
+"""Ragged batches: Sequences, and conversion from and to padded rectangles.
+
+The core's class is the only one. Its constructor and its methods on NumPy arrays are written here and added to it.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import _core, arguments
+from dragoman import arguments
+from dragoman._core import Sequences
 from dragoman.arrays import as_array
 from dragoman.creation import tensor
 from dragoman.tensor import Tensor
 
+__all__ = ["Sequences"]
 
-class Sequences(_core.Sequences):
-    """Where each sequence of a ragged batch begins and how long it is.
+_core_init = Sequences.__init__
 
-    The tokens of a batch lie end to end: sequence i owns rows offsets[i] to offsets[i] + lengths[i].
+
+def _init(
+    self: Sequences, lengths: npt.ArrayLike, capacity: int | None = None, *, max_length: int | None = None
+) -> None:
+    counts = arguments.integers("Sequences", "lengths", lengths, minimum=-(2**63))  # the core names the position
+    if capacity is not None:
+        capacity = arguments.integer("Sequences", "capacity", capacity)
+    if max_length is not None:
+        max_length = arguments.integer("Sequences", "max_length", max_length)
+    _core_init(self, counts, capacity, max_length=max_length)
+
+
+def from_padded(
+    array: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None
+) -> tuple[Tensor, Sequences]:
+    """The rows in use of a padded rectangle, end to end, and their Sequences.
 
     Args:
-        lengths: (number of sequences,) ints, at least 0.
-        capacity: number of rows of the batch's tensors; sum(lengths) by default. Ops do not read rows beyond `tokens`
-            and write zeros to them.
-        max_length: a bound of the lengths; the longest by default. The dropout masks of attention over these keys
-            depend on it, so batches with the same bound share their masks.
+        array: (number of sequences, longest, ...), padded on the right.
+        lengths: (number of sequences,) rows in use of each sequence.
+        mask: (number of sequences, longest) bool, instead of lengths: True for a row in use, which may be attended to.
+            In each sequence the True come before the False.
 
-    Attributes:
-        lengths: a list of ints, one for each sequence.
-        offsets: (number of sequences + 1,) int32, where each sequence begins.
-        tokens: sum of the lengths.
-        capacity: number of rows, at least `tokens`.
-        max_length: the longest length, or the bound.
+    Returns:
+        A Tensor (tokens, ...) and the Sequences.
 
     Raises:
-        ValueError: a negative length, a capacity below sum(lengths) or a max_length below the longest.
+        ValueError: both or none of lengths and mask, a length out of range, or a True after a False.
+        TypeError: lengths are not integers, or mask is not bool.
     """
+    padded = as_array("from_padded", "array", array)
+    if padded.ndim < 2:
+        raise ValueError(f"from_padded: array must have at least 2 dimensions, got shape {padded.shape}")
+    if (lengths is None) == (mask is None):
+        raise ValueError("from_padded: either lengths or mask must be given")
+    if mask is None:
+        counts = _checked_lengths(as_array("from_padded", "lengths", lengths), padded.shape)
+    else:
+        counts = _mask_lengths(as_array("from_padded", "mask", mask), padded.shape)
+    return tensor(padded[_in_use(counts, padded.shape[1])]), Sequences(counts)
 
-    def __init__(self, lengths: npt.ArrayLike, capacity: int | None = None, *, max_length: int | None = None) -> None:
-        counts = arguments.integers("Sequences", "lengths", lengths, minimum=-(2**63))  # the core names the position
-        if capacity is not None:
-            capacity = arguments.integer("Sequences", "capacity", capacity)
-        if max_length is not None:
-            max_length = arguments.integer("Sequences", "max_length", max_length)
-        super().__init__(counts, capacity, max_length)
 
-    @classmethod
-    def from_padded(
-        cls,
-        array: npt.ArrayLike,
-        lengths: npt.ArrayLike | None = None,
-        *,
-        mask: npt.ArrayLike | None = None,
-    ) -> tuple[Tensor, Self]:
-        """The rows in use of a padded rectangle, end to end, and their Sequences.
+def to_padded(self: Sequences, rows: npt.ArrayLike | Tensor, fill: float = 0) -> npt.NDArray[Any]:
+    """Pads `rows` (capacity, ...) to (number of sequences, max_length, ...), `fill` after each sequence.
 
-        Args:
-            array: (number of sequences, longest, ...), padded on the right.
-            lengths: (number of sequences,) rows in use of each sequence.
-            mask: (number of sequences, longest) bool, instead of lengths: True for a row in use, which may be attended
-                to. In each sequence the True come before the False.
+    Raises:
+        ValueError: another number of rows.
+    """
+    values = as_array("to_padded", "rows", rows)
+    if values.shape[:1] != (self.capacity,):
+        raise ValueError(f"to_padded: rows must have {self.capacity} rows, got shape {values.shape}")
+    in_use = self.mask()
+    row = self.offsets.numpy()[:-1, None] + np.arange(self.max_length)
+    padded = np.full((*in_use.shape, *values.shape[1:]), fill, values.dtype)
+    padded[in_use] = values[row[in_use]]
+    return padded
 
-        Returns:
-            A Tensor (tokens, ...) and the Sequences.
 
-        Raises:
-            ValueError: both or none of lengths and mask, a length out of range, or a True after a False.
-            TypeError: lengths are not integers, or mask is not bool.
-        """
-        padded = as_array("from_padded", "array", array)
-        if padded.ndim < 2:
-            raise ValueError(f"from_padded: array must have at least 2 dimensions, got shape {padded.shape}")
-        if (lengths is None) == (mask is None):
-            raise ValueError("from_padded: either lengths or mask must be given")
-        if mask is None:
-            counts = _checked_lengths(as_array("from_padded", "lengths", lengths), padded.shape)
-        else:
-            counts = _mask_lengths(as_array("from_padded", "mask", mask), padded.shape)
-        return tensor(padded[_in_use(counts, padded.shape[1])]), cls(counts)
+def mask(self: Sequences) -> npt.NDArray[np.bool_]:
+    """bool (number of sequences, max_length): True where `to_padded` has a row in use, which may be attended to."""
+    return _in_use(np.array(self.lengths, np.int64), self.max_length)
 
-    def to_padded(self, rows: npt.ArrayLike | Tensor, fill: float = 0) -> npt.NDArray[Any]:
-        """Pads `rows` (capacity, ...) to (number of sequences, max_length, ...), `fill` after each sequence.
 
-        Raises:
-            ValueError: another number of rows.
-        """
-        values = as_array("to_padded", "rows", rows)
-        if values.shape[:1] != (self.capacity,):
-            raise ValueError(f"to_padded: rows must have {self.capacity} rows, got shape {values.shape}")
-        padded = np.full((len(self), self.max_length, *values.shape[1:]), fill, values.dtype)
-        padded[self.mask()] = values[: self.tokens]
-        return padded
+for _name, _method in (
+    ("__init__", _init),
+    ("from_padded", staticmethod(from_padded)),
+    ("to_padded", to_padded),
+    ("mask", mask),
+):
+    setattr(Sequences, _name, _method)
 
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """bool (number of sequences, max_length): True where `to_padded` has a row in use, which may be attended to."""
-        return _in_use(np.array(self.lengths, np.int64), self.max_length)
+Sequences.__doc__ = """Where each sequence of a ragged batch begins and how long it is.
+
+The tokens of a batch lie end to end: sequence i owns rows offsets[i] to offsets[i] + lengths[i].
+
+Args:
+    lengths: (number of sequences,) ints, at least 0.
+    capacity: number of rows of the batch's tensors; sum(lengths) by default. Ops do not read rows beyond `tokens`
+        and write zeros to them.
+    max_length: a bound of the lengths; the longest by default. The dropout masks of attention over these keys
+        depend on it, so batches with the same bound share their masks.
+
+Attributes:
+    lengths: a list of ints, one for each sequence.
+    offsets: (number of sequences + 1,) int32, where each sequence begins; a copy.
+    tokens: sum of the lengths.
+    capacity: number of rows, at least `tokens`.
+    max_length: the longest length, or the bound.
+
+Raises:
+    ValueError: a negative length, a capacity below sum(lengths) or a max_length below the longest.
+"""
 
 
 def _in_use(lengths: npt.NDArray[Any], longest: int) -> npt.NDArray[np.bool_]:

@@ -1,9 +1,12 @@
 """Sequences: packed, slotted and selected layouts."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import dragoman as dg
 import ml_dtypes
 import numpy as np
 import pytest
+from dragoman import _core
 
 
 def test_packed():
@@ -34,6 +37,49 @@ def test_slotted_and_selected():
     assert chosen.lengths == [3, 3, 2]
     np.testing.assert_array_equal(chosen.offsets.numpy()[:3], [8, 8, 0])
     assert chosen.capacity == 12
+
+
+def test_there_is_one_class():
+    selected = dg.Sequences.slotted([2, 0, 3], 4).select([2, 0])
+    _, from_padded = dg.Sequences.from_padded(np.ones((1, 2)), [1])
+    assert _core.Sequences is dg.Sequences
+    assert {type(selected), type(from_padded), type(dg.Sequences([1]))} == {dg.Sequences}
+    assert repr(selected) == "Sequences(tokens=5, sequences=2, capacity=12)"
+
+
+def test_to_padded_of_any_layout():
+    rows = np.arange(12)
+    slotted = dg.Sequences.slotted([2, 0, 3], 4)
+    np.testing.assert_array_equal(slotted.to_padded(rows, fill=-1), [[0, 1, -1], [-1, -1, -1], [8, 9, 10]])
+    np.testing.assert_array_equal(slotted.select([2, 0]).to_padded(rows, fill=-1), [[8, 9, 10], [0, 1, -1]])
+
+
+def test_offsets_are_a_copy():
+    sequences = dg.Sequences([2, 3])
+    sequences.offsets.copy_(np.full(3, 2**30, np.int32))
+    np.testing.assert_array_equal(sequences.offsets.numpy(), [0, 2, 5])
+    x = dg.tensor(np.ones((5, 1, 8), np.float32))
+    np.testing.assert_array_equal(dg.functional.attention(x, x, x, sequences, sequences).numpy(), x.numpy())
+
+
+def test_a_rehearsal_leaves_no_trace_in_sequences():
+    sequences, x = dg.Sequences([2, 3], capacity=7), np.full((7, 4), -1.0, np.float32)
+    x[5:] = np.nan
+    rehearsal = _core.Rehearsal()
+    try:
+        dg.functional.relu(dg.tensor(x), sequences=sequences)
+    finally:
+        rehearsal.stop()
+    assert not dg.functional.relu(dg.tensor(x), sequences=sequences).numpy().any()
+
+
+def test_threads_may_share_sequences():
+    x = dg.tensor(np.ones((64, 4), np.float32))
+    for _ in range(20):
+        sequences = dg.Sequences([30, 30], capacity=64)
+        with ThreadPoolExecutor(4) as pool:
+            outs = list(pool.map(lambda _, s=sequences: dg.functional.relu(x, sequences=s).numpy().sum(), range(8)))
+        assert outs == [240.0] * 8
 
 
 def padded_by(mask, **options):
