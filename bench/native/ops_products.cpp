@@ -76,7 +76,7 @@ void add_linear(const Model& model, DType dtype, int64_t rows, int64_t in, int64
   if (rows != model.tokens()) {
     add_case(title("linear_forward_packed"), model, dtype, [=] {
       const Tensor x = random_tensor({rows, in}, dtype), weight = random_tensor({out, in}, dtype);
-      const Tensor packed = pack_weight(weight);
+      const std::optional<Tensor> packed = pack_weight(weight);
       return case_of({rows, out, in, x, weight, false, true}, [=] { return forward(x, weight, packed); });
     });
     return;

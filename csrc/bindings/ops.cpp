@@ -73,6 +73,7 @@ void bind_ops(py::module_& m) {
   def_op(m, "unary_forward", unary_forward, "kind"_a, "x"_a);
   def_op(m, "unary_backward", unary_backward, "kind"_a, "dy"_a, "saved"_a);
   def_op(m, "accumulate", accumulate, "y"_a, "x"_a, "factor"_a, "accumulate"_a);
+  def_op(m, "scale_by", scale_by, "y"_a, "factor"_a);
   def_op(m, "cast", cast, "x"_a, "dtype"_a);
   def_op(m, "reduce_forward", reduce_forward, "kind"_a, "x"_a, "axis"_a, "keepdims"_a);
   def_op(m, "reduce_backward", reduce_backward, "kind"_a, "dy"_a, "shape"_a, "axis"_a);

@@ -119,6 +119,8 @@ const Kernels rehearsal_table = {
     DRAGOMAN_KERNELS(DRAGOMAN_ENTRY)
 #undef DRAGOMAN_ENTRY
         .packed_weight_size = [](const PackWeight& p) { return variant().table->packed_weight_size(p); },
+    .loss_chunk = [](int64_t rows, int64_t vocabulary,
+                     DType dtype) { return variant().table->loss_chunk(rows, vocabulary, dtype); },
 };
 
 }  // namespace

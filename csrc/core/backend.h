@@ -32,6 +32,7 @@ namespace dragoman {
   X(binary, Binary)                                          \
   X(unary, Unary)                                            \
   X(accumulate, Accumulate)                                  \
+  X(scale_by, ScaleBy)                                       \
   X(cast, Cast)                                              \
   X(reduce, Reduce)                                          \
   X(gather_forward, GatherForward)                           \
@@ -53,11 +54,18 @@ namespace dragoman {
 DRAGOMAN_KERNELS(DRAGOMAN_FORWARD_DECLARE)
 #undef DRAGOMAN_FORWARD_DECLARE
 
+// The logits that exist at a time in linear_cross_entropy_forward.
+struct LossChunk {
+  int64_t rows;
+  int64_t logits_row;  // elements from a row to the next, at least the vocabulary
+};
+
 struct Kernels {
 #define DRAGOMAN_MEMBER(name, Params) void (*name)(const Params&);
   DRAGOMAN_KERNELS(DRAGOMAN_MEMBER)
 #undef DRAGOMAN_MEMBER
-  int64_t (*packed_weight_size)(const PackWeight&);  // floats that pack_weight writes
+  int64_t (*packed_weight_size)(const PackWeight&);  // bytes that pack_weight writes; 0: none are kept
+  LossChunk (*loss_chunk)(int64_t rows, int64_t vocabulary, DType dtype);
 };
 
 enum class CopyKind : int32_t { to_device, to_host, within };

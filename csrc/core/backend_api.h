@@ -20,6 +20,7 @@ struct BackendApi {
   Status (*zero)(void* data, int64_t nbytes);
   Status (*synchronize)();
   Status (*packed_weight_size)(int64_t* size, const PackWeight*);
+  Status (*loss_chunk)(LossChunk* chunk, int64_t rows, int64_t vocabulary, DType dtype);
 #define DRAGOMAN_MEMBER(name, Params) Status (*name)(const Params*);
   DRAGOMAN_KERNELS(DRAGOMAN_MEMBER)
 #undef DRAGOMAN_MEMBER
@@ -59,6 +60,12 @@ constexpr Kernels kernels_of() {
             int64_t size = 0;
             check_status(api(), "packed_weight_size", api().packed_weight_size(&size, &p));
             return size;
+          },
+      .loss_chunk =
+          [](int64_t rows, int64_t vocabulary, DType dtype) {
+            LossChunk chunk{};
+            check_status(api(), "loss_chunk", api().loss_chunk(&chunk, rows, vocabulary, dtype));
+            return chunk;
           },
   };
 }

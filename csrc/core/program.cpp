@@ -84,7 +84,7 @@ bool same_constant(const Value& a, const Value& b) {
         if constexpr (std::is_same_v<T, Tensor>) {
           return key_of(value) == key_of(other);
         } else if constexpr (std::is_same_v<T, Sequences>) {
-          return value.offsets().storage() == other.offsets().storage();
+          return value.is(other);
         } else {
           return value == other;
         }

@@ -11,6 +11,19 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 // A gradient of more elements than this is stored past the caches.
 constexpr int64_t most_kept = 1 << 21;
 
+LossChunk loss_chunk(int64_t rows, int64_t vocabulary, DType dtype) {
+  // Each chunk reads the weight twice and adds to all of dweight, so shorter chunks cost time. Longer ones
+  // take memory, and the product for dweight sums them in more than one stretch.
+  constexpr int64_t maximum_rows = 512, maximum_bytes = 56 << 20;
+  const int64_t size = dtype == DType::bfloat16 ? 2 : 4, line = 64 / size;
+  // An odd number of cache lines: neighbouring rows begin in different sets of a cache.
+  const int64_t logits_row = (divide_up(vocabulary, line) | 1) * line;
+  const int64_t affordable = min_of(maximum_rows, max_of(1, maximum_bytes / (logits_row * size)));
+  const int64_t chunks = max_of(1, divide_up(rows, affordable));
+  return {min_of(affordable, divide_up(rows, chunks * 32) * 32), logits_row};  // chunks of like sizes
+}
+
+// Writes all but the loss.
 template <class T>
 static void take_losses(const CrossEntropyForward& p) {
   const int64_t in_use = rows_in_use(p.rows);
@@ -21,10 +34,11 @@ static void take_losses(const CrossEntropyForward& p) {
   const int64_t num_blocks = divide_up(p.vocabulary, block_size);
   const Scratch all_exps(max_threads() * 2 * exps_size * static_cast<int64_t>(sizeof(float)));
   const Scratch all_blocks(max_threads() * 2 * num_blocks * static_cast<int64_t>(sizeof(Block)));
+  const float factor = *p.factor;
   parallel_for(in_use, rows_of_task(in_use, p.vocabulary), [&](int64_t begin, int64_t end) {
     float* exps = static_cast<float*>(all_exps.data) + thread_index() * 2 * exps_size;
     Block* blocks = static_cast<Block*>(all_blocks.data) + thread_index() * 2 * num_blocks;
-    LossRows<T> rows(p.vocabulary, p.smoothing, p.factor, streamed);
+    LossRows<T> rows(p.vocabulary, p.smoothing, factor, streamed);
     for (int64_t row = begin; row < end; ++row) {
       const int64_t first = row * p.logits_row;
       const RowStatistics taken =
@@ -42,8 +56,16 @@ static void take_losses(const CrossEntropyForward& p) {
   if (dlogits != nullptr) zero(dlogits + in_use * p.logits_row, (p.rows.capacity - in_use) * p.logits_row);
 }
 
+// In row order, whatever the threads.
+static float mean_loss(const float* row_loss, int64_t rows, float factor) {
+  double total = 0.0;
+  for (int64_t row = 0; row < rows; ++row) total += static_cast<double>(row_loss[row]);
+  return static_cast<float>(total * static_cast<double>(factor));
+}
+
 void cross_entropy_forward(const CrossEntropyForward& p) {
   with_dtype(p.dtype, [&](auto element) { take_losses<decltype(element)>(p); });
+  *p.loss = mean_loss(p.row_loss, rows_in_use(p.rows), *p.factor);
 }
 
 // For each chunk: logits = x weight^T + bias, then losses and dlogits (which overwrite the logits), then the
@@ -70,17 +92,18 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
           .bias = p.bias,
           .dtype = p.dtype,
           .c_dtype = p.dtype});
-    cross_entropy_forward({.logits = logits,
-                           .logits_row = p.logits_row,
-                           .ids = p.ids + first,
-                           .row_loss = p.row_loss + first,
-                           .softmax = nullptr,
-                           .dlogits = need_gradient ? logits : nullptr,
-                           .dtype = p.dtype,
-                           .rows = all_rows(rows),
-                           .vocabulary = p.vocabulary,
-                           .smoothing = p.smoothing,
-                           .factor = p.factor});
+    take_losses<T>({.logits = logits,
+                    .logits_row = p.logits_row,
+                    .ids = p.ids + first,
+                    .loss = nullptr,
+                    .row_loss = p.row_loss + first,
+                    .softmax = nullptr,
+                    .dlogits = need_gradient ? logits : nullptr,
+                    .dtype = p.dtype,
+                    .rows = all_rows(rows),
+                    .vocabulary = p.vocabulary,
+                    .smoothing = p.smoothing,
+                    .factor = p.factor});
     if (dx != nullptr) {
       gemm({.m = rows,
             .n = p.features,
@@ -114,6 +137,7 @@ static void project_and_take_loss(const LinearCrossEntropyForward& p) {
   if (dx != nullptr) zero(dx + in_use * p.features, (p.rows.capacity - in_use) * p.features);
   if (in_use == 0 && p.dweight != nullptr) zero(p.dweight, p.vocabulary * p.features);
   if (in_use == 0 && p.dbias != nullptr) zero(p.dbias, p.vocabulary);
+  *p.loss = mean_loss(p.row_loss, in_use, *p.factor);
 }
 
 void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {

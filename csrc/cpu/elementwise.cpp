@@ -112,6 +112,15 @@ void accumulate(const Accumulate& p) {
   });
 }
 
+void scale_by(const ScaleBy& p) {
+  const float factor = *p.factor;
+  with_dtype(p.dtype, [&](auto element) {
+    using T = decltype(element);
+    T* y = static_cast<T*>(p.y);
+    map_elements(y, p.size, [&](int64_t i, auto part) { return load(y + i, part) * factor; });
+  });
+}
+
 void cast(const Cast& p) {
   with_dtype(p.from, [&](auto from) {
     with_dtype(p.to, [&](auto to) {

@@ -13,5 +13,6 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 DRAGOMAN_KERNELS(DRAGOMAN_DECLARE)
 #undef DRAGOMAN_DECLARE
 int64_t packed_weight_size(const PackWeight& p);
+LossChunk loss_chunk(int64_t rows, int64_t vocabulary, DType dtype);
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

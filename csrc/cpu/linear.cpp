@@ -19,7 +19,7 @@ void linear_forward(const LinearForward& p) {
         .b = p.weight,
         .ldb = p.in_features,
         .transpose_b = true,
-        .packed_b = p.packed,
+        .packed_b = static_cast<const float*>(p.packed),
         .c = p.y,
         .ldc = p.out_features,
         .bias = p.bias,
@@ -44,11 +44,11 @@ void linear_forward(const LinearForward& p) {
 }
 
 int64_t packed_weight_size(const PackWeight& p) {
-  return packed_size(p.out_features, p.in_features, p.dtype);
+  return packed_size(p.out_features, p.in_features, p.dtype) * static_cast<int64_t>(sizeof(float));
 }
 
 void pack_weight(const PackWeight& p) {
-  pack_b(p.out_features, p.in_features, p.weight, p.dtype, p.packed);
+  pack_b(p.out_features, p.in_features, p.weight, p.dtype, static_cast<float*>(p.packed));
 }
 
 // dpre (size,) = dy times the derivative of dropout and activation: the gradient of x W^T + bias. After ReLU

@@ -1,21 +1,10 @@
 #include "ops/cross_entropy.h"
 
-#include <algorithm>
-
 #include "core/backend.h"
 
 namespace dragoman {
 
 namespace {
-
-// Maximum rows and bytes of the logits that exist at a time in linear_cross_entropy. Each chunk of rows
-// reads the weight twice and adds to all of dweight, so shorter chunks cost time. Longer chunks take memory,
-// and their sums for dweight need more than one block.
-constexpr int64_t chunk_max_rows = 512, chunk_max_bytes = 56 << 20;
-
-int64_t divide_up(int64_t n, int64_t part) {
-  return (n + part - 1) / part;
-}
 
 // Returns the number that losses are divided by. Also checks the ids of the rows in use.
 int64_t checked_targets(const char* op, const Tensor& ids, const Rows& rows, int64_t vocabulary,
@@ -37,17 +26,9 @@ int64_t checked_targets(const char* op, const Tensor& ids, const Rows& rows, int
   return *num_targets;
 }
 
-// The sum of the rows' losses, in the order of the rows.
-Tensor mean_loss(const Tensor& row_loss, int64_t targets) {
-  double total = 0.0;
-  for (int64_t row = 0; row < row_loss.numel(); ++row) total += row_loss.data<float>()[row];
-  Tensor loss = Tensor::empty({}, DType::float32, row_loss.device());
-  *loss.data<float>() = targets > 0 ? static_cast<float>(total / static_cast<double>(targets)) : 0.0f;
-  return loss;
-}
-
-float factor_of(int64_t targets) {
-  return targets > 0 ? static_cast<float>(1.0 / static_cast<double>(targets)) : 0.0f;
+Tensor factor_of(int64_t targets, Device device) {
+  const float factor = targets > 0 ? static_cast<float>(1.0 / static_cast<double>(targets)) : 0.0f;
+  return Tensor::from_host(&factor, {1}, DType::float32, device);
 }
 
 }  // namespace
@@ -61,7 +42,9 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
   const int64_t vocabulary = logits.dim(1);
   const Rows rows = rows_of(op, sequences, logits);
   const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets);
-  Tensor row_loss = Tensor::empty({rows.capacity}, DType::float32, logits.device());
+  const Tensor factor = factor_of(targets, logits.device());
+  Tensor loss = Tensor::empty({}, DType::float32, logits.device());
+  const Tensor row_loss = Tensor::empty({rows.capacity}, DType::float32, logits.device());
   Tensor softmax = Tensor::empty({rows.capacity, 2}, DType::float32, logits.device());
   std::optional<Tensor> dlogits;
   if (need_dlogits) dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
@@ -69,6 +52,7 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
   kernels(logits).cross_entropy_forward({.logits = logits.raw(),
                                          .logits_row = vocabulary,
                                          .ids = device_ids.data<int32_t>(),
+                                         .loss = loss.data<float>(),
                                          .row_loss = row_loss.data<float>(),
                                          .softmax = softmax.data<float>(),
                                          .dlogits = data_or_null<void>(dlogits),
@@ -76,8 +60,8 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
                                          .rows = rows,
                                          .vocabulary = vocabulary,
                                          .smoothing = static_cast<float>(smoothing),
-                                         .factor = factor_of(targets)});
-  return {mean_loss(row_loss, targets), softmax, dlogits};
+                                         .factor = factor.data<float>()});
+  return {loss, softmax, dlogits};
 }
 
 std::tuple<Tensor, std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>
@@ -103,37 +87,34 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   const auto wanted = [&](bool need, const Shape& shape, DType dtype) {
     return need ? std::optional(Tensor::empty(shape, dtype, x.device())) : std::nullopt;
   };
-  Tensor row_loss = Tensor::empty({rows.capacity}, DType::float32, x.device());
+  const Tensor factor = factor_of(targets, x.device());
+  Tensor loss = Tensor::empty({}, DType::float32, x.device());
+  const Tensor row_loss = Tensor::empty({rows.capacity}, DType::float32, x.device());
   std::optional<Tensor> dx = wanted(need_dx, x.shape(), x.dtype());
   std::optional<Tensor> dweight = wanted(need_dweight, weight.shape(), DType::float32);
   std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary}, DType::float32);
-  // Rounds up to an odd number of cache lines, so that neighbouring rows fall in different cache sets.
-  const int64_t line = 64 / item_size(x.dtype()), logits_row = (divide_up(vocabulary, line) | 1) * line;
-  const int64_t affordable = std::max<int64_t>(1, chunk_max_bytes / (logits_row * item_size(x.dtype())));
-  const int64_t max_rows = std::min(chunk_max_rows, affordable);
-  const int64_t chunks = std::max<int64_t>(1, divide_up(rows.capacity, max_rows));
-  const int64_t chunk_rows =
-      std::min(max_rows, divide_up(rows.capacity, chunks * 32) * 32);  // of about the same size
-  const Tensor logits = Tensor::empty({chunk_rows, logits_row}, x.dtype(), x.device());
+  const LossChunk chunk = kernels(x).loss_chunk(rows.capacity, vocabulary, x.dtype());
   const Tensor device_ids = ids.to(x.device());
+  const Tensor logits = Tensor::empty({chunk.rows, chunk.logits_row}, x.dtype(), x.device());
   kernels(x).linear_cross_entropy_forward({.x = x.raw(),
                                            .weight = weight.raw(),
                                            .bias = data_or_null(bias),
                                            .ids = device_ids.data<int32_t>(),
+                                           .loss = loss.data<float>(),
                                            .row_loss = row_loss.data<float>(),
                                            .dx = data_or_null<void>(dx),
                                            .dweight = data_or_null(dweight),
                                            .dbias = data_or_null(dbias),
                                            .logits = logits.raw(),
-                                           .chunk_rows = chunk_rows,
-                                           .logits_row = logits_row,
+                                           .chunk_rows = chunk.rows,
+                                           .logits_row = chunk.logits_row,
                                            .dtype = x.dtype(),
                                            .rows = rows,
                                            .features = features,
                                            .vocabulary = vocabulary,
                                            .smoothing = static_cast<float>(smoothing),
-                                           .factor = factor_of(targets)});
-  return {mean_loss(row_loss, targets), dx, dweight, dbias};
+                                           .factor = factor.data<float>()});
+  return {loss, dx, dweight, dbias};
 }
 
 }  // namespace dragoman

@@ -11,12 +11,13 @@
 
 namespace dragoman {
 
-// Logits are read once: both losses also compute the gradients, for an upstream gradient of 1. The caller
-// adds the rows' losses, in the order of the rows.
+// Logits are read once: both losses also compute the gradients, for an upstream gradient of 1. Each
+// backend adds the rows' losses in a fixed order.
 struct CrossEntropyForward {
   const void* logits;  // (rows, vocabulary)
   int64_t logits_row;  // elements from a row of logits, and of dlogits, to the next
   const int32_t* ids;  // (rows,) -1: no target
+  float* loss;         // (1,) factor * the sum of row_loss
   float* row_loss;     // (rows,) 0 where there is no target
   float* softmax;      // (rows, 2) or null: softmax(x) = exp(x - softmax[0]) / softmax[1]
   void* dlogits;       // (rows, vocabulary) or null; may be logits
@@ -24,7 +25,7 @@ struct CrossEntropyForward {
   Rows rows;
   int64_t vocabulary;
   float smoothing;
-  float factor;  // 1 / number of targets
+  const float* factor;  // (1,) 1 / number of targets, or 0 without any
 };
 
 // Projection and loss in chunks of rows: the whole logits matrix never exists.
@@ -33,6 +34,7 @@ struct LinearCrossEntropyForward {
   const void* weight;  // (vocabulary, features)
   const float* bias;   // (vocabulary,) or null
   const int32_t* ids;  // (rows,)
+  float* loss;         // (1,)
   float* row_loss;     // (rows,)
   void* dx;            // (rows, features) or null
   float* dweight;      // (vocabulary, features) or null
@@ -44,7 +46,7 @@ struct LinearCrossEntropyForward {
   Rows rows;
   int64_t features, vocabulary;
   float smoothing;
-  float factor;  // 1 / number of targets
+  const float* factor;  // (1,)
 };
 
 // num_targets: the sum is divided by it. Where absent: the number of ids >= 0 among the rows in use.

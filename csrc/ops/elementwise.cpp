@@ -194,6 +194,14 @@ void accumulate(const Tensor& y, const Tensor& x, double factor, bool accumulate
                          .accumulate = accumulate});
 }
 
+void scale_by(const Tensor& y, const Tensor& factor) {
+  check_activations("scale_by", "y", y);
+  check_writeable("scale_by", "y", y);
+  check_dtype("scale_by", "factor", factor, DType::float32);
+  CHECK(factor.numel() == 1, "scale_by: factor must have one element, got shape ", factor.shape());
+  kernels(y).scale_by({.y = y.raw(), .factor = factor.data<float>(), .size = y.numel(), .dtype = y.dtype()});
+}
+
 Tensor cast(const Tensor& x, const std::string& dtype) {
   check_activations("cast", "x", x);
   const DType to = parse_activation_dtype("cast", dtype);

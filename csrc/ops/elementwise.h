@@ -48,6 +48,13 @@ struct Accumulate {
   bool accumulate;
 };
 
+struct ScaleBy {
+  void* y;              // (size,) y *= factor
+  const float* factor;  // (1,)
+  int64_t size;
+  DType dtype;
+};
+
 struct Cast {
   const void* x;  // (size,)
   void* y;        // (size,)
@@ -72,6 +79,7 @@ Tensor unary_forward(const std::string& kind, const Tensor& x);
 Tensor unary_backward(const std::string& kind, const Tensor& dy, const Tensor& saved);
 
 void accumulate(const Tensor& y, const Tensor& x, double factor, bool accumulate);
+void scale_by(const Tensor& y, const Tensor& factor);    // y *= factor, one float32 element
 Tensor cast(const Tensor& x, const std::string& dtype);  // float32 and bfloat16, to the nearest value
 
 }  // namespace dragoman

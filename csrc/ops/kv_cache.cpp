@@ -44,8 +44,8 @@ void reorder(KVCache& cache, const Tensor& indices, std::vector<int64_t> lengths
                                       .v_out = out.v.raw(),
                                       .indices = device_indices.data<int32_t>(),
                                       .row_bytes = row_bytes(rows.k),
-                                      .sequences = cache.sequences().view(),
-                                      .out_sequences = out_sequences.view(k.device())});
+                                      .sequences = cache.sequences().view(rows.k.device()),
+                                      .out_sequences = out_sequences.view(rows.k.device())});
     decoded.emplace(attention, std::move(out));
   }
   cache.decoded = std::move(decoded);

@@ -28,13 +28,14 @@ PackWeight packing(const Tensor& weight) {
 
 }  // namespace
 
-Tensor pack_weight(const Tensor& weight) {
+std::optional<Tensor> pack_weight(const Tensor& weight) {
   check_activations("pack_weight", "weight", weight);
   check_rank("pack_weight", "weight", weight, 2);
   PackWeight p = packing(weight);
-  const Tensor packed =
-      Tensor::empty({kernels(weight).packed_weight_size(p)}, DType::float32, weight.device());
-  p.packed = packed.data<float>();
+  const int64_t nbytes = kernels(weight).packed_weight_size(p);
+  if (nbytes == 0) return std::nullopt;
+  const Tensor packed = Tensor::empty({nbytes}, DType::uint8, weight.device());
+  p.packed = packed.raw();
   kernels(weight).pack_weight(p);
   return packed;
 }
@@ -44,7 +45,7 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(
     const Dropout& dropout, const std::optional<Sequences>& sequences, const std::optional<Tensor>& packed) {
   check_operands("linear", x, weight);
   if (packed) {
-    check_dtype("linear", "packed", *packed, DType::float32);
+    check_dtype("linear", "packed", *packed, DType::uint8);
     check_shape("linear", "packed", *packed, {kernels(weight).packed_weight_size(packing(weight))});
   }
   if (bias) {
@@ -59,7 +60,7 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(
   if (kind == Activation::gelu) pre = Tensor::empty(y.shape(), x.dtype(), x.device());
   kernels(x).linear_forward({.x = x.raw(),
                              .weight = weight.raw(),
-                             .packed = data_or_null(packed),
+                             .packed = data_or_null<void>(packed),
                              .bias = data_or_null(bias),
                              .y = y.raw(),
                              .pre = data_or_null<void>(pre),

@@ -14,18 +14,18 @@ namespace dragoman {
 
 struct PackWeight {
   const void* weight;  // (out_features, in_features)
-  float* packed;       // (packed_weight_size,), in the backend's own order
+  void* packed;        // packed_weight_size bytes, in the backend's own order
   int64_t in_features, out_features;
   DType dtype;  // of weight
 };
 
 struct LinearForward {
-  const void* x;        // (rows, in_features)
-  const void* weight;   // (out_features, in_features)
-  const float* packed;  // weight as pack_weight wrote it, read instead of weight, or null
-  const float* bias;    // (out_features,) or null
-  void* y;              // (rows, out_features)
-  void* pre;            // (rows, out_features) or null: x W^T + bias, kept for GELU's backward
+  const void* x;       // (rows, in_features)
+  const void* weight;  // (out_features, in_features)
+  const void* packed;  // weight as pack_weight wrote it, read instead of weight, or null
+  const float* bias;   // (out_features,) or null
+  void* y;             // (rows, out_features)
+  void* pre;           // (rows, out_features) or null: x W^T + bias, kept for GELU's backward
   Rows rows;
   int64_t in_features, out_features;
   DType dtype;  // of x, weight, y, pre, saved, dy and dx
@@ -50,9 +50,9 @@ struct LinearBackward {
 };
 
 // A copy of weight in the order in which linear_forward reads it: faster, above all for few rows. The order
-// depends on the instruction set, so it must not be saved. float32 (out_features rounded up to 32,
-// in_features).
-Tensor pack_weight(const Tensor& weight);
+// depends on the backend, so it must not be saved. uint8 (packed_weight_size,); absent where the backend
+// keeps none.
+std::optional<Tensor> pack_weight(const Tensor& weight);
 
 // Returns y and, for GELU, pre. `packed`, of the same weight, changes no bit.
 std::tuple<Tensor, std::optional<Tensor>> linear_forward(

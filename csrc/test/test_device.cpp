@@ -133,6 +133,11 @@ constinit const BackendApi api = {.last_message = [] { return message.c_str(); }
                                         *size = cpu().packed_weight_size(*p);
                                         return Status::done;
                                       },
+                                  .loss_chunk =
+                                      [](LossChunk* chunk, int64_t rows, int64_t vocabulary, DType dtype) {
+                                        *chunk = cpu().loss_chunk(rows, vocabulary, dtype);
+                                        return Status::done;
+                                      },
 #define DRAGOMAN_ENTRY(name, Params) .name = [](const Params* p) { return run(#name, cpu().name, *p); },
                                   DRAGOMAN_KERNELS(DRAGOMAN_ENTRY)
 #undef DRAGOMAN_ENTRY

@@ -150,3 +150,22 @@ def test_to_padded_leaves_the_tail_out():
 def test_row_ops_refuse_a_slotted_layout():
     with pytest.raises(ValueError, match="sequences must be packed, got a slotted"):
         dg.functional.relu(dg.tensor(np.ones((4, 2), np.float32)), sequences=dg.Sequences.slotted([1, 1], 2))
+
+
+def test_each_device_gets_one_copy_of_the_arrays():
+    """The device "test" lets no host read or write its memory."""
+    sequences, x = dg.Sequences([2, 3], capacity=7), np.full((7, 4), np.nan, np.float32)
+    x[:5] = 1.0
+    on_test = dg.tensor(x, device="test")
+    uploads = _core.test_device_counts()["uploads"]
+    out = dg.functional.relu(on_test, sequences=sequences)
+    assert _core.test_device_counts()["uploads"] == uploads + 1
+    again = dg.functional.relu(out, sequences=sequences)
+    assert _core.test_device_counts()["uploads"] == uploads + 1
+    on_cpu = dg.functional.relu(dg.tensor(x), sequences=sequences)
+    for result in (out, again, on_cpu):
+        np.testing.assert_array_equal(result.numpy(), np.nan_to_num(x))
+    q = dg.tensor(np.arange(14, dtype=np.float32).reshape(7, 1, 2), device="test")
+    attended = dg.functional.attention(q, q, q, sequences, sequences).numpy()
+    host = dg.tensor(q.numpy())
+    np.testing.assert_array_equal(attended, dg.functional.attention(host, host, host, sequences, sequences).numpy())

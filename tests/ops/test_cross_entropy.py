@@ -5,6 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import reference
+from dragoman import _core
 from gradcheck import check_reference, poison_cache, with_tail
 
 # rows, vocabulary, rows not in use, smoothing
@@ -287,3 +288,52 @@ def test_errors_name_the_argument(ids, options, error, message):
         dg.functional.cross_entropy(x, np.array(ids), **options)
     with pytest.raises(error, match=message):
         dg.functional.linear_cross_entropy(x, weight, np.array(ids), **options)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("factor", [None, 3.0])
+def test_a_step_reads_nothing_on_the_host(rng, linear, factor):
+    """While a program is recorded, numpy() raises. The gradients of forward and backward are still those of eager."""
+    ids = dg.tensor(make_ids(rng, 9, 7))
+    x, weight = rng.standard_normal((9, 4)), rng.standard_normal((7, 4))
+
+    def gradients():
+        tensors = leaf(x if linear else x @ weight.T), leaf(weight)
+        recorder = _core.Recorder()
+        try:
+            if linear:
+                loss = dg.functional.linear_cross_entropy(*tensors, ids)
+            else:
+                loss = dg.functional.cross_entropy(tensors[0], ids)
+            (loss if factor is None else loss * factor).backward()
+        finally:
+            recorder.stop()
+        return [None if tensor.grad is None else tensor.grad.numpy() for tensor in tensors]
+
+    logits = x @ weight.T
+    (dlogits,) = reference.cross_entropy_backward(factor or 1.0, logits, ids.numpy(), 0.0)
+    dx, dweight = gradients()
+    np.testing.assert_allclose(dx, dlogits @ weight if linear else dlogits, atol=1e-6)
+    if linear:
+        np.testing.assert_allclose(dweight, dlogits.T @ x, atol=1e-6)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("factor", [None, 3.0])
+def test_a_device_gives_the_bits_of_the_cpu(rng, linear, factor):
+    """The device "test" ends the process where the host reads the loss, its factor or the upstream gradient."""
+    ids, x, weight = make_ids(rng, 9, 7), rng.standard_normal((9, 4)), rng.standard_normal((7, 4))
+
+    def results(device):
+        tensors = [
+            dg.tensor(array, device, requires_grad=True) for array in ((x, weight) if linear else (x @ weight.T,))
+        ]
+        function = dg.functional.linear_cross_entropy if linear else dg.functional.cross_entropy
+        loss = function(*tensors, ids)
+        downloads = _core.test_device_counts()["downloads"]
+        (loss if factor is None else loss * factor).backward()
+        assert _core.test_device_counts()["downloads"] == downloads
+        return [loss, *(tensor.grad for tensor in tensors)]
+
+    for on_cpu, on_device in zip(results("cpu"), results("test"), strict=True):
+        np.testing.assert_array_equal(on_cpu.numpy(), on_device.numpy())

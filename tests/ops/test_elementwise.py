@@ -3,6 +3,7 @@
 import dragoman as dg
 import numpy as np
 import pytest
+from dragoman import _core
 from gradcheck import assert_near, check_by_differences
 
 F = dg.functional
@@ -154,3 +155,16 @@ def test_numpy_arrays_are_no_operands():
     np.testing.assert_array_equal((np.float32(2) * x).numpy(), np.full((2, 3), 2))
     with pytest.raises(TypeError, match="add: a or b must be a Tensor, got two of type int and float"):
         F.add(1, 2.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scale_by_a_factor_in_memory(rng, dtype):
+    x, factor = dg.tensor(rng.standard_normal(37), dtype=dtype), dg.tensor(np.array(-1.5, np.float32))
+    expected = (x * -1.5).data.numpy()
+    y = x.data.clone()
+    _core.scale_by(y, factor.data)
+    np.testing.assert_array_equal(y.numpy(), expected)
+    with pytest.raises(ValueError, match=r"scale_by: factor must have one element, got shape \(2,\)"):
+        _core.scale_by(y, _core.Tensor.zeros([2]))
+    with pytest.raises(TypeError, match="scale_by: factor must be float32, got int32"):
+        _core.scale_by(y, _core.Tensor.zeros([1], "int32"))

@@ -53,6 +53,10 @@ def test_bits_are_those_of_the_plain_weight(rng, rows, in_features, out_features
                 np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+def test_no_bytes_are_no_packed_copy():
+    assert _core.pack_weight(_core.Tensor.zeros([0, 4])) is None
+
+
 def test_the_packed_copy_is_what_is_read(rng):
     """Otherwise the comparison above would compare nothing."""
     x, weight = (dg.tensor(rng.standard_normal((8, 8))).data for _ in range(2))
@@ -167,8 +171,8 @@ def test_training_gives_the_memory_back():
 def test_errors():
     x, weight = dg.tensor(np.ones((2, 3))).data, dg.tensor(np.ones((5, 3))).data
     for wrong, error, message in [
-        (_core.Tensor.zeros([5, 3]), ValueError, r"linear: packed must have shape \(\d+,\), got \(5, 3\)"),
-        (_core.Tensor.zeros([32, 32], "bfloat16"), TypeError, "linear: packed must be float32, got bfloat16"),
+        (_core.Tensor.zeros([5, 3], "uint8"), ValueError, r"linear: packed must have shape \(\d+,\), got \(5, 3\)"),
+        (_core.Tensor.zeros([32, 32], "bfloat16"), TypeError, "linear: packed must be uint8, got bfloat16"),
     ]:
         with pytest.raises(error, match=message):
             _core.linear_forward(x, weight, None, "none", _core.Dropout(), None, wrong)

@@ -1,6 +1,7 @@
 """_core.pyi, kept by hand, against what pybind11 says of the extension: names, and the arguments in their order."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def in_module(owner):
             found[name] = None
         elif callable(value) and (value.__doc__ or "").startswith(f"{name}("):  # bound by pybind11
             found[name] = arguments_of(value.__doc__)
+        elif inspect.isfunction(value):  # added in Python
+            found[name] = [argument for argument in inspect.signature(value).parameters if argument != "self"]
     return found
 
 

@@ -9,6 +9,7 @@ const Kernels table = {
     DRAGOMAN_KERNELS(DRAGOMAN_ENTRY)
 #undef DRAGOMAN_ENTRY
         .packed_weight_size = packed_weight_size,
+    .loss_chunk = loss_chunk,
 };
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

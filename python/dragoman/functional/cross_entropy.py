@@ -55,11 +55,10 @@ def cross_entropy(
 
 def _add_made_grads(dy: _core.Tensor, made: Sequence[tuple[Edge | None, _core.Tensor | None]]) -> None:
     """Hands out the gradients that forward made for an upstream gradient of 1."""
-    factor = 1.0 if is_unit_gradient(dy) else float(dy.numpy().item())
     for end, grad in made:
         if grad is not None:
-            if factor != 1.0:
-                _core.accumulate(grad, grad, factor, False)
+            if not is_unit_gradient(dy):
+                _core.scale_by(grad, dy)
             add_grad(end, grad, owned=True)
 
 

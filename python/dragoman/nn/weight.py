@@ -30,7 +30,7 @@ class WeightForms:
     def __init__(self) -> None:
         self.shared: tuple[int, _core.Tensor] | None = None
         self._bfloat16: tuple[int, _core.Tensor] | None = None  # version, copy
-        self._packed: tuple[int, str, _core.Tensor] | None = None  # version, dtype of the product, copy
+        self._packed: tuple[int, str, _core.Tensor | None] | None = None  # version, dtype of the product, copy
 
     def in_dtype(self, values: _core.Tensor, dtype: str) -> _core.Tensor:
         """The values as a product in `dtype`, "float32" or "bfloat16", takes them.
@@ -54,8 +54,8 @@ class WeightForms:
     def packed(self, values: _core.Tensor, dtype: str) -> _core.Tensor | None:
         """The values packed for products in `dtype`.
 
-        None on the tape; while a Program is recorded, which reads the weight itself; for what is no matrix; and where
-        another library shares the memory.
+        None on the tape; while a Program is recorded, which reads the weight itself; for what is no matrix; where
+        another library shares the memory; and where the backend keeps no packed copy.
         """
         version = values.version
         if is_grad_enabled() or version == 0 or _core.is_recording() or len(values.shape) != 2:
