@@ -78,7 +78,7 @@ Status zero(void* data, int64_t nbytes) {
 }
 
 bool is_host_memory(uintptr_t word) {
-  constexpr uintptr_t page = 4096, smallest = uintptr_t{1} << 32;  // smaller numbers are sizes
+  constexpr uintptr_t page = 4096, smallest = uintptr_t{1} << 45;  // smaller numbers are sizes
   if (word < smallest || in_arena(reinterpret_cast<const void*>(word))) return false;
   unsigned char resident;
   return mincore(reinterpret_cast<void*>(word / page * page), 1, &resident) == 0;
@@ -88,7 +88,7 @@ bool is_host_memory(uintptr_t word) {
 template <class Params>
 void check_pointers(const Params& params) {
   Params copy = params;
-  __builtin_clear_padding(&copy);
+  __builtin_clear_padding(&copy);  // what is left there may look like a pointer
   uintptr_t words[sizeof(Params) / sizeof(uintptr_t)];
   std::memcpy(words, &copy, sizeof(words));
   for (size_t i = 0; i < std::size(words); ++i) {

@@ -137,7 +137,7 @@ class AdamW:
         ]
         self._collect_gradients()
         self._share_shadows()
-        _core.empty_cache()  # of the memory that the parameters lay in before
+        _core.empty_cache(device)  # of the memory that the parameters lay in before
         decays = [_weight_decay(group_of[name], p, weight_decay) for name, p in trainable.items()]
         scales = [group.lr_scale if (group := group_of[name]) else 1.0 for name in trainable]
         self._bounds = _on_device(bounds, device)

