@@ -8,13 +8,12 @@ from dragoman.generate import generate
 from dragoman.optim import AdamW
 
 SOURCES, TARGETS = [[4, 5, 6, 7], [8, 9], [10, 11, 12]], [[14, 15], [16], [17, 18, 19, 20]]
+SIZES = {"d_model": 16, "num_heads": 2, "d_ff": 32, "num_encoder_layers": 1, "num_decoder_layers": 1}
 
 
 def build(device, compute_dtype="float32", **options):
     dg.manual_seed(3)
-    config = dg.TransformerConfig(
-        vocab_size=50, d_model=16, num_heads=2, d_ff=32, num_encoder_layers=1, num_decoder_layers=1, **options
-    )
+    config = dg.TransformerConfig(**{"vocab_size": 50, **SIZES, **options})
     return dg.Transformer(config, compute_dtype).to(device)
 
 
@@ -91,8 +90,7 @@ def test_a_trainer_takes_a_device(tmp_path):
 
 def test_a_translator_takes_a_device(tmp_path):
     tokenizer = dg.Tokenizer.train(["A man is standing on a ladder.", "Ein Mann steht auf einer Leiter."] * 20, 80)
-    model = dg.Transformer(dg.TransformerConfig(vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=32))
-    model.save(tmp_path)
+    build("cpu", vocab_size=tokenizer.vocab_size).save(tmp_path)
     tokenizer.save(tmp_path / "tokenizer.json")
     here, there = (dg.Translator.load(tmp_path, device=device) for device in ("cpu", "test"))
     assert here("A man", max_length=6) == there("A man", max_length=6)
