@@ -23,18 +23,19 @@ struct Attention {
         q(random_tensor({m.tokens(), m.num_heads, head_dim}, t)),
         k(random_tensor(q.shape(), t)),
         v(random_tensor(q.shape(), t)),
-        dout(random_tensor(q.shape(), t)) {}
+        dout(random_tensor(q.shape(), t)) {
+    options.causal = causal;
+    options.dropout = dropout;
+  }
 
   void forward() {
-    auto [new_out, new_logsumexp, weights] =
-        attention_forward(q, k, v, sequences, sequences, {.causal = causal, .dropout = dropout});
+    auto [new_out, new_logsumexp, weights] = attention_forward(q, k, v, sequences, sequences, options);
     out = new_out;
     logsumexp = new_logsumexp;
   }
 
   void backward() {
-    std::tie(dq, dk, dv) = attention_backward(dout, q, k, v, out, logsumexp, sequences, sequences,
-                                              {.causal = causal, .dropout = dropout});
+    std::tie(dq, dk, dv) = attention_backward(dout, q, k, v, out, logsumexp, sequences, sequences, options);
   }
 
   int64_t element(int64_t row, int64_t d) const { return (row * model.num_heads + head) * head_dim + d; }
@@ -126,6 +127,7 @@ struct Attention {
   const Sequences sequences;
   const Dropout dropout = make_dropout(0.1, 1, 2, 3);
   const Tensor q, k, v, dout;
+  AttentionOptions options;
   const int64_t head = model.num_heads - 1, first = (model.sequences - 1) * model.length;  // what is checked
   Tensor out = q, logsumexp = q, dq = q, dk = q, dv = q;
 };
