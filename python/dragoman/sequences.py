@@ -83,11 +83,19 @@ def mask(self: Sequences) -> npt.NDArray[np.bool_]:
     return _in_use(np.array(self.lengths, np.int64), self.max_length)
 
 
+def _reduce(self: Sequences) -> tuple[Any, ...]:
+    """For copy and pickle. TypeError for the layout of a KV cache or of select, which belongs to other rows."""
+    if not self.packed:
+        raise TypeError("Sequences: only packed ones can be copied or pickled, got a slotted or selected layout")
+    return _restore, (self.lengths, self.capacity, self.max_length)
+
+
 for _name, _method in (
     ("__init__", _init),
     ("from_padded", staticmethod(from_padded)),
     ("to_padded", to_padded),
     ("mask", mask),
+    ("__reduce__", _reduce),
 ):
     setattr(Sequences, _name, _method)
 
@@ -112,6 +120,10 @@ Attributes:
 Raises:
     ValueError: a negative length, a capacity below sum(lengths) or a max_length below the longest.
 """
+
+
+def _restore(lengths: list[int], capacity: int, max_length: int) -> Sequences:
+    return Sequences(lengths, capacity, max_length=max_length)
 
 
 def _in_use(lengths: npt.NDArray[Any], longest: int) -> npt.NDArray[np.bool_]:

@@ -81,7 +81,16 @@ class Tensor:
         return float(self.numpy().item())
 
     def copy_(self, array: npt.ArrayLike) -> None:
-        """Copies `array` of the same shape into this tensor's memory, converting the dtype. ValueError otherwise."""
+        """Copies `array` of the same shape into this tensor's memory, converting the dtype.
+
+        A copy between a forward pass and its backward is not noticed: backward reads the new values.
+
+        Raises:
+            TypeError: an array that holds no numbers.
+            ValueError: another shape, values that do not fit the dtype, or a Program is being recorded.
+        """
+        if _core.is_recording():
+            raise ValueError("copy_: a recorded Program would not repeat it; pass the tensor as an input instead")
         values = as_array("copy_", "array", array)
         if values.dtype.kind not in "biuf" and values.dtype != DTYPES["bfloat16"]:
             raise TypeError(f"copy_: array must hold numbers, got dtype {values.dtype}")
@@ -311,8 +320,8 @@ def _grad_of(end: Edge) -> tuple[_core.Tensor | None, bool]:
 def _set_grad(end: Edge, grad: _core.Tensor, owned: bool) -> None:
     if isinstance(end, Function):
         end.grad, end.grad_owned = grad, owned
-    else:
-        end.grad, end.grad_owned = Tensor(grad), owned
+    else:  # a user may write the gradient of a leaf, which therefore shares memory with no other
+        end.grad, end.grad_owned = Tensor(grad if owned else grad.clone()), True
 
 
 _units: dict[tuple[str, str], _core.Tensor] = {}

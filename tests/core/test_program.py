@@ -324,3 +324,15 @@ def test_inputs_of_another_kind_are_named():
         program(np.ones(3))
     with pytest.raises(TypeError, match="replay: input 0 must be of the kind that was recorded"):
         program(SEQUENCES)
+
+
+def test_a_copy_into_a_tensor_is_refused_while_recording():
+    weight = dg.tensor(np.ones(4, np.float32))
+
+    def forward(x):
+        weight.copy_(np.full(4, x.shape[0]))
+        return x * weight
+
+    inputs = [dg.tensor(np.ones((rows, 4), np.float32)) for rows in (3, 5)]
+    with pytest.raises(ValueError, match="copy_: a recorded Program would not repeat it"):
+        record_twice(forward, [inputs[0]], [inputs[1]])

@@ -1,5 +1,7 @@
 """Sequences: packed, slotted and selected layouts."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import dragoman as dg
@@ -169,3 +171,11 @@ def test_each_device_gets_one_copy_of_the_arrays():
     attended = dg.functional.attention(q, q, q, sequences, sequences).numpy()
     host = dg.tensor(q.numpy())
     np.testing.assert_array_equal(attended, dg.functional.attention(host, host, host, sequences, sequences).numpy())
+
+
+def test_packed_sequences_survive_copy_and_pickle():
+    sequences = dg.Sequences([2, 0, 3], capacity=7, max_length=4)
+    for twin in (copy.deepcopy(sequences), pickle.loads(pickle.dumps(sequences))):
+        assert twin == sequences and twin.max_length == 4
+    with pytest.raises(TypeError, match="only packed ones can be copied or pickled"):
+        copy.copy(sequences.select([2, 0]))

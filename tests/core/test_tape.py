@@ -226,3 +226,18 @@ def test_numpy_sees_the_values_of_the_tape(rng):
     x = leaf(rng, 2, 3)
     np.testing.assert_array_equal(np.asarray(x * 2.0), 2 * x.numpy())
     np.testing.assert_array_equal(np.exp(x), np.exp(x.numpy()))
+
+
+def test_a_leaf_gets_a_gradient_of_its_own():
+    """Both sides of a sum once held the same memory: writing one gradient changed the other."""
+    for shape in ((3,), ()):
+        a, b = (dg.tensor(np.ones(shape, np.float32), requires_grad=True) for _ in range(2))
+        (a + b).backward(np.ones(shape, np.float32))
+        a.grad.copy_(np.full(shape, 7.0))
+        np.testing.assert_array_equal(b.grad, np.ones(shape))
+    x = dg.tensor(np.float32(2), requires_grad=True)
+    (x + x).backward()
+    x.grad.copy_(9.0)
+    y = dg.tensor(np.float32(2), requires_grad=True)
+    (y * 1.0).backward()
+    assert y.grad.item() == 1

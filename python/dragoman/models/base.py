@@ -104,10 +104,11 @@ def register(name: str) -> Callable[[M], M]:
         if not (isinstance(model_class, type) and issubclass(model_class, Model)):
             raise TypeError(f"register: the class must be a subclass of Model, got {model_class!r}")
         config_class = model_class.config_class
-        if not issubclass(config_class, ModelConfig) or config_class is ModelConfig:
+        is_class = isinstance(config_class, type) and issubclass(config_class, ModelConfig)
+        if not is_class or config_class is ModelConfig:
             raise TypeError(
                 f"register: config_class of {model_class.__name__} must be a subclass of ModelConfig, "
-                f"got {config_class.__name__}"
+                f"got {config_class!r}"
             )
         held = _registry.get(name)
         if held is not None and _place(held) != _place(model_class):  # a notebook's cell may run twice

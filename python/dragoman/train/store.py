@@ -161,5 +161,7 @@ def _check_identity(path: Path, saved: State, run: State) -> None:
         if name == "columns":
             if different := [column for column in value if value[column] != got.get(column)]:
                 raise ValueError(f"{path}: the data must be the same to resume, got other ids in {different[0]}")
+        elif name == "lengths" and got != value:
+            raise ValueError(f"{path}: the data must be the same to resume, got examples of other lengths")
         elif got != value:
             raise ValueError(f"{path}: {name} must be the same to resume, was {got}, got {value}")
