@@ -99,7 +99,7 @@ def test_same_bits_as_residual_and_norm(rng, name, rows, features, tail, dtype, 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
 def test_gradients_add_up(rng, p):
-    """Without dropout both inputs receive the same array. Adding to one gradient must not change the other."""
+    """Without dropout both inputs receive the same array, of which each leaf keeps memory of its own."""
     x, residual = (dg.tensor(array, requires_grad=True) for array in rng.standard_normal((2, 5, 6)).astype(np.float32))
     weight = dg.tensor(np.ones(6, np.float32))
     dy = rng.standard_normal((5, 6))
@@ -108,7 +108,7 @@ def test_gradients_add_up(rng, p):
         backward(dg.functional.residual_layer_norm(x, residual, weight, dropout=p), dy)
         if times == 1:
             once = [x.grad.numpy().copy(), residual.grad.numpy().copy()]
-            assert (x.grad.data.data_ptr == residual.grad.data.data_ptr) == (p == 0)
+            assert x.grad.data.data_ptr != residual.grad.data.data_ptr
     np.testing.assert_array_equal(x.grad.numpy(), 2 * once[0])
     np.testing.assert_array_equal(residual.grad.numpy(), 2 * once[1])
 
