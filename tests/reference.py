@@ -12,8 +12,12 @@ import numpy as np
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-def assert_close(actual, truth, plain32=None):
-    """The largest error is at most twice the plain float32 one, plus roundings."""
+def assert_close(actual, truth, plain32=None, magnitude=0.0):
+    """The largest error is at most twice the plain float32 one, plus roundings.
+
+    `magnitude` is the sum of a value's terms without their signs: where they cancel, sums in another order differ by
+    roundings of that.
+    """
     actual, truth = np.asarray(actual, np.float64), np.asarray(truth, np.float64)
     assert actual.shape == truth.shape, f"shape {actual.shape}, expected {truth.shape}"
     if truth.size == 0:
@@ -21,7 +25,7 @@ def assert_close(actual, truth, plain32=None):
     largest = np.abs(truth).max()
     plain_error = 1e-5 * largest if plain32 is None else np.abs(np.asarray(plain32, np.float64) - truth).max()
     error = np.abs(actual - truth).max()
-    bar = 2 * plain_error + 1e-6 * largest + 1e-8
+    bar = 2 * plain_error + 1e-6 * largest + 2.0**-23 * magnitude + 1e-8
     assert error <= bar, f"error {error:.3g} above {bar:.3g}, the largest value being {largest:.3g}"
 
 
