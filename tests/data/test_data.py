@@ -226,3 +226,10 @@ def test_a_table_takes_rows():
 def test_cut_batches():
     assert cut_batches([0, 1, 2, 3], [4, 3, 9, 1], 7) == [[0, 1], [2], [3]]
     assert cut_batches([], [], 7) == []
+
+
+@pytest.mark.parametrize("costs", [[5], [5, 0, -1], [5.0, 1.0, 1.0], 5])
+def test_costs_that_are_no_cost_of_each_row_are_refused(costs):
+    rows = Table(columns_of(SIDES, pairs_of([(1, 2)] * 3)))
+    with pytest.raises(ValueError, match="batches: costs must return 3 ints of at least 0, got "):
+        Batches(rows, lambda lengths: np.array(costs), 100)

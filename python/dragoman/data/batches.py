@@ -78,7 +78,8 @@ class Batches:
         count, dropped: number of rows that are used, and that are left out.
 
     Raises:
-        ValueError: when no row is left, or a row alone exceeds `batch_tokens` (naming it).
+        ValueError: when no row is left, a row alone exceeds `batch_tokens` (naming it), or `costs` returns anything but
+            one int of at least 0 for each row.
     """
 
     def __init__(
@@ -96,7 +97,11 @@ class Batches:
         self.seed = seed
         self.costs = np.zeros(len(dataset), np.uint16 if batch_tokens < 1 << 16 else np.uint32)
         for first in range(0, len(dataset), BLOCK):
-            block = costs(dataset.lengths(first, min(first + BLOCK, len(dataset))))
+            rows = min(BLOCK, len(dataset) - first)
+            block = np.asarray(costs(dataset.lengths(first, first + rows)))
+            if block.shape != (rows,) or block.dtype.kind not in "iu" or block.min(initial=0) < 0:
+                expected = f"{rows} ints of at least 0"
+                raise ValueError(f"batches: costs must return {expected}, got {block.dtype} of shape {block.shape}")
             if block.max(initial=0) > batch_tokens:
                 raise ValueError(
                     f"batches: {unit} {first + int(block.argmax()) + 1} has {block.max()} tokens, more than "
