@@ -108,6 +108,8 @@ def test_item_reshape_and_arithmetic(rng):
     x = rng.standard_normal((4, 6)).astype(np.float32)
     tensor = dg.tensor(x)
     np.testing.assert_array_equal(tensor.reshape(3, -1).numpy(), x.reshape(3, 8))
+    for shape in ((3, -1), [3, 8]):
+        np.testing.assert_array_equal(tensor.reshape(shape).numpy(), x.reshape(3, 8))
     assert tensor.reshape(3, 8).data.data_ptr == tensor.data.data_ptr
     np.testing.assert_array_equal((tensor + tensor * 0.5).numpy(), x + x * np.float32(0.5))
     assert dg.tensor([2.5]).item() == 2.5

@@ -33,9 +33,12 @@ def _negative(x: Tensor) -> Tensor:
     return multiply(x, -1.0)
 
 
-def _reshape(x: Tensor, *shape: int) -> Tensor:
-    """The same values in another shape; one size may be -1. ValueError where the number of elements differs."""
-    return reshape(x, shape)
+def _reshape(x: Tensor, *shape: Any) -> Tensor:
+    """The same values in another shape, x.reshape(2, 3) or x.reshape((2, 3)); one size may be -1.
+
+    ValueError where the number of elements differs.
+    """
+    return reshape(x, shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape)
 
 
 def _getitem(x: Tensor, index: Any) -> Tensor:
