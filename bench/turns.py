@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +12,10 @@ SECONDS = 0.1  # of a turn, and before it: idle threads of the other system spin
 
 
 def times_of(function: Callable[[], Any], seconds: float) -> list[float]:
-    """The seconds of three calls or more that together take `seconds`, after one to warm up."""
-    function()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < seconds:
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return times
+    """`dragoman.cli.bench.times_of`, imported late: PyTorch's processes import this module without dragoman."""
+    from dragoman.cli import bench
+
+    return bench.times_of(function, seconds)
 
 
 def take_turns(functions: dict[str, Callable[[], Any]]) -> dict[str, Figures]:
