@@ -6,26 +6,33 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
 
 FORMAT = 1  # of config.json
-
-_CHOICES = {
-    "activation": ("relu", "gelu"),
-    "positions": ("sinusoidal", "learned"),
-    "tie_embeddings": ("none", "two", "three"),
-}
-_SIZES = (
-    "vocab_size", "d_model", "num_heads", "d_ff", "num_encoder_layers", "num_decoder_layers", "max_length",
-)  # fmt: skip
-_RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout")
-_FLAGS = ("norm_first", "scale_embeddings", "output_bias")
-_IDS = ("pad_id", "bos_id", "eos_id", "unk_id")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Base of configs, each a frozen dataclass whose fields are values that JSON can hold."""
+    """Base of configs, each a frozen dataclass whose fields are values that JSON can hold.
+
+    A class lists its fields by what they hold; `__post_init__` checks them, and turns NumPy's numbers into Python's.
+    Subclasses add to the lists of their base.
+
+    Attributes:
+        choices: the allowed strings of a field.
+        sizes: fields that hold an int of at least 1.
+        optional_sizes: the same, or None.
+        rates: fields that hold a number in [0, 1).
+        flags: fields that hold a bool.
+    """
+
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    sizes: ClassVar[tuple[str, ...]] = ()
+    optional_sizes: ClassVar[tuple[str, ...]] = ()
+    rates: ClassVar[tuple[str, ...]] = ()
+    flags: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What config.json holds beside the name of the model."""
@@ -43,6 +50,30 @@ class ModelConfig:
             raise ValueError(f"{cls.__name__}: {missing[0]} must be given, got none")
         return cls(**fields)
 
+    def with_dropout(self, p: float) -> Self:
+        """The same model with every dropout at rate p."""
+        rates: dict[str, Any] = dict.fromkeys(self.rates, p)
+        return dataclasses.replace(self, **rates)
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in dataclasses.fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())
+        for name, choices in self.choices.items():
+            value = getattr(self, name)
+            self._check(name, isinstance(value, str) and value in choices, f"one of {', '.join(choices)}")
+        for name in self.sizes:
+            self._check(name, _is_size(getattr(self, name)), "an int of at least 1")
+        for name in self.optional_sizes:
+            value = getattr(self, name)
+            self._check(name, value is None or _is_size(value), "None or an int above 0")
+        for name in self.rates:
+            value = getattr(self, name)
+            self._check(name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
+        for name in self.flags:
+            self._check(name, isinstance(getattr(self, name), bool), "a bool")
+
     @classmethod
     def _check_names(cls, values: Mapping[str, Any]) -> None:
         """Raises ValueError for a name that is no field, with the nearest one that is."""
@@ -53,9 +84,103 @@ class ModelConfig:
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise ValueError(f"{cls.__name__}: unknown field {name!r}{hint}")
 
+    def _check(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {getattr(self, name)!r}")
+
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig(ModelConfig):
+class BlockConfig(ModelConfig):
+    """What the layers of every model are made of.
+
+    Attributes:
+        d_model: size of a row between layers.
+        num_heads: attention heads; a divisor of d_model.
+        d_ff: hidden size of the feed-forward networks.
+        norm_first: pre-norm layers, x + sublayer(norm(x)); otherwise post-norm, norm(x + sublayer(x)).
+        final_norm: whether a stack ends in a norm; None: pre-norm stacks do, post-norm do not.
+        activation: "relu" or "gelu".
+        norm_eps: added to the variance in norms.
+        dropout: rate on the way into residual connections; all rates in [0, 1), in training only.
+        attention_dropout: rate of attention weights.
+        activation_dropout: rate of the feed-forward networks' hidden values.
+    """
+
+    d_model: int
+    num_heads: int
+    d_ff: int
+    norm_first: bool = False
+    final_norm: bool | None = None
+    activation: Literal["relu", "gelu"] = "relu"
+    norm_eps: float = 1e-5
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"activation": ("relu", "gelu")}
+    sizes: ClassVar[tuple[str, ...]] = ("d_model", "num_heads", "d_ff")
+    rates: ClassVar[tuple[str, ...]] = ("dropout", "attention_dropout", "activation_dropout")
+    flags: ClassVar[tuple[str, ...]] = ("norm_first",)
+
+    @property
+    def ends_in_norm(self) -> bool:
+        """Whether a stack ends in a norm."""
+        return self.norm_first if self.final_norm is None else self.final_norm
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
+        eps = self.norm_eps
+        self._check("norm_eps", _is_number(eps) and 0 < eps < 1, "a number in (0, 1)")
+        self._check("num_heads", self.d_model % self.num_heads == 0, f"a divisor of d_model = {self.d_model}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(BlockConfig):
+    """What models that read tokens share, beside their layers.
+
+    Attributes:
+        vocab_size: number of tokens.
+        positions: "sinusoidal" or "learned".
+        max_length: rows of a learned table of positions, and the longest output of a search by default.
+        scale_embeddings: multiply embeddings by sqrt(d_model).
+        embedding_dropout: rate of embeddings with their positions.
+        pad_id, bos_id, eos_id, unk_id: padding, beginning and end of a sentence, unknown token.
+    """
+
+    vocab_size: int
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    max_length: int = 1024
+    scale_embeddings: bool = True
+    embedding_dropout: float = 0.1
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+    unk_id: int = 3
+
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {**BlockConfig.choices, "positions": ("sinusoidal", "learned")}
+    sizes: ClassVar[tuple[str, ...]] = ("vocab_size", *BlockConfig.sizes, "max_length")
+    rates: ClassVar[tuple[str, ...]] = (*BlockConfig.rates, "embedding_dropout")
+    flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "scale_embeddings")
+    ids: ClassVar[tuple[str, ...]] = ("pad_id", "bos_id", "eos_id", "unk_id")
+
+    @property
+    def output_size(self) -> int:
+        """Number of tokens that the model can predict."""
+        return self.vocab_size
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        smallest = min(self.vocab_size, self.output_size)
+        for place, name in enumerate(self.ids):
+            value = getattr(self, name)
+            self._check(name, _is_int(value) and 0 <= value < smallest, f"an int in [0, {smallest})")
+            others = [getattr(self, other) for other in self.ids[:place]]
+            self._check(name, value not in others, "different from the other special ids")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(TextConfig):
     """The shape of an encoder-decoder Transformer (Vaswani et al. 2017, arXiv:1706.03762).
 
     Attributes:
@@ -86,31 +211,20 @@ class TransformerConfig(ModelConfig):
         ValueError: naming the field, what was expected and what came.
     """
 
-    vocab_size: int
-    d_model: int
-    num_heads: int
-    d_ff: int
     num_encoder_layers: int
     num_decoder_layers: int
     tgt_vocab_size: int | None = None
-    norm_first: bool = False
-    final_norm: bool | None = None
-    activation: Literal["relu", "gelu"] = "relu"
-    norm_eps: float = 1e-5
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
-    max_length: int = 1024
     max_source_length: int | None = None
     tie_embeddings: Literal["none", "two", "three"] = "three"
-    scale_embeddings: bool = True
     output_bias: bool = False
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
-    embedding_dropout: float = 0.1
-    pad_id: int = 0
-    bos_id: int = 1
-    eos_id: int = 2
-    unk_id: int = 3
+
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **TextConfig.choices,
+        "tie_embeddings": ("none", "two", "three"),
+    }
+    sizes: ClassVar[tuple[str, ...]] = (*TextConfig.sizes, "num_encoder_layers", "num_decoder_layers")
+    optional_sizes: ClassVar[tuple[str, ...]] = ("tgt_vocab_size", "max_source_length")
+    flags: ClassVar[tuple[str, ...]] = (*TextConfig.flags, "output_bias")
 
     @classmethod
     def tiny(cls, **overrides: Any) -> Self:
@@ -148,62 +262,27 @@ class TransformerConfig(ModelConfig):
         cls._check_names(overrides)
         return cls(**(sizes | rates | overrides))
 
-    def with_dropout(self, p: float) -> Self:
-        """The same model with every dropout at rate p."""
-        rates: dict[str, Any] = dict.fromkeys(_RATES, p)
-        return dataclasses.replace(self, **rates)
-
     @property
     def output_size(self) -> int:
         """Number of target tokens."""
         return self.vocab_size if self.tgt_vocab_size is None else self.tgt_vocab_size
 
-    @property
-    def ends_in_norm(self) -> bool:
-        """Whether encoder and decoder end in a norm."""
-        return self.norm_first if self.final_norm is None else self.final_norm
-
     def __post_init__(self) -> None:
-        for name in _SIZES:
-            value = getattr(self, name)
-            self._check(name, _is_int(value) and value >= 1, "an int of at least 1")
-        size = self.tgt_vocab_size
-        self._check("tgt_vocab_size", size is None or (_is_int(size) and size >= 1), "None or an int above 0")
+        super().__post_init__()
         longest = self.max_source_length
-        self._check(
-            "max_source_length", longest is None or (_is_int(longest) and longest >= 1), "None or an int above 0"
-        )
-        for name in _FLAGS:
-            self._check(name, isinstance(getattr(self, name), bool), "a bool")
-        self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            self._check(name, isinstance(value, str) and value in choices, f"one of {', '.join(choices)}")
         if self.positions == "learned" and longest is not None:
             reach = f"at most max_length = {self.max_length}, the rows of learned positions"
             self._check("max_source_length", longest <= self.max_length, reach)
-        for name in _RATES:
-            value = getattr(self, name)
-            self._check(name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
-        eps = self.norm_eps
-        self._check("norm_eps", _is_number(eps) and 0 < eps < 1, "a number in (0, 1)")
-        self._check("num_heads", self.d_model % self.num_heads == 0, f"a divisor of d_model = {self.d_model}")
         fits = self.tie_embeddings != "three" or self.output_size == self.vocab_size
         self._check("tgt_vocab_size", fits, f"{self.vocab_size}, the source's, to tie three embeddings")
-        smallest = min(self.vocab_size, self.output_size)
-        for place, name in enumerate(_IDS):
-            value = getattr(self, name)
-            self._check(name, _is_int(value) and 0 <= value < smallest, f"an int in [0, {smallest})")
-            others = [getattr(self, other) for other in _IDS[:place]]
-            self._check(name, value not in others, "different from the other special ids")
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ValueError(f"TransformerConfig: {name} must be {expected}, got {getattr(self, name)!r}")
 
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_size(value: Any) -> bool:
+    return _is_int(value) and value >= 1
 
 
 def _is_number(value: object) -> bool:

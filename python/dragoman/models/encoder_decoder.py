@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,18 +12,15 @@ import numpy.typing as npt
 
 from dragoman._core import Sequences
 from dragoman.arguments import integer
+from dragoman.models import blocks
 from dragoman.models.base import Model, register
 from dragoman.models.batch import IdBatch, check_pairs, pack_ids
 from dragoman.models.config import TransformerConfig
 from dragoman.nn import (
     Decoder,
-    Embedding,
     Encoder,
     KVCache,
-    LayerNorm,
-    LearnedPositionalEncoding,
     Linear,
-    SinusoidalPositionalEncoding,
     TransformerDecoderLayer,
     TransformerEncoderLayer,
     record_attention,
@@ -75,24 +71,19 @@ class Transformer(Model):
     def __init__(self, config: TransformerConfig, compute_dtype: str = "float32") -> None:
         super().__init__(config, compute_dtype)
         d_model, tied = config.d_model, config.tie_embeddings
-        embedding = partial(
-            Embedding,
-            features=d_model,
-            scale=d_model**0.5 if config.scale_embeddings else 1.0,
-            dropout=config.embedding_dropout,
-        )
+        embedding = blocks.embedding(config)
         self.src_embedding = embedding(config.vocab_size)
-        self.src_positions = _positions(config)
-        layer = _layer(config)
+        self.src_positions = blocks.positions(config)
+        layer = blocks.layer_options(config)
         self.encoder = Encoder(
-            [TransformerEncoderLayer(**layer) for _ in range(config.num_encoder_layers)], _final_norm(config)
+            [TransformerEncoderLayer(**layer) for _ in range(config.num_encoder_layers)], blocks.final_norm(config)
         )
         self.tgt_embedding = embedding(
             config.output_size, weight=self.src_embedding.weight if tied == "three" else None
         )
-        self.tgt_positions = _positions(config)
+        self.tgt_positions = blocks.positions(config)
         self.decoder = Decoder(
-            [TransformerDecoderLayer(**layer) for _ in range(config.num_decoder_layers)], _final_norm(config)
+            [TransformerDecoderLayer(**layer) for _ in range(config.num_decoder_layers)], blocks.final_norm(config)
         )
         self.output = Linear(
             d_model,
@@ -244,28 +235,3 @@ class Transformer(Model):
 def _even_batch(tokens: int, sentences: int) -> list[list[int]]:
     """A batch of so many tokens, spread evenly over the sentences."""
     return [[0] * (tokens // sentences + (i < tokens % sentences)) for i in range(sentences)]
-
-
-def _positions(config: TransformerConfig) -> SinusoidalPositionalEncoding | LearnedPositionalEncoding:
-    if config.positions == "learned":
-        return LearnedPositionalEncoding(config.max_length, config.d_model)
-    return SinusoidalPositionalEncoding(config.d_model)
-
-
-def _final_norm(config: TransformerConfig) -> LayerNorm | None:
-    return LayerNorm(config.d_model, eps=config.norm_eps) if config.ends_in_norm else None
-
-
-def _layer(config: TransformerConfig) -> dict[str, Any]:
-    """The arguments that encoder and decoder layers share."""
-    return {
-        "d_model": config.d_model,
-        "num_heads": config.num_heads,
-        "d_ff": config.d_ff,
-        "norm_first": config.norm_first,
-        "activation": config.activation,
-        "norm_eps": config.norm_eps,
-        "dropout": config.dropout,
-        "attention_dropout": config.attention_dropout,
-        "activation_dropout": config.activation_dropout,
-    }
