@@ -1,4 +1,7 @@
-"""What importing and using the library does to the process, its forks, its threads and its signals."""
+"""What importing and using the library does to the process, its forks, its threads and its signals.
+
+DRAGOMAN_FORKS=1000 forks a thousand times in each test of forks.
+"""
 
 import gc
 import os
@@ -175,12 +178,15 @@ def fork_and_work():
 """
 
 
-def test_a_hundred_forks_after_use():
-    run(WORK + "for _ in range(100):\n    fork_and_work()\n    assert work() == expected\n")
+FORKS = int(os.environ.get("DRAGOMAN_FORKS", "100"))
+
+
+def test_forks_after_use():
+    run(WORK + f"for _ in range({FORKS}):\n    fork_and_work()\n    assert work() == expected\n")
 
 
 def test_forks_while_another_thread_works():
-    script = """
+    script = f"""
 stop = threading.Event()
 y = dg.tensor(x.numpy().copy())
 
@@ -190,7 +196,7 @@ def busy():
 
 thread = threading.Thread(target=busy)
 thread.start()
-for _ in range(30):
+for _ in range({FORKS}):
     fork_and_work()
 stop.set()
 thread.join()
