@@ -6,6 +6,7 @@ NumPy generator of the same seed.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,15 @@ class _Replay(threading.local):
 
 _replay = _Replay()
 _drawing = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A child's lock: another thread of the parent may have held the old one."""
+    global _drawing
+    _drawing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def next_dropout(p: float, device: str = "cpu") -> _core.Dropout:

@@ -1,6 +1,8 @@
 """Philox against its published vectors, and the state of dragoman.random."""
 
 import json
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import dragoman as dg
@@ -167,3 +169,14 @@ def test_a_replay_on_a_device_reads_the_step_from_its_memory(rng):
         np.testing.assert_array_equal(dg.Tensor(result).numpy(), masks[-1])
         dg.random.advance_step()
     assert (masks[0] != masks[1]).any()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_draws_masks_that_another_thread_was_drawing():
+    with dg.random._drawing:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # ends a child that waits for the lock
+            dg.random.next_dropout(0.5)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

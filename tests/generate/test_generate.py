@@ -172,6 +172,8 @@ def test_a_beam_wider_than_the_vocabulary():
         ({"beam": 0}, "beam must be at least 1, got 0"),
         ({"max_length": -1}, "max_length must be at least 0, got -1"),
         ({"length_penalty": -0.5}, "length_penalty must be at least 0, got -0.5"),
+        ({"beam": 1001}, "beam must be at most 1000, got 1001"),
+        ({"length_penalty": 10.5}, "length_penalty must be at most 10, got 10.5"),
         ({"length_penalty": float("nan")}, "length_penalty must be finite in float32, got nan"),
     ],
 )
@@ -195,3 +197,46 @@ def test_top_k_against_a_full_sort(rng, columns, k):
     expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(top_k(values, k), expected)
     assert top_k(values[:0], k).shape == (0, min(k, columns))
+
+
+@pytest.mark.parametrize("columns", [5, 64, 200])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_top_k_refuses_what_is_not_finite(rng, columns, value):
+    for place in (0, columns // 2, columns - 1):
+        values = rng.standard_normal((3, columns)).astype(np.float32)
+        values[1, place] = value
+        with pytest.raises(FloatingPointError, match=r"^generate: logits are not finite$"):
+            top_k(values, 3)
+
+
+@pytest.mark.parametrize("parameter", ["src_embedding", "output", "decoder.layers.1.feed_forward", "encoder"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
+def test_weights_that_are_not_finite_are_one_error(parameter, value):
+    model = make_model(tie_embeddings="none")
+    state = model.state_dict()
+    for name in state:
+        if name.startswith(parameter):
+            state[name][...] = value
+    model.load_state_dict(state)
+    if value == 1e38 and np.isfinite(model.logits([[5, 6]], [[1]])).all():
+        assert generate(model, [[5, 6]], beam=2, max_length=3)
+        return
+    for beam in (1, 4):
+        with pytest.raises(FloatingPointError, match=r"^generate: logits are not finite$"):
+            generate(model, SOURCES, beam=beam)
+    assert model.training
+
+
+def test_infinitely_bad_tokens_are_never_chosen():
+    """A bias of -inf forbids a token; all but one may be forbidden, and not all."""
+    model = make_model(tie_embeddings="none", output_bias=True)
+    bias = np.full(13, -np.inf, np.float32)
+    bias[[6, 3]] = 0
+    model.output.bias.copy_(bias)
+    assert [h.ids for h in generate(model, [[5]], beam=3, max_length=4)[0]] == [[6, 6, 6, 6]]
+    bias[6] = -np.inf
+    for last in (0, -np.inf):
+        bias[3] = last
+        model.output.bias.copy_(bias)
+        with pytest.raises(FloatingPointError, match="logits are not finite"):
+            generate(model, [[5]], beam=2)

@@ -17,6 +17,11 @@ from dragoman.tensor import Tensor
 
 __all__ = ["Hypothesis", "KVCache", "generate"]
 
+MAX_BEAM = 1000
+MAX_LENGTH_PENALTY = 10.0
+
+_NOT_FINITE = "generate: logits are not finite"
+
 _BLOCK = 64  # columns; top_k first compares the maxima of blocks
 
 
@@ -52,10 +57,10 @@ def generate(
     Args:
         model: in either mode; dropout is off.
         src_batch: a list of source ids for each sentence.
-        beam: number of hypotheses at a time; 1 is greedy search.
+        beam: number of hypotheses at a time, at most 1000; 1 is greedy search.
         max_length: maximum number of tokens of a target, with eos. The default is twice the source plus 10, and not
             more than `config.max_length`.
-        length_penalty: exponent, at least 0; 0 compares log probabilities as they are.
+        length_penalty: exponent in [0, 10]; 0 compares log probabilities as they are.
 
     Returns:
         For each sentence up to `beam` hypotheses, the best first. Those cut at max_length come after finished ones.
@@ -63,12 +68,10 @@ def generate(
     Raises:
         TypeError: an argument or an id of another type.
         ValueError: an id or an argument out of range; names the place of the id.
+        FloatingPointError: a logit is NaN or infinite, as where weights are.
     """
     arguments.check_types("generate", EncoderDecoder, model=model)
-    beam = arguments.integer("generate", "beam", beam, 1)
-    arguments.number("generate", "length_penalty", length_penalty, 0.0)
-    if max_length is not None:
-        arguments.integer("generate", "max_length", max_length)
+    beam, length_penalty, max_length = check_options("generate", beam, length_penalty, max_length)
     src_ids, src_sequences = model.pack_source("generate", src_batch)
     searches = [
         _Search(model.config, sentence, beam, _limit(model.config, len(ids), max_length), length_penalty)
@@ -79,6 +82,19 @@ def generate(
         with model.inference():
             _run(model, active, beam, src_ids, src_sequences)
     return [search.result() for search in searches]
+
+
+def check_options(op: str, beam: int, length_penalty: float, max_length: int | None) -> tuple[int, float, int | None]:
+    """The options of a search as Python's numbers. TypeError, ValueError otherwise, in the name of `op`."""
+    beam = arguments.integer(op, "beam", beam, 1)
+    if beam > MAX_BEAM:
+        raise ValueError(f"{op}: beam must be at most {MAX_BEAM}, got {beam}")
+    length_penalty = arguments.number(op, "length_penalty", length_penalty, 0.0)
+    if length_penalty > MAX_LENGTH_PENALTY:
+        raise ValueError(f"{op}: length_penalty must be at most {MAX_LENGTH_PENALTY:g}, got {length_penalty:g}")
+    if max_length is not None:
+        max_length = arguments.integer(op, "max_length", max_length)
+    return beam, length_penalty, max_length
 
 
 def _run(
@@ -152,6 +168,8 @@ class _Search:
             elif len(live) < self._beam:
                 live.append(([*prefix, token], total))
                 parents.append(int(parent))
+        if not (live or self._finished):  # all but special tokens are -inf
+            raise FloatingPointError(_NOT_FINITE)
         self.live = live
         self._finished = sorted(self._finished, key=lambda h: -h.score)[: self._beam]
         if self._decided():
@@ -190,6 +208,8 @@ def _most_probable(logits: Tensor, k: int) -> tuple[npt.NDArray[np.int64], npt.N
     no_targets = _core.Tensor.from_numpy(np.full(logits.shape[0], -1, np.int32), "int32")
     _, softmax, _ = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, False, None)
     maximum, total = np.hsplit(softmax.numpy().astype(np.float64), 2)
+    if not (total > 0).all():  # all logits of a row are -inf
+        raise FloatingPointError(_NOT_FINITE)
     chosen = np.take_along_axis(values, ids, axis=1).astype(np.float64)
     return ids, chosen - maximum - np.log(total)
 
@@ -205,12 +225,17 @@ def top_k(values: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
 
     Returns:
         int64 (rows, min(k, columns)).
+
+    Raises:
+        FloatingPointError: a value is NaN or +inf.
     """
     rows, columns = values.shape
     whole = columns // _BLOCK * _BLOCK
     maxima = values[:, :whole].reshape(rows, whole // _BLOCK, _BLOCK).max(axis=2)
     if whole < columns:
         maxima = np.hstack([maxima, values[:, whole:].max(axis=1, keepdims=True)])
+    if not (maxima < np.inf).all():  # the maximum of a block with a NaN is NaN
+        raise FloatingPointError(_NOT_FINITE)
     blocks = np.sort(np.argsort(-maxima, axis=1, kind="stable")[:, :k], axis=1)
     candidates = (blocks[:, :, None] * _BLOCK + np.arange(_BLOCK)).reshape(rows, blocks.shape[1] * _BLOCK)
     found = np.take_along_axis(values, np.minimum(candidates, columns - 1), axis=1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -11,18 +14,33 @@ from dragoman import arguments
 from dragoman.arrays import check_device
 from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
+from dragoman.data.texts import check_text, check_texts, is_blank
 from dragoman.data.tokenizer import Tokenizer
-from dragoman.generate.search import generate
+from dragoman.generate.search import check_options, generate
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.models.folder import load
 
 BATCH_TOKENS = 2048  # source tokens translated together
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One translation of a text.
+
+    Attributes:
+        text: the translation.
+        score: log probability / length penalty; 0 for a text without anything to translate.
+    """
+
+    text: str
+    score: float
+
+
 class Translator:
     """Translates texts with a trained model. Made by `Translator.load`.
 
-    Any number of threads may call it or `submit`: one translation runs at a time, on all the library's threads.
+    Any number of threads may call it or `submit`: one translation runs at a time, on all the library's threads. It
+    works in a forked child too, whatever runs at the fork; only the futures of the parent stay the parent's.
 
     Args:
         model: the model.
@@ -43,12 +61,22 @@ class Translator:
             )
         self.model = model
         self.tokenizer = tokenizer
+        self._start()
+        _translators.add(self)
+
+    def _start(self) -> None:
+        """Makes what belongs to one process: a lock and a thread."""
         self._running = threading.Lock()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dragoman-translator")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For `copy` and `pickle`: the model and the tokenizer; the copy has a lock and a thread of its own."""
         return type(self), (self.model, self.tokenizer)
+
+    def __repr__(self) -> str:
+        model: Any = self.model
+        size = f", {model.num_parameters():,} parameters" if hasattr(model, "num_parameters") else ""
+        return f"Translator({type(model).__name__}{size}, vocab_size={self.tokenizer.vocab_size})"
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32") -> Translator:
@@ -86,41 +114,88 @@ class Translator:
         """Translates a text, or each of several.
 
         Texts are translated in batches of similar length; a translation does not depend on the texts beside
-        it. A text longer than the config's `max_source_length` is cut; one without a token (empty, or of spaces)
-        becomes "".
+        it. A text longer than the config's `max_source_length` is cut; one without a visible character (empty, of
+        spaces, of zero-width spaces) becomes "".
 
         Args:
             text: one text or several.
-            beam: hypotheses followed side by side; 1 is greedy search.
-            length_penalty: exponent that favours longer translations (Wu et al. 2016), at least 0.
+            beam: hypotheses followed side by side, at most 1000; 1 is greedy search.
+            length_penalty: exponent that favours longer translations (Wu et al. 2016), in [0, 10].
             max_length: maximum number of tokens of a translation. None for twice the source's plus 10.
 
         Returns:
             A str for a str, else a list in the order of the texts.
 
         Raises:
-            TypeError, ValueError: naming the argument.
+            TypeError, ValueError: naming the argument, and the index of a text that is none.
+            FloatingPointError: the model's logits are not finite.
         """
-        if not isinstance(text, str | list | tuple):
-            raise TypeError(f"Translator: text must be a str or a list of them, got {type(text).__name__}")
-        if not isinstance(text, str):
-            arguments.check_types("Translator", str, **{f"text[{i}]": item for i, item in enumerate(text)})
-        with self._running:
-            outputs = self._translate([text] if isinstance(text, str) else list(text), beam, length_penalty, max_length)
-        return outputs[0] if isinstance(text, str) else outputs
+        found = self._search(text, beam, length_penalty, max_length, 1)
+        best = [candidates[0].text for candidates in found]
+        return best[0] if isinstance(text, str) else best
+
+    @overload
+    def candidates(
+        self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+    ) -> list[Candidate]: ...
+
+    @overload
+    def candidates(
+        self, text: list[str], beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+    ) -> list[list[Candidate]]: ...
+
+    def candidates(
+        self,
+        text: str | list[str],
+        beam: int = 5,
+        length_penalty: float = 0.6,
+        max_length: int | None = None,
+    ) -> list[Candidate] | list[list[Candidate]]:
+        """The translations that a search ends with, and their scores.
+
+        Arguments and errors are those of a call, whose result is the first candidate.
+
+        Returns:
+            For each text 1 to `beam` candidates, the best first; those cut at max_length come after finished ones.
+        """
+        found = self._search(text, beam, length_penalty, max_length, beam)
+        return found[0] if isinstance(text, str) else found
 
     def submit(
         self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
     ) -> Future[str]:
-        """Queues a text, with the arguments of a call, and returns at once; `.result()` waits for the translation."""
-        return self._executor.submit(self, text, beam, length_penalty, max_length)
+        """Queues a text, with the arguments of a call, and returns at once; `.result()` waits for the translation.
 
-    def _translate(self, texts: list[str], beam: int, length_penalty: float, max_length: int | None) -> list[str]:
+        Raises:
+            TypeError, ValueError: naming the argument, at once.
+        """
+        check_text("Translator", "text", text)
+        beam, length_penalty, max_length = check_options("Translator", beam, length_penalty, max_length)
+        return self._executor.submit(lambda: self(text, beam, length_penalty, max_length))
+
+    def _search(
+        self, text: str | list[str], beam: int, length_penalty: float, max_length: int | None, count: int
+    ) -> list[list[Candidate]]:
+        """The best `count` candidates of each text, or of the only one."""
+        if isinstance(text, str):
+            check_text("Translator", "text", text)
+            texts = [text]
+        else:
+            if not isinstance(text, list | tuple):
+                raise TypeError(f"Translator: text must be a str or a list of them, got {type(text).__name__}")
+            texts = check_texts("Translator", "text", text)
+        options = check_options("Translator", beam, length_penalty, max_length)
+        with self._running:
+            return self._translate(texts, *options, count)
+
+    def _translate(
+        self, texts: list[str], beam: int, length_penalty: float, max_length: int | None, count: int
+    ) -> list[list[Candidate]]:
         maximum = self.model.config.max_source_length
         ids = [cut_source(source, maximum) for source in source_ids(self.tokenizer, texts)]
-        lengths = [len(source) for source in ids]
+        lengths = [0 if is_blank(text) else len(source) for text, source in zip(texts, ids, strict=True)]
         order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
-        outputs = [""] * len(texts)
+        outputs = [[Candidate("", 0.0)] for _ in texts]
         for batch in cut_batches(order, lengths, BATCH_TOKENS):
             found = generate(
                 self.model,
@@ -130,5 +205,17 @@ class Translator:
                 max_length=max_length,
             )
             for i, hypotheses in zip(batch, found, strict=True):
-                outputs[i] = self.tokenizer.decode(hypotheses[0].ids)
+                outputs[i] = [Candidate(self.tokenizer.decode(h.ids), h.score) for h in hypotheses[:count]]
         return outputs
+
+
+_translators: weakref.WeakSet[Translator] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child, makes the locks and threads of all translators anew: the old ones are the parent's."""
+    for translator in list(_translators):
+        translator._start()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
@@ -119,6 +121,8 @@ class Module:
     def inference(self) -> Iterator[None]:
         """Inside, the tree runs without dropout and off the tape; afterwards its modes are what they were."""
         training = [module for _, module in self.named_modules() if module.training]
+        entry = threading.get_ident(), training
+        _in_inference.append(entry)
         for module in training:
             module.training = False
         try:
@@ -127,6 +131,7 @@ class Module:
         finally:
             for module in training:
                 module.training = True
+            _in_inference.remove(entry)
 
     def __repr__(self) -> str:
         return "\n".join(self._tree(type(self).__name__, "", {}))
@@ -145,6 +150,21 @@ class Module:
         for name, child in self.children():
             for line in child._tree(f"{name}: {type(child).__name__}", f"{prefix}{name}.", names):
                 yield f"  {line}"
+
+
+_in_inference: list[tuple[int, list[Module]]] = []  # thread, modules whose mode it will restore
+
+
+def _after_fork() -> None:
+    """In a child, restores the modes for the threads that it does not have."""
+    for thread, modules in list(_in_inference):
+        if thread != threading.get_ident():
+            for module in modules:
+                module.training = True
+            _in_inference.remove((thread, modules))
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _some(names: list[str], maximum: int = 5) -> str:
