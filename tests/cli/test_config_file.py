@@ -63,7 +63,7 @@ def test_no_file_changes_nothing():
     "text, message",
     [
         ("batch_token = 5", r"f\.toml: unknown key 'batch_token'; did you mean batch_tokens\?"),
-        ("max_grad_norm = 5", r"f\.toml: unknown key 'max_grad_norm'$"),
+        ("max_grad_norm = 5", r"f\.toml: unknown key 'max_grad_norm'; did you mean clip\?"),
         ("zzz = 5", "unknown key 'zzz'$"),
         ("resume = true", "unknown key 'resume'"),
         ("[model]\nlr = 5", "unknown key 'model'$"),

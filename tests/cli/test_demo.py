@@ -131,7 +131,7 @@ def test_the_demo_ends_with_its_figures_and_leaves_a_model(small, tmp_path, caps
 
 def test_the_demo_refuses_a_negative_seed(tmp_path, capsys):
     assert main(["demo", "--output", str(tmp_path / "dates"), "--seed", "-1"]) == 2
-    assert "demo: seed must be at least 0, got -1" in capsys.readouterr().err
+    assert "--seed must be an integer in [0, " in capsys.readouterr().err
     assert not (tmp_path / "dates").exists()
 
 

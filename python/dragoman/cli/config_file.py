@@ -7,12 +7,13 @@ file is checked against, so no key can be forgotten here.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from dragoman.cli.parser import did_you_mean
 
 Define = Callable[[argparse.ArgumentParser], None]  # adds a command's options to a parser
 Value = str | bool | int | float | list[str]
@@ -83,9 +84,8 @@ def check(values: Mapping[str, Any], actions: Mapping[str, argparse.Action], ori
     checked: dict[str, Value] = {}
     for key, value in values.items():
         if key not in actions:
-            close = difflib.get_close_matches(key, actions, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{origin}: unknown key {key!r}{hint}")
+            names = {action.dest: name for name, action in actions.items()} | {name: name for name in actions}
+            raise ValueError(f"{origin}: unknown key {key!r}{did_you_mean(key, names)}")
         checked[key] = _checked(value, actions[key], f"{origin}: {key}")
     return checked
 
@@ -125,9 +125,10 @@ def _checked(value: Any, action: argparse.Action, name: str) -> Value:
         if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
             raise ValueError(f"{name} must be a string or a list of them, got {value!r}")
         return list(items)
-    if action.type is int:
+    kind = getattr(action.type, "kind", action.type)  # of a Number
+    if kind is int:
         return _of_type(value, int, "an integer", name)
-    if action.type is float:
+    if kind is float:
         return _of_type(value, (int, float), "a number", name)
     if action.choices is not None and value not in action.choices:
         raise ValueError(f"{name} must be one of {_join(action.choices)}, got {value!r}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -18,12 +17,14 @@ import numpy as np
 
 from dragoman import plot
 from dragoman.cli.demo_dates import FORMATS, LOCALES, make_corpus
+from dragoman.cli.numbers import SEED
 from dragoman.data.pairs import source_ids
 from dragoman.data.tokenizer import SPECIALS, UNK, Tokenizer, with_bytes
 from dragoman.generate.translator import Translator
 from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.random import manual_seed
+from dragoman.train.progress import tell
 from dragoman.train.trainer import Trainer
 
 PAIRS = 200_000  # of training
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the model and the pictures, made where missing (default: dragoman-demo)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of data, weights and their order (default: 0)"
+        "--seed", type=SEED, default=0, metavar="N", help="of data, weights and their order (default: 0)"
     )
 
 
@@ -83,15 +84,12 @@ def run(output: str | Path, seed: int = 0) -> dict[str, Any]:
     Raises:
         ModuleNotFoundError: without the libraries of the extra `demo`.
         OSError: an output that cannot be written.
-        ValueError: a negative seed.
     """
     began = time.monotonic()
-    if seed < 0:
-        raise ValueError(f"demo: seed must be at least 0, got {seed}")
     _libraries()
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    print(f"writing {PAIRS:,} dates in {len(LOCALES)} locales", file=sys.stderr, flush=True)
+    tell(f"writing {PAIRS:,} dates in {len(LOCALES)} locales")
     corpus = make_corpus(PAIRS, TESTS, HELD_OUT, seed)
     tokenizer = make_tokenizer(line for pair in corpus.train for line in pair)
     manual_seed(seed)

@@ -30,7 +30,9 @@ def command(options: argparse.Namespace) -> None:
     """Prints scores of a file's translations: readable lines, then one of JSON."""
     metrics = {"bleu": scores.bleu(), "bleu_lowercase": scores.bleu(lowercase=True), "chrf": scores.chrf()}
     pairs = read_parallel(options.source, options.target)
-    outputs = Translator.load(options.folder)([source for source, _ in pairs], options.beam, options.length_penalty)
+    outputs = Translator.load(options.folder, options.device)(
+        [source for source, _ in pairs], options.beam, options.length_penalty
+    )
     references = [target for _, target in pairs]
     result: dict[str, float | str] = {"sentences": len(pairs), "beam": options.beam}
     for name, metric in metrics.items():

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 
 import dragoman
+from dragoman.cli.device_option import cuda_sentence
 from dragoman.models.folder import load
 
 DESCRIPTION = """\
@@ -28,7 +29,7 @@ def command(options: argparse.Namespace) -> None:
     print(f"instruction set: {dragoman.cpu_isa()} (of {', '.join(dragoman.cpu_isas())})")
     print(f"threads: {dragoman.num_threads()}")
     print(f"memory: {stats['allocated']:,} bytes in use, {stats['reserved']:,} reserved")
-    print(f"cuda: {dragoman.cuda.status()}")
+    print(f"cuda: {cuda_sentence()}")
     for name in ("tokenizers", "sacrebleu", "tqdm"):
         print(f"{name}: {_version(name)}")
     if options.folder is not None:

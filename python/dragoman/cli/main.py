@@ -3,65 +3,125 @@
 from __future__ import annotations
 
 import argparse
-import os
+import errno
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import dragoman
 from dragoman.cli import bench, config_file, demo, evaluate, info, train, translate
+from dragoman.cli.numbers import THREADS
+from dragoman.cli.parser import Parser, UsageError, did_you_mean, name_options
+from dragoman.cli.streams import flush_or_drop, open_closed_streams
+from dragoman.train.progress import tell
+
+COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (train, translate, evaluate, info, bench, demo)}
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+ERRORS = (
+    OSError, ValueError, FloatingPointError, ModuleNotFoundError, MemoryError, OverflowError, RecursionError,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command. Returns the exit status: 0, 2 for a mistake of the user, 130 after Ctrl-C."""
+    """Runs a command.
+
+    Returns:
+        The exit status: 0; 2 after an error, told in one sentence on standard error; 1 where memory is short, or when
+        the reader of standard output has closed it, as `head` does; 130 after Ctrl-C.
+    """
+    open_closed_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] == ["train"]:
-        try:
-            arguments[1:] = config_file.expand(arguments[1:], train.add_arguments)
-        except (OSError, ValueError) as error:
-            return _refuse("train", _text(error))
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], None] = options.run
+    command = arguments[0] if arguments[:1] and arguments[0] in COMMANDS else ""
+    parser: argparse.ArgumentParser | None = None
     try:
+        options = _parse(arguments)
+        parser = options.parser
         if options.threads is not None:
             dragoman.set_num_threads(options.threads)
-        run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: tell(f"dragoman {command}: {message}")
+            run: Callable[[argparse.Namespace], None] = options.run
+            run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
         return 130
-    except (OSError, ValueError, FloatingPointError, ModuleNotFoundError) as error:
-        return _refuse(options.command, _text(error))
+    except ERRORS as error:
+        text = _text(error)
+        if parser is not None and not isinstance(error, OSError):
+            text = name_options(text, parser)
+        tell(f"dragoman {command}".strip() + f": {' '.join(text.split())}")
+        return 1 if isinstance(error, MemoryError) else 2
+    finally:
+        flush_or_drop()
     return 0
 
 
-def _text(error: Exception) -> str:
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """The options of a command, with those of a configuration file. OSError, ValueError."""
+    if not arguments:
+        raise UsageError(f"needs a command: {', '.join(COMMANDS)}; see dragoman --help")
+    name = arguments[0]
+    if not name.startswith("-") and name not in COMMANDS:
+        raise UsageError(f"unknown command {name!r}{did_you_mean(name, list(COMMANDS)) or '; see dragoman --help'}")
+    if name == "train":
+        arguments = [name, *config_file.expand(arguments[1:], train.add_arguments)]
+    options = _parser().parse_args(arguments)
+    for action in options.parser._actions:
+        if action.option_strings or action.dest == "folder":
+            _check_text(
+                action.option_strings[0] if action.option_strings else "DIR", getattr(options, action.dest, None)
+            )
+    return options
+
+
+def _check_text(name: str, value: Any) -> None:
+    """ValueError for a name that no file of settings and no library can hold."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and ("\0" in text or text != text.encode(errors="replace").decode()):
+            raise ValueError(f"{name} must be UTF-8 text without NUL, got {text!r}")
+
+
+def _text(error: BaseException) -> str:
+    """An error in words."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error})" if str(error) else "out of memory"
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply"
     if isinstance(error, OSError) and error.filename:
+        path = Path(str(error.filename))
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and path.name in MODEL_FILES:
+            return f"{path.parent}: not a model folder (it has no {path.name})"
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno == errno.EBADF:
+        return "standard output is closed"
     return str(error)
 
 
-def _refuse(command: str, message: str) -> int:
-    print(f"dragoman {command}: {' '.join(message.split())}", file=sys.stderr)
-    return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dragoman", description="Builds, trains and serves Transformers for translation."
+def _parser() -> Parser:
+    parser = Parser(
+        prog="dragoman", description="Builds, trains and serves Transformers for translation.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"dragoman {dragoman.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, translate, evaluate, info, bench, demo):
+    for name, module in COMMANDS.items():
         added = subparsers.add_parser(
-            module.__name__.rpartition(".")[2],
-            help=module.DESCRIPTION.partition(".")[0],
+            name,
+            help=_first_sentence(module.DESCRIPTION),
             description=module.DESCRIPTION,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        added.set_defaults(run=module.command)
-        added.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+        added.set_defaults(run=module.command, parser=added)
+        added.add_argument("--threads", type=THREADS, metavar="N", help="CPU threads (default: all cores)")
         module.add_arguments(added)
     return parser
+
+
+def _first_sentence(text: str) -> str:
+    """The first sentence without its stop, on one line; a stop before a letter, as in `.gz`, ends none."""
+    return " ".join(re.split(r"\.(?=\s|$)", text, maxsplit=1)[0].split())

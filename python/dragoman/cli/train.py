@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 from dragoman.cli import config_file
+from dragoman.cli.device_option import add_device_argument
+from dragoman.cli.numbers import COUNT, REAL, SEED, Number
 from dragoman.cli.presets import PRESETS
-from dragoman.data.tokenizer import Kind
+from dragoman.data.tokenizer import MINIMUM, Kind
 from dragoman.files import atomic_write
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
 from dragoman.random import manual_seed
 from dragoman.train.options import FINALS, TrainingOptions
+from dragoman.train.progress import tell
 from dragoman.train.schedule import SCHEDULES
 from dragoman.train.task import Task
 from dragoman.train.tasks import TASKS
@@ -40,6 +42,8 @@ ALIASES = {"translation": "translate", "seq2seq": "translate"}
 SCORES = ("loss", *sorted({name for task in TASKS.values() for name in task.scores}))
 
 SOURCE_LENGTH = 1024  # tokens of a source in seq2seq
+
+MINUTES = Number(float, 0, 10**6)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--max-source-length",
-        type=int,
+        type=COUNT,
         metavar="N",
         help=f"seq2seq: maximum tokens of a source; longer ones are cut (default: {SOURCE_LENGTH})",
     )
@@ -80,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--vocab-size",
-        type=int,
+        type=Number(int, MINIMUM, 10**6),
         default=10000,
         metavar="N",
         help="maximum tokens of the joint vocabulary, without the 256 bytes (default: 10000)",
@@ -92,15 +96,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="bpe",
         help="byte pairs, a unigram language model or single characters (default: bpe)",
     )
-    model.add_argument("--dropout", type=float, metavar="P", help="dropout rate (default: 0.1; tiny and big 0.3)")
+    model.add_argument("--dropout", type=REAL, metavar="P", help="dropout rate (default: 0.1; tiny and big 0.3)")
 
-    def option(group: argparse._ArgumentGroup, flag: str, name: str, kind: type, text: str) -> None:
+    def option(group: argparse._ArgumentGroup, flag: str, name: str, kind: Number, text: str) -> None:
         group.add_argument(
             f"--{flag}",
             dest=name,
             type=kind,
             default=argparse.SUPPRESS,
-            metavar="N" if kind is int else "X",
+            metavar="N" if kind.kind is int else "X",
             help=text,
         )
 
@@ -108,49 +112,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{flag}", dest=name, choices=values, default=argparse.SUPPRESS, help=text)
 
     limits = parser.add_argument_group("limits", "the first one reached ends the run; 30 epochs when none is given")
-    option(limits, "epochs", "epochs", int, "passes over the data")
-    option(limits, "steps", "max_steps", int, "optimizer steps")
-    option(limits, "minutes", "max_minutes", float, "wall-clock time")
+    option(limits, "epochs", "epochs", COUNT, "passes over the data")
+    option(limits, "steps", "max_steps", COUNT, "optimizer steps")
+    option(limits, "minutes", "max_minutes", MINUTES, "wall-clock time")
 
     training = parser.add_argument_group("training")
-    option(training, "batch-tokens", "batch_tokens", int, "tokens per batch (default: 4096)")
+    add_device_argument(training)
+    option(training, "batch-tokens", "batch_tokens", COUNT, "tokens per batch (default: 4096)")
     option(
-        training, "max-length", "max_length", int, "maximum tokens of a sentence (seq2seq: of a target) (default: 256)"
+        training,
+        "max-length",
+        "max_length",
+        COUNT,
+        "maximum tokens of a sentence (seq2seq: of a target) (default: 256)",
     )
-    option(training, "min-length", "min_length", int, "minimum tokens of a sentence (default: 1)")
-    option(training, "max-ratio", "max_ratio", float, "maximum ratio of the two lengths of a pair (default: none)")
-    option(training, "accumulate", "accumulate", int, "batches per step (default: 1)")
+    option(training, "min-length", "min_length", COUNT, "minimum tokens of a sentence (default: 1)")
+    option(training, "max-ratio", "max_ratio", REAL, "maximum ratio of the two lengths of a pair (default: none)")
+    option(training, "accumulate", "accumulate", COUNT, "batches per step (default: 1)")
     choice(training, "compute-dtype", "compute_dtype", ACTIVATION_DTYPES, "dtype of activations (default: float32)")
-    option(training, "lr", "lr", float, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
-    option(training, "warmup", "warmup", int, "steps until the peak (default: 2000)")
+    option(training, "lr", "lr", REAL, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
+    option(training, "warmup", "warmup", COUNT, "steps until the peak (default: 2000)")
     option(
         training,
         "label-smoothing",
         "label_smoothing",
-        float,
+        REAL,
         "share that is spread over the vocabulary, in [0, 1) (default: 0.1)",
     )
-    option(training, "weight-decay", "weight_decay", float, "weight decay of AdamW (default: 0)")
-    option(training, "clip", "max_grad_norm", float, "maximum norm of the gradient (default: 1)")
+    option(training, "weight-decay", "weight_decay", REAL, "weight decay of AdamW (default: 0)")
+    option(training, "clip", "max_grad_norm", REAL, "maximum norm of the gradient (default: 1)")
     choice(training, "schedule", "schedule", SCHEDULES, "decay of the learning rate (default: inverse_sqrt)")
     option(
         training,
         "max-bad-steps",
         "max_bad_steps",
-        int,
+        COUNT,
         "steps in a row without a finite gradient that end the run (default: 10)",
     )
     choice(training, "best-by", "best_by", SCORES, "validation score that compares checkpoints (default: loss)")
-    option(training, "valid-beam", "beam", int, "beam size for bleu and chrf (default: 1)")
+    option(training, "valid-beam", "beam", COUNT, "beam size for bleu and chrf (default: 1)")
     option(
         training,
         "patience",
         "patience",
-        int,
+        COUNT,
         "validations in a row without a better one that end the run (default: none)",
     )
-    option(training, "average", "average", int, "number of last checkpoints to keep (default: 8)")
-    option(training, "ema", "ema", float, "decay of a moving average of the weights (default: none)")
+    option(training, "average", "average", COUNT, "number of last checkpoints to keep (default: 8)")
+    option(training, "ema", "ema", REAL, "decay of a moving average of the weights (default: none)")
     choice(training, "final", "final", FINALS, "weights of the final model (default: average)")
     training.add_argument(
         "--tensorboard",
@@ -158,9 +167,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="write event files to DIR/tensorboard",
     )
-    option(training, "checkpoint-every", "checkpoint_every", int, "steps between checkpoints (default: an epoch)")
-    option(training, "log-interval", "log_interval", int, "steps between lines of log.jsonl (default: 50)")
-    option(training, "seed", "seed", int, "seed of weights, data order and dropout (default: 0)")
+    option(training, "checkpoint-every", "checkpoint_every", COUNT, "steps between checkpoints (default: an epoch)")
+    option(training, "log-interval", "log_interval", COUNT, "steps between lines of log.jsonl (default: 50)")
+    option(training, "seed", "seed", SEED, "seed of weights, data order and dropout (default: 0)")
 
 
 def command(options: argparse.Namespace) -> None:
@@ -182,7 +191,7 @@ def command(options: argparse.Namespace) -> None:
         model = _new_model(options, task)
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     trainer = Trainer(model, task=task, **{name: getattr(options, name) for name in names})
-    train = task.shards(files, output / "data", _tell)
+    train = task.shards(files, output / "data", tell)
     validation = None if None in held_out.values() else list(task.read(held_out))
     if not options.resume:
         atomic_write(output / "train.toml", config_file.dump(options, vars(trainer), options.define))
@@ -197,7 +206,3 @@ def _new_model(options: argparse.Namespace, task: Task) -> Transformer:
         overrides["max_source_length"] = SOURCE_LENGTH if maximum is None else maximum
     manual_seed(getattr(options, "seed", 0))
     return Transformer(PRESETS[options.preset](vocab_size=task.vocab_size, **overrides))
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Translates standard input to standard output, in blocks of lines; at a terminal, line by line."""
-    translator = Translator.load(options.folder)
+    translator = Translator.load(options.folder, options.device)
     lines = _input_lines()
     size = 1 if sys.stdin.isatty() else BLOCK
     while block := list(islice(lines, size)):

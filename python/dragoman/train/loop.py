@@ -168,12 +168,13 @@ class TrainingRun:
         seconds = time.perf_counter() - began
         self.position.seconds += seconds
         self.sums.seconds += seconds
-        self.sums.tokens += sum(batch.num_tokens for batch in group)
+        tokens = sum(batch.num_tokens for batch in group)
+        self.sums.tokens += tokens
         if norm is not None:
             self.sums.loss += mean * targets
             self.sums.targets += targets
             self.sums.gradient_norm = norm
-        self.progress.advance()
+        self.progress.advance(mean, tokens, seconds, self._seconds_left())
         for callback in self.callbacks:
             callback.on_step(self.position.step, mean)
 

@@ -1,0 +1,34 @@
+"""Numbers as options: their kind, and the range in which they are of use."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Number:
+    """The `type` of an option: reads an int or a float in [minimum, maximum], both included.
+
+    The range keeps out what no machine can do. What a value means is checked where it is used.
+    """
+
+    kind: type[int] | type[float]
+    minimum: int
+    maximum: int
+
+    def __call__(self, text: str) -> int | float:
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = self.kind("nan") if self.kind is float else self.minimum - 1
+        if not self.minimum <= value <= self.maximum:  # NaN, too
+            words = "an integer" if self.kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {words} in [{self.minimum}, {self.maximum:,}], got {text!r}")
+        return value
+
+
+COUNT = Number(int, 1, 10**9)
+SEED = Number(int, 0, 2**63 - 1)
+THREADS = Number(int, 1, 1024)
+REAL = Number(float, -(10**38), 10**38)  # arithmetic runs in float32
