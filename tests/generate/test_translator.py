@@ -1,4 +1,7 @@
-"""Translator: what it takes, what it returns, and what it does in a forked child."""
+"""Translator: what it takes, what it returns, and what it does in a forked child.
+
+DRAGOMAN_FORKS=1000 forks a thousand times in each test of forks.
+"""
 
 import os
 import pickle
@@ -13,6 +16,7 @@ from dragoman.generate import Candidate, generate
 pytest.importorskip("tokenizers")
 
 TEXTS = ["a man", "", "two dogs", "a man sees two dogs"]
+FORKS = int(os.environ.get("DRAGOMAN_FORKS", "40"))
 INVISIBLE = [
     "",
     " \t",
@@ -50,6 +54,9 @@ def test_candidates_are_the_hypotheses_of_the_search(translator):
         assert len(candidates) == 3
     assert translator(TEXTS, beam=3, max_length=6) == [candidates[0].text for candidates in found]
     assert translator.candidates("two dogs", beam=3, max_length=6) == found[2]
+    assert translator.candidates("two dogs", beam=3, max_length=6, count=2) == found[2][:2]
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        translator.candidates("two dogs", count=0)
 
 
 @pytest.mark.parametrize("text", INVISIBLE, ids=ascii)
@@ -139,7 +146,7 @@ def test_a_child_translates_after_submit(translator):
         both = translator.submit("a man", max_length=5), translator("a man", max_length=5)
         return [both[0].result(30), both[1]] == [expected] * 2
 
-    for _ in range(20):
+    for _ in range(FORKS):
         assert in_a_child(work)
     assert in_a_child(lambda: in_a_child(work)), "a child of a child"
     assert work()
@@ -171,7 +178,7 @@ def test_forks_while_other_threads_translate(translator):
     for thread in threads:
         thread.start()
     try:
-        for i in range(60):
+        for i in range(FORKS):
             time.sleep(0.0007 * (i % 7))  # at another moment of the search
             assert in_a_child(work)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from dragoman.cli.search_options import add_search_arguments
+from dragoman.cli.search_options import add_search_arguments, search_options
 from dragoman.data.text import read_parallel
 from dragoman.generate.translator import Translator
 from dragoman.train import scores
@@ -31,7 +31,7 @@ def command(options: argparse.Namespace) -> None:
     metrics = {"bleu": scores.bleu(), "bleu_lowercase": scores.bleu(lowercase=True), "chrf": scores.chrf()}
     pairs = read_parallel(options.source, options.target)
     outputs = Translator.load(options.folder, options.device)(
-        [source for source, _ in pairs], options.beam, options.length_penalty
+        [source for source, _ in pairs], **search_options(options)
     )
     references = [target for _, target in pairs]
     result: dict[str, float | str] = {"sentences": len(pairs), "beam": options.beam}

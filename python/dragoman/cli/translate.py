@@ -3,41 +3,117 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import sys
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Any
 
-from dragoman.cli.search_options import add_search_arguments
+from dragoman.cli.input_lines import arriving_lines, count_lines
+from dragoman.cli.numbers import COUNT
+from dragoman.cli.output_file import OutputFile
+from dragoman.cli.search_options import add_search_arguments, search_options
 from dragoman.data.text import decode_line
-from dragoman.generate.translator import Translator
+from dragoman.generate.translator import Candidate, Translator
 
 DESCRIPTION = """\
-Translates standard input, line by line, to standard output; an empty line stays empty.
+Translates standard input, line by line, to standard output; an empty line stays empty. A line is answered when it
+comes: lines that have come together are translated together.
 
 example:
   dragoman translate en-de < test.en > test.de
 """
 
 
-BLOCK = 256  # lines translated together
+BLOCK = 256  # most lines translated together
+INPUT = "standard input"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a trained model")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write to FILE, which grows as FILE.part and gets its name when all is done (default: standard output)",
+    )
+    parser.add_argument("--scores", action="store_true", help="begin each translation with its score and a tab")
+    parser.add_argument(
+        "--n-best",
+        type=COUNT,
+        metavar="N",
+        help="up to N translations a line, at most --beam; each begins with the number of its line and a tab",
+    )
     add_search_arguments(parser)
 
 
 def command(options: argparse.Namespace) -> None:
-    """Translates standard input to standard output, in blocks of lines; at a terminal, line by line."""
-    translator = Translator.load(options.folder, options.device)
-    lines = _input_lines()
-    size = 1 if sys.stdin.isatty() else BLOCK
-    while block := list(islice(lines, size)):
-        outputs = translator(block, options.beam, options.length_penalty)
-        sys.stdout.buffer.write("".join(f"{output}\n" for output in outputs).encode())
-        sys.stdout.buffer.flush()
+    """Translates what comes on standard input, as soon as it comes."""
+    if options.n_best is not None and options.n_best > options.beam:
+        raise ValueError(f"--n-best must be at most --beam {options.beam}, got {options.n_best}")
+    count = options.n_best or 1
+    with ExitStack() as stack:
+        file = None if options.output is None else stack.enter_context(OutputFile(options.output))
+        write = _standard_output() if file is None else file.write
+        translator = Translator.load(options.folder, options.device)
+        source = sys.stdin.fileno()
+        progress = _progress(source, file is not None)
+        if progress is not None:
+            stack.enter_context(closing(progress))
+        for first, texts in _texts(source):
+            found = translator.candidates(texts, count=count, **search_options(options))
+            lines = (_lines(options, number, candidates) for number, candidates in enumerate(found, first))
+            write("".join(lines).encode())
+            if progress is not None:
+                progress.update(len(texts))
+        if file is not None:
+            file.commit()
 
 
-def _input_lines() -> Iterator[str]:
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        yield decode_line(line, "standard input", number)
+def _texts(source: int) -> Iterator[tuple[int, list[str]]]:
+    """Texts that came together, and the number of the first; then the error of a line that is none."""
+    number = 1
+    for lines in arriving_lines(source, BLOCK):
+        if number == 1:
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+        texts: list[str] = []
+        try:
+            for line in lines:
+                texts.append(decode_line(line, INPUT, number + len(texts)))
+        except ValueError:
+            if texts:
+                yield number, texts
+            raise
+        yield number, texts
+        number += len(texts)
+
+
+def _lines(options: argparse.Namespace, number: int, candidates: list[Candidate]) -> str:
+    """The lines of output for one of input. A translation is one line, whatever it holds."""
+    lines = []
+    for candidate in candidates:
+        fields = [] if options.n_best is None else [str(number)]
+        if options.scores:
+            fields.append(f"{candidate.score:.4f}")
+        lines.append("\t".join([*fields, " ".join(candidate.text.splitlines())]) + "\n")
+    return "".join(lines)
+
+
+def _standard_output() -> Callable[[bytes], None]:
+    output = sys.stdout.buffer
+
+    def write(data: bytes) -> None:
+        output.write(data)
+        output.flush()
+
+    return write
+
+
+def _progress(source: int, to_file: bool) -> Any:
+    """A bar on standard error, if that is a terminal where no translations appear and tqdm is installed."""
+    if not sys.stderr.isatty() or (sys.stdout.isatty() and not to_file):
+        return None
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        return None
+    return tqdm(total=count_lines(source), unit="line", file=sys.stderr, dynamic_ncols=True)

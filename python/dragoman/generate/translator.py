@@ -136,12 +136,22 @@ class Translator:
 
     @overload
     def candidates(
-        self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+        self,
+        text: str,
+        beam: int = 5,
+        length_penalty: float = 0.6,
+        max_length: int | None = None,
+        count: int | None = None,
     ) -> list[Candidate]: ...
 
     @overload
     def candidates(
-        self, text: list[str], beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+        self,
+        text: list[str],
+        beam: int = 5,
+        length_penalty: float = 0.6,
+        max_length: int | None = None,
+        count: int | None = None,
     ) -> list[list[Candidate]]: ...
 
     def candidates(
@@ -150,15 +160,20 @@ class Translator:
         beam: int = 5,
         length_penalty: float = 0.6,
         max_length: int | None = None,
+        count: int | None = None,
     ) -> list[Candidate] | list[list[Candidate]]:
         """The translations that a search ends with, and their scores.
 
-        Arguments and errors are those of a call, whose result is the first candidate.
+        The first candidate is the result of a call. The other arguments and the errors are those of a call.
+
+        Args:
+            count: how many of each text at most. None for all, which are at most `beam`.
 
         Returns:
-            For each text 1 to `beam` candidates, the best first; those cut at max_length come after finished ones.
+            For each text 1 to `count` candidates, the best first; those cut at max_length come after finished ones.
         """
-        found = self._search(text, beam, length_penalty, max_length, beam)
+        count = beam if count is None else arguments.integer("Translator", "count", count, 1)
+        found = self._search(text, beam, length_penalty, max_length, count)
         return found[0] if isinstance(text, str) else found
 
     def submit(

@@ -1,0 +1,301 @@
+"""dragoman translate: lines in, lines out, as they come; n-best, scores and a file of results."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+
+import dragoman as dg
+import numpy as np
+import pytest
+from dragoman.cli import main
+from dragoman.cli.input_lines import arriving_lines, count_lines
+from dragoman.cli.output_file import OutputFile
+
+pytest.importorskip("tokenizers")
+
+LINES = ["a man", "", "two dogs see a man", "a dog"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An untrained model whose translations hold line feeds and other ends of lines."""
+    folder = tmp_path_factory.mktemp("model")
+    dg.manual_seed(5)
+    tokenizer = dg.Tokenizer.train(["two dogs see a man", "a\nb\rc\u2028d\ve\x85f"] * 3, 64, "char")
+    config = dg.TransformerConfig(
+        vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=1,
+        tie_embeddings="none", output_bias=True,
+    )  # fmt: skip
+    model = dg.Transformer(config)
+    bias = np.full(tokenizer.vocab_size, -3, np.float32)
+    for text in ("\n", "\r", "\u2028", "a", "s"):
+        bias[tokenizer.encode(text)[-1]] = 1
+    model.output.bias.copy_(bias)
+    model.save(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def translator(folder):
+    return dg.Translator.load(folder)
+
+
+def start(folder, *options, **streams):
+    command = [sys.executable, "-m", "dragoman", "translate", folder, "--threads=1", "--max-length=9", *options]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.Popen([str(part) for part in command], **streams)
+
+
+def run(folder, *options, stdin=b"", **streams):
+    """(exit status, standard output, standard error)"""
+    with start(folder, *options, **streams) as process:
+        out, error = process.communicate(stdin, timeout=120)
+        return process.returncode, out, error
+
+
+def one_line(text):
+    return " ".join(text.splitlines())
+
+
+def output_of(translator, lines, **options):
+    return "".join(f"{one_line(text)}\n" for text in translator(lines, max_length=9, **options)).encode()
+
+
+def test_as_many_lines_as_were_read(folder, translator):
+    raw = translator(LINES, max_length=9)
+    assert any("\n" in text for text in raw)
+    assert any("\u2028" in text or "\r" in text for text in raw)
+    status, out, error = run(folder, stdin="\n".join(LINES).encode())
+    assert (status, error) == (0, b"")
+    assert out == output_of(translator, LINES)
+    assert len(out.decode().splitlines()) == len(LINES)
+
+
+def test_a_byte_order_mark_is_no_text(folder, translator):
+    status, out, _ = run(folder, stdin=b"\xef\xbb\xbfa man\n\xef\xbb\xbf\n")
+    assert status == 0
+    assert out == output_of(translator, ["a man", ""])
+
+
+def test_a_line_is_answered_when_it_comes(folder, translator):
+    with start(folder) as process:
+        for line in LINES:
+            process.stdin.write(f"{line}\n".encode())
+            process.stdin.flush()
+            expected = output_of(translator, [line])
+            assert process.stdout.read(len(expected)) == expected
+        out, error = process.communicate(b"a dog", timeout=60)
+        assert out == output_of(translator, ["a dog"])
+        assert (process.returncode, error) == (0, b"")
+
+
+def test_a_bad_line_does_not_lose_the_ones_before_it(folder, translator, tmp_path):
+    lines = [LINES[i % 4] for i in range(199)]
+    stdin = "".join(f"{line}\n" for line in lines).encode() + b"a \xff man\na man\n"
+    status, out, error = run(folder, stdin=stdin)
+    assert status == 2
+    assert out == output_of(translator, lines)
+    assert error == b"dragoman translate: standard input: line 200 is not UTF-8\n"
+    target = tmp_path / "out"
+    target.write_text("old")
+    status, out, error = run(folder, f"--output={target}", stdin=stdin)
+    assert (status, out) == (2, b"")
+    assert target.read_text() == "old"
+    assert (tmp_path / "out.part").read_bytes() == output_of(translator, lines)
+    first, second = error.decode().splitlines()
+    assert first == f"{target}.part holds what was done before"
+    assert "line 200 is not UTF-8" in second
+
+
+def test_n_best_and_scores(folder, translator):
+    status, out, _ = run(folder, "--beam=3", "--n-best=2", "--scores", stdin="\n".join(LINES).encode())
+    assert status == 0
+    rows = [line.split("\t", 2) for line in out.decode().split("\n")[:-1]]
+    expected = [
+        [str(number), f"{candidate.score:.4f}", one_line(candidate.text)]
+        for number, candidates in enumerate(translator.candidates(LINES, beam=3, max_length=9), 1)
+        for candidate in candidates[:2]
+    ]
+    assert rows == expected
+    assert [row[0] for row in rows] == ["1", "1", "2", "3", "3", "4", "4"]
+    status, out, _ = run(folder, "--beam=3", "--scores", stdin=b"a man\n")
+    assert out == "\t".join(expected[0][1:]).encode() + b"\n"
+    status, out, _ = run(folder, "--beam=3", "--n-best=1", stdin=b"a man\n")
+    assert out == f"1\t{expected[0][2]}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--n-best=6", "--n-best must be at most --beam 5, got 6"),
+        ("--n-best=0", "--n-best must be an integer in [1, "),
+        ("--max-length=0", "--max-length must be an integer in [1, 100,000]"),
+        ("--length-penalty=nan", "--length-penalty must be a number in [0, 10]"),
+        ("--output=/", "Is a directory"),
+        ("--output=/none/such/file", "No such file or directory"),
+    ],
+)
+def test_a_wrong_option_is_named_before_the_model_is_read(option, message, tmp_path, capsys):
+    assert main(["translate", str(tmp_path / "no model"), option]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_of_results(folder, translator, tmp_path):
+    target = tmp_path / "out"
+    with start(folder, f"--output={target}") as process:
+        process.stdin.write(b"a man\n")
+        process.stdin.flush()
+        part, expected = tmp_path / "out.part", output_of(translator, ["a man"])
+        end = time.monotonic() + 60
+        while not (part.exists() and part.read_bytes() == expected):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert not target.exists()
+        status, _, error = run(folder, f"--output={target}", stdin=b"a dog\n")
+        assert (status, error) == (2, f"dragoman translate: {part}: another process writes it\n".encode())
+        out, error = process.communicate(timeout=60)
+        assert (process.returncode, out, error) == (0, b"", b"")
+    assert target.read_bytes() == expected
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_nothing_is_left_of_a_run_that_did_nothing(tmp_path):
+    (tmp_path / "out").write_text("old")
+    assert main(["translate", str(tmp_path / "none"), f"--output={tmp_path / 'out'}"]) == 2
+    assert os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_text() == "old"
+
+
+def test_a_device_or_a_link_is_written_and_not_replaced(folder, translator, tmp_path):
+    status, out, _ = run(folder, "--output=/dev/stdout", stdin=b"a man\n")
+    assert (status, out) == (0, output_of(translator, ["a man"]))
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert run(folder, f"--output={tmp_path / 'link'}", stdin=b"a man\n")[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == out
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_progress_on_a_terminal_that_shows_no_translations(folder, tmp_path, to_file):
+    pytest.importorskip("tqdm")
+    terminal, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    (tmp_path / "in").write_text("a man\n" * 7)
+    with (tmp_path / "in").open("rb") as source:
+        options = [f"--output={tmp_path / 'out'}"] if to_file else []
+        with start(
+            folder, *options, stdin=source, stdout=child if to_file else subprocess.PIPE, stderr=child
+        ) as process:
+            os.close(child)
+            shown = b""
+            while True:
+                try:
+                    shown += os.read(terminal, 4096)
+                except OSError:  # the terminal has no writer left
+                    break
+            assert process.wait(60) == 0
+    os.close(terminal)
+    assert b"7/7" in shown
+
+
+def test_no_progress_among_translations_on_a_terminal(folder, translator):
+    terminal, child = pty.openpty()
+    with start(folder, stdout=child, stderr=child) as process:
+        os.close(child)
+        process.stdin.write(b"a man\n")
+        process.stdin.close()
+        shown = b""
+        while True:
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:
+                break
+        assert process.wait(60) == 0
+    os.close(terminal)
+    assert shown.replace(b"\r\n", b"\n") == output_of(translator, ["a man"])
+
+
+def pipe_of(*chunks):
+    """The reading end of a pipe that a thread writes to, chunk after chunk."""
+    reader, writer = os.pipe()
+
+    def write():
+        for chunk in chunks:
+            os.write(writer, chunk)
+        os.close(writer)
+
+    threading.Thread(target=write).start()
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lines"),
+    [
+        ([], []),
+        ([b"\n"], [b""]),
+        ([b"a"], [b"a"]),
+        ([b"a\n\nb"], [b"a", b"", b"b"]),
+        ([b"a", b"b\nc", b"\n", b"d\n"], [b"ab", b"c", b"d"]),
+        ([b"x" * 100_000, b"y" * 100_000, b"\nz"], [b"x" * 100_000 + b"y" * 100_000, b"z"]),
+        ([b"%d\n" % i for i in range(1000)], [b"%d" % i for i in range(1000)]),
+    ],
+)
+def test_arriving_lines(chunks, lines):
+    reader = pipe_of(*chunks)
+    blocks = list(arriving_lines(reader, 7))
+    os.close(reader)
+    assert [line for block in blocks for line in block] == lines
+    assert all(1 <= len(block) <= 7 for block in blocks)
+
+
+def test_lines_that_have_come_are_handed_on_together():
+    reader, writer = os.pipe()
+    os.write(writer, b"a\nb\nc\nd")
+    blocks = arriving_lines(reader, 2)
+    assert next(blocks) == [b"a", b"b"]
+    assert next(blocks) == [b"c"]  # without waiting for the end of the fourth
+    os.write(writer, b"\n")
+    assert next(blocks) == [b"d"]
+    os.close(writer)
+    assert list(blocks) == []
+    os.close(reader)
+
+
+def test_a_descriptor_that_does_not_block_is_waited_for():
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    timer = threading.Timer(0.1, lambda: (os.write(writer, b"a\n"), os.close(writer)))
+    timer.start()
+    assert list(arriving_lines(reader, 5)) == [[b"a"]]
+    os.close(reader)
+
+
+def test_lines_left_in_a_file_are_counted(tmp_path):
+    (tmp_path / "lines").write_bytes(b"one\ntwo\nthree\n")
+    descriptor = os.open(tmp_path / "lines", os.O_RDONLY)
+    os.read(descriptor, 4)
+    assert count_lines(descriptor) == 2
+    assert os.read(descriptor, 3) == b"two"
+    os.close(descriptor)
+    reader, writer = os.pipe()
+    assert count_lines(reader) is None
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_full_disk_names_the_file_and_keeps_the_rest(tmp_path, capsys):
+    with pytest.raises(OSError, match="No space left") as error, OutputFile("/dev/full") as file:
+        file.write(b"a")
+    assert error.value.filename == "/dev/full"
+    with pytest.raises(KeyboardInterrupt), OutputFile(tmp_path / "out") as file:
+        file.write(b"done\n")
+        raise KeyboardInterrupt
+    assert (tmp_path / "out.part").read_bytes() == b"done\n"
+    assert capsys.readouterr().err == f"{tmp_path / 'out.part'} holds what was done before\n"
