@@ -40,10 +40,17 @@ void bind_attention(py::module_& m) {
   py::class_<KVCache, std::shared_ptr<KVCache>>(
       m, "KVCache", "Keys and values of past tokens and of the memory, for every attention of a decoder.")
       .def(py::init<int64_t>(), "num_sequences"_a)
-      .def_property_readonly("lengths", [](const KVCache& cache) { return cache.sequences().lengths(); })
+      .def_property_readonly("lengths",
+                             [](const KVCache& cache) {
+                               const KVCache::Use use(cache);
+                               return cache.sequences().lengths();
+                             })
       .def(
           "has_memory",
-          [](const KVCache& cache, int64_t attention) { return cache.memory.contains(attention); },
+          [](const KVCache& cache, int64_t attention) {
+            const KVCache::Use use(cache);
+            return cache.memory.contains(attention);
+          },
           "attention"_a);
 }
 

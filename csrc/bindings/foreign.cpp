@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <mutex>
+#include <new>
 #include <vector>
 
 namespace dragoman {
@@ -51,9 +52,11 @@ void release_python_object(void* object) {
     Py_DECREF(static_cast<PyObject*>(object));
     return;
   }
-  {
+  try {
     const std::lock_guard lock(release_queue().mutex);
     release_queue().objects.push_back(static_cast<PyObject*>(object));
+  } catch (const std::bad_alloc&) {
+    return;  // a destructor asks, which may not throw: the object is leaked
   }
   Py_AddPendingCall(drain, nullptr);  // a full list of pending calls holds another drain already
 }

@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/cpu_count.h"
 #include "core/parallel.h"
+#include "core/startable.h"
 #include "test/test_device.h"
 
 namespace py = pybind11;
@@ -37,6 +38,7 @@ PYBIND11_MODULE(_core, m) {
         "CPUs this process may keep busy, by its affinity and its control groups.");
   m.def("num_threads", &num_threads, "Threads that an op of the calling thread uses at most.");
   m.def("set_num_threads", &set_num_threads, "n"_a);
+  m.def("startable_threads", &startable, "n"_a, "How many of n threads, at most 1024, can be started now.");
   const auto as_dict = [](const MemoryStats& stats) {
     return py::dict("allocated"_a = stats.allocated, "reserved"_a = stats.reserved,
                     "peak_allocated"_a = stats.peak_allocated);

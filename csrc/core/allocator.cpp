@@ -110,7 +110,9 @@ const std::shared_ptr<BlockAllocator>& process_allocator(Device device) {
   return allocator;
 }
 
-thread_local std::shared_ptr<BlockAllocator> rehearsal_allocator;
+// Of the Rehearsal that stands on this thread, or null. A plain pointer: to register a destructor may fail,
+// which ends the process.
+thread_local const std::shared_ptr<BlockAllocator>* rehearsal_allocator = nullptr;
 
 void lock_all() {
   for (const auto& allocator : process_allocators()) {
@@ -129,7 +131,7 @@ void unlock_all() {
 }  // namespace
 
 const std::shared_ptr<BlockAllocator>& current_allocator(Device device) {
-  return rehearsal_allocator != nullptr ? rehearsal_allocator : process_allocator(device);
+  return rehearsal_allocator != nullptr ? *rehearsal_allocator : process_allocator(device);
 }
 
 MemoryStats memory_stats(Device device) {
@@ -145,7 +147,7 @@ void empty_cache(Device device) {
 // A rehearsal takes memory of every device as pages of the host, which nobody touches.
 Rehearsal::Rehearsal() : allocator_(std::make_shared<BlockAllocator>(cpu_device, memory(cpu_device))) {
   CHECK(!standing(), "rehearsal: this thread has one already");
-  rehearsal_allocator = allocator_;
+  rehearsal_allocator = &allocator_;
 }
 
 bool Rehearsal::standing() {
@@ -153,7 +155,7 @@ bool Rehearsal::standing() {
 }
 
 void Rehearsal::stop() {
-  if (rehearsal_allocator == allocator_) rehearsal_allocator = nullptr;
+  if (rehearsal_allocator == &allocator_) rehearsal_allocator = nullptr;
 }
 
 MemoryStats Rehearsal::stats() const {

@@ -16,8 +16,12 @@ std::vector<int64_t> no_rows(int64_t num_sequences) {
 KVCache::KVCache(int64_t num_sequences)
     : slot_(first_slot), sequences_(Sequences::slotted(no_rows(num_sequences), first_slot)) {}
 
-void KVCache::set_lengths(std::vector<int64_t> lengths, int64_t slot) {
-  sequences_ = Sequences::slotted(std::move(lengths), slot);
+KVCache::Use::Use(const KVCache& cache) : cache_(cache) {
+  CHECK(!cache.used_.test_and_set(), "KVCache: the cache must be used by one thread at a time");
+}
+
+void KVCache::set_sequences(const Sequences& sequences, int64_t slot) noexcept {
+  sequences_ = sequences;
   slot_ = slot;
 }
 

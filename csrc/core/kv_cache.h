@@ -3,6 +3,7 @@
 // it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -20,11 +21,23 @@ class KVCache {
  public:
   explicit KVCache(int64_t num_sequences);  // ValueError when it is negative
 
+  // During its lifetime the calling thread may read and change the cache. ValueError while another one does.
+  class Use {
+   public:
+    explicit Use(const KVCache& cache);
+    ~Use() { cache_.used_.clear(); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    const KVCache& cache_;
+  };
+
   // Where the rows of each sequence lie in every buffer of `decoded`: sequence i owns rows [i * slot,
   // (i + 1) * slot), of which the first lengths[i] are in use.
   const Sequences& sequences() const { return sequences_; }
   int64_t slot() const { return slot_; }
-  void set_lengths(std::vector<int64_t> lengths, int64_t slot);
+  void set_sequences(const Sequences& sequences, int64_t slot) noexcept;  // slotted, `slot` rows each
   // The present slot, doubled until `length` rows have room.
   int64_t slot_for(int64_t length) const;
 
@@ -33,6 +46,7 @@ class KVCache {
   std::map<int64_t, KeysValues> memory;   // (tokens of the memory, features)
 
  private:
+  mutable std::atomic_flag used_;
   int64_t slot_;
   Sequences sequences_;
 };

@@ -1,29 +1,31 @@
 #include "ops/cross_entropy.h"
 
+#include <algorithm>
+
 #include "core/backend.h"
+#include "ops/indices.h"
 
 namespace dragoman {
 
 namespace {
 
-// Returns the number that losses are divided by. Also checks the ids of the rows in use.
-int64_t checked_targets(const char* op, const Tensor& ids, const Rows& rows, int64_t vocabulary,
+struct Targets {
+  Tensor ids;      // of the rows in use, checked
+  int64_t number;  // that losses are divided by
+};
+
+Targets checked_targets(const char* op, const Tensor& ids, const Rows& rows, int64_t vocabulary,
                         double smoothing, std::optional<int64_t> num_targets) {
   check_indices(op, "ids", ids);
   check_shape(op, "ids", ids, {rows.capacity});
   CHECK(vocabulary > 0, op, ": the vocabulary must have at least one entry, got 0");
   CHECK(smoothing >= 0.0 && smoothing < 1.0, op, ": label_smoothing must lie in [0, 1), got ", smoothing);
-  const int32_t* id = ids.data<int32_t>();
-  int64_t targets = 0;
-  for (int64_t row = 0; row < rows.bound; ++row) {
-    CHECK(id[row] >= -1 && id[row] < vocabulary, op, ": ids must lie in [-1, ", vocabulary, "), got ",
-          id[row], " at row ", row);
-    targets += id[row] >= 0;
-  }
-  if (!num_targets) return targets;
-  CHECK(*num_targets > 0 || (*num_targets == 0 && targets == 0), op, ": num_targets must be at least 1, got ",
-        *num_targets);
-  return *num_targets;
+  const Tensor checked = checked_indices(op, "ids", ids, rows.bound, -1, vocabulary);
+  const int32_t* id = checked.data<int32_t>();
+  const int64_t targets = std::count_if(id, id + rows.bound, [](int32_t target) { return target >= 0; });
+  CHECK(!num_targets || *num_targets > 0 || (*num_targets == 0 && targets == 0), op,
+        ": num_targets must be at least 1, got ", *num_targets);
+  return {checked, num_targets.value_or(targets)};
 }
 
 Tensor factor_of(int64_t targets, Device device) {
@@ -41,14 +43,14 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> cross_entropy_forward(
   check_rank(op, "logits", logits, 2);
   const int64_t vocabulary = logits.dim(1);
   const Rows rows = rows_of(op, sequences, logits);
-  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets);
-  const Tensor factor = factor_of(targets, logits.device());
+  const Targets targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets);
+  const Tensor factor = factor_of(targets.number, logits.device());
   Tensor loss = Tensor::empty({}, DType::float32, logits.device());
   const Tensor row_loss = Tensor::empty({rows.capacity}, DType::float32, logits.device());
   Tensor softmax = Tensor::empty({rows.capacity, 2}, DType::float32, logits.device());
   std::optional<Tensor> dlogits;
   if (need_dlogits) dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
-  const Tensor device_ids = ids.to(logits.device());
+  const Tensor device_ids = targets.ids.to(logits.device());
   kernels(logits).cross_entropy_forward({.logits = logits.raw(),
                                          .logits_row = vocabulary,
                                          .ids = device_ids.data<int32_t>(),
@@ -83,18 +85,18 @@ linear_cross_entropy_forward(const Tensor& x, const Tensor& weight, const std::o
   }
   CHECK(bias || !need_dbias, op, ": need_dbias must be false without a bias, got true");
   const Rows rows = rows_of(op, sequences, x);
-  const int64_t targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets);
+  const Targets targets = checked_targets(op, ids, rows, vocabulary, smoothing, num_targets);
   const auto wanted = [&](bool need, const Shape& shape, DType dtype) {
     return need ? std::optional(Tensor::empty(shape, dtype, x.device())) : std::nullopt;
   };
-  const Tensor factor = factor_of(targets, x.device());
+  const Tensor factor = factor_of(targets.number, x.device());
   Tensor loss = Tensor::empty({}, DType::float32, x.device());
   const Tensor row_loss = Tensor::empty({rows.capacity}, DType::float32, x.device());
   std::optional<Tensor> dx = wanted(need_dx, x.shape(), x.dtype());
   std::optional<Tensor> dweight = wanted(need_dweight, weight.shape(), DType::float32);
   std::optional<Tensor> dbias = wanted(need_dbias, {vocabulary}, DType::float32);
   const LossChunk chunk = kernels(x).loss_chunk(rows.capacity, vocabulary, x.dtype());
-  const Tensor device_ids = ids.to(x.device());
+  const Tensor device_ids = targets.ids.to(x.device());
   const Tensor logits = Tensor::empty({chunk.rows, chunk.logits_row}, x.dtype(), x.device());
   kernels(x).linear_cross_entropy_forward({.x = x.raw(),
                                            .weight = weight.raw(),

@@ -1,7 +1,10 @@
 #include "ops/embedding.h"
 
+#include <limits>
+
 #include "core/backend.h"
 #include "ops/dropout.h"
+#include "ops/indices.h"
 
 namespace dragoman {
 
@@ -13,22 +16,12 @@ void check_rows_of_ids(const char* op, const Tensor& ids, const Sequences& seque
   check_rows(op, "sequences", sequences, ids);
 }
 
-// Checks only the rows in use. Later rows are unspecified.
-void check_ids(const char* op, const Tensor& ids, int64_t vocabulary, const Sequences& sequences) {
-  const int32_t* id = ids.data<int32_t>();
-  for (int64_t row = 0; row < sequences.tokens(); ++row) {
-    CHECK(id[row] >= 0 && id[row] < vocabulary, op, ": ids must lie in [0, ", vocabulary, "), got ", id[row],
-          " at row ", row);
-  }
-}
-
-void check_starts(const char* op, const Tensor& starts, const Sequences& sequences) {
-  check_indices(op, "starts", starts);
-  check_shape(op, "starts", starts, {sequences.size()});
-  for (int64_t i = 0; i < sequences.size(); ++i) {
-    CHECK(starts.data<int32_t>()[i] >= 0, op, ": starts must be at least 0, got ", starts.data<int32_t>()[i],
-          " for sequence ", i);
-  }
+std::optional<Tensor> checked_starts(const char* op, const std::optional<Tensor>& starts,
+                                     const Sequences& sequences) {
+  if (!starts) return std::nullopt;
+  check_indices(op, "starts", *starts);
+  check_shape(op, "starts", *starts, {sequences.size()});
+  return checked_indices(op, "starts", *starts, sequences.size(), 0, std::numeric_limits<int32_t>::max());
 }
 
 void check_positions(const char* op, const char* argument, int64_t max_positions,
@@ -52,18 +45,19 @@ Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::opt
   check_dtype("embedding", "weight", weight, DType::float32);
   check_rank("embedding", "weight", weight, 2);
   const int64_t rows = ids.dim(0), features = weight.dim(1);
-  check_ids("embedding", ids, weight.dim(0), sequences);
-  if (starts) check_starts("embedding", *starts, sequences);
+  const Tensor checked_ids =
+      checked_indices("embedding", "ids", ids, sequences.tokens(), 0, weight.dim(0));  // of the rows in use
+  const std::optional<Tensor> first_positions = checked_starts("embedding", starts, sequences);
   if (positions) {
     check_dtype("embedding", "positions", *positions, DType::float32);
     check_rank("embedding", "positions", *positions, 2);
     check_shape("embedding", "positions", *positions, {positions->dim(0), features});
-    check_positions("embedding", "positions", positions->dim(0), starts, sequences);
+    check_positions("embedding", "positions", positions->dim(0), first_positions, sequences);
   }
   check_mask_size("embedding", dropout, rows, features);
   Tensor y = Tensor::empty({rows, features}, y_dtype, weight.device());
-  const Tensor device_ids = ids.to(weight.device());
-  const std::optional<Tensor> device_starts = to_device(starts, weight.device());
+  const Tensor device_ids = checked_ids.to(weight.device());
+  const std::optional<Tensor> device_starts = to_device(first_positions, weight.device());
   kernels(weight).embedding_forward({.ids = device_ids.data<int32_t>(),
                                      .weight = weight.data<float>(),
                                      .positions = data_or_null(positions),
@@ -86,20 +80,21 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
   check_rank("embedding_backward", "dy", dy, 2);
   const int64_t rows = ids.dim(0), features = dy.dim(1);
   check_shape("embedding_backward", "dy", dy, {rows, features});
-  if (starts) check_starts("embedding_backward", *starts, sequences);
+  const std::optional<Tensor> first_positions = checked_starts("embedding_backward", starts, sequences);
   if (dweight) {
     check_rank("embedding_backward", "dweight", *dweight, 2);
     check_output("embedding_backward", "dweight", *dweight, {dweight->dim(0), features});
-    check_ids("embedding_backward", ids, dweight->dim(0), sequences);
   }
+  const Tensor checked_ids = checked_indices(
+      "embedding_backward", "ids", ids, dweight ? sequences.tokens() : 0, 0, dweight ? dweight->dim(0) : 0);
   if (dpositions) {
     check_rank("embedding_backward", "dpositions", *dpositions, 2);
     check_output("embedding_backward", "dpositions", *dpositions, {dpositions->dim(0), features});
-    check_positions("embedding_backward", "dpositions", dpositions->dim(0), starts, sequences);
+    check_positions("embedding_backward", "dpositions", dpositions->dim(0), first_positions, sequences);
   }
   check_mask_size("embedding_backward", dropout, rows, features);
-  const Tensor device_ids = ids.to(dy.device());
-  const std::optional<Tensor> device_starts = to_device(starts, dy.device());
+  const Tensor device_ids = checked_ids.to(dy.device());
+  const std::optional<Tensor> device_starts = to_device(first_positions, dy.device());
   kernels(dy).embedding_backward({.dy = dy.raw(),
                                   .ids = device_ids.data<int32_t>(),
                                   .starts = data_or_null<int32_t>(device_starts),

@@ -2,18 +2,16 @@
 
 #include "core/backend.h"
 #include "ops/elementwise.h"
+#include "ops/indices.h"
 
 namespace dragoman {
 
 namespace {
 
-void check_ids(const char* op, const Tensor& ids, int64_t rows) {
+Tensor checked_ids(const char* op, const Tensor& ids, int64_t rows) {
   check_indices(op, "ids", ids);
   check_rank(op, "ids", ids, 1);
-  for (int64_t i = 0; i < ids.numel(); ++i) {
-    const int32_t id = ids.data<int32_t>()[i];
-    CHECK(id >= 0 && id < rows, op, ": ids must lie in [0, ", rows, "), got ", id, " at ", i);
-  }
+  return checked_indices(op, "ids", ids, ids.dim(0), 0, rows);
 }
 
 // `shape` with another number of rows.
@@ -27,10 +25,10 @@ Shape with_rows(Shape shape, int64_t rows) {
 Tensor gather_forward(const Tensor& x, const Tensor& ids) {
   check_activations("gather", "x", x);
   CHECK(x.rank() > 0, "gather: x must have at least 1 dimension, got shape ()");
-  check_ids("gather", ids, x.dim(0));
+  const Tensor checked = checked_ids("gather", ids, x.dim(0));
   const Tensor y = Tensor::empty(with_rows(x.shape(), ids.dim(0)), x.dtype(), x.device());
   const int64_t row_bytes = x.dim(0) == 0 ? 0 : x.nbytes() / x.dim(0);
-  const Tensor device_ids = ids.to(x.device());
+  const Tensor device_ids = checked.to(x.device());
   kernels(x).gather_forward({.x = x.raw(),
                              .ids = device_ids.data<int32_t>(),
                              .y = y.raw(),
@@ -42,10 +40,10 @@ Tensor gather_forward(const Tensor& x, const Tensor& ids) {
 Tensor gather_backward(const Tensor& dy, const Tensor& ids, const Shape& shape) {
   check_activations("gather_backward", "dy", dy);
   CHECK(!shape.empty(), "gather_backward: shape must have at least 1 dimension, got ()");
-  check_ids("gather_backward", ids, shape.front());
+  const Tensor checked = checked_ids("gather_backward", ids, shape.front());
   check_shape("gather_backward", "dy", dy, with_rows(shape, ids.dim(0)));
   const Tensor dx = Tensor::empty(shape, DType::float32, dy.device());
-  const Tensor device_ids = ids.to(dy.device());
+  const Tensor device_ids = checked.to(dy.device());
   kernels(dy).gather_backward({.dy = dy.raw(),
                                .ids = device_ids.data<int32_t>(),
                                .dx = dx.data<float>(),

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/backend.h"
+#include "ops/indices.h"
 
 namespace dragoman {
 
@@ -32,7 +33,7 @@ void check_attention(int64_t attention) {
 
 // Every buffer of the cache in a new order, and in slots of another size.
 void reorder(KVCache& cache, const Tensor& indices, std::vector<int64_t> lengths, int64_t slot) {
-  const Sequences out_sequences = Sequences::slotted(lengths, slot);
+  const Sequences out_sequences = Sequences::slotted(std::move(lengths), slot);
   std::map<int64_t, KeysValues> decoded;
   for (const auto& [attention, rows] : cache.decoded) {
     KeysValues out{empty_like(rows.k, out_sequences.capacity()),
@@ -49,7 +50,7 @@ void reorder(KVCache& cache, const Tensor& indices, std::vector<int64_t> lengths
     decoded.emplace(attention, std::move(out));
   }
   cache.decoded = std::move(decoded);
-  cache.set_lengths(std::move(lengths), slot);
+  cache.set_sequences(out_sequences, slot);
 }
 
 // The same sequences in larger slots.
@@ -63,6 +64,7 @@ void grow(KVCache& cache, int64_t slot) {
 }  // namespace
 
 void kv_cache_extend(const std::shared_ptr<KVCache>& cache, const Sequences& new_sequences) {
+  const KVCache::Use use(*cache);
   std::vector<int64_t> lengths = cache->sequences().lengths();
   CHECK(new_sequences.packed(), "KVCache: new must be packed, got a slotted or selected layout");
   CHECK(new_sequences.size() == cache->sequences().size(), "KVCache: new must have ",
@@ -71,12 +73,13 @@ void kv_cache_extend(const std::shared_ptr<KVCache>& cache, const Sequences& new
   const int64_t longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
   const int64_t slot = cache->slot_for(longest);
   if (slot > cache->slot()) grow(*cache, slot);
-  cache->set_lengths(std::move(lengths), slot);
+  cache->set_sequences(Sequences::slotted(std::move(lengths), slot), slot);
 }
 
 std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCache>& cache,
                                                       int64_t attention, const Tensor& k, const Tensor& v,
                                                       const Sequences& new_sequences) {
+  const KVCache::Use use(*cache);
   const Sequences& sequences = cache->sequences();
   check_attention(attention);
   check_keys_values(k, v);
@@ -112,12 +115,14 @@ std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCa
 
 void kv_cache_set_memory(const std::shared_ptr<KVCache>& cache, int64_t attention, const Tensor& k,
                          const Tensor& v) {
+  const KVCache::Use use(*cache);
   check_attention(attention);
   check_keys_values(k, v);
   cache->memory.insert_or_assign(attention, KeysValues{k, v});
 }
 
 std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache, int64_t attention) {
+  const KVCache::Use use(*cache);
   const auto found = cache->memory.find(attention);
   CHECK(found != cache->memory.end(), "KVCache: the cache must hold the memory for attention ", attention,
         ", got none");
@@ -125,6 +130,7 @@ std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache
 }
 
 Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache) {
+  const KVCache::Use use(*cache);
   const std::vector<int64_t>& lengths = cache->sequences().lengths();
   Tensor starts = Tensor::empty({cache->sequences().size()}, DType::int32);
   std::transform(lengths.begin(), lengths.end(), starts.data<int32_t>(),
@@ -133,16 +139,16 @@ Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache) {
 }
 
 void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indices) {
+  const KVCache::Use use(*cache);
   check_indices("KVCache", "indices", indices);
   check_rank("KVCache", "indices", indices, 1);
+  const int64_t count = indices.dim(0);
+  const Tensor checked = checked_indices("KVCache", "indices", indices, count, 0, cache->sequences().size());
   std::vector<int64_t> lengths;
-  for (int64_t i = 0; i < indices.dim(0); ++i) {
-    const int32_t index = indices.data<int32_t>()[i];
-    CHECK(index >= 0 && index < cache->sequences().size(), "KVCache: indices must lie in [0, ",
-          cache->sequences().size(), "), got ", index, " at position ", i);
-    lengths.push_back(cache->sequences().lengths()[index]);
+  for (int64_t i = 0; i < count; ++i) {
+    lengths.push_back(cache->sequences().lengths()[checked.data<int32_t>()[i]]);
   }
-  reorder(*cache, indices, std::move(lengths), cache->slot());
+  reorder(*cache, checked, std::move(lengths), cache->slot());
 }
 
 }  // namespace dragoman

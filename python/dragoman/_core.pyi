@@ -77,6 +77,7 @@ __all__: list[str] = [
     "slice_forward",
     "softmax_backward",
     "softmax_forward",
+    "startable_threads",
     "test_device_counts",
     "test_device_fail_allocation",
     "test_device_fail_kernel",
@@ -505,6 +506,7 @@ def slice_backward(dy: Tensor, shape: collections.abc.Sequence[int], axis: int, 
 def slice_forward(x: Tensor, axis: int, begin: int, end: int) -> Tensor: ...
 def softmax_backward(dy: Tensor, y: Tensor) -> Tensor: ...
 def softmax_forward(x: Tensor) -> Tensor: ...
+def startable_threads(n: int) -> int: ...
 def test_device_counts() -> dict[str, int]:
     """
     Calls that the device test has served.

@@ -49,8 +49,8 @@ def test_many_rows_of_one_id_are_added_in_float32(rng):
     [
         (5, IndexError, r"getitem: index must lie in \[-5, 5\), got 5"),
         (-6, IndexError, r"getitem: index must lie in \[-5, 5\), got -6"),
-        ([5], ValueError, r"gather: ids must lie in \[0, 5\), got 5 at 0"),
-        ([0, -1], ValueError, r"gather: ids must lie in \[0, 5\), got -1 at 1"),
+        ([5], ValueError, r"gather: ids must lie in \[0, 5\), got 5 at position 0"),
+        ([0, -1], ValueError, r"gather: ids must lie in \[0, 5\), got -1 at position 1"),
         ([[1]], ValueError, r"gather: ids must have 1 dimensions"),
         ([True] * 5, TypeError, "gather: ids must be integers, got dtype bool"),
         ([0.5], TypeError, "gather: ids must be integers, got dtype float64"),

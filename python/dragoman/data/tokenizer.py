@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dragoman import arguments
+from dragoman.data.encodings import encodings, threads_can_start
 from dragoman.data.word_cache import WordCache
 from dragoman.files import atomic_write
 
@@ -136,8 +137,7 @@ class Tokenizer:
         """`encode` for many texts."""
         if self._words is not None:
             return self._words.encode_batch(texts)
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [list(encoding.ids) for encoding in encodings]
+        return [list(encoding.ids) for encoding in encodings(self._backend, texts)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`. Special tokens are left out; bytes that are not UTF-8 become U+FFFD."""
@@ -186,6 +186,8 @@ def _alphabet(texts: list[str], maximum: int) -> tuple[list[str], list[str]]:
 
 def _train(library: Any, model: Any, trainer: Any, texts: list[str]) -> Any:
     """Trains on normalised texts. Returns the "model" of a tokenizer.json."""
+    if not threads_can_start():
+        raise MemoryError("tokenizer: no memory for the threads that learn a vocabulary")
     backend = library.Tokenizer(model)
     backend.pre_tokenizer = _pre_tokenizer(library)
     backend.train_from_iterator(texts, trainer)

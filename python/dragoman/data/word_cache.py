@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dragoman.data.encodings import encodings
+
 MAXIMUM = 1 << 20  # characters of the words that are kept
 
 
@@ -42,6 +44,6 @@ class WordCache:
         if self._size > MAXIMUM:  # start again with a new dict; another thread may still read the old one
             ids, new = {}, list(words)
             self._ids, self._size = ids, sum(map(len, new))
-        encodings = self._backend.encode_batch_fast(new, add_special_tokens=False)
-        ids.update((word, encoding.ids) for word, encoding in zip(new, encodings, strict=True))
+        found = encodings(self._backend, new)
+        ids.update((word, encoding.ids) for word, encoding in zip(new, found, strict=True))
         return ids
