@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from dragoman.cli import config_file
+from dragoman.cli.corpus import Corpus, corpora
 from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED, Number
 from dragoman.cli.presets import PRESETS
@@ -27,8 +28,9 @@ from dragoman.train.trainer import Trainer
 
 DESCRIPTION = """\
 Trains a Transformer on two files of sentences: line i of one file is the translation of line i of the other.
-Files are UTF-8, plain or .gz; several files on each side pair up in their order. Writes model.safetensors, config.json,
-tokenizer.json, train.toml (these options, for --config), log.jsonl, checkpoints/ and data/ (the token ids) to DIR.
+Files are UTF-8, plain or .gz, .bz2, .xz, .zst; several on each side pair up in their order. Writes model.safetensors,
+config.json, tokenizer.json, train.toml (these options, for --config), log.jsonl, checkpoints/ and data/ (the token
+ids) to DIR.
 
 example:
   dragoman train --source train.en --target train.de --valid-source val.en --valid-target val.de --output en-de
@@ -51,11 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(define=add_arguments)
     config_file.add_arguments(parser)
     files = parser.add_argument_group("files")
-    for name, text in (("source", "training sentences"), ("target", "their translations")):
+    for name, text in (("source", "training sentences, in files or pipes"), ("target", "their translations")):
         files.add_argument(f"--{name}", required=True, nargs="+", metavar="FILE", help=text)
     files.add_argument("--output", required=True, metavar="DIR", help="folder of the model, created where missing")
     for name, text in (("source", "validation sentences"), ("target", "their translations")):
         files.add_argument(f"--valid-{name}", nargs="+", metavar="FILE", help=text)
+    files.add_argument(
+        "--columns",
+        metavar="S,T",
+        help="the files hold tab-separated columns: S are the sources, T the targets. Either is a number, from 1, or a "
+        "name in the first line; the same file may be --source and --target",
+    )
     files.add_argument(
         "--resume",
         action="store_true",
@@ -176,12 +184,13 @@ def command(options: argparse.Namespace) -> None:
     """Trains a tokenizer and a model from files of text, or resumes a run."""
     if options.task != "seq2seq" and options.max_source_length is not None:
         raise ValueError("--max-source-length needs --task seq2seq")
-    output = Path(options.output)
     kind = TASKS[ALIASES.get(options.task, options.task)]
-    files = {name: getattr(options, name) for name in kind.files}
-    held_out = {name: getattr(options, f"valid_{name}") for name in kind.files}
-    if len({value is None for value in held_out.values()}) > 1:
-        raise ValueError(f"{' and '.join(f'--valid-{name}' for name in kind.files)} go together")
+    with corpora(options, kind.files) as (files, held_out):
+        _train(options, kind, files, held_out)
+
+
+def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_out: Corpus | None) -> None:
+    output = Path(options.output)
     if options.resume:
         model, task = load(output), kind.load(output)
     else:
@@ -192,7 +201,7 @@ def command(options: argparse.Namespace) -> None:
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     trainer = Trainer(model, task=task, **{name: getattr(options, name) for name in names})
     train = task.shards(files, output / "data", tell)
-    validation = None if None in held_out.values() else list(task.read(held_out))
+    validation = None if held_out is None else list(task.read(held_out))
     if not options.resume:
         atomic_write(output / "train.toml", config_file.dump(options, vars(trainer), options.define))
     trainer.fit(train, validation, resume=options.resume)

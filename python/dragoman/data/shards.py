@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dragoman.data.columns import ID_DTYPE, ColumnDigest, Columns, Ids, Lengths, flat_ids, lengths_of
 from dragoman.data.pairs import SIDES, encode_pairs
-from dragoman.data.text import Files, as_files, iter_parallel
+from dragoman.data.text import Column, File, Files, as_files, check_rereadable, iter_parallel
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import AtomicFile, atomic_write
 
@@ -220,10 +220,12 @@ def _blocks(examples: Iterable[Example]) -> Iterator[list[Example]]:
         yield block
 
 
-def _identity(path: str | Path) -> list[str | int]:
-    """Name, size and time of change of a file."""
+def _identity(path: File) -> list[str | int]:
+    """Name, size and time of change of a file, and the column."""
+    check_rereadable(path)
     status = os.stat(path)
-    return [str(Path(path).resolve()), status.st_size, status.st_mtime_ns]
+    column = [path.column] if isinstance(path, Column) else []
+    return [str(Path(path).resolve()), status.st_size, status.st_mtime_ns, *column]
 
 
 def _read_index(path: Path) -> dict[str, Any]:
