@@ -65,14 +65,16 @@ def test_loss_of_a_missing_file(tmp_path):
 
 def test_attention_shows_the_weights_under_the_names_of_their_tokens(tmp_path):
     weights = np.random.default_rng(0).dirichlet(np.ones(3), 2)
-    figure = plot.attention(weights, ["a", "$b$", "c"], ["x", "y"], tmp_path / "attention.png")
+    picture = tmp_path / "attention.png"
+    figure = plot.attention(weights, ["a", "$b$", "c"], ["x", "y"], picture, title="layer $1$")
     panel, scale = figure.axes
     (image,) = panel.images
     np.testing.assert_array_equal(image.get_array(), weights)
     assert image.get_clim() == (0, 1)
     assert [label.get_text() for label in panel.get_xticklabels()] == ["a", "$b$", "c"]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["x", "y"]
-    assert panel.get_xlabel() == ""
+    assert (panel.get_xlabel(), panel.get_ylabel(), panel.get_title()) == ("source token", "target token", "")
+    assert figure.get_suptitle() == "layer $1$"
     assert scale.get_ylabel() == "attention weight"
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
 
@@ -84,7 +86,9 @@ def test_attention_has_a_panel_for_each_head(num_heads, tmp_path):
     *panels, _ = figure.axes
     np.testing.assert_array_equal([panel.images[0].get_array() for panel in panels], weights)
     named = [f"head {number}" for number in range(num_heads)] if num_heads > 1 else [""]
-    assert [panel.get_xlabel() for panel in panels] == named
+    assert [panel.get_title() for panel in panels] == named
+    assert {(panel.get_xlabel(), panel.get_ylabel()) for panel in panels} == {("source token", "target token")}
+    assert figure.get_suptitle() == ""
 
 
 def test_attention_of_a_long_text_stays_a_picture_of_reasonable_size():

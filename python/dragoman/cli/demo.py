@@ -178,7 +178,9 @@ def draw_attention(translator: Translator, pair: tuple[str, str], path: Path) ->
     target = tokenizer.encode(pair[1])
     weights = model.attention_weights(source, [model.config.bos_id, *target])["cross"][-1]
     src, tgt = ([*(tokenizer.decode([id]).strip() or "␣" for id in ids), "</s>"] for ids in (source[:-1], target))
-    plot.attention(np.mean(weights, axis=0), src, tgt, path)
+    layers, heads = model.config.num_decoder_layers, model.config.num_heads
+    title = f"cross-attention of decoder layer {layers} of {layers}, mean of {heads} heads"
+    plot.attention(np.mean(weights, axis=0), src, tgt, path, title=title)
 
 
 def _libraries() -> Any:

@@ -54,15 +54,23 @@ def loss(log: Log, path: str | Path | None = None) -> Figure:
 
 
 def attention(
-    weights: npt.ArrayLike, src_tokens: Sequence[str], tgt_tokens: Sequence[str], path: str | Path | None = None
+    weights: npt.ArrayLike,
+    src_tokens: Sequence[str],
+    tgt_tokens: Sequence[str],
+    path: str | Path | None = None,
+    *,
+    title: str | None = None,
 ) -> Figure:
     """Attention weights as squares: the larger, the darker. A row shows what one target token reads.
+
+    With several heads, each panel has the index of its head as a title.
 
     Args:
         weights: (target tokens, source tokens), or (num_heads, target tokens, source tokens) for one panel a head.
         src_tokens: names of the columns.
         tgt_tokens: names of the rows.
         path: file to write, in the format that its ending names, such as .png; None for no file.
+        title: of the whole figure, for instance which layer it shows.
 
     Returns:
         A matplotlib Figure, with an Axes for each head and one for the scale of the weights.
@@ -86,7 +94,7 @@ def attention(
             raise ValueError(f"plot.attention: {name} must hold {size} tokens, as weights does, got {len(tokens)}")
     columns = min(len(heads), 2)
     rows = -(-len(heads) // columns)
-    width, height = (CELL * size + 1.2 for size in (heads.shape[2], heads.shape[1]))
+    width, height = (CELL * size + 1.6 for size in (heads.shape[2], heads.shape[1]))
     figure = _figure(min(columns * width + 0.8, LARGEST), min(rows * height, LARGEST))
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for number, (panel, head) in enumerate(zip(panels, heads, strict=False)):
@@ -94,10 +102,14 @@ def attention(
         panel.set_xticks(range(len(src_tokens)), src_tokens, rotation=90, parse_math=False)
         panel.set_yticks(range(len(tgt_tokens)), tgt_tokens, parse_math=False)
         panel.xaxis.tick_top()
+        panel.xaxis.set_label_position("top")
+        panel.set(xlabel="source token", ylabel="target token")
         if len(heads) > 1:
-            panel.set_xlabel(f"head {number}")
+            panel.set_title(f"head {number}")
     for panel in panels[len(heads) :]:
         panel.remove()
+    if title is not None:
+        figure.suptitle(title, parse_math=False)
     figure.colorbar(image, ax=figure.axes, shrink=0.6, label="attention weight")
     return _drawn(figure, path)
 
