@@ -130,6 +130,10 @@ def test_evaluate(trained, data, capsys):
     assert "case:mixed" in result["bleu_signature"]
     assert "tok:13a" in result["bleu_signature"]
     assert "case:lc" in result["bleu_lowercase_signature"]
+    table = data / "valid.tsv"
+    table.write_text("".join(f"{target}\t{source}\n" for source, target in zip(sources, targets, strict=True)))
+    assert main(["evaluate", str(trained), f"--source={table}", f"--target={table}", "--columns=2,1"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
 
 
 def test_info(trained, capsys):

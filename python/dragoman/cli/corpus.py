@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dragoman.data.spool import spooled
@@ -21,18 +21,33 @@ def corpora(options: argparse.Namespace, sides: Sequence[str]) -> Iterator[tuple
         OSError: a pipe cannot be read.
         ValueError: naming the option.
     """
-    columns = _columns(options.columns, sides)
     training, held_out = ({side: getattr(options, f"{kind}{side}") for side in sides} for kind in ("", "valid_"))
     if len({files is None for files in held_out.values()}) > 1:
         raise ValueError(f"{' and '.join(f'--valid-{side}' for side in sides)} go together")
     names = [name for files in (training, held_out) for side in sides for name in files[side] or ()]
+    _columns(options.columns, sides)  # an error comes before the pipes are read
     with spooled(names, tell) as copies:
 
         def opened(files: dict[str, list[str]]) -> Corpus:
-            found = {side: [copies.get(name, name) for name in names] for side, names in files.items()}
-            return {side: [Column(name, columns[side]) if columns else name for name in found[side]] for side in sides}
+            found = {side: [copies.get(name, name) for name in files[side]] for side in sides}
+            return choose_columns(found, options.columns)
 
         yield opened(training), None if None in held_out.values() else opened(held_out)
+
+
+def add_columns_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--columns",
+        metavar="S,T",
+        help="the files hold tab-separated columns: S are the sources, T the targets. Either is a number, from 1, or a "
+        "name in the first line; the same file may be --source and --target",
+    )
+
+
+def choose_columns(files: Mapping[str, Sequence[str]], columns: str | None) -> Corpus:
+    """The files of each side, or one column of each, as --columns says. ValueError, naming the option."""
+    chosen = _columns(columns, [*files])
+    return {side: [Column(name, chosen[side]) if chosen else name for name in names] for side, names in files.items()}
 
 
 def _columns(text: str | None, sides: Sequence[str]) -> dict[str, int | str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from dragoman.cli.corpus import add_columns_argument, choose_columns
 from dragoman.cli.search_options import add_search_arguments, search_options
 from dragoman.data.text import read_parallel
 from dragoman.generate.translator import Translator
@@ -23,13 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a trained model")
     parser.add_argument("--source", required=True, metavar="FILE", help="sentences to translate")
     parser.add_argument("--target", required=True, metavar="FILE", help="their reference translations")
+    add_columns_argument(parser)
     add_search_arguments(parser)
 
 
 def command(options: argparse.Namespace) -> None:
     """Prints scores of a file's translations: readable lines, then one of JSON."""
     metrics = {"bleu": scores.bleu(), "bleu_lowercase": scores.bleu(lowercase=True), "chrf": scores.chrf()}
-    pairs = read_parallel(options.source, options.target)
+    files = choose_columns({"source": [options.source], "target": [options.target]}, options.columns)
+    pairs = read_parallel(files["source"], files["target"])
     outputs = Translator.load(options.folder, options.device)(
         [source for source, _ in pairs], **search_options(options)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from dragoman.cli import config_file
-from dragoman.cli.corpus import Corpus, corpora
+from dragoman.cli.corpus import Corpus, add_columns_argument, corpora
 from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED, Number
 from dragoman.cli.presets import PRESETS
@@ -58,12 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--output", required=True, metavar="DIR", help="folder of the model, created where missing")
     for name, text in (("source", "validation sentences"), ("target", "their translations")):
         files.add_argument(f"--valid-{name}", nargs="+", metavar="FILE", help=text)
-    files.add_argument(
-        "--columns",
-        metavar="S,T",
-        help="the files hold tab-separated columns: S are the sources, T the targets. Either is a number, from 1, or a "
-        "name in the first line; the same file may be --source and --target",
-    )
+    add_columns_argument(files)
     files.add_argument(
         "--resume",
         action="store_true",
