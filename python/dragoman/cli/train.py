@@ -22,6 +22,7 @@ from dragoman.random import manual_seed
 from dragoman.train.options import FINALS, TrainingOptions
 from dragoman.train.progress import tell
 from dragoman.train.schedule import SCHEDULES
+from dragoman.train.scores import TOKENIZERS
 from dragoman.train.task import Task
 from dragoman.train.tasks import TASKS
 from dragoman.train.trainer import Trainer
@@ -154,6 +155,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     choice(training, "best-by", "best_by", SCORES, "validation score that compares checkpoints (default: loss)")
     option(training, "valid-beam", "beam", COUNT, "beam size for bleu and chrf (default: 1)")
+    choice(training, "bleu-tokenize", "bleu_tokenize", TOKENIZERS, "sacreBLEU's tokenizer for bleu (default: 13a)")
     option(
         training,
         "patience",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from dragoman.data.texts import shown
 
 Ids = Sequence[int]  # one cell: token ids, or a label alone
 Columns = Mapping[str, Sequence[Ids]]  # by name, one cell an example
@@ -44,11 +46,16 @@ class Table:
         columns: by name, all of one length.
 
     Raises:
+        TypeError: naming column and row of a cell that is no list of ids.
         ValueError: columns of different lengths.
     """
 
     def __init__(self, columns: Columns) -> None:
         self._columns = dict(columns)
+        for name, cells in self._columns.items():
+            for row, cell in enumerate(cells):
+                if type(cell) is not list and not _is_list(cell):
+                    raise TypeError(f"Table: column {name} must hold lists of ids, got {shown(cell)} in row {row}")
         counts = {name: len(cells) for name, cells in self._columns.items()}
         if len(set(counts.values())) != 1:
             raise ValueError(f"Table: columns must have one length, got {counts}")
@@ -86,6 +93,10 @@ class ColumnDigest:
         return sha256(self._ids.digest() + self._lengths.digest()).hexdigest()
 
 
+def _is_list(cell: object) -> bool:
+    return isinstance(cell, Sequence | np.ndarray) and not isinstance(cell, str | bytes)
+
+
 def columns_of(names: Sequence[str], examples: Sequence[Sequence[Ids]]) -> Columns:
     """The columns of examples that are tuples of cells in the order of `names`."""
     return {name: [example[i] for example in examples] for i, name in enumerate(names)}
@@ -96,12 +107,34 @@ def lengths_of(cells: Sequence[Ids]) -> npt.NDArray[np.int64]:
     return np.fromiter(map(len, cells), np.int64, len(cells))
 
 
-def flat_ids(name: str, cells: Iterable[Ids]) -> npt.NDArray[np.int32]:
-    """The ids of all cells, end to end. ValueError, naming the column, for what is no integer of 32 bits."""
+def flat_ids(name: str, cells: Sequence[Ids], first: int = 0) -> npt.NDArray[np.int32]:
+    """The ids of all cells, end to end.
+
+    Args:
+        name: of the column.
+        cells: of the rows from `first` on.
+        first: their place in the column.
+
+    Raises:
+        ValueError: naming column and row, for what is no integer of 32 bits.
+    """
     try:
         return np.fromiter(chain.from_iterable(cells), ID_DTYPE)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"data: column {name} must hold integers of 32 bits ({error})") from None
+    except (TypeError, ValueError, OverflowError):
+        for row, cell in enumerate(cells, first):
+            if not _is_cell(cell):
+                raise ValueError(
+                    f"data: column {name} must hold integers of 32 bits, got {shown(cell)} in row {row}"
+                ) from None
+        raise
+
+
+def _is_cell(cell: Any) -> bool:
+    try:
+        np.fromiter(cell, ID_DTYPE)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 _BLOCK = 8192  # rows whose digest is taken together
@@ -111,5 +144,5 @@ def _digest(name: str, cells: Sequence[Ids]) -> str:
     digest = ColumnDigest()
     for first in range(0, len(cells), _BLOCK):
         block = cells[first : first + _BLOCK]
-        digest.update(flat_ids(name, block), lengths_of(block))
+        digest.update(flat_ids(name, block, first), lengths_of(block))
     return digest.hexdigest()

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dragoman.arguments import integer
 from dragoman.data.columns import Ids
+from dragoman.data.texts import check_text, shown
 from dragoman.data.tokenizer import EOS, Tokenizer
 
 Pair = tuple[Ids, Ids]  # source ids, target ids
@@ -26,9 +28,56 @@ def target_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> dict[str, list[list[int]]]:
-    """The columns "source" and "target" of text pairs, by `source_ids` and `target_ids`."""
+    """The columns "source" and "target" of text pairs, by `source_ids` and `target_ids`.
+
+    Raises:
+        TypeError, ValueError: naming the pair that is not two texts.
+    """
+    for i, pair in enumerate(pairs):
+        _check_texts("encode_pairs", f"pairs[{i}]", pair)
     sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
     return {"source": source_ids(tokenizer, sources), "target": target_ids(tokenizer, targets)}
+
+
+def check_pairs(op: str, name: str, pairs: Sequence[object]) -> None:
+    """Checks that all pairs are two texts, or all two lists of ids; the first decides.
+
+    Raises:
+        TypeError, ValueError: naming the pair and what was got.
+    """
+    first = pairs[0]
+    sides = tuple(map(_kind, first)) if isinstance(first, tuple | list) else ()
+    if sides not in (("text", "text"), ("ids", "ids")):
+        raise TypeError(f"{op}: {name}[0] must be two texts or two lists of ids, got {shown(first)}")
+    check = _check_texts if sides[0] == "text" else _check_ids
+    for i, pair in enumerate(pairs):
+        check(op, f"{name}[{i}]", pair)
+
+
+def _check_texts(op: str, name: str, pair: Any) -> None:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"{op}: {name} must be two texts, got {shown(pair)}")
+    for side, text in enumerate(pair):
+        if type(text) is not str or not text.isascii():  # most are, and one needs no more checks
+            check_text(op, f"{name}[{side}]", text)
+
+
+def _check_ids(op: str, name: str, pair: Any) -> None:
+    if not isinstance(pair, tuple | list) or tuple(map(_kind, pair)) != ("ids", "ids"):
+        raise TypeError(f"{op}: {name} must be two lists of ids, got {shown(pair)}")
+    for side, ids in enumerate(pair):
+        if all(kind is not bool and issubclass(kind, int | np.integer) for kind in set(map(type, ids))):
+            continue
+        for place, id in enumerate(ids):
+            integer(op, f"{name}[{side}][{place}]", id)
+
+
+def _kind(side: object) -> str | None:
+    """What a side of a pair is made of."""
+    if isinstance(side, str):
+        return "text"
+    is_ids = side.ndim == 1 if isinstance(side, np.ndarray) else isinstance(side, Sequence)
+    return "ids" if is_ids and not isinstance(side, bytes) else None
 
 
 def cut_source(ids: Ids, maximum: int | None) -> Ids:

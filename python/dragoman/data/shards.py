@@ -198,13 +198,14 @@ class _Column:
         self._offsets = stack.enter_context(AtomicFile(folder / f"{name}.offsets"))
         self._offsets.write(np.zeros(1, _OFFSETS).tobytes())
         self._digest = ColumnDigest()
-        self._count = 0
+        self._rows = self._count = 0
 
     def write(self, cells: Sequence[Ids]) -> None:
-        ids, lengths = flat_ids(self._name, cells), lengths_of(cells)
+        ids, lengths = flat_ids(self._name, cells, self._rows), lengths_of(cells)
         self._digest.update(ids, lengths)
         self._ids.write(ids.tobytes())
         self._offsets.write((self._count + np.cumsum(lengths)).astype(_OFFSETS).tobytes())
+        self._rows += len(cells)
         self._count += len(ids)
 
     def finish(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ _INVISIBLE = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Mn"))  # spaces, controls
 
 def is_blank(text: str) -> bool:
     """Whether no character of a text is to be seen: it is empty, or of spaces, zero-width spaces, controls."""
+    if "!" <= text[:1] <= "~":  # most are not, by their first character
+        return False
     return all(c.isspace() or c in _FILLERS or unicodedata.category(c) in _INVISIBLE for c in text)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from dragoman import arguments
 from dragoman.data.encodings import encodings, threads_can_start
+from dragoman.data.texts import check_text, check_texts
 from dragoman.data.word_cache import WordCache
 from dragoman.files import atomic_write
 
@@ -69,13 +70,14 @@ class Tokenizer:
 
         Raises:
             ModuleNotFoundError: without the `tokenizers` library.
+            TypeError: naming the index of a line that is no text.
             ValueError: an unknown kind, or a `vocab_size` below 64.
         """
         arguments.choice("tokenizer", "kind", kind, get_args(Kind))
         arguments.integer("tokenizer", "vocab_size", vocab_size, MINIMUM)
         library = _library()
         normalizer = _normalizer(library)
-        texts = [normalizer.normalize_str(line) for line in lines]
+        texts = [normalizer.normalize_str(line) for line in check_texts("tokenizer", "lines", lines)]
         size = vocab_size - len(SPECIALS)
         alphabet, texts = _alphabet(texts, size if kind == "char" else size // 2)
         match kind:
@@ -130,11 +132,13 @@ class Tokenizer:
         return int(self._backend.get_vocab_size())
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without special tokens."""
+        """The ids of a text, without special tokens. TypeError, ValueError for what is no text."""
+        check_text("Tokenizer", "text", text)
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` for many texts."""
+        """`encode` for many texts. TypeError, ValueError naming the index of one that is none."""
+        texts = check_texts("Tokenizer", "texts", texts)
         if self._words is not None:
             return self._words.encode_batch(texts)
         return [list(encoding.ids) for encoding in encodings(self._backend, texts)]

@@ -12,6 +12,7 @@ from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.optim import check_options
 from dragoman.train.callbacks import Callback
 from dragoman.train.schedule import SCHEDULES
+from dragoman.train.scores import TOKENIZERS
 
 DEFAULT_EPOCHS = 30
 FINALS = ("average", "best", "last", "ema")
@@ -59,6 +60,9 @@ class TrainingOptions:
         best_by: the validation score that decides which checkpoint is the best: "loss", or a score of the task. The
             best checkpoint is kept. For translation: "bleu" or "chrf", which need the validation data translated.
         beam: beam size of these translations.
+        bleu_tokenize: sacreBLEU's tokenizer for BLEU: "13a" for most languages, "zh" for Chinese, "ja-mecab" for
+            Japanese, "ko-mecab" for Korean, or "intl", "char", "none", "flores101", "flores200". The log has the
+            signature.
         patience: the run ends after this many validations without a new best one. None for no limit.
         average: number of last checkpoints that are kept.
         ema: decay of a moving average of the weights, in [0, 1). None for no average.
@@ -97,6 +101,7 @@ class TrainingOptions:
     checkpoint_every: int | None = None
     best_by: str = "loss"
     beam: int = 1
+    bleu_tokenize: str = "13a"
     patience: int | None = None
     average: int = 8
     ema: float | None = None
@@ -111,7 +116,7 @@ class TrainingOptions:
         if self.output is not None:
             arguments.check_path(op, "output", self.output)
         self._convert_numbers(op)
-        for name, choices in (("schedule", SCHEDULES), ("final", FINALS)):
+        for name, choices in (("schedule", SCHEDULES), ("final", FINALS), ("bleu_tokenize", TOKENIZERS)):
             arguments.choice(op, name, getattr(self, name), choices)
         if self.compute_dtype is not None:
             arguments.choice(op, "compute_dtype", self.compute_dtype, ACTIVATION_DTYPES)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dragoman import arguments
 from dragoman.data.columns import Columns, Lengths, columns_of
-from dragoman.data.pairs import SIDES, Pair, cut_source, encode_pairs, pair_costs
+from dragoman.data.pairs import SIDES, Pair, check_pairs, cut_source, encode_pairs, pair_costs
 from dragoman.data.text import Files, as_files, iter_parallel, sample_lines
 from dragoman.data.tokenizer import Kind, Tokenizer
 from dragoman.generate.search import generate
@@ -59,10 +59,7 @@ class Translation(Task):
             raise TypeError(f"Trainer: {name} must be a list of pairs, got {type(examples).__name__}")
         if not len(examples):
             raise ValueError(f"Trainer: {name} must hold at least one pair, got none")
-        first = examples[0]
-        sides = [_kind(side) for side in first] if isinstance(first, tuple | list) else None
-        if sides not in (["text", "text"], ["ids", "ids"]):
-            raise TypeError(f"Trainer: {name}[0] must be two texts or two lists of ids, got {first!r}")
+        check_pairs("Trainer", name, examples)
         if _is_text(examples) and self.tokenizer is None:
             raise ValueError(f"Trainer: {name} of text needs a tokenizer, got none")
 
@@ -97,7 +94,7 @@ class Translation(Task):
         if self.tokenizer is None:
             raise ValueError("validation: BLEU and chrF need a tokenizer, got none")
         arguments.check_types("validation", EncoderDecoder, model=model)
-        return TranslationScorer(self.tokenizer, options.beam)
+        return TranslationScorer(self.tokenizer, options.beam, options.bleu_tokenize)
 
     @property
     def vocab_size(self) -> int:
@@ -132,10 +129,10 @@ class Translation(Task):
 class TranslationScorer:
     """BLEU and chrF of the model's translations, by beam search."""
 
-    def __init__(self, tokenizer: Tokenizer, beam: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, beam: int, bleu_tokenize: str) -> None:
         self._tokenizer = tokenizer
         self._beam = beam
-        self._metrics = {"bleu": scores.bleu(), "chrf": scores.chrf()}
+        self._metrics = {"bleu": scores.bleu(tokenize=bleu_tokenize), "chrf": scores.chrf()}
 
     def add(self, model: EncoderDecoder, batch: Batch, examples: Pairs) -> None:
         decode = self._tokenizer.decode
@@ -156,10 +153,3 @@ class TranslationScorer:
 def _is_text(pairs: Pairs) -> bool:
     """Whether pairs are of texts, and not of token ids."""
     return isinstance(pairs[0][0], str)
-
-
-def _kind(side: object) -> str | None:
-    """What a side of a pair is made of."""
-    if isinstance(side, str):
-        return "text"
-    return "ids" if isinstance(side, Sequence | np.ndarray) else None
