@@ -8,11 +8,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import math
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
+
+from dragoman.arrays import DTYPES
+from dragoman.json_file import parse_object, shown
 
 _PREFIX = ".dragoman-"  # of temporary files
 
@@ -32,7 +35,17 @@ BLANK = b"0" * 64  # stands for the digest while it is taken
 _KINDS = {"f": "F", "i": "I", "u": "U"}
 
 # Of arrays that NumPy, with ml_dtypes, can hold.
-_DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": DTYPES["bfloat16"],
+    **{f"{kind}{bits}": np.dtype(f"{kind.lower()}{bits // 8}") for kind in "IU" for bits in (64, 32, 16, 8)},
+    "BOOL": np.dtype(np.bool_),
+}
+
+
+Parts = Sequence[bytes | memoryview]
 
 
 def atomic_write(path: str | Path, *parts: bytes | memoryview) -> None:
@@ -45,12 +58,34 @@ def atomic_write(path: str | Path, *parts: bytes | memoryview) -> None:
     Raises:
         OSError: naming `path`, when the disk is full or anything else fails.
     """
-    path = Path(path)
+    atomic_write_all({path: parts})
+
+
+def atomic_write_all(files: Mapping[str | Path, Parts]) -> None:
+    """Writes several files as `atomic_write` does: all of them are on the disk before the first is renamed.
+
+    They are renamed in their order, so a reader can see the first ones new and the others old.
+
+    Raises:
+        OSError: naming the file that could not be written.
+    """
+    with ExitStack() as stack:
+        written: dict[str | Path, AtomicFile] = {}
+        for path, parts in files.items():
+            with _naming(path):
+                written[path] = file = stack.enter_context(AtomicFile(Path(path)))
+                for part in parts:
+                    file.write(part)
+                file.flush()
+        for path, file in written.items():
+            with _naming(path):
+                file.rename()
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
     try:
-        with AtomicFile(path) as file:
-            for part in parts:
-                file.write(part)
-            file.commit()
+        yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
@@ -78,7 +113,15 @@ class AtomicFile:
 
     def commit(self) -> None:
         """Flushes the file to the disk and renames it over its place."""
+        self.flush()
+        self.rename()
+
+    def flush(self) -> None:
+        """Flushes the file to the disk."""
         os.fsync(self._descriptor)
+
+    def rename(self) -> None:
+        """Gives the file, once flushed, its name."""
         os.replace(self._temporary, self._path)
         _sync(self._path.parent)
 
@@ -133,6 +176,13 @@ def write_arrays(
     Raises:
         OSError: naming the file; what was there before is untouched.
     """
+    atomic_write(path, *array_parts(arrays, metadata, digest=digest))
+
+
+def array_parts(
+    arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str], *, digest: bool = False
+) -> list[bytes | memoryview]:
+    """The parts of a safetensors file, as `write_arrays` writes it."""
     # The order of the library, in which every array is aligned.
     ordered = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
     header = _header(ordered, {**metadata, "sha256": BLANK.decode()} if digest else metadata)
@@ -142,7 +192,7 @@ def write_arrays(
         for part in parts:
             taken.update(part)
         header = header.replace(DIGEST + BLANK, DIGEST + taken.hexdigest().encode(), 1)
-    atomic_write(path, header, *parts)
+    return [header, *parts]
 
 
 def _header(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
@@ -157,13 +207,21 @@ def _header(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str])
     return len(text).to_bytes(8, "little") + text
 
 
+@dataclass(frozen=True)
+class ArrayHeader:
+    """What a file says of an array that was not read yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 class SafetensorsFile:
     """A safetensors file, opened for reading; an array is read when it is asked for.
 
     Attributes:
         path: of the file.
         metadata: of the file, texts by name.
-        sizes: the number of values of each array, by name.
+        headers: shape and dtype of each array, by name.
 
     Raises:
         OSError: the file cannot be read.
@@ -177,15 +235,31 @@ class SafetensorsFile:
             self._file = opened(str(path), framework="np")
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file ({error})") from None
+        _check_header(path)
         self.metadata: dict[str, str] = self._file.metadata() or {}
-        self.sizes: dict[str, int] = {}
+        self.headers: dict[str, ArrayHeader] = {}
         for name in self._file.keys():  # noqa: SIM118 (the library's object is no mapping)
             header = self._file.get_slice(name)
-            if (dtype := header.get_dtype()) not in _DTYPES:
-                raise ValueError(f"{path}: array {name} must have a dtype among {', '.join(_DTYPES)}, got {dtype}")
-            self.sizes[name] = math.prod(header.get_shape())
+            if (dtype := _DTYPES.get(header.get_dtype())) is None:
+                raise ValueError(
+                    f"{path}: array {shown(name)} must have a dtype among {', '.join(_DTYPES)}, "
+                    f"got {header.get_dtype()}"
+                )
+            self.headers[name] = ArrayHeader(tuple(header.get_shape()), dtype)
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """One array, in memory of its own."""
         array: npt.NDArray[Any] = self._file.get_tensor(name)
         return array
+
+
+def _check_header(path: str | Path) -> None:
+    """ValueError for what the format forbids and the library lets pass: a name twice, a header that begins otherwise
+    than with a brace, a name with a NUL."""
+    with Path(path).open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    if not header.startswith(b"{"):
+        raise ValueError(f"{path}: not a safetensors file (the header must begin with a brace)")
+    for name in parse_object(header, f"{path}: header"):
+        if "\0" in name:
+            raise ValueError(f"{path}: not a safetensors file (the name {shown(name)} holds a NUL)")

@@ -144,7 +144,7 @@ def test_save_and_load(tokenizer, tmp_path):
 def test_load_names_a_bad_file(content, tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"tokenizer\.json: not a tokenizer"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json: (not a tokenizer|must be JSON|must hold an object)"):
         Tokenizer.load(path)
 
 

@@ -175,8 +175,8 @@ def test_every_flipped_byte_is_found(tmp_path):
     [
         ({}, "field format must be .*, got None"),
         ({"format": "pt"}, "field format must be .*, got 'pt'"),
-        ({"format": FORMAT}, "field state is not JSON"),
-        ({"format": FORMAT, "state": "[1]"}, "field state must be an object, got list"),
+        ({"format": FORMAT}, "field state: must be JSON"),
+        ({"format": FORMAT, "state": "[1]"}, "field state: must hold an object, got list"),
     ],
 )
 def test_load_names_a_bad_field(metadata, message, tmp_path):

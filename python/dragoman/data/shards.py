@@ -22,6 +22,7 @@ from dragoman.data.pairs import SIDES, encode_pairs
 from dragoman.data.text import Column, File, Files, as_files, check_rereadable, iter_parallel
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import AtomicFile, atomic_write
+from dragoman.json_file import read_object, shown
 
 FORMAT = "dragoman.data.shards.2"
 INDEX = "data.json"  # written last: without it there are no shards
@@ -42,23 +43,58 @@ class Shards(Sequence[Row]):
     each begins and the last one ends). The files stay open: new shards in the same folder do not change these.
     Every read maps the files and unmaps them: memory does not grow with the corpus, and threads share nothing.
 
+    The content is read once when the shards are opened, and compared with the SHA-256 of each column.
+
     Args:
         folder: written by `write_shards` or `tokenize`.
 
     Raises:
         OSError: a file is missing.
-        ValueError: a file has another format or size, naming it.
+        ValueError: a file has another format, size or content, naming it.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        index = _read_index(self.folder / INDEX)
+        self._read(Path(folder))
+        self._verify()
+
+    def _read(self, folder: Path) -> None:
+        """Opens the files. The index goes before a file of another content comes, so one index has one content."""
+        self.folder = folder
+        index = _read_index(folder / INDEX)
         self._count: int = index["rows"]
         self._digests = {name: column["digest"] for name, column in index["columns"].items()}
         self._files: dict[tuple[str, str], int] = {}
         for name, column in index["columns"].items():
             for part, items in (("ids", column["ids"]), ("offsets", self._count + 1)):
                 self._files[name, part] = self._open(f"{name}.{part}", items * _DTYPES[part].itemsize)
+        if _read_index(folder / INDEX) != index:
+            raise ValueError(f"{folder / INDEX}: must not change while it is read")
+
+    @classmethod
+    def _just_written(cls, folder: Path) -> Shards:
+        """The shards in a folder, whose digests were taken a moment ago."""
+        shards = cls.__new__(cls)
+        shards._read(folder)
+        return shards
+
+    def _verify(self) -> None:
+        """ValueError unless every column has the digest that the index says."""
+        for name, expected in self._digests.items():
+            if (got := self._digest(name)) != expected:
+                raise ValueError(f"{self.folder / name}.ids: damaged: SHA-256 must be {shown(expected)}, got {got}")
+
+    def _digest(self, name: str) -> str:
+        """The `ColumnDigest` of a column as it is on the disk."""
+        digest = ColumnDigest()
+        ids, offsets = self._map(name, "ids"), self._map(name, "offsets")
+        if offsets[0] != 0 or offsets[-1] != len(ids):
+            raise ValueError(f"{self.folder / name}.offsets: must run from 0 to {len(ids)}")
+        for first in range(0, self._count, _BLOCK):
+            block = offsets[first : first + _BLOCK + 1]
+            if (block[1:] < block[:-1]).any() or block[-1] > len(ids):
+                raise ValueError(f"{self.folder / name}.offsets: must not fall, and end at {len(ids)}")
+            digest.update(ids[block[0] : block[-1]], np.diff(block))
+        return digest.hexdigest()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -186,7 +222,7 @@ def write_shards(
         columns = {name: writer.finish() for name, writer in writers.items()}
     index = {"format": FORMAT, "rows": count, "columns": columns, "made_of": identity}
     atomic_write(folder / INDEX, json.dumps(index, indent=2).encode())
-    return Shards(folder)
+    return Shards._just_written(folder)
 
 
 class _Column:
@@ -230,14 +266,24 @@ def _identity(path: File) -> list[str | int]:
 
 
 def _read_index(path: Path) -> dict[str, Any]:
-    try:
-        index = json.loads(path.read_bytes())
-        numbers = [index["rows"], *(column["ids"] for column in index["columns"].values())]
-        if index["format"] != FORMAT or any(type(number) is not int or number < 0 for number in numbers):
-            raise ValueError("a field has a bad value")
-        if not index["columns"] or not all(type(c["digest"]) is str for c in index["columns"].values()):
-            raise ValueError("a column has a bad value")
-        index["made_of"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path}: not the index of shards ({error})") from None
-    return dict(index)
+    index = read_object(path)
+    if (got := index.get("format")) != FORMAT:
+        raise ValueError(f"{path}: not the index of shards (format must be {FORMAT}, got {shown(got)})")
+    rows, columns = index.get("rows"), index.get("columns")
+    if type(rows) is not int or not 1 <= rows < 1 << 48:
+        raise ValueError(f"{path}: not the index of shards (rows must be an int above 0, got {shown(rows)})")
+    if not isinstance(columns, dict) or not columns or "made_of" not in index:
+        raise ValueError(f"{path}: not the index of shards (columns and made_of must be given)")
+    for name, column in columns.items():
+        if not name.isidentifier():
+            raise ValueError(f"{path}: not the index of shards (a column must be a name, got {shown(name)})")
+        _check_column(f"{path}: not the index of shards (column {shown(name)}", column)
+    return index
+
+
+def _check_column(origin: str, column: Any) -> None:
+    ids = column.get("ids") if isinstance(column, dict) else None
+    if type(ids) is not int or not 0 <= ids < 1 << 48:
+        raise ValueError(f"{origin} must have ids, an int of at least 0, got {shown(ids)})")
+    if type(column.get("digest")) is not str:
+        raise ValueError(f"{origin} must have a digest, a text, got {shown(column.get('digest'))})")

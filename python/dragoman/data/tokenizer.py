@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dragoman import arguments
 from dragoman.data.encodings import encodings, threads_can_start
 from dragoman.data.texts import check_text, check_texts
+from dragoman.data.tokenizer_file import MAXIMUM, parse_tokenizer
 from dragoman.data.word_cache import WordCache
 from dragoman.files import atomic_write
+from dragoman.json_file import read_bytes
 
 Kind = Literal["bpe", "unigram", "char"]
 
@@ -39,6 +41,16 @@ def _library() -> Any:
     except ModuleNotFoundError:
         raise ModuleNotFoundError("tokenizer: needs the extra: pip install 'dragoman[text]'") from None
     return tokenizers
+
+
+def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A call of the library. Its own failures, a bare Exception or a panic, which is no Exception, are ValueErrors."""
+    try:
+        return function(*args, **kwargs)
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"tokenizer: the library failed: {error}") from None
 
 
 class Tokenizer:
@@ -101,17 +113,23 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """Reads a tokenizer.json.
 
+        The file may come from anywhere: what would end the process or never return in the library is refused before.
+
         Raises:
             OSError: the file cannot be read.
             ModuleNotFoundError: without the `tokenizers` library.
-            ValueError: the file is not a tokenizer, or has other special tokens.
+            ValueError: naming the file, when it is not a tokenizer, is too large, or has other special tokens.
         """
-        text = Path(path).read_bytes()
+        return cls.parse(read_bytes(path, MAXIMUM), path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: str | Path) -> Tokenizer:
+        """As `load`, from the content of a file; errors name `path`."""
+        library = _library()
+        checked = json.dumps(parse_tokenizer(content, str(path)))
         try:
-            backend = _library().Tokenizer.from_str(text.decode())
-        except ModuleNotFoundError:
-            raise
-        except Exception as error:  # the library raises bare Exception
+            backend = _call(library.Tokenizer.from_str, checked)
+        except ValueError as error:
             raise ValueError(f"{path}: not a tokenizer ({error})") from None
         for id, token in enumerate(SPECIALS):
             if (got := backend.token_to_id(token)) != id:
@@ -134,18 +152,19 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens. TypeError, ValueError for what is no text."""
         check_text("Tokenizer", "text", text)
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        return list(_call(self._backend.encode, text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts. TypeError, ValueError naming the index of one that is none."""
         texts = check_texts("Tokenizer", "texts", texts)
         if self._words is not None:
-            return self._words.encode_batch(texts)
-        return [list(encoding.ids) for encoding in encodings(self._backend, texts)]
+            ids: list[list[int]] = _call(self._words.encode_batch, texts)
+            return ids
+        return [list(encoding.ids) for encoding in _call(encodings, self._backend, texts)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`. Special tokens are left out; bytes that are not UTF-8 become U+FFFD."""
-        return str(self._backend.decode([int(id) for id in ids], skip_special_tokens=True))
+        return str(_call(self._backend.decode, [int(id) for id in ids], skip_special_tokens=True))
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """`decode` for many lists of ids."""

@@ -16,9 +16,12 @@ from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
 from dragoman.data.texts import check_text, check_texts, is_blank
 from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.tokenizer_file import MAXIMUM
 from dragoman.generate.search import check_options, generate
+from dragoman.json_file import read_bytes
+from dragoman.models.base import TOKENIZER
 from dragoman.models.encoder_decoder import EncoderDecoder
-from dragoman.models.folder import load
+from dragoman.models.folder import load_with
 
 BATCH_TOKENS = 2048  # source tokens translated together
 
@@ -94,7 +97,11 @@ class Translator:
         check_device("Translator", device)
         if compute_type != "float32":
             raise ValueError(f"Translator: compute_type must be 'float32', got {compute_type!r}")
-        return cls(cast(EncoderDecoder, load(folder).to(device)), Tokenizer.load(Path(folder) / "tokenizer.json"))
+        arguments.check_path("Translator", "folder", folder)
+        path = Path(folder) / TOKENIZER
+        content = read_bytes(path, MAXIMUM)
+        model = load_with(Path(folder), {TOKENIZER: content})
+        return cls(cast(EncoderDecoder, model.to(device)), Tokenizer.parse(content, path))
 
     @overload
     def __call__(self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None) -> str: ...

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
 from dragoman import arguments
-from dragoman.files import atomic_write, write_arrays
+from dragoman.files import array_parts, atomic_write_all
 from dragoman.functional.operands import ACTIVATION_DTYPES
+from dragoman.json_file import shown
 from dragoman.models.config import ModelConfig
 from dragoman.models.memory import memory_plan
 from dragoman.nn import Module
@@ -19,6 +21,7 @@ from dragoman.tensor import Tensor
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
 
 
 class Model(Module):
@@ -66,24 +69,40 @@ class Model(Module):
         """Bytes that a training step takes: see dragoman.models.memory.memory_plan."""
         return memory_plan(self, tokens, compute_dtype)
 
-    def save(self, folder: str | Path) -> None:
-        """Writes model.safetensors and config.json into `folder`, made where missing, each atomically.
+    def save(self, folder: str | Path, *, beside: Sequence[str] = ()) -> None:
+        """Writes config.json and model.safetensors into `folder`, made where missing, each atomically.
+
+        The weights are renamed last and hold the SHA-256 of config.json, which `dragoman.load` compares. So nobody
+        takes the weights of one model with the config of another.
+
+        Args:
+            folder: of the model.
+            beside: "tokenizer.json", where the folder holds the tokenizer that belongs to the weights: its SHA-256 is
+                kept and compared, too.
 
         Raises:
-            OSError: naming the file that cannot be written.
+            OSError: naming the file that cannot be written or read.
             ValueError: the class is not registered.
         """
         arguments.check_path("save", "folder", folder)
-        config = {"model": registered_name(type(self)), **self.config.to_dict()}
+        values = {"model": registered_name(type(self)), **self.config.to_dict()}
+        config = (json.dumps(values, indent=2) + "\n").encode()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_arrays(folder / WEIGHTS, self.state_dict(copy=False), {"format": "dragoman"})
-        atomic_write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+        digests = {digest_field(CONFIG): sha256(config).hexdigest()}
+        digests |= {digest_field(name): sha256((folder / name).read_bytes()).hexdigest() for name in beside}
+        weights = array_parts(self.state_dict(copy=False), {"format": "dragoman", **digests})
+        atomic_write_all({folder / CONFIG: [config], folder / WEIGHTS: weights})
 
     @property
     def dtype(self) -> str:
         """Of activations: `compute_dtype` in training, float32 in inference."""
         return self.compute_dtype if self.training else "float32"
+
+
+def digest_field(name: str) -> str:
+    """The field of the weights' metadata that holds the SHA-256 of the file `name` beside them."""
+    return f"sha256 of {name}"
 
 
 M = TypeVar("M", bound=type[Model])
@@ -130,7 +149,7 @@ def registered_name(model_class: type[Model]) -> str:
 def registered_class(name: str) -> type[Model]:
     """The class of that name. ValueError, with the known names, where there is none."""
     if not isinstance(name, str) or name not in _registry:
-        raise ValueError(f"model must be one of {', '.join(sorted(_registry))}, got {name!r}")
+        raise ValueError(f"model must be one of {', '.join(sorted(_registry))}, got {shown(name)}")
     return _registry[name]
 
 

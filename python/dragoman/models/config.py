@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from dragoman.json_file import shown
+
 FORMAT = 1  # of config.json
 
 
@@ -43,7 +45,7 @@ class ModelConfig:
         """The config that `to_dict` gave. ValueError for an unknown, missing or mistyped field."""
         fields = dict(values)
         if (got := fields.pop("format", None)) != FORMAT:
-            raise ValueError(f"{cls.__name__}: format must be {FORMAT}, got {got!r}")
+            raise ValueError(f"{cls.__name__}: format must be {FORMAT}, got {shown(got)}")
         cls._check_names(fields)
         required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
         if missing := [name for name in required if name not in fields]:
@@ -82,11 +84,11 @@ class ModelConfig:
             if name not in fields:
                 close = difflib.get_close_matches(name, fields, 1)
                 hint = f"; did you mean {close[0]}?" if close else ""
-                raise ValueError(f"{cls.__name__}: unknown field {name!r}{hint}")
+                raise ValueError(f"{cls.__name__}: unknown field {shown(name)}{hint}")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
-            raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {getattr(self, name)!r}")
+            raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {shown(getattr(self, name))}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,16 @@ from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float16), DTYPES["bfloat16"])  # that a state may hold
+
+
+class _Header(Protocol):
+    """An array, or what a file says of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
 
 
 class Module:
@@ -76,6 +86,12 @@ class Module:
         Raises:
             ValueError: a parameter is missing, has no place here, or has another shape or dtype.
         """
+        self.check_state(state)
+        for name, parameter in self.named_parameters():
+            parameter.copy_(state[name])
+
+    def check_state(self, state: Mapping[str, _Header]) -> None:
+        """Raises as `load_state_dict`. Of each array only shape and dtype are looked at."""
         parameters = dict(self.named_parameters())
         if missing := [name for name in parameters if name not in state]:
             raise ValueError(f"load_state_dict: missing parameters: {_some(missing)}")
@@ -87,8 +103,6 @@ class Module:
             if state[name].dtype not in _FLOATS:
                 expected = "float32, float16 or bfloat16"
                 raise ValueError(f"load_state_dict: {name} must be {expected}, got {state[name].dtype}")
-        for name, parameter in parameters.items():
-            parameter.copy_(state[name])
 
     def to(self, device: str) -> Self:
         """Moves all parameters, with their gradients, and all other tensors that the tree holds to `device`.

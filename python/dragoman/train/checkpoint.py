@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dragoman.files import BLANK, DIGEST, SafetensorsFile, write_arrays
+from dragoman.json_file import parse_object
 
 FORMAT = "dragoman.checkpoint.3"
 _FORMATS = ("dragoman.checkpoint.2", FORMAT)  # that can be read; 2 kept each of the optimizer's moments as one array
@@ -87,11 +88,11 @@ class CheckpointFile:
         if (got := metadata.get("format")) not in _FORMATS:
             raise ValueError(f"{path}: metadata field format must be one of {', '.join(_FORMATS)}, got {got!r}")
         _verify(path)
-        self.state = _state(path, metadata.get("state", ""))
+        self.state = parse_object(metadata.get("state", ""), f"{path}: metadata field state")
 
     def names(self, part: str) -> list[str]:
         """The arrays of a part."""
-        return [name.removeprefix(f"{part}.") for name in self._file.sizes if name.startswith(f"{part}.")]
+        return [name.removeprefix(f"{part}.") for name in self._file.headers if name.startswith(f"{part}.")]
 
     def array(self, part: str, name: str) -> np.ndarray[Any, Any]:
         """One array."""
@@ -115,16 +116,6 @@ def _verify(path: str | Path) -> None:
             digest.update(chunk)
     if digest.hexdigest().encode() != found[1]:
         raise ValueError(f"{path}: damaged: SHA-256 must be {found[1].decode()}, got {digest.hexdigest()}")
-
-
-def _state(path: str | Path, text: str) -> State:
-    try:
-        state = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: metadata field state is not JSON ({error})") from None
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: metadata field state must be an object, got {type(state).__name__}")
-    return state
 
 
 class CheckpointFolder:

@@ -15,7 +15,7 @@ from dragoman.data.pairs import SIDES, Pair, check_pairs, cut_source, encode_pai
 from dragoman.data.text import Files, as_files, iter_parallel, sample_lines
 from dragoman.data.tokenizer import Kind, Tokenizer
 from dragoman.generate.search import generate
-from dragoman.models.base import Model
+from dragoman.models.base import TOKENIZER, Model
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
@@ -25,7 +25,6 @@ from dragoman.train.options import TrainingOptions
 from dragoman.train.task import Batch, Score, Task
 
 SAMPLE_BYTES = 1 << 25  # of text, from which a vocabulary is learnt
-TOKENIZER = "tokenizer.json"
 
 Pairs = Sequence[tuple[str, str]] | Sequence[Pair]
 
