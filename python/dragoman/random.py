@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dragoman import _core
+from dragoman.json_file import shown
 
 
 @dataclass
@@ -172,23 +174,37 @@ def get_state() -> dict[str, Any]:
 
 
 def set_state(state: dict[str, Any]) -> None:
-    """Restores what `get_state` returned. ValueError when a field is missing or is no number."""
+    """Restores what `get_state` returned. ValueError when a field is missing or holds what it cannot hold."""
     global _state
     try:
-        new = _State(int(state["seed"]), int(state["step"]), int(state["next_id"]))
+        new = _State(*(_within(state[name], bits) for name, bits in (("seed", 64), ("step", 63), ("next_id", 32))))
         saved = state["generator"]
         new.generator.bit_generator.state = {
             "bit_generator": "Philox",
             "state": {
-                "counter": np.array(saved["counter"], np.uint64),
-                "key": np.array(saved["key"], np.uint64),
+                "counter": _words(saved["counter"], 4),
+                "key": _words(saved["key"], 2),
             },
-            "buffer": np.array(saved["buffer"], np.uint64),
-            "buffer_pos": int(saved["buffer_pos"]),
-            "has_uint32": int(saved["has_uint32"]),
-            "uinteger": int(saved["uinteger"]),
+            "buffer": _words(saved["buffer"], 4),
+            "buffer_pos": _within(saved["buffer_pos"], 3),  # 4: the buffer is empty
+            "has_uint32": _within(saved["has_uint32"], 1),
+            "uinteger": _within(saved["uinteger"], 32),
         }
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"set_state: state is not one that get_state returned: {error!r}") from error
     _state = new
     _write_step()
+
+
+def _within(value: Any, bits: int) -> int:
+    """An int of so many bits. ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 1 << bits:
+        raise ValueError(f"must be an int of {bits} bits, got {shown(value)}")
+    return int(value)
+
+
+def _words(values: Any, count: int) -> npt.NDArray[np.uint64]:
+    """So many ints of 64 bits. ValueError otherwise."""
+    if not isinstance(values, list | tuple) or len(values) != count:
+        raise ValueError(f"must be a list of {count} ints, got {shown(values)}")
+    return np.array([_within(value, 64) for value in values], np.uint64)

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.cli.parser import did_you_mean
+from dragoman.json_file import read_bytes, shown
 
 Define = Callable[[argparse.ArgumentParser], None]  # adds a command's options to a parser
 Value = str | bool | int | float | list[str]
+
+_MAXIMUM = 1 << 20  # bytes of a file
+_DOTS = 100  # in one of its lines
 
 _NOT_KEYS = ("config", "set", "resume")  # they belong to one call, not to the model
 
@@ -85,7 +89,7 @@ def check(values: Mapping[str, Any], actions: Mapping[str, argparse.Action], ori
     for key, value in values.items():
         if key not in actions:
             names = {action.dest: name for name, action in actions.items()} | {name: name for name in actions}
-            raise ValueError(f"{origin}: unknown key {key!r}{did_you_mean(key, names)}")
+            raise ValueError(f"{origin}: unknown key {shown(key)}{did_you_mean(key, names)}")
         checked[key] = _checked(value, actions[key], f"{origin}: {key}")
     return checked
 
@@ -100,7 +104,12 @@ def _actions(define: Define) -> dict[str, argparse.Action]:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(path).read_bytes().decode())
+        content = read_bytes(path, _MAXIMUM).decode()
+        if any(line.count(".") > _DOTS for line in content.splitlines()):
+            raise ValueError(f"a line must have at most {_DOTS} dots")  # each opens a table in the one before
+        return tomllib.loads(content)
+    except RecursionError:
+        raise ValueError(f"{path}: not a TOML file (too many brackets inside each other)") from None
     except ValueError as error:  # of TOML, and of UTF-8
         raise ValueError(f"{path}: not a TOML file ({error})") from None
 
@@ -112,7 +121,7 @@ def _assignment(text: str) -> dict[str, Any]:
         raise ValueError(f"--set: must be KEY=VALUE, got {text!r}")
     try:
         parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = {}
     return {key.strip(): parsed["value"] if len(parsed) == 1 else value}
 
@@ -123,21 +132,21 @@ def _checked(value: Any, action: argparse.Action, name: str) -> Value:
     if action.nargs == "+":
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
-            raise ValueError(f"{name} must be a string or a list of them, got {value!r}")
+            raise ValueError(f"{name} must be a string or a list of them, got {shown(value)}")
         return list(items)
     kind = getattr(action.type, "kind", action.type)  # of a Number
     if kind is int:
         return _of_type(value, int, "an integer", name)
     if kind is float:
         return _of_type(value, (int, float), "a number", name)
-    if action.choices is not None and value not in action.choices:
-        raise ValueError(f"{name} must be one of {_join(action.choices)}, got {value!r}")
+    if action.choices is not None and (not isinstance(value, str) or value not in action.choices):
+        raise ValueError(f"{name} must be one of {_join(action.choices)}, got {shown(value)}")
     return _of_type(value, str, "a string", name)
 
 
 def _of_type(value: Value, types: type | tuple[type, ...], words: str, name: str) -> Value:
     if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
-        raise ValueError(f"{name} must be {words}, got {value!r}")
+        raise ValueError(f"{name} must be {words}, got {shown(value)}")
     return value
 
 

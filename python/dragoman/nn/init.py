@@ -53,6 +53,14 @@ def is_skipped(shape: tuple[int, ...]) -> bool:
     return True
 
 
+def check_room(*shape: int) -> None:
+    """ValueError inside `skip_init` with a limit, for a table that is no parameter and is larger than what may still be
+    made. Tables of up to 2^20 values always fit."""
+    limit = _skipped.get()
+    if limit is not None and math.prod(shape) > max(limit.values, 1 << 20):
+        raise ValueError(f"a table of shape {shape} is more than the stored weights hold")
+
+
 def xavier_uniform(out_features: int, in_features: int, gain: float = 1.0) -> npt.NDArray[Any]:
     """U(-a, a) with a = gain * sqrt(6 / (in_features + out_features)), shape (out_features, in_features)
     (Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks")."""

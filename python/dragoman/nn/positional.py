@@ -35,6 +35,7 @@ class SinusoidalPositionalEncoding(Module):
 
     def __init__(self, features: int) -> None:
         arguments.check_sizes("SinusoidalPositionalEncoding", features=features)
+        init.check_room(64, features)
         self.features = features
         self.table = tensor(sinusoidal_table(64, features))
 
