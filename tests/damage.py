@@ -47,9 +47,9 @@ def dumps(value):
 
 HOSTILE = [
     None, True, False, 0, 1, -1, 2, 3, 4, 255, 65_536, 2**31 - 1, 2**31, 2**32, 2**53, 2**63, 2**64, 10**400, 0.5, -0.0,
-    1e-300, 1e300, -1e300, 1e39, "", " ", "\0", "a", "a" * 10_000, "\U0001f642", "../x", [], [None], [[]], {}, [0] * 1000,
-    {"type": "Sequence"}, Raw("NaN"), Raw("-Infinity"), Raw("1e999"), Raw('"\\ud800"'), Raw("1" * 5000), Raw("[" * 99_999),
-    Raw("[" * 5000 + "]" * 5000), Raw('{"a":' * 5000 + "0" + "}" * 5000), Raw(f"[{'0,' * 100_000}0]"),
+    1e-300, 1e300, -1e300, 1e39, "", " ", "\0", "a", "a" * 10_000, "\U0001f642", [], [None], [[]], {}, [0] * 99,
+    "../x", {"type": "Sequence"}, Raw("NaN"), Raw("-Infinity"), Raw("1e999"), Raw('"\\ud800"'), Raw("1" * 5000),
+    Raw("[" * 9999), Raw("[" * 5000 + "]" * 5000), Raw('{"a":' * 5000 + "0" + "}" * 5000), Raw(f"[{'0,' * 100_000}0]"),
 ]  # fmt: skip
 
 
@@ -72,7 +72,9 @@ def damaged_bytes(content: bytes, rng: random.Random) -> bytes:
             case 5:
                 del data[place:]
             case _:
-                data[place:place] = rng.choice((b'"', b"{", b"[", b"}", b"]", b",", b":", b"\xff", b"\0", b"9", b"-", b"e"))
+                data[place:place] = rng.choice(
+                    (b'"', b"{", b"[", b"}", b"]", b",", b":", b"\xff", b"\0", b"9", b"-", b"e")
+                )
     return bytes(data)
 
 
@@ -111,7 +113,7 @@ def _change(value, root, rng):
         if isinstance(value, bool):
             return not value
         if isinstance(value, int):
-            return rng.choice((value + 1, value - 1, -value, value * 2, value + 2 ** rng.randrange(70), value / 2, str(value)))
+            return rng.choice((value + 1, value - 1, -value, value * 2, value + 2 ** rng.randrange(70), str(value)))
         if isinstance(value, float):
             return rng.choice((value * 10 ** rng.randrange(-40, 40), -value, int(value)))
         if isinstance(value, str) and not isinstance(value, Raw):
@@ -208,7 +210,17 @@ def run(kind: str, count: int, seed: int, first: int = 0) -> tuple[Counter[str],
     last = first + count
     while first < last:
         with tempfile.TemporaryFile() as errors:
-            command = [sys.executable, __file__, kind, "--worker", str(last), "--seed", str(seed), "--first", str(first)]
+            command = [
+                sys.executable,
+                __file__,
+                kind,
+                "--worker",
+                str(last),
+                "--seed",
+                str(seed),
+                "--first",
+                str(first),
+            ]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
             if process.stdout.readline() != b"ready\n":
                 errors.seek(0)

@@ -1,6 +1,9 @@
 """Folders of models: registered classes, folders from before models had names, widened and sharded weights."""
 
+import dataclasses
+import errno
 import json
+import os
 from dataclasses import dataclass
 
 import dragoman as dg
@@ -208,6 +211,55 @@ def test_a_config_larger_than_its_weights_takes_no_memory(folder, monkeypatch):
         assert len(made) < 200
         made.clear()
     path.write_text(text)
+    dg.load(folder)
+
+
+def test_weights_are_not_taken_with_the_config_of_another_model(folder, tmp_path):
+    """Both files are whole and of one shape. Two renames lie between them, where a reader or a crash may come."""
+    (tmp_path / "other").mkdir()
+    dg.Transformer(dataclasses.replace(CONFIG, num_heads=1)).save(tmp_path / "other")
+    for name in ("config.json", "model.safetensors"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes((tmp_path / "other" / name).read_bytes())
+        with pytest.raises(ValueError, match=r"config\.json: must be the file that model\.safetensors was saved with"):
+            dg.load(folder)
+        (folder / name).write_bytes(whole)
+        dg.load(folder)
+
+
+def test_a_save_that_fails_leaves_the_model_before(folder, tmp_path, monkeypatch):
+    """Whichever of its system calls fails before the first rename. Between the two renames the folder is refused."""
+    expected = dg.load(folder).logits(*BATCH)
+    real, left = os.fsync, [0]
+
+    def fsync(descriptor):
+        left[0] -= 1
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "no space")
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    for failing in (1, 2):  # of config.json, of the weights
+        left[0] = failing
+        with pytest.raises(OSError, match="no space"):
+            dg.Transformer(dataclasses.replace(CONFIG, num_heads=1)).save(folder)
+        np.testing.assert_array_equal(dg.load(folder).logits(*BATCH), expected)
+        assert len(list(folder.iterdir())) == 2
+
+
+def test_a_tokenizer_that_a_model_was_saved_with(folder):
+    path = folder / "tokenizer.json"
+    path.write_bytes(b"one")
+    model = dg.load(folder)
+    model.save(folder, beside=["tokenizer.json"])
+    dg.load(folder)
+    path.write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"tokenizer\.json: must be the file that model\.safetensors was saved with"):
+        dg.load(folder)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
+        dg.load(folder)
+    model.save(folder)
     dg.load(folder)
 
 

@@ -10,7 +10,6 @@ import argparse
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dragoman.cli.parser import did_you_mean
