@@ -1,8 +1,12 @@
-"""Checks of a user's arguments. A message names the op, the argument, what was expected and what it got."""
+"""Checks of a user's arguments. A message names the op, the argument, what was expected and what it got.
+
+Who checks a number goes on with what the check returns: a number of NumPy is one of Python from then on.
+"""
 
 from __future__ import annotations
 
 import os
+from reprlib import Repr
 from typing import Any
 
 import numpy as np
@@ -17,9 +21,21 @@ def check_types(op: str, kind: type, **arguments: Any) -> None:
             raise TypeError(f"{op}: {name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
+def shown(value: Any) -> str:
+    """The repr of a value for a message, cut where it is long."""
+    try:
+        return _short.repr(value.item() if isinstance(value, np.generic) else value)
+    except ValueError:  # Python prints no int of more than 4300 digits
+        return f"an int of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+
+
+_short = Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 80
+
+
 def is_number(value: Any) -> bool:
-    """Whether `value` is a real number. A bool is none."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    """Whether `value` is a real number. A bool and a time are none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool | np.timedelta64)
 
 
 def number(op: str, name: str, value: Any, minimum: float = -_LARGEST, below: float | None = None) -> float:
@@ -30,12 +46,12 @@ def number(op: str, name: str, value: Any, minimum: float = -_LARGEST, below: fl
         value = float(value)  # in float16, a comparison with the largest float32 overflows
     finite = -_LARGEST <= value <= _LARGEST
     if below is not None and not (finite and minimum <= value < below):
-        raise ValueError(f"{op}: {name} must lie in [{minimum:g}, {below:g}), got {value}")
+        raise ValueError(f"{op}: {name} must lie in [{minimum:g}, {below:g}), got {shown(value)}")
     if not finite:
-        raise ValueError(f"{op}: {name} must be finite in float32, got {value}")
+        raise ValueError(f"{op}: {name} must be finite in float32, got {shown(value)}")
     result = float(value)
     if result < minimum:
-        raise ValueError(f"{op}: {name} must be at least {minimum:g}, got {value}")
+        raise ValueError(f"{op}: {name} must be at least {minimum:g}, got {shown(value)}")
     return result
 
 
@@ -43,18 +59,18 @@ def positive(op: str, name: str, value: Any) -> float:
     """`value` as a float above 0. TypeError and ValueError as in `number`."""
     result = number(op, name, value)
     if result <= 0:
-        raise ValueError(f"{op}: {name} must be above 0, got {value}")
+        raise ValueError(f"{op}: {name} must be above 0, got {shown(value)}")
     return result
 
 
-def integer(op: str, name: str, value: Any, minimum: int = 0) -> int:
-    """`value` as an int of at least `minimum`. TypeError for other types, ValueError out of range."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+def integer(op: str, name: str, value: Any, minimum: int = 0, below: int = 2**63) -> int:
+    """`value` as an int in [minimum, below), `below` a power of 2. TypeError for other types, ValueError elsewhere."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool | np.timedelta64):
         raise TypeError(f"{op}: {name} must be an int, got {type(value).__name__}")
     if value < minimum:
-        raise ValueError(f"{op}: {name} must be at least {minimum}, got {value}")
-    if value >= 2**63:
-        raise ValueError(f"{op}: {name} must be below 2^63, got {value}")
+        raise ValueError(f"{op}: {name} must be at least {minimum}, got {shown(value)}")
+    if value >= below:
+        raise ValueError(f"{op}: {name} must be below 2^{below.bit_length() - 1}, got {shown(value)}")
     return int(value)
 
 
@@ -85,18 +101,15 @@ def choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{op}: {name} must be a str, got {type(value).__name__}")
     if value not in choices:
-        raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {shown(value)}")
     return value
 
 
-def check_sizes(op: str, **arguments: Any) -> None:
-    """TypeError or ValueError unless each argument is an int in [1, 2^31)."""
-    for name, value in arguments.items():
-        if integer(op, name, value, minimum=1) >= 2**31:
-            raise ValueError(f"{op}: {name} must be an int in [1, 2^31), got {value}")
+def size(op: str, name: str, value: Any) -> int:
+    """`value` as an int in [1, 2^31). TypeError and ValueError as in `integer`."""
+    return integer(op, name, value, 1, 2**31)
 
 
-def check_rates(op: str, **arguments: Any) -> None:
-    """TypeError or ValueError unless each argument is a number in [0, 1)."""
-    for name, value in arguments.items():
-        number(op, name, value, 0.0, 1.0)
+def rate(op: str, name: str, value: Any) -> float:
+    """`value` as a float in [0, 1). TypeError and ValueError as in `number`."""
+    return number(op, name, value, 0.0, 1.0)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core
+from dragoman.arguments import flag, shown
 from dragoman.arrays import DTYPES, NAMES, as_array, check_device, core_tensor
 from dragoman.tensor import Tensor
 
@@ -37,11 +38,10 @@ def tensor(
         if dtype is None:
             raise TypeError(f"tensor: array must have a dtype among {', '.join(DTYPES)}, got {values.dtype}")
     elif not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"tensor: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise ValueError(f"tensor: dtype must be one of {', '.join(DTYPES)}, got {shown(dtype)}")
     elif values.dtype.kind not in "biuf" and values.dtype != DTYPES["bfloat16"]:
         raise TypeError(f"tensor: array must hold numbers, got dtype {values.dtype}")
-    if not isinstance(requires_grad, bool):
-        raise TypeError(f"tensor: requires_grad must be a bool, got {type(requires_grad).__name__}")
+    requires_grad = flag("tensor", "requires_grad", requires_grad)
     return Tensor(core_tensor("tensor", values, dtype, device), requires_grad)
 
 

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from dragoman.arguments import shown
 from dragoman.arrays import DTYPES
-from dragoman.json_file import parse_object, shown
+from dragoman.json_file import parse_object
 
 _PREFIX = ".dragoman-"  # of temporary files
 

@@ -6,8 +6,9 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from reprlib import Repr
 from typing import Any, NoReturn
+
+from dragoman.arguments import shown
 
 MAXIMUM = 1 << 24  # bytes of a file
 
@@ -47,15 +48,6 @@ def parse_object(text: str | bytes, origin: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{origin}: must hold an object, got {type(value).__name__}")
     return value
-
-
-def shown(value: object) -> str:
-    """The repr of a value for a message, cut where it is long."""
-    return _short.repr(value)
-
-
-_short = Repr()
-_short.maxstring = _short.maxlong = _short.maxother = 80
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, random
-from dragoman.arguments import check_types, number, positive
+from dragoman.arguments import check_types, flag, number, positive, shown
 from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
-from dragoman.tensor import Tensor
+from dragoman.tensor import Tensor, checked_grad
 
 _ALIGNMENT = 16  # floats: every parameter begins on a 64-byte boundary
 
@@ -41,9 +41,10 @@ class ParameterGroup:
 
     def __post_init__(self) -> None:
         check_types("ParameterGroup", str, pattern=self.pattern)
-        number("ParameterGroup", "lr_scale", self.lr_scale, 0.0)
+        object.__setattr__(self, "lr_scale", number("ParameterGroup", "lr_scale", self.lr_scale, 0.0))
         if self.weight_decay is not None:
-            number("ParameterGroup", "weight_decay", self.weight_decay, 0.0)
+            decay = number("ParameterGroup", "weight_decay", self.weight_decay, 0.0)
+            object.__setattr__(self, "weight_decay", decay)
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,18 @@ class AdamW:
     ) -> None:
         if not isinstance(model, Module):
             raise TypeError(f"AdamW: model must be a Module, got {type(model).__name__}")
-        check_options("AdamW", betas, eps, weight_decay, max_grad_norm)
-        self.betas = betas
-        self.eps = eps
-        self.max_grad_norm = max_grad_norm
+        self.betas, self.eps, weight_decay, self.max_grad_norm = check_options(
+            "AdamW", betas, eps, weight_decay, max_grad_norm
+        )
 
         backward_order = list(reversed(list(model.named_parameters())))
-        trainable = {name: p for name, p in backward_order if p.requires_grad}
+        trains = {name: flag("AdamW", f"{name}.requires_grad", p.requires_grad) for name, p in backward_order}
+        trainable = {name: p for name, p in backward_order if trains[name]}
         if not trainable:
             raise ValueError("AdamW: model must have trainable parameters, got none")
         group_of = _assign("AdamW", groups, trainable)
-        self._frozen = {name: p for name, p in backward_order if not p.requires_grad}
+        self._places = list(_places(model))
+        self._frozen = {name: p for name, p in backward_order if not trains[name]}
         bounds = _bounds(trainable.values())
         total, device = int(bounds[-1]), next(iter(trainable.values())).device
         self._values = _core.Tensor.zeros([total], "float32", device)
@@ -173,7 +175,9 @@ class AdamW:
         Raises:
             FloatingPointError: the norm is not finite, naming the first bad gradient. Then the step is skipped:
                 parameters and moments keep their bits.
-            RuntimeError: a parameter is no longer this optimizer's, or `requires_grad` has changed.
+            RuntimeError: a parameter is no longer this optimizer's, a parameter or a module of the model was replaced,
+                or `requires_grad` has changed.
+            TypeError, ValueError: a `grad` that was set is no Tensor, or has another dtype, shape or device.
         """
         self._check_parameters()
         self._collect_gradients()
@@ -212,11 +216,15 @@ class AdamW:
                     f"AdamW: {segment.name} has moved out of this optimizer's memory, to that of a later AdamW or to "
                     "another device; step the later one, or make a new one"
                 )
-            if not segment.parameter.requires_grad:
+            trained = segment.parameter.requires_grad
+            if trained is not True and not flag("AdamW", f"{segment.name}.requires_grad", trained):
                 raise RuntimeError(f"AdamW: {segment.name} was frozen after AdamW was made; make a new one")
         for name, parameter in self._frozen.items():
             if parameter.requires_grad:
                 raise RuntimeError(f"AdamW: {name} was frozen when AdamW was made and is trainable now; make a new one")
+        for name, held, key, value in self._places:
+            if not _holds(held, key, value):
+                raise RuntimeError(f"AdamW: {name} was replaced in the model after AdamW was made; make a new one")
 
     def _collect_gradients(self) -> None:
         """Where a parameter's `grad` is not its part of the arena, copies it there; None counts as zeros."""
@@ -227,7 +235,8 @@ class AdamW:
             if parameter.grad is None:
                 own.data.zero_()
             else:
-                _core.accumulate(own.data, parameter.grad.data, 1.0, False)
+                grad = checked_grad("AdamW", f"{segment.name}.grad", parameter, parameter.grad)
+                _core.accumulate(own.data, grad.data, 1.0, False)
             parameter.grad, parameter.grad_owned = own, True
 
     def _share_shadows(self) -> None:
@@ -321,16 +330,18 @@ class AdamW:
         return named
 
 
-def check_options(op: str, betas: Any, eps: Any, weight_decay: Any, max_grad_norm: Any) -> None:
-    """Checks these arguments of AdamW in the name of `op`. TypeError, ValueError otherwise."""
+def check_options(
+    op: str, betas: Any, eps: Any, weight_decay: Any, max_grad_norm: Any
+) -> tuple[tuple[float, float], float, float, float | None]:
+    """These arguments of AdamW as Python's numbers, checked in the name of `op`. TypeError, ValueError otherwise."""
     if not isinstance(betas, tuple | list) or len(betas) != 2:
-        raise TypeError(f"{op}: betas must be two numbers, got {betas!r}")
-    for i, beta in enumerate(betas):
-        number(op, f"betas[{i}]", beta, 0.0, 1.0)
-    number(op, "weight_decay", weight_decay, 0.0)
-    positive(op, "eps", eps)
-    if max_grad_norm is not None:
-        positive(op, "max_grad_norm", max_grad_norm)
+        raise TypeError(f"{op}: betas must be two numbers, got {shown(betas)}")
+    return (
+        (number(op, "betas[0]", betas[0], 0.0, 1.0), number(op, "betas[1]", betas[1], 0.0, 1.0)),
+        positive(op, "eps", eps),
+        number(op, "weight_decay", weight_decay, 0.0),
+        None if max_grad_norm is None else positive(op, "max_grad_norm", max_grad_norm),
+    )
 
 
 def _assign(
@@ -344,10 +355,29 @@ def _assign(
     chosen = {name: next((i for i, g in enumerate(groups) if fnmatchcase(name, g.pattern)), None) for name in trainable}
     for i, group in enumerate(groups):
         if i not in chosen.values():
-            raise ValueError(
-                f"{op}: groups[{i}] must match a trainable parameter that no earlier group has, got {group.pattern!r}"
-            )
+            got = shown(group.pattern)
+            raise ValueError(f"{op}: groups[{i}] must match a trainable parameter that no earlier group has, got {got}")
     return {name: None if i is None else groups[i] for name, i in chosen.items()}
+
+
+def _places(model: Module) -> Iterator[tuple[str, Any, Any, Any]]:
+    """What the tree holds, parameters, modules and lists of modules: its name, what it lies in, and its place there."""
+    for prefix, module in model.named_modules():
+        attributes = vars(module)
+        for key, value in attributes.items():
+            name = f"{prefix}.{key}" if prefix else key
+            if isinstance(value, Parameter | Module):
+                yield name, attributes, key, value
+            elif isinstance(value, list) and any(isinstance(item, Module) for item in value):
+                yield name, attributes, key, value
+                yield from ((f"{name}.{i}", value, i, item) for i, item in enumerate(value) if isinstance(item, Module))
+
+
+def _holds(held: Any, key: Any, value: Any) -> bool:
+    try:
+        return held[key] is value
+    except LookupError:
+        return False
 
 
 def _weight_decay(group: ParameterGroup | None, parameter: Parameter, weight_decay: float) -> float:

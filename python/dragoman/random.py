@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import _core
-from dragoman.json_file import shown
+from dragoman import _core, arguments
 
 
 @dataclass
@@ -48,11 +47,7 @@ def manual_seed(n: int) -> None:
         ValueError: `n` is out of range.
     """
     global _state
-    if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise TypeError(f"manual_seed: n must be an int, got {type(n).__name__}")
-    if not 0 <= n < 2**64:
-        raise ValueError(f"manual_seed: n must lie in [0, 2^64), got {n}")
-    _state = _State(int(n))
+    _state = _State(arguments.integer("manual_seed", "n", n, below=2**64))
     _write_step()
 
 
@@ -199,12 +194,12 @@ def set_state(state: dict[str, Any]) -> None:
 def _within(value: Any, bits: int) -> int:
     """An int of so many bits. ValueError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 1 << bits:
-        raise ValueError(f"must be an int of {bits} bits, got {shown(value)}")
+        raise ValueError(f"must be an int of {bits} bits, got {arguments.shown(value)}")
     return int(value)
 
 
 def _words(values: Any, count: int) -> npt.NDArray[np.uint64]:
     """So many ints of 64 bits. ValueError otherwise."""
     if not isinstance(values, list | tuple) or len(values) != count:
-        raise ValueError(f"must be a list of {count} ints, got {shown(values)}")
+        raise ValueError(f"must be a list of {count} ints, got {arguments.shown(values)}")
     return np.array([_within(value, 64) for value in values], np.uint64)

@@ -23,7 +23,8 @@ class Tensor:
     Attributes:
         data: the core's array; shared, not copied, by `detach` and `reshape`.
         requires_grad: whether `backward` computes a gradient for this tensor.
-        grad: the gradient of a leaf after `backward`, of this tensor's shape, or None.
+        grad: the gradient of a leaf after `backward`, of this tensor's shape, or None. It may be set; the next
+            `backward` adds to it.
         function: the op that made this tensor, or None for a leaf.
     """
 
@@ -83,7 +84,8 @@ class Tensor:
     def copy_(self, array: npt.ArrayLike) -> None:
         """Copies `array` of the same shape into this tensor's memory, converting the dtype.
 
-        A copy between a forward pass and its backward is not noticed: backward reads the new values.
+        A copy between a forward pass and its backward is not noticed: backward reads the new values. To notice it,
+        every op would have to keep a number for each tensor that it saves, and compare it.
 
         Raises:
             TypeError: an array that holds no numbers.
@@ -314,7 +316,21 @@ def grad_buffer(tensor: Tensor | None) -> tuple[_core.Tensor | None, bool]:
 def _grad_of(end: Edge) -> tuple[_core.Tensor | None, bool]:
     if isinstance(end, Function):
         return end.grad, end.grad_owned
-    return (None if end.grad is None else end.grad.data), end.grad_owned
+    grad = end.grad
+    if type(grad) is Tensor:
+        return grad.data, end.grad_owned
+    return (None if grad is None else checked_grad("backward", "grad", end, grad).data), end.grad_owned
+
+
+def checked_grad(op: str, name: str, of: Tensor, grad: Any) -> Tensor:
+    """A `grad` that a user has set. TypeError, ValueError unless it has the dtype, shape and device of `of`."""
+    check_tensors(op, **{name: grad})
+    if grad.dtype != of.dtype:
+        raise TypeError(f"{op}: {name} must be {of.dtype}, got {grad.dtype}")
+    if (grad.shape, grad.device) != (of.shape, of.device):
+        expected, got = f"{of.shape} on {of.device}", f"{grad.shape} on {grad.device}"
+        raise ValueError(f"{op}: {name} must have shape {expected}, got {got}")
+    return grad  # type: ignore[no-any-return]
 
 
 def _set_grad(end: Edge, grad: _core.Tensor, owned: bool) -> None:

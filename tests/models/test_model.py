@@ -295,7 +295,7 @@ def edit_weights(folder, change):
         (
             lambda f: edit_config(f, vocab_size=10**12),
             "config.json",
-            "vocab_size must be an int in [1, 2^31)",
+            "vocab_size must be below 2^31",
         ),
         (
             lambda f: edit_config(f, vocab_size=2**31 - 1),

@@ -525,6 +525,30 @@ def test_bad_arguments_are_named(function, argument):
             pytest.fail(f"{kind}: accepted")
 
 
+NUMPY = {bool: np.bool_, int: np.int64, float: np.float32}
+
+
+def is_plain(value):
+    """Whether a value holds no NumPy number, so that JSON can hold what it is made of."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return not isinstance(value, np.generic)
+
+
+@pytest.mark.parametrize("function", [f for f in TABLE if not isinstance(f, partial)], ids=name_of)
+def test_numbers_of_numpy_become_those_of_python(function):
+    good = {name: good for name, (_, good) in TABLE[function].items()}
+    numbers = {name: NUMPY[type(value)](value) for name, value in good.items() if type(value) in NUMPY}
+    if "betas" in good:
+        numbers["betas"] = tuple(map(np.float64, good["betas"]))
+    result = function(**good | numbers)
+    if hasattr(result, "__dict__"):
+        for name, value in vars(result).items():
+            assert is_plain(value), name
+            if name in numbers and isinstance(value, bool | int | float):
+                assert value == numbers[name]
+
+
 def strided(array):
     wide = np.zeros((*array.shape, 2), array.dtype)
     wide[..., 0] = array

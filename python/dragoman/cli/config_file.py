@@ -12,8 +12,9 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from dragoman.arguments import shown
 from dragoman.cli.parser import did_you_mean
-from dragoman.json_file import read_bytes, shown
+from dragoman.json_file import read_bytes
 
 Define = Callable[[argparse.ArgumentParser], None]  # adds a command's options to a parser
 Value = str | bool | int | float | list[str]

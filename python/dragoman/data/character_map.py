@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dragoman.json_file import shown
+from dragoman.arguments import shown
 
 _MAXIMUM = 1 << 24  # bytes
 

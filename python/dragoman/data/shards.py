@@ -17,12 +17,13 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from dragoman.arguments import shown
 from dragoman.data.columns import ID_DTYPE, ColumnDigest, Columns, Ids, Lengths, flat_ids, lengths_of
 from dragoman.data.pairs import SIDES, encode_pairs
 from dragoman.data.text import Column, File, Files, as_files, check_rereadable, iter_parallel
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import AtomicFile, atomic_write
-from dragoman.json_file import read_object, shown
+from dragoman.json_file import read_object
 
 FORMAT = "dragoman.data.shards.2"
 INDEX = "data.json"  # written last: without it there are no shards

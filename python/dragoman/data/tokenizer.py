@@ -86,7 +86,7 @@ class Tokenizer:
             ValueError: an unknown kind, or a `vocab_size` below 64.
         """
         arguments.choice("tokenizer", "kind", kind, get_args(Kind))
-        arguments.integer("tokenizer", "vocab_size", vocab_size, MINIMUM)
+        vocab_size = arguments.integer("tokenizer", "vocab_size", vocab_size, MINIMUM)
         library = _library()
         normalizer = _normalizer(library)
         texts = [normalizer.normalize_str(line) for line in check_texts("tokenizer", "lines", lines)]

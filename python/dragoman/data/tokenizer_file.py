@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dragoman.arguments import shown
 from dragoman.data.character_map import check_character_map, growth_of_character_map
-from dragoman.json_file import parse_object, shown
+from dragoman.json_file import parse_object
 
 MAXIMUM = 1 << 26  # bytes of the file
 

@@ -52,7 +52,7 @@ def _getitem(x: Tensor, index: Any) -> Tensor:
     """
     if isinstance(index, tuple):
         if len(index) != 2 or index[0] != slice(None) or not isinstance(index[1], slice) or len(x.shape) < 2:
-            raise TypeError(f"getitem: index must be rows, or [:, begin:end] of columns, got {index!r}")
+            raise TypeError(f"getitem: index must be rows, or [:, begin:end] of columns, got {arguments.shown(index)}")
         return _part(x, 1, index[1])
     if not x.shape:
         raise IndexError("getitem: a scalar tensor has no rows")
@@ -63,7 +63,7 @@ def _getitem(x: Tensor, index: Any) -> Tensor:
         return gather(x, np.arange(rows)[index])
     if isinstance(index, int | np.integer) and not isinstance(index, bool):
         if not -rows <= index < rows:
-            raise IndexError(f"getitem: index must lie in [-{rows}, {rows}), got {index}")
+            raise IndexError(f"getitem: index must lie in [-{rows}, {rows}), got {arguments.shown(index)}")
         begin = int(index) % rows
         return reshape(Slice()(x, 0, begin, begin + 1), x.shape[1:])
     if isinstance(index, Tensor | np.ndarray | list):
@@ -74,7 +74,7 @@ def _getitem(x: Tensor, index: Any) -> Tensor:
 def _part(x: Tensor, axis: int, part: slice) -> Tensor:
     begin, end, step = part.indices(x.shape[axis])
     if step != 1:
-        raise ValueError(f"getitem: a slice of columns must have step 1, got {step}")
+        raise ValueError(f"getitem: a slice of columns must have step 1, got {arguments.shown(step)}")
     return Slice()(x, axis, begin, builtins.max(begin, end))
 
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy.typing as npt
 
 from dragoman import arguments
+from dragoman.arguments import shown
 from dragoman.files import array_parts, atomic_write_all
 from dragoman.functional.operands import ACTIVATION_DTYPES
-from dragoman.json_file import shown
 from dragoman.models.config import ModelConfig
 from dragoman.models.memory import memory_plan
 from dragoman.nn import Module

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from dragoman.json_file import shown
+from dragoman.arguments import shown
 
 FORMAT = 1  # of config.json
 

@@ -8,8 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from dragoman import arguments
+from dragoman.arguments import shown
 from dragoman.files import SafetensorsFile
-from dragoman.json_file import parse_object, read_bytes, read_object, shown
+from dragoman.json_file import parse_object, read_bytes, read_object
 from dragoman.models.base import CONFIG, TOKENIZER, WEIGHTS, Model, digest_field, registered_class
 from dragoman.models.config import ModelConfig
 from dragoman.nn.init import skip_init

@@ -50,8 +50,9 @@ class MultiHeadAttention(Module):
     """
 
     def __init__(self, d_model: int, num_heads: int, *, dropout: float = 0.0) -> None:
-        arguments.check_sizes("MultiHeadAttention", d_model=d_model, num_heads=num_heads)
-        arguments.check_rates("MultiHeadAttention", dropout=dropout)
+        d_model = arguments.size("MultiHeadAttention", "d_model", d_model)
+        num_heads = arguments.size("MultiHeadAttention", "num_heads", num_heads)
+        dropout = arguments.rate("MultiHeadAttention", "dropout", dropout)
         if d_model % num_heads:
             raise ValueError(f"MultiHeadAttention: num_heads must divide {d_model}, got {num_heads}")
         self.num_heads = num_heads

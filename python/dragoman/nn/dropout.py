@@ -16,7 +16,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float) -> None:
-        arguments.check_rates("Dropout", p=p)
+        p = arguments.rate("Dropout", "p", p)
         self.p = p
 
     def __call__(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:

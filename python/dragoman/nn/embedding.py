@@ -37,9 +37,10 @@ class Embedding(Module):
         dropout: float = 0.0,
         weight: Parameter | None = None,
     ) -> None:
-        arguments.check_sizes("Embedding", vocab_size=vocab_size, features=features)
-        arguments.number("Embedding", "scale", scale)
-        arguments.check_rates("Embedding", dropout=dropout)
+        vocab_size = arguments.size("Embedding", "vocab_size", vocab_size)
+        features = arguments.size("Embedding", "features", features)
+        scale = arguments.number("Embedding", "scale", scale)
+        dropout = arguments.rate("Embedding", "dropout", dropout)
         if weight is None:
             weight = Parameter(init.normal(vocab_size, features))
         if not isinstance(weight, Parameter):

@@ -21,9 +21,10 @@ class FeedForward(Module):
     """
 
     def __init__(self, d_model: int, d_ff: int, *, activation: str = "relu", dropout: float = 0.0) -> None:
-        arguments.check_sizes("FeedForward", d_model=d_model, d_ff=d_ff)
-        arguments.choice("FeedForward", "activation", activation, ACTIVATIONS)
-        arguments.check_rates("FeedForward", dropout=dropout)
+        d_model = arguments.size("FeedForward", "d_model", d_model)
+        d_ff = arguments.size("FeedForward", "d_ff", d_ff)
+        activation = arguments.choice("FeedForward", "activation", activation, ACTIVATIONS)
+        dropout = arguments.rate("FeedForward", "dropout", dropout)
         self.linear1 = Linear(d_model, d_ff)
         self.linear2 = Linear(d_ff, d_model)
         self.activation = activation

@@ -32,8 +32,9 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, *, bias: bool = True, weight: Parameter | None = None
     ) -> None:
-        arguments.check_sizes("Linear", in_features=in_features, out_features=out_features)
-        arguments.flag("Linear", "bias", bias)
+        in_features = arguments.size("Linear", "in_features", in_features)
+        out_features = arguments.size("Linear", "out_features", out_features)
+        bias = arguments.flag("Linear", "bias", bias)
         if weight is None:
             weight = Parameter(init.xavier_uniform(out_features, in_features))
         if not isinstance(weight, Parameter):

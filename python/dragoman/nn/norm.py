@@ -20,8 +20,8 @@ class LayerNorm(Module):
     """
 
     def __init__(self, features: int, *, eps: float = 1e-5) -> None:
-        arguments.check_sizes("LayerNorm", features=features)
-        arguments.number("LayerNorm", "eps", eps, 0.0)
+        features = arguments.size("LayerNorm", "features", features)
+        eps = arguments.number("LayerNorm", "eps", eps, 0.0)
         self.eps = eps
         self.weight = Parameter(np.ones(features))
         self.bias = Parameter(np.zeros(features))
@@ -56,8 +56,8 @@ class RMSNorm(Module):
     """
 
     def __init__(self, features: int, *, eps: float = 1e-5) -> None:
-        arguments.check_sizes("RMSNorm", features=features)
-        arguments.number("RMSNorm", "eps", eps, 0.0)
+        features = arguments.size("RMSNorm", "features", features)
+        eps = arguments.number("RMSNorm", "eps", eps, 0.0)
         self.eps = eps
         self.weight = Parameter(np.ones(features))
 

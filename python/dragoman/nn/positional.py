@@ -34,7 +34,7 @@ class SinusoidalPositionalEncoding(Module):
     """
 
     def __init__(self, features: int) -> None:
-        arguments.check_sizes("SinusoidalPositionalEncoding", features=features)
+        features = arguments.size("SinusoidalPositionalEncoding", "features", features)
         init.check_room(64, features)
         self.features = features
         self.table = tensor(sinusoidal_table(64, features))
@@ -57,7 +57,8 @@ class LearnedPositionalEncoding(Module):
     """
 
     def __init__(self, max_length: int, features: int) -> None:
-        arguments.check_sizes("LearnedPositionalEncoding", max_length=max_length, features=features)
+        max_length = arguments.size("LearnedPositionalEncoding", "max_length", max_length)
+        features = arguments.size("LearnedPositionalEncoding", "features", features)
         self.weight = Parameter(init.normal(max_length, features))
 
     def __call__(self, length: int) -> Tensor:

@@ -57,8 +57,9 @@ class TransformerLayer(Module):
         self.causal = arguments.flag(op, "causal", causal)
         self.norm_first = arguments.flag(op, "norm_first", norm_first)
         self.dropout = arguments.number(op, "dropout", dropout, 0.0, 1.0)
-        arguments.number(op, "norm_eps", norm_eps, 0.0)
-        arguments.check_rates(op, attention_dropout=attention_dropout, activation_dropout=activation_dropout)
+        norm_eps = arguments.number(op, "norm_eps", norm_eps, 0.0)
+        attention_dropout = arguments.rate(op, "attention_dropout", attention_dropout)
+        activation_dropout = arguments.rate(op, "activation_dropout", activation_dropout)
         # The order of the attributes is that of the parameters in files and in the optimizer.
         self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
         self.norm1 = LayerNorm(d_model, eps=norm_eps)

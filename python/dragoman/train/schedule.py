@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi, sqrt
 
+from dragoman import arguments
+
 Schedule = Callable[[int], float]
 
 SCHEDULES = ("inverse_sqrt", "cosine", "linear")
@@ -25,17 +27,15 @@ class InverseSqrt:
         warmup: steps of linear growth, at least 1.
 
     Raises:
-        ValueError: lr is not above 0, or warmup is below 1.
+        TypeError, ValueError: lr is no number above 0, or warmup no int of at least 1.
     """
 
     lr: float
     warmup: int
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"schedule: lr must be positive, got {self.lr}")
-        if self.warmup < 1:
-            raise ValueError(f"schedule: warmup must be at least 1, got {self.warmup}")
+        object.__setattr__(self, "lr", arguments.positive("schedule", "lr", self.lr))
+        object.__setattr__(self, "warmup", arguments.integer("schedule", "warmup", self.warmup, 1))
 
     def __call__(self, step: int) -> float:
         return self.lr * min(step / self.warmup, sqrt(self.warmup / step))
@@ -59,6 +59,7 @@ class Linear(InverseSqrt):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "steps", arguments.integer("schedule", "steps", self.steps, 1))
         if not self.warmup < self.steps:
             raise ValueError(f"schedule: warmup must be below the {self.steps} steps of the run, got {self.warmup}")
 
