@@ -23,4 +23,4 @@ def test_bench_command(monkeypatch, capsys):
 
 def test_bench_refuses_a_negative_time(capsys):
     assert main(["bench", "--seconds", "-1"]) == 2
-    assert capsys.readouterr().err == "dragoman bench: --seconds must be a number in [0, 3,600], got '-1'\n"
+    assert capsys.readouterr().err == "dragoman bench: --seconds must be a number in [0, 3600], got '-1'\n"

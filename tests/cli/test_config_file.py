@@ -40,6 +40,7 @@ def test_a_file_gives_options(write):
     assert (options.lr, options.batch_tokens, options.max_grad_norm) == (1.0, 8, 1e-3)
     assert (options.preset, options.quick, options.output) == ("base", True, None)
     assert parse(write('source = "a"\nquick = false')).quick is False
+    assert parse(write('\ufeffsource = "a"\r\nlr = 2\r\n')).lr == 2  # as editors on Windows write it
 
 
 def test_options_win_over_set_and_set_over_the_file(write):

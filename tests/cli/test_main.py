@@ -35,17 +35,17 @@ def failing(error):
     [
         (MemoryError(), 1, "out of memory"),
         (MemoryError("Unable to allocate 7 TiB"), 1, r"out of memory \(Unable to allocate 7 TiB\)"),
-        (dg.OutOfMemoryError("device: no memory"), 1, r"out of memory \(device: no memory\)"),
+        (dg.OutOfMemoryError("out of memory on cpu"), 1, "out of memory on cpu"),
         (OverflowError("int too large to convert to float"), 2, "int too large to convert to float"),
         (RecursionError("maximum recursion depth exceeded"), 2, "the input is nested too deeply"),
         (FloatingPointError("10 steps in a row"), 2, "10 steps in a row"),
         (ValueError("two\nlines"), 2, "two lines"),
         (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "out/x: No space left on device"),
-        (OSError(errno.EIO, "Input/output error"), 2, r"\[Errno 5\] Input/output error"),
+        (OSError(errno.EIO, "Input/output error"), 2, "Input/output error"),
         (
-            FileNotFoundError(errno.ENOENT, "No such file", "m/tokenizer.json"),
+            FileNotFoundError(errno.ENOENT, "No such file", "/tmp/tokenizer.json"),
             2,
-            r"m: not a model folder \(.* no token",
+            r"/tmp: not a model folder \(it has no tok",
         ),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "f/config.json"), 2, "f: not a model folder"),
         (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), 2, ".*surrogates not allowed"),
@@ -92,7 +92,7 @@ def test_a_warning_is_one_line(monkeypatch, capsys):
         (["translate", "m", "--beam", "0"], r"dragoman translate: --beam must be an integer in \[1, 1,000\], got '0'"),
         (
             ["translate", "m", "--device", "gpu"],
-            "dragoman translate: --device must be one of cpu, cuda, auto, got 'gpu'",
+            r"dragoman translate: --device: invalid choice: 'gpu' \(choose from .*\)",
         ),
         (["translate"], "dragoman translate: needs DIR"),
         (
@@ -109,10 +109,11 @@ def test_a_mistake_is_named_in_the_words_of_the_user(arguments, message, capsys)
 
 @pytest.mark.skipif(dg.cuda.status() == "ready", reason="CUDA is there")
 def test_cuda_that_is_not_there(capsys):
-    for command in (["translate", "m"], ["evaluate", "m"], ["train"]):
+    files = ["--source", "x", "--target", "y"]
+    for command in (["translate", "m"], ["evaluate", "m", *files], ["train", *files, "--output", "z"]):
         assert main([*command, "--device", "cuda"]) == 2
-        assert capsys.readouterr().err == f"dragoman {command[0]}: --device: this build has no CUDA backend\n"
-    assert main(["translate", "none", "--device", "auto"]) == 2
+        assert capsys.readouterr().err == f"dragoman {command[0]}: --device cuda: this build has no CUDA backend\n"
+    assert main(["translate", "none", "--device", "cuda", "--device", "auto"]) == 2
     assert "not a model folder" in capsys.readouterr().err
     assert main(["info"]) == 0
     assert "\ncuda: this build has no CUDA backend\n" in capsys.readouterr().out
@@ -208,7 +209,7 @@ def test_closed_streams():
 
 def test_a_full_disk_and_a_reader_that_left():
     done = shell("$D info > /dev/full")
-    assert (done.returncode, done.stderr) == (2, b"dragoman info: [Errno 28] No space left on device\n")
+    assert (done.returncode, done.stderr) == (2, b"dragoman info: No space left on device\n")
     done = shell("$D info | true; exit ${PIPESTATUS[0]}")
     assert (done.returncode in (0, 1), done.stderr) == (True, b"")
     done = shell("$D info none 2> /dev/full")

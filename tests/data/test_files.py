@@ -155,7 +155,7 @@ def test_a_pipe_is_refused_where_it_would_be_read_twice(tmp_path):
 
 def test_pipes_are_copied_once_side_by_side(tmp_path):
     pipes = [str(tmp_path / name) for name in ("en", "de.gz", "empty")]
-    plain = str(tmp_path / "plain")
+    plain, other = str(tmp_path / "plain"), str(tmp_path / "." / ".." / tmp_path.name / "en")  # also of pipes[0]
     Path(plain).touch()
     for pipe in pipes:
         os.mkfifo(pipe)
@@ -172,13 +172,14 @@ def test_pipes_are_copied_once_side_by_side(tmp_path):
     writer.start()
     told = []
     with pytest.raises(ValueError, match=f"^{pipes[1]}: line 3, not {plain}$"):  # noqa: SIM117
-        with spooled([*pipes, plain, pipes[0], str(tmp_path / "none")], told.append) as copies:
-            assert list(copies) == pipes
-            assert [Path(copy).suffix for copy in copies.values()] == ["", ".gz", ""]
+        with spooled([*pipes, plain, pipes[0], other, str(tmp_path / "none")], told.append) as copies:
+            assert list(copies) == [*pipes, other]
+            assert copies[other] == copies[pipes[0]]
+            assert [Path(copies[pipe]).suffix for pipe in pipes] == ["", ".gz", ""]
             assert Path(copies[pipes[0]]).read_bytes() == (b"a" * 9999 + b"\n") * 40
             assert Path(copies[pipes[1]]).read_bytes() == (b"b" * 9999 + b"\n") * 40
             assert Path(copies[pipes[2]]).read_bytes() == b""
             raise ValueError(f"{copies[pipes[1]]}: line 3, not {plain}")
     writer.join()
-    assert told == [f"reading {', '.join(pipes)}"]
+    assert told == [f"reading {', '.join([*pipes, other])}"]
     assert not any(Path(copy).exists() for copy in copies.values())

@@ -104,7 +104,7 @@ def _actions(define: Define) -> dict[str, argparse.Action]:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        content = read_bytes(path, _MAXIMUM).decode()
+        content = read_bytes(path, _MAXIMUM).decode("utf-8-sig")
         if any(line.count(".") > _DOTS for line in content.splitlines()):
             raise ValueError(f"a line must have at most {_DOTS} dots")  # each opens a table in the one before
         return tomllib.loads(content)

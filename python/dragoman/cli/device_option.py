@@ -12,21 +12,18 @@ DEVICES = ("cpu", "cuda", "auto")
 def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     parser.add_argument(
         "--device",
-        type=device,
+        choices=DEVICES,
         default="cpu",
-        metavar="DEVICE",
-        help="cpu, cuda, or auto: cuda where it can be used (default: cpu)",
+        help="where to compute; auto is cuda where that can be used (default: cpu)",
     )
 
 
-def device(text: str) -> str:
-    """The device that a text names: "cpu" or "cuda". ArgumentTypeError for another one, and for one not there."""
-    if text not in DEVICES:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(DEVICES)}, got {text!r}")
-    sentence = cuda_sentence()
-    if text == "cuda" and sentence != "ready":
-        raise argparse.ArgumentTypeError(sentence)
-    return "cuda" if sentence == "ready" and text != "cpu" else "cpu"
+def device(choice: str) -> str:
+    """The device that --device names: "cpu" or "cuda". ValueError for one that is not there."""
+    sentence = "ready" if choice == "cpu" else cuda_sentence()
+    if choice == "cuda" and sentence != "ready":
+        raise ValueError(f"--device cuda: {sentence}")
+    return "cuda" if choice != "cpu" and sentence == "ready" else "cpu"
 
 
 def cuda_sentence() -> str:

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Describes this installation, and the model in a folder."""
+    model = None if options.folder is None else load(options.folder)
     stats = dragoman.memory_stats()
     print(f"dragoman {dragoman.__version__}")
     print(f"instruction set: {dragoman.cpu_isa()} (of {', '.join(dragoman.cpu_isas())})")
@@ -32,8 +33,7 @@ def command(options: argparse.Namespace) -> None:
     print(f"cuda: {cuda_sentence()}")
     for name in ("tokenizers", "sacrebleu", "tqdm"):
         print(f"{name}: {_version(name)}")
-    if options.folder is not None:
-        model = load(options.folder)
+    if model is not None:
         print(f"\n{options.folder}: {model.num_parameters():,} parameters")
         print(json.dumps(model.config.to_dict(), indent=2))
         print(model)

@@ -13,6 +13,7 @@ from typing import Any
 
 import dragoman
 from dragoman.cli import bench, config_file, demo, evaluate, info, train, translate
+from dragoman.cli.device_option import device
 from dragoman.cli.numbers import THREADS
 from dragoman.cli.parser import Parser, UsageError, did_you_mean, name_options
 from dragoman.cli.streams import flush_or_drop, open_closed_streams
@@ -71,6 +72,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if name == "train":
         arguments = [name, *config_file.expand(arguments[1:], train.add_arguments)]
     options = _parser().parse_args(arguments)
+    if hasattr(options, "device"):
+        options.device = device(options.device)
     for action in options.parser._actions:
         if action.option_strings or action.dest == "folder":
             _check_text(
@@ -89,17 +92,18 @@ def _check_text(name: str, value: Any) -> None:
 def _text(error: BaseException) -> str:
     """An error in words."""
     if isinstance(error, MemoryError):
-        return f"out of memory ({error})" if str(error) else "out of memory"
+        return str(error) if "memory" in str(error) else f"out of memory ({error})".removesuffix(" ()")
     if isinstance(error, RecursionError):
         return "the input is nested too deeply"
     if isinstance(error, OSError) and error.filename:
         path = Path(str(error.filename))
         if isinstance(error, FileNotFoundError | NotADirectoryError) and path.name in MODEL_FILES:
-            return f"{path.parent}: not a model folder (it has no {path.name})"
+            reason = f" (it has no {path.name})" if path.parent.is_dir() else ""
+            return f"{path.parent}: not a model folder{reason}"
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno == errno.EBADF:
         return "standard output is closed"
-    return str(error)
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _parser() -> Parser:

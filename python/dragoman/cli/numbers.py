@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 
 
@@ -14,17 +15,20 @@ class Number:
     """
 
     kind: type[int] | type[float]
-    minimum: int
-    maximum: int
+    minimum: float
+    maximum: float
 
     def __call__(self, text: str) -> int | float:
+        value: int | float
         try:
             value = self.kind(text)
         except ValueError:
-            value = self.kind("nan") if self.kind is float else self.minimum - 1
+            value = math.nan
         if not self.minimum <= value <= self.maximum:  # NaN, too
             words = "an integer" if self.kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"must be {words} in [{self.minimum}, {self.maximum:,}], got {text!r}")
+            style = "," if self.kind is int else "g"
+            limits = f"[{self.minimum:{style}}, {self.maximum:{style}}]"
+            raise argparse.ArgumentTypeError(f"must be {words} in {limits}, got {text!r}")
         return value
 
 

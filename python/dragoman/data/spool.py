@@ -26,14 +26,16 @@ def spooled(paths: Iterable[str], report: Callable[[str], None]) -> Iterator[dic
     Raises:
         OSError: a pipe cannot be read, or no copy written.
     """
-    pipes = [path for path in dict.fromkeys(paths) if _is_pipe(path)]
+    pipes = {path: identity for path in paths if (identity := _pipe(path)) is not None}
     if not pipes:
         yield {}
         return
     report(f"reading {', '.join(pipes)}")
     with TemporaryDirectory(prefix="dragoman-") as folder:
-        copies = {pipe: f"{folder}/{number}-{Path(pipe).name}" for number, pipe in enumerate(pipes)}
-        _copy(copies)
+        first = {identity: path for path, identity in reversed(pipes.items())}  # one pipe may have several names
+        files = {pipe: f"{folder}/{number}-{Path(pipe).name}" for number, pipe in enumerate(first.values())}
+        _copy(files)
+        copies = {path: files[first[identity]] for path, identity in pipes.items()}
         try:
             yield copies
         except ValueError as error:
@@ -43,11 +45,13 @@ def spooled(paths: Iterable[str], report: Callable[[str], None]) -> Iterator[dic
             raise ValueError(text) from error
 
 
-def _is_pipe(path: str) -> bool:
+def _pipe(path: str) -> tuple[int, int] | None:
+    """What identifies a pipe; None for anything else."""
     try:
-        return stat.S_ISFIFO(os.stat(path).st_mode)
+        status = os.stat(path)
     except OSError:
-        return False  # whoever reads it says so
+        return None  # whoever reads it says so
+    return (status.st_dev, status.st_ino) if stat.S_ISFIFO(status.st_mode) else None
 
 
 def _copy(copies: dict[str, str]) -> None:
