@@ -115,7 +115,7 @@ def _change(value, root, rng):
         if isinstance(value, int):
             return rng.choice((value + 1, value - 1, -value, value * 2, value + 2 ** rng.randrange(70), str(value)))
         if isinstance(value, float):
-            return rng.choice((value * 10 ** rng.randrange(-40, 40), -value, int(value)))
+            return rng.choice((value * 10 ** rng.randrange(-40, 40), -value, round(value, 1)))
         if isinstance(value, str) and not isinstance(value, Raw):
             place = rng.randrange(len(value) + 1)
             part = rng.choice((value, " ", "\0", "\n", "é", "\U0001f642", chr(rng.randrange(1, 0xD800)), value * 100))
@@ -169,7 +169,9 @@ def work(kind: str, seed: int, first: int, last: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         files = KINDS[kind](Path(folder))
-        files.open()  # whole, it must open
+        for whole in files.whole:
+            files.put(whole)
+            files.open()
         print("ready", flush=True)
         peak = _peak()
         if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # its shadow memory needs terabytes of addresses

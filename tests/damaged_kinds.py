@@ -128,7 +128,7 @@ def has_dropout(tokenizer) -> bool:
 
 def foreign_tokenizers() -> list[dict]:
     """Tokenizers of all components that the library has."""
-    vocabulary = {token: i for i, token in enumerate([*SPECIALS, *"abcdefgh \u2581", "ab", "##c", "abc"])}
+    vocabulary = {token: i for i, token in enumerate([*SPECIALS, *"abcdefgh \u2581", "ab", "##b", "##c", "abc"])}
     added = [
         {"id": i, "content": token, "single_word": False, "lstrip": i == 3, "rstrip": False, "normalized": i == 3,
          "special": i < 3}
@@ -167,7 +167,7 @@ def foreign_tokenizers() -> list[dict]:
         {"type": "WordLevel", "unk_token": "<unk>", "vocab": vocabulary},
         {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": "##",
          "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": False, "ignore_merges": True,
-         "vocab": vocabulary, "merges": ["a b", "ab ##c"]},
+         "vocab": vocabulary, "merges": ["a ##b", "ab ##c"]},
         {"type": "Unigram", "unk_id": 3, "byte_fallback": False, "vocab": [[token, -1.5] for token in vocabulary]},
     ]  # fmt: skip
     parts = [

@@ -263,6 +263,14 @@ def test_a_tokenizer_that_a_model_was_saved_with(folder):
     dg.load(folder)
 
 
+def test_a_table_larger_than_the_weights_takes_no_memory():
+    """The positions of a wide model are no parameters, and may be larger than all of a small file's."""
+    with nn.init.skip_init(max_parameters=2, max_values=2**22):
+        nn.SinusoidalPositionalEncoding(2**16)
+        with pytest.raises(ValueError, match=r"a table of shape \(64, 65537\) is more than the stored weights hold"):
+            nn.SinusoidalPositionalEncoding(2**16 + 1)
+
+
 def header(fields, data=b""):
     text = json.dumps(fields).encode() if not isinstance(fields, bytes) else fields
     return len(text).to_bytes(8, "little") + text + data
