@@ -1,5 +1,6 @@
 """dragoman translate: lines in, lines out, as they come; n-best, scores and a file of results."""
 
+import dataclasses
 import fcntl
 import os
 import pty
@@ -79,9 +80,9 @@ def test_as_many_lines_as_were_read(folder, translator):
 
 
 def test_a_byte_order_mark_is_no_text(folder, translator):
-    status, out, _ = run(folder, stdin=b"\xef\xbb\xbfa man\n\xef\xbb\xbf\n")
+    status, out, _ = run(folder, stdin=b"\xef\xbb\xbfa man\n\xef\xbb\xbf\na\rdog\n")
     assert status == 0
-    assert out == output_of(translator, ["a man", ""])
+    assert out == output_of(translator, ["a man", "", "a\rdog"])
 
 
 def test_a_line_is_answered_when_it_comes(folder, translator):
@@ -112,6 +113,24 @@ def test_a_bad_line_does_not_lose_the_ones_before_it(folder, translator, tmp_pat
     first, second = error.decode().splitlines()
     assert first == f"{target}.part holds what was done before"
     assert "line 200 is not UTF-8" in second
+
+
+def test_a_line_that_cannot_be_translated_is_named(translator, tmp_path, capsysbinary, monkeypatch):
+    """Here it is longer than the learned positions; the lines before it, which came with it, are translated."""
+    config = dataclasses.replace(translator.model.config, positions="learned", max_length=12)
+    dg.Transformer(config).save(tmp_path)
+    translator.tokenizer.save(tmp_path / "tokenizer.json")
+    with (tmp_path / "in").open("w+") as source:
+        source.write("a man\n\na dog\ntwo dogs see a man\na dog\n")
+        source.seek(0)
+        monkeypatch.setattr(sys, "stdin", source)
+        assert main(["translate", str(tmp_path), "--max-length=5"]) == 2
+    out, error = capsysbinary.readouterr()
+    expected = dg.Translator.load(tmp_path)(["a man", "", "a dog"], max_length=5)
+    assert out == "".join(f"{one_line(text)}\n" for text in expected).encode()
+    assert error.startswith(
+        b"dragoman translate: standard input: line 4: Translator: text[0] must have at most 12 tokens"
+    )
 
 
 def test_n_best_and_scores(folder, translator):
@@ -239,12 +258,12 @@ def pipe_of(*chunks):
     ("chunks", "lines"),
     [
         ([], []),
-        ([b"\n"], [b""]),
+        ([b"\n"], [b"\n"]),
         ([b"a"], [b"a"]),
-        ([b"a\n\nb"], [b"a", b"", b"b"]),
-        ([b"a", b"b\nc", b"\n", b"d\n"], [b"ab", b"c", b"d"]),
-        ([b"x" * 100_000, b"y" * 100_000, b"\nz"], [b"x" * 100_000 + b"y" * 100_000, b"z"]),
-        ([b"%d\n" % i for i in range(1000)], [b"%d" % i for i in range(1000)]),
+        ([b"a\n\nb"], [b"a\n", b"\n", b"b"]),
+        ([b"a", b"b\nc", b"\n", b"d\r\n"], [b"ab\n", b"c\n", b"d\r\n"]),
+        ([b"x" * 100_000, b"y" * 100_000, b"\nz"], [b"x" * 100_000 + b"y" * 100_000 + b"\n", b"z"]),
+        ([b"%d\n" % i for i in range(1000)], [b"%d\n" % i for i in range(1000)]),
     ],
 )
 def test_arriving_lines(chunks, lines):
@@ -259,10 +278,10 @@ def test_lines_that_have_come_are_handed_on_together():
     reader, writer = os.pipe()
     os.write(writer, b"a\nb\nc\nd")
     blocks = arriving_lines(reader, 2)
-    assert next(blocks) == [b"a", b"b"]
-    assert next(blocks) == [b"c"]  # without waiting for the end of the fourth
+    assert next(blocks) == [b"a\n", b"b\n"]
+    assert next(blocks) == [b"c\n"]  # without waiting for the end of the fourth
     os.write(writer, b"\n")
-    assert next(blocks) == [b"d"]
+    assert next(blocks) == [b"d\n"]
     os.close(writer)
     assert list(blocks) == []
     os.close(reader)
@@ -273,7 +292,7 @@ def test_a_descriptor_that_does_not_block_is_waited_for():
     os.set_blocking(reader, False)
     timer = threading.Timer(0.1, lambda: (os.write(writer, b"a\n"), os.close(writer)))
     timer.start()
-    assert list(arriving_lines(reader, 5)) == [[b"a"]]
+    assert list(arriving_lines(reader, 5)) == [[b"a\n"]]
     os.close(reader)
 
 

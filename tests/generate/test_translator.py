@@ -3,6 +3,7 @@
 DRAGOMAN_FORKS=1000 forks a thousand times in each test of forks.
 """
 
+import dataclasses
 import os
 import pickle
 import threading
@@ -105,6 +106,14 @@ def test_options_are_checked_before_anything_is_translated(translator, options, 
         translator(texts, **options)
     with pytest.raises(ValueError, match=f"^Translator: {message}$"):
         translator.submit("a man", **options)
+
+
+def test_a_text_longer_than_learned_positions_is_named(translator):
+    config = dataclasses.replace(translator.model.config, positions="learned", max_length=8)
+    short = dg.Translator(dg.Transformer(config), translator.tokenizer)
+    with pytest.raises(ValueError, match=r"^Translator: text\[1\] must have at most 8 tokens, got \d+$"):
+        short(["a man", "a man sees two dogs " * 5])
+    assert short(["a man"], max_length=2) == [short("a man", max_length=2)]
 
 
 def test_repr_says_what_it_holds(translator):

@@ -1,5 +1,7 @@
 """Modules: names, state, modes, initial values, and layers with rows beyond `tokens`."""
 
+import threading
+
 import dragoman as dg
 import numpy as np
 import pytest
@@ -202,3 +204,39 @@ def test_attention_against_the_reference(rng):
     reference.assert_close(out, project(truth.reshape(-1, 12), "out"))
     for actual, expected in zip(record[attention], weights, strict=True):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_threads_may_be_in_inference_together():
+    """Whoever leaves first leaves the others without dropout; the last one restores the modes, in any order."""
+    module = dg.nn.Linear(2, 2)
+    for first, second in (("a", "b"), ("b", "a")):
+        inside, leave = threading.Barrier(3), {name: threading.Event() for name in "ab"}
+
+        def infer(name, inside=inside, leave=leave):
+            with module.inference():
+                inside.wait(30)
+                leave[name].wait(30)
+
+        threads = {name: threading.Thread(target=infer, args=name) for name in "ab"}
+        for thread in threads.values():
+            thread.start()
+        inside.wait(30)
+        leave[first].set()
+        threads[first].join()
+        assert not module.training
+        leave[second].set()
+        threads[second].join()
+        assert module.training
+
+
+def test_inference_may_be_nested():
+    module = dg.nn.Linear(2, 2)
+    with module.inference():
+        with module.inference():
+            assert not module.training
+        assert not module.training
+    assert module.training
+    module.eval()
+    with module.inference():
+        assert not module.training
+    assert not module.training

@@ -11,9 +11,9 @@ _READ = 1 << 16  # bytes, as much as a pipe holds
 
 
 def arriving_lines(descriptor: int, most: int) -> Iterator[list[bytes]]:
-    """Lists of lines without their line feeds: those that have come, at most `most` at a time.
+    """Lists of lines with their line feeds: those that have come, at most `most` at a time.
 
-    It waits only for the first line of a list. A last line without a line feed is a line.
+    It waits only for the first line of a list. A last line may have no line feed.
 
     Raises:
         OSError: the descriptor cannot be read.
@@ -26,11 +26,12 @@ def arriving_lines(descriptor: int, most: int) -> Iterator[list[bytes]]:
             _has_come(descriptor, None)  # a descriptor in non-blocking mode is waited for, too
             chunk = os.read(descriptor, _READ)
             ended = not chunk
-            first, *others = chunk.split(b"\n")
-            rest.append(first)
-            if others:
-                lines += [b"".join(rest), *others[:-1]]
-                rest = others[-1:]
+            *whole, begun = chunk.split(b"\n")
+            if whole:
+                whole[0] = b"".join([*rest, whole[0]])
+                lines += [line + b"\n" for line in whole]
+                rest = []
+            rest.append(begun)
         if ended and (last := b"".join(rest)):
             lines.append(last)
             rest = []

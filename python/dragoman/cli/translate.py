@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 from dragoman.cli.input_lines import arriving_lines, count_lines
@@ -27,6 +27,8 @@ example:
 
 BLOCK = 256  # most lines translated together
 INPUT = "standard input"
+Search = Callable[[list[str]], list[list[Candidate]]]
+ERRORS = (ValueError, FloatingPointError, MemoryError)  # of a translation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,22 +61,21 @@ def command(options: argparse.Namespace) -> None:
         progress = _progress(source, file is not None)
         if progress is not None:
             stack.enter_context(closing(progress))
-        for first, texts in _texts(source):
-            found = translator.candidates(texts, count=count, **search_options(options))
-            lines = (_lines(options, number, candidates) for number, candidates in enumerate(found, first))
-            write("".join(lines).encode())
-            if progress is not None:
-                progress.update(len(texts))
+        search: Search = partial(translator.candidates, count=count, **search_options(options))  # type: ignore[assignment]
+        for first, texts in texts_of(source):
+            for number, found in _answers(search, first, texts):
+                lines = (_lines(options, i, candidates) for i, candidates in enumerate(found, number))
+                write("".join(lines).encode())
+                if progress is not None:
+                    progress.update(len(found))
         if file is not None:
             file.commit()
 
 
-def _texts(source: int) -> Iterator[tuple[int, list[str]]]:
+def texts_of(source: int) -> Iterator[tuple[int, list[str]]]:
     """Texts that came together, and the number of the first; then the error of a line that is none."""
     number = 1
     for lines in arriving_lines(source, BLOCK):
-        if number == 1:
-            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
         texts: list[str] = []
         try:
             for line in lines:
@@ -85,6 +86,22 @@ def _texts(source: int) -> Iterator[tuple[int, list[str]]]:
             raise
         yield number, texts
         number += len(texts)
+
+
+def _answers(search: Search, first: int, texts: list[str]) -> Iterator[tuple[int, list[list[Candidate]]]]:
+    """The candidates of texts that came together, and the number of the first. After an error, line by line."""
+    try:
+        found = search(texts)
+    except ERRORS:
+        for number, text in enumerate(texts, first):
+            try:
+                found = search([text])
+            except ERRORS as error:
+                kind = next(kind for kind in ERRORS if isinstance(error, kind))
+                raise kind(f"{INPUT}: line {number}: {error}") from None
+            yield number, found
+        return
+    yield first, found
 
 
 def _lines(options: argparse.Namespace, number: int, candidates: list[Candidate]) -> str:

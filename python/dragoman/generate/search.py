@@ -195,7 +195,7 @@ def _limit(config: Any, src_length: int, max_length: int | None) -> int:
     """Maximum number of target tokens for a source of `src_length` tokens."""
     if max_length is None:
         return min(2 * src_length + 10, int(config.max_length))
-    if config.positions == "learned" and max_length > config.max_length:
+    if getattr(config, "positions", None) == "learned" and max_length > config.max_length:
         raise ValueError(f"generate: max_length must be at most {config.max_length}, got {max_length}")
     return max_length
 

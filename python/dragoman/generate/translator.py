@@ -121,8 +121,8 @@ class Translator:
         """Translates a text, or each of several.
 
         Texts are translated in batches of similar length; a translation does not depend on the texts beside
-        it. A text longer than the config's `max_source_length` is cut; one without a visible character (empty, of
-        spaces, of zero-width spaces) becomes "".
+        it. A text longer than the config's `max_source_length` is cut, one longer than its learned positions is
+        refused. One without a visible character (empty, of spaces, of zero-width spaces) becomes "".
 
         Args:
             text: one text or several.
@@ -213,9 +213,13 @@ class Translator:
     def _translate(
         self, texts: list[str], beam: int, length_penalty: float, max_length: int | None, count: int
     ) -> list[list[Candidate]]:
-        maximum = self.model.config.max_source_length
+        config = self.model.config
+        maximum = getattr(config, "max_source_length", None)
         ids = [cut_source(source, maximum) for source in source_ids(self.tokenizer, texts)]
         lengths = [0 if is_blank(text) else len(source) for text, source in zip(texts, ids, strict=True)]
+        if getattr(config, "positions", None) == "learned" and max(lengths, default=0) > config.max_length:
+            i = next(i for i, length in enumerate(lengths) if length > config.max_length)
+            raise ValueError(f"Translator: text[{i}] must have at most {config.max_length} tokens, got {lengths[i]}")
         order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
         outputs = [[Candidate("", 0.0)] for _ in texts]
         for batch in cut_batches(order, lengths, BATCH_TOKENS):

@@ -133,19 +133,16 @@ class Module:
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Inside, the tree runs without dropout and off the tape; afterwards its modes are what they were."""
-        training = [module for _, module in self.named_modules() if module.training]
-        entry = threading.get_ident(), training
-        _in_inference.append(entry)
-        for module in training:
-            module.training = False
+        """Inside, the tree runs without dropout and off the tape; afterwards its modes are what they were.
+
+        Several threads may be inside at a time: the last one to leave restores the modes.
+        """
+        entry = _enter(self)
         try:
             with no_grad():
                 yield
         finally:
-            for module in training:
-                module.training = True
-            _in_inference.remove(entry)
+            _leave(entry)
 
     def __repr__(self) -> str:
         return "\n".join(self._tree(type(self).__name__, "", {}))
@@ -166,16 +163,44 @@ class Module:
                 yield f"  {line}"
 
 
-_in_inference: list[tuple[int, list[Module]]] = []  # thread, modules whose mode it will restore
+Entry = tuple[int, list[Module]]  # a thread, the modules that go back to training mode when it leaves
+
+_in_inference: list[Entry] = []
+_entering = threading.RLock()
+
+
+def _enter(root: Module) -> Entry:
+    with _entering:
+        held = _held(_in_inference)
+        modules = [module for _, module in root.named_modules() if module.training or id(module) in held]
+        entry = threading.get_ident(), modules
+        _in_inference.append(entry)
+        for module in modules:
+            module.training = False
+    return entry
+
+
+def _leave(*entries: Entry) -> None:
+    with _entering:
+        staying = [entry for entry in _in_inference if not any(entry is leaving for leaving in entries)]
+        held = _held(staying)
+        for _, modules in entries:
+            for module in modules:
+                if id(module) not in held:
+                    module.training = True
+        _in_inference[:] = staying
+
+
+def _held(entries: list[Entry]) -> set[int]:
+    """The modules of some entries, by id."""
+    return {id(module) for _, modules in entries for module in modules}
 
 
 def _after_fork() -> None:
-    """In a child, restores the modes for the threads that it does not have."""
-    for thread, modules in list(_in_inference):
-        if thread != threading.get_ident():
-            for module in modules:
-                module.training = True
-            _in_inference.remove((thread, modules))
+    """In a child, leaves for the threads that it does not have."""
+    global _entering
+    _entering = threading.RLock()
+    _leave(*[entry for entry in _in_inference if entry[0] != threading.get_ident()])
 
 
 os.register_at_fork(after_in_child=_after_fork)
