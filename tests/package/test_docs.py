@@ -105,6 +105,18 @@ def test_the_example_of_a_model_runs(tmp_path, monkeypatch, capsys, one_thread):
     assert capsys.readouterr().out == "[4 5 6]\n"
 
 
+@pytest.mark.parametrize("page", ["first_steps", "tokenizers", "translating", "serving"])
+def test_the_python_of_the_guide_runs(page, tmp_path, monkeypatch, one_thread):
+    for library in ("tokenizers", "matplotlib"):
+        pytest.importorskip(library)
+    tokenizer = dg.Tokenizer.train(["A man is reading.", "Ein Mann liest."] * 9, vocab_size=64)
+    dg.Transformer(dg.TransformerConfig.tiny(vocab_size=tokenizer.vocab_size)).save(tmp_path / "en-de")
+    tokenizer.save(tmp_path / "en-de/tokenizer.json")
+    monkeypatch.chdir(tmp_path)
+    assert run_page(f"docs/guide/{page}.md")
+    assert (tmp_path / "attention.png").exists() == (page == "translating")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
