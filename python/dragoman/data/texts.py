@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 
 # Neither spaces nor controls by their category, and yet nothing is to be seen: fillers and the empty Braille pattern.
@@ -14,7 +13,9 @@ def is_blank(text: str) -> bool:
     """Whether no character of a text is to be seen: it is empty, or of spaces, zero-width spaces, controls."""
     if "!" <= text[:1] <= "~":  # most are not, by their first character
         return False
-    return all(c.isspace() or c in _FILLERS or unicodedata.category(c) in _INVISIBLE for c in text)
+    from unicodedata import category
+
+    return all(c.isspace() or c in _FILLERS or category(c) in _INVISIBLE for c in text)
 
 
 def check_text(op: str, name: str, text: object) -> None:

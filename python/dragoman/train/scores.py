@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from unicodedata import normalize
 
 from dragoman import arguments
 
@@ -39,8 +38,8 @@ def bleu(*, lowercase: bool = False, tokenize: str = "13a") -> CorpusScore:
     except (ImportError, RuntimeError, OSError) as error:
         if not _NEEDS[tokenize]:
             raise
-        reason = " ".join(str(error).split())
-        raise ModuleNotFoundError(f"scores: BLEU's {tokenize} needs {_NEEDS[tokenize]} ({reason})") from None
+        reason = f" ({error})" if isinstance(error, OSError) else ""  # of a download that failed
+        raise ModuleNotFoundError(f"scores: BLEU's {tokenize} needs {_NEEDS[tokenize]}{reason}") from None
 
 
 def chrf() -> CorpusScore:
@@ -60,6 +59,8 @@ class CorpusScore:
 
     def add(self, outputs: Sequence[str], references: Sequence[str]) -> None:
         """Adds translations and the reference of each. ValueError for different numbers of them."""
+        from unicodedata import normalize
+
         if len(outputs) != len(references):
             raise ValueError(f"scores: references must be {len(outputs)}, as outputs, got {len(references)}")
         outputs, references = ([normalize("NFC", text) for text in texts] for texts in (outputs, references))
