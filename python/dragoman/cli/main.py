@@ -69,6 +69,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     name = arguments[0]
     if not name.startswith("-") and name not in COMMANDS:
         raise UsageError(f"unknown command {name!r}{did_you_mean(name, list(COMMANDS)) or '; see dragoman --help'}")
+    for argument in arguments:
+        if argument.startswith("--") and argument.endswith("=--"):  # argparse would make it an empty list
+            raise UsageError(f"{argument[:-3]} must have a value, got --")
     if name == "train":
         arguments = [name, *config_file.expand(arguments[1:], train.add_arguments)]
     options = _parser().parse_args(arguments)
