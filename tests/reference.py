@@ -37,6 +37,14 @@ def activation(x, kind):
         return np.maximum(x, 0)
     if kind == "gelu":
         return (x * (0.5 * (1 + _erf(x / math.sqrt(2))))).astype(x.dtype)
+    if kind == "gelu_tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    if kind == "silu":
+        return x * _sigmoid(x)
+    if kind == "tanh":
+        return np.tanh(x)
+    if kind == "sigmoid":
+        return _sigmoid(x)
     return x
 
 
@@ -47,7 +55,36 @@ def activation_backward(dy, x, kind):
         cdf = 0.5 * (1 + _erf(x / math.sqrt(2)))
         density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
         return ((dy * (cdf + x * density)).astype(x.dtype),)
+    if kind == "gelu_tanh":
+        scale = math.sqrt(2 / math.pi)
+        t = np.tanh(scale * (x + 0.044715 * x**3))
+        return (dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * scale * (1 + 3 * 0.044715 * x**2)),)
+    if kind == "silu":
+        s = _sigmoid(x)
+        return (dy * (s + x * s * (1 - s)),)
+    if kind == "tanh":
+        return (dy * (1 - np.tanh(x) ** 2),)
+    if kind == "sigmoid":
+        s = _sigmoid(x)
+        return (dy * s * (1 - s),)
     return (dy,)
+
+
+def _sigmoid(x):
+    """1 / (1 + e^-x), without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+# Gate
+
+
+def gate(a, b, kind, mask=1):
+    return activation(a, kind) * b * mask
+
+
+def gate_backward(dy, a, b, kind, mask=1):
+    dy = dy * mask
+    return activation_backward(dy * b, a, kind)[0], dy * activation(a, kind)
 
 
 # Linear

@@ -46,6 +46,8 @@ void bind_ops(py::module_& m) {
   def_op(m, "int8_matmul", int8_matmul, "a"_a, "b"_a);
   def_op(m, "activation_forward", activation_forward, "x"_a, "activation"_a, "sequences"_a);
   def_op(m, "activation_backward", activation_backward, "dy"_a, "x"_a, "activation"_a, "sequences"_a);
+  def_op(m, "gate_forward", gate_forward, "a"_a, "b"_a, "activation"_a, "dropout"_a, "sequences"_a);
+  def_op(m, "gate_backward", gate_backward, "dy"_a, "a"_a, "b"_a, "activation"_a, "dropout"_a, "sequences"_a);
   def_op(m, "attention_forward", attention_forward, "q"_a, "k"_a, "v"_a, "q_sequences"_a, "k_sequences"_a,
          "options"_a);
   def_op(m, "attention_backward", attention_backward, "dout"_a, "q"_a, "k"_a, "v"_a, "out"_a, "logsumexp"_a,

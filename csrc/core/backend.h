@@ -19,6 +19,8 @@ namespace dragoman {
   X(int8_matmul, Int8Matmul)                                 \
   X(activation_forward, ActivationForward)                   \
   X(activation_backward, ActivationBackward)                 \
+  X(gate_forward, GateForward)                               \
+  X(gate_backward, GateBackward)                             \
   X(attention_forward, AttentionForward)                     \
   X(attention_backward, AttentionBackward)                   \
   X(layer_norm_forward, LayerNormForward)                    \

@@ -57,7 +57,7 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(
   const Rows rows = rows_of("linear", sequences, x);
   const Tensor y = Tensor::empty({x.dim(0), weight.dim(0)}, x.dtype(), x.device());
   std::optional<Tensor> pre;
-  if (kind == Activation::gelu) pre = Tensor::empty(y.shape(), x.dtype(), x.device());
+  if (kind > Activation::relu) pre = Tensor::empty(y.shape(), x.dtype(), x.device());
   kernels(x).linear_forward({.x = x.raw(),
                              .weight = weight.raw(),
                              .packed = data_or_null<void>(packed),

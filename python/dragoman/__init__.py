@@ -1,6 +1,6 @@
 """dragoman builds, trains and serves Transformers, encoder-decoder first."""
 
-from dragoman import cuda, functional, interop, models, nn, optim
+from dragoman import cuda, functional, interop, lora, models, nn, optim
 from dragoman._core import (
     OutOfMemoryError,
     cpu_isa,
@@ -43,6 +43,7 @@ __all__ = [
     "interop",
     "is_grad_enabled",
     "load",
+    "lora",
     "manual_seed",
     "memory_stats",
     "models",

@@ -41,6 +41,8 @@ __all__: list[str] = [
     "embedding_forward",
     "empty_cache",
     "from_dlpack",
+    "gate_backward",
+    "gate_forward",
     "gather_backward",
     "gather_forward",
     "gradient_norm",
@@ -382,6 +384,10 @@ def from_dlpack(capsule: typing.Any) -> Tensor:
     A Tensor over the memory of a DLPack capsule.
     """
 
+def gate_backward(
+    dy: Tensor, a: Tensor, b: Tensor, activation: str, dropout: Dropout, sequences: Sequences | None
+) -> tuple[Tensor, Tensor]: ...
+def gate_forward(a: Tensor, b: Tensor, activation: str, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
 def gather_backward(dy: Tensor, ids: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
 def gather_forward(x: Tensor, ids: Tensor) -> Tensor: ...
 def gradient_norm(gradients: Tensor) -> Tensor: ...

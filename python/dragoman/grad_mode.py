@@ -22,8 +22,21 @@ def is_grad_enabled() -> bool:
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Ops inside are not put on the tape: no memory is kept, no gradient can be asked for."""
+    with _set(False):
+        yield
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Ops inside are put on the tape, within `no_grad` too."""
+    with _set(True):
+        yield
+
+
+@contextmanager
+def _set(enabled: bool) -> Iterator[None]:
     before = mode.enabled
-    mode.enabled = False
+    mode.enabled = enabled
     try:
         yield
     finally:

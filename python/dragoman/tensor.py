@@ -6,6 +6,7 @@ the nodes in reverse order, frees what each one kept as soon as it has run, and 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -373,14 +374,17 @@ def _gradient_of(of: Tensor, dy: Tensor | npt.ArrayLike) -> _core.Tensor:
     )
 
 
-def backward(root: Tensor, dy: _core.Tensor) -> None:
-    """Tensor.backward from a gradient `dy` of root's shape and dtype, which nobody writes afterwards."""
+def backward(root: Tensor, dy: _core.Tensor, ends: Collection[Function] = ()) -> None:
+    """Tensor.backward from a gradient `dy` of root's shape and dtype, which nobody writes afterwards.
+
+    Functions in `ends` receive their gradient, and run later, in a backward that is under way.
+    """
     if not root.requires_grad:
         raise RuntimeError("backward: the tensor requires no gradient (made under no_grad, or of no trainable tensor)")
-    if root.function is None:
+    if root.function is None or root.function in ends:
         add_grad(root, dy)
         return
-    order = _topological_order(root.function)
+    order = _topological_order(root.function, ends)
     root.function.grad = dy
     while order:
         function = order.pop()
@@ -390,10 +394,10 @@ def backward(root: Tensor, dy: _core.Tensor) -> None:
         function.grad, function.saved, function.inputs, function.freed = None, (), (), True
 
 
-def _topological_order(root: Function) -> list[Function]:
-    """Every function the root depends on, inputs before users."""
+def _topological_order(root: Function, ends: Collection[Function]) -> list[Function]:
+    """Every function the root depends on, inputs before users; without `ends` and what only they depend on."""
     order: list[Function] = []
-    seen: set[int] = set()
+    seen = {id(end) for end in ends}
     stack: list[tuple[Function, bool]] = [(root, False)]
     while stack:
         function, done = stack.pop()

@@ -37,6 +37,8 @@ class Reference:
 
     def norm(self, x, name):
         eps = self.config.norm_eps
+        if self.config.norm == "rms":
+            return reference.rms_norm(x, self.state[f"{name}.weight"], eps)
         return reference.layer_norm(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"], eps)
 
     def attention(self, x, memory, name, causal=False):
@@ -47,28 +49,39 @@ class Reference:
         return self.linear(out.reshape(x.shape), f"{name}.out_proj")
 
     def feed_forward(self, x, name):
-        hidden = reference.activation(self.linear(x, f"{name}.linear1"), self.config.activation)
+        hidden = self.linear(x, f"{name}.linear1")
+        if self.config.gated:
+            hidden = reference.gate(self.linear(x, f"{name}.gate"), hidden, self.config.activation)
+        else:
+            hidden = reference.activation(hidden, self.config.activation)
         return self.linear(hidden, f"{name}.linear2")
 
     def sublayer(self, x, norm, function):
-        if self.config.norm_first:
-            return x + function(self.norm(x, norm))
-        return self.norm(x + function(x), norm)
+        layer, place = norm.rsplit(".norm", 1)
+        y = function(self.norm(x, norm) if self.config.norm_first else x)
+        if self.config.sandwich_norm:
+            y = self.norm(y, f"{layer}.output_norms.{int(place) - 1}")
+        if self.config.residual == "concat":
+            x = self.linear(np.hstack([y, x]), f"{layer}.residual_projections.{int(place) - 1}")
+        else:
+            x = x + y
+        return x if self.config.norm_first else self.norm(x, norm)
 
-    def embed(self, ids, name, positions):
+    def embed(self, ids, name, norm, positions):
         d_model = self.config.d_model
         if self.config.positions == "learned":
             table = self.state[f"{positions}.weight"][: len(ids)]
         else:
             table = dg.nn.positional.sinusoidal_table(len(ids), d_model).astype(np.float64)
         scale = d_model**0.5 if self.config.scale_embeddings else 1.0
-        return self.state[name][np.array(ids, int)].reshape(-1, d_model) * scale + table
+        x = self.state[f"{name}.weight"][np.array(ids, int)].reshape(-1, d_model) * scale + table
+        return self.norm(x, f"{norm}.norm") if self.config.embedding_norm else x
 
     def logits(self, src, tgt):
         config = self.config
-        source = "src_embedding.weight"
-        target = source if config.tie_embeddings == "three" else "tgt_embedding.weight"
-        memory = self.embed(src, source, "src_positions")
+        source = "src_embedding"
+        target = source if config.tie_embeddings == "three" else "tgt_embedding"
+        memory = self.embed(src, source, "src_embedding", "src_positions")
         for i in range(config.num_encoder_layers):
             name = f"encoder.layers.{i}"
             memory = self.sublayer(
@@ -79,7 +92,7 @@ class Reference:
             )
         if config.ends_in_norm:
             memory = self.norm(memory, "encoder.norm")
-        x = self.embed(tgt, target, "tgt_positions")
+        x = self.embed(tgt, target, "tgt_embedding", "tgt_positions")
         for i in range(config.num_decoder_layers):
             name = f"decoder.layers.{i}"
             x = self.sublayer(
@@ -91,7 +104,7 @@ class Reference:
             x = self.sublayer(x, f"{name}.norm3", lambda x, name=name: self.feed_forward(x, f"{name}.feed_forward"))
         if config.ends_in_norm:
             x = self.norm(x, "decoder.norm")
-        weight = self.state["output.weight" if config.tie_embeddings == "none" else target]
+        weight = self.state["output.weight" if config.tie_embeddings == "none" else f"{target}.weight"]
         return reference.linear(x, weight, self.state.get("output.bias"))
 
     def loss(self, src_batch, tgt_batch, smoothing):
@@ -111,6 +124,10 @@ CONFIGS = [
     {"norm_first": True, "activation": "gelu", "positions": "learned", "max_length": 9},
     {"tie_embeddings": "two", "tgt_vocab_size": 17, "output_bias": True, "final_norm": True},
     {"tie_embeddings": "none", "scale_embeddings": False, "norm_first": True, "final_norm": False},
+    {"norm": "rms", "gated": True, "activation": "silu", "feed_forward_bias": False, "norm_first": True},
+    {"sandwich_norm": True, "norm_first": True, "activation": "gelu_tanh", "gated": True, "embedding_norm": True},
+    {"residual": "concat", "activation": "tanh", "embedding_norm": True, "norm": "rms"},
+    {"residual": "concat", "norm_first": True, "sandwich_norm": True, "activation": "sigmoid"},
 ]
 
 

@@ -26,7 +26,7 @@ def grid(rng, *shape):
 
 
 @pytest.mark.parametrize(("tail", "p"), [(0, 0.0), (5, 0.0), (5, 0.3)])
-@pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
+@pytest.mark.parametrize("kind", ["none", "relu", "gelu", "silu"])
 @pytest.mark.parametrize(("rows", "in_features", "out_features"), SIZES)
 def test_matches_reference(rng, rows, in_features, out_features, kind, tail, p):
     make = grid if kind == "relu" else (lambda rng, *shape: rng.standard_normal(shape))
@@ -44,7 +44,7 @@ def test_matches_reference(rng, rows, in_features, out_features, kind, tail, p):
 
 
 @pytest.mark.parametrize(("tail", "p"), [(0, 0.0), (5, 0.0), (5, 0.3)])
-@pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
+@pytest.mark.parametrize("kind", ["none", "relu", "gelu", "silu"])
 @pytest.mark.parametrize(("rows", "in_features", "out_features"), [*SIZES, (12, 2050, 45), (3, 0, 7)])
 def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, tail, p):
     """Sums are float32 and rounded once, and again after dropout. Gradients of parameters are float32."""
@@ -77,7 +77,7 @@ def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, 
     weight_data = dg.tensor(weight, dtype="bfloat16").data
     poison_cache()
     y, pre = _core.linear_forward(core(x), weight_data, dg.tensor(bias).data, kind, dropout, sequences)
-    saved = {"relu": y, "gelu": pre}.get(kind)
+    saved = y if kind == "relu" else pre
     sums = dg.tensor(dweight.copy()), dg.tensor(dbias.copy())
     poison_cache()
     dx = _core.linear_backward(
@@ -91,7 +91,7 @@ def test_bfloat16_matches_reference(rng, rows, in_features, out_features, kind, 
         assert not array[len(truth) :].any(), "the tail must be zeros"
 
 
-@pytest.mark.parametrize("kind", ["none", "relu", "gelu"])
+@pytest.mark.parametrize("kind", ["none", "relu", "gelu", "silu"])
 def test_reference_gradient(rng, kind):
     inputs = [rng.standard_normal(shape) for shape in [(3, 4), (5, 4), (5,)]]
     mask = rng.integers(0, 2, (3, 5)) * 1.5
@@ -163,7 +163,7 @@ def test_a_mask_beyond_the_counter_is_refused():
         (((2, 3), (4, 5), None), "none", r"linear: weight .*\(4, 5\)"),
         (((2, 3), (4, 3), (3,)), "none", r"linear: bias must have shape \(4,\), got \(3,\)"),
         (((2, 3), (4,), None), "none", r"linear: weight .*\(4,\)"),
-        (((2, 3), (4, 3), None), "tanh", r"linear: activation .*tanh"),
+        (((2, 3), (4, 3), None), "swish", r"linear: activation .*swish"),
     ],
 )
 def test_errors_name_the_argument(shapes, activation, message):

@@ -91,6 +91,11 @@ def matmul(rng):
     return inputs, inputs[0] @ inputs[1]
 
 
+def gate(rng):
+    inputs = tensors(rng, (523, 65), (523, 65))
+    return inputs, dg.functional.gate(*inputs, activation="gelu_tanh", dropout=0.2)
+
+
 OPS = {
     "repeated_operands": repeated_operands,
     "reductions": reductions,
@@ -100,6 +105,8 @@ OPS = {
     "linear": linear("none"),
     "linear_relu": linear("relu"),
     "linear_gelu": linear("gelu"),
+    "linear_silu": linear("silu"),
+    "gate": gate,
     "linear_dropout": linear("none", dropout=0.3),
     "linear_relu_dropout": linear("relu", dropout=0.3),
     "attention": attention(),

@@ -16,7 +16,21 @@ API = ROOT / "docs/api"
 # The tests also run from a folder that holds nothing else of the source tree.
 pytestmark = pytest.mark.skipif(not API.is_dir(), reason="the documentation is not here")
 
-MODULES = ("", "nn", "functional", "optim", "models", "train", "generate", "data", "interop", "plot", "random", "cuda")
+MODULES = (
+    "",
+    "nn",
+    "functional",
+    "optim",
+    "lora",
+    "models",
+    "train",
+    "generate",
+    "data",
+    "interop",
+    "plot",
+    "random",
+    "cuda",
+)
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 
 

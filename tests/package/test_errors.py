@@ -55,7 +55,7 @@ RATE = AT_LEAST_0 | {"one": 1.0, "above": 2}
 INT = OBJECTS | NONE | NUMBERS | {"fraction": 1.5, "negative": -1}
 SIZE = INT | {"zero": 0, "too many": 2**40}
 FLAG = OBJECTS | NONE | {"zero": 0, "one": 1, "nan": float("nan")}
-CHOICE = OBJECTS | NONE | {"unknown": "tanh", "capitals": "RELU", "number": 1, "nan": float("nan"), "true": True}
+CHOICE = OBJECTS | NONE | {"unknown": "swish", "capitals": "RELU", "number": 1, "nan": float("nan"), "true": True}
 SEQUENCES = (
     OBJECTS
     | NONE
@@ -200,7 +200,12 @@ LAYER = {
     "num_heads": (SIZE | {"no divisor": 3}, 2),
     "d_ff": (SIZE, 8),
     "norm_first": (FLAG, True),
+    "sandwich_norm": (FLAG, True),
+    "norm": (CHOICE, "rms"),
+    "residual": (CHOICE, "concat"),
     "activation": (CHOICE, "gelu"),
+    "gated": (FLAG, True),
+    "feed_forward_bias": (FLAG, False),
     "norm_eps": (AT_LEAST_0, 1e-5),
     **RATES,
 }
@@ -218,9 +223,15 @@ BETAS = OBJECTS | NONE | NUMBERS | {"three": (0.1,) * 3, "one": (0.9, 1), "negat
 CONFIG_KINDS = {
     **{name: (without(SIZE, "too many", "huge"), CONFIG[name]) for name in CONFIG},
     "tgt_vocab_size": (optional(without(SIZE, "too many", "huge")), 9),
-    **{name: (FLAG, True) for name in ("norm_first", "scale_embeddings", "output_bias")},
+    **{
+        name: (FLAG, True)
+        for name in ("norm_first", "gated", "feed_forward_bias", "embedding_norm", "scale_embeddings", "output_bias")
+    },
     "max_source_length": (optional(without(SIZE, "too many", "huge")) | {"beyond learned": 1025}, 1024),
     "final_norm": (optional(FLAG), True),
+    "sandwich_norm": (FLAG, True),
+    "norm": (CHOICE, "rms"),
+    "residual": (CHOICE, "concat"),
     "activation": (CHOICE, "relu"),
     "positions": (CHOICE, "learned"),
     "tie_embeddings": (CHOICE, "two"),
@@ -334,6 +345,13 @@ TABLE = {
     F.dropout: X | {"p": (RATE, 0.1)} | ROWS,
     F.relu: X | ROWS,
     F.gelu: X | ROWS,
+    F.gelu_tanh: X | ROWS,
+    F.silu: X | ROWS,
+    F.tanh: X | ROWS,
+    F.sigmoid: X | ROWS,
+    F.gate: {"a": (WEIGHT, tensor(3, 4)), "b": (WEIGHT, tensor(3, 4))}
+    | {"activation": (CHOICE, "gelu"), "dropout": (RATE, 0.1)}
+    | ROWS,
     F.embedding: {
         "ids": (IDS, [1, 0, 2]),
         "weight": (without(WEIGHT, "sizes"), tensor(5, 4)),
@@ -412,12 +430,14 @@ TABLE = {
         "scale": (NUMBER, 2.0),
         "dropout": (RATE, 0.1),
         "weight": (optional(WEIGHT), nn.Embedding(5, 4).weight),
+        "norm": (optional(TENSOR), nn.LayerNorm(4)),
     },
     nn.Dropout: {"p": (RATE, 0.1)},
     nn.SinusoidalPositionalEncoding: {"features": (SIZE, 4)},
     nn.LearnedPositionalEncoding: {"max_length": (SIZE, 5), "features": (SIZE, 4)},
     nn.MultiHeadAttention: {name: LAYER[name] for name in ("d_model", "num_heads", "dropout")},
-    nn.FeedForward: {name: LAYER[name] for name in ("d_model", "d_ff", "activation", "dropout")},
+    nn.FeedForward: {name: LAYER[name] for name in ("d_model", "d_ff", "activation", "gated", "dropout")}
+    | {"bias": (FLAG, False)},
     nn.TransformerLayer: LAYER | {"causal": (FLAG, True), "cross_attention": (FLAG, True)},
     nn.TransformerEncoderLayer: LAYER,
     nn.TransformerDecoderLayer: LAYER,

@@ -1,4 +1,4 @@
-"""The command line: dragoman train | translate | evaluate | info | bench | demo."""
+"""The command line: dragoman train | translate | evaluate | info | explain | bench | demo."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import dragoman
-from dragoman.cli import bench, config_file, demo, evaluate, info, train, translate
+from dragoman.cli import bench, config_file, demo, evaluate, explain, info, train, translate
 from dragoman.cli.device_option import device
 from dragoman.cli.numbers import THREADS
 from dragoman.cli.parser import Parser, UsageError, did_you_mean, name_options
 from dragoman.cli.streams import flush_or_drop, open_closed_streams
 from dragoman.train.progress import tell
 
-COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (train, translate, evaluate, info, bench, demo)}
+COMMANDS = {
+    module.__name__.rpartition(".")[2]: module for module in (train, translate, evaluate, explain, info, bench, demo)
+}
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 ERRORS = (
     OSError, ValueError, FloatingPointError, ModuleNotFoundError, MemoryError, OverflowError, RecursionError,

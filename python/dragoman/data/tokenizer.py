@@ -170,6 +170,13 @@ class Tokenizer:
         """`decode` for many lists of ids."""
         return [self.decode(ids) for ids in batch]
 
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The name of each token, in which U+2581 stands for a space. ValueError for an id without a token."""
+        names = [self._backend.id_to_token(int(id)) for id in ids]
+        if None in names:
+            raise ValueError(f"tokens: ids must lie in [0, {self.vocab_size}), got {ids[names.index(None)]}")
+        return names
+
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size})"
 

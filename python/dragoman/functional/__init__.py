@@ -9,8 +9,9 @@ value out of range. The message names the function, the argument, what was expec
 """
 
 import dragoman.functional.operators  # noqa: F401  (gives Tensor its operators)
-from dragoman.functional.activation import gelu, relu
+from dragoman.functional.activation import gate, gelu, gelu_tanh, relu, sigmoid, silu, tanh
 from dragoman.functional.attention import attention
+from dragoman.functional.checkpoint import checkpoint
 from dragoman.functional.cross_entropy import cross_entropy, linear_cross_entropy
 from dragoman.functional.dropout import dropout
 from dragoman.functional.elementwise import add, cast, divide, exp, log, maximum, multiply, scale, sqrt, subtract
@@ -32,6 +33,7 @@ __all__ = [
     "add",
     "attention",
     "cast",
+    "checkpoint",
     "concat",
     "cross_entropy",
     "divide",
@@ -39,8 +41,10 @@ __all__ = [
     "embedding",
     "exp",
     "feed_forward",
+    "gate",
     "gather",
     "gelu",
+    "gelu_tanh",
     "layer_norm",
     "linear",
     "linear_cross_entropy",
@@ -56,10 +60,13 @@ __all__ = [
     "residual_rms_norm",
     "rms_norm",
     "scale",
+    "sigmoid",
+    "silu",
     "softmax",
     "sqrt",
     "subtract",
     "sum",
+    "tanh",
     "to",
     "transpose",
 ]

@@ -25,7 +25,7 @@ def feed_forward(
         x: (tokens, d_model) float32 or bfloat16, of which the result is, too.
         weight1, bias1: (d_ff, d_model) and (d_ff,) float32; the bias may be None.
         weight2, bias2: (d_out, d_ff) and (d_out,) float32; the bias may be None.
-        activation: "none", "relu" or "gelu" (exact).
+        activation: as of `linear`.
         dropout: rate of the hidden values in [0, 1).
 
     Returns:

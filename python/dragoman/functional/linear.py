@@ -20,7 +20,7 @@ class Linear(Function):
         values = weight.data_as(x.dtype)
         packed = weight.packed(x.dtype)
         y, pre = _core.linear_forward(x.data, values, data_of(bias), activation, dropout, sequences, packed)
-        kept = {"relu": y, "gelu": pre}.get(activation)
+        kept = y if activation == "relu" else pre
         self.saved = (x, weight, values, bias, kept, activation, dropout, sequences)
         return y
 
@@ -57,7 +57,7 @@ def linear(
         x: (tokens, in_features) float32 or bfloat16, of which the result is, too.
         weight: (out_features, in_features).
         bias: (out_features,) or None.
-        activation: "none", "relu" or "gelu" (exact), applied in the product's epilogue.
+        activation: "none", "relu", "gelu", "gelu_tanh", "silu", "tanh" or "sigmoid", applied in the product's epilogue.
         dropout: rate in [0, 1).
 
     Returns:

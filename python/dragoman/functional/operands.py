@@ -12,7 +12,7 @@ from dragoman.tensor import Tensor
 Ids = npt.ArrayLike | Tensor
 
 ACTIVATION_DTYPES = ("float32", "bfloat16")
-ACTIVATIONS = ("none", "relu", "gelu")
+ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid")
 
 
 def data_of(tensor: Tensor | None) -> _core.Tensor | None:

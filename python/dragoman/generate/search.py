@@ -13,6 +13,7 @@ from dragoman._core import Sequences
 from dragoman.models.batch import IdBatch
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn import KVCache
+from dragoman.nn.lora import rows_of
 from dragoman.tensor import Tensor
 
 __all__ = ["Hypothesis", "KVCache", "generate"]
@@ -111,9 +112,11 @@ def _run(
     while active:
         last_ids = [ids[-1] if ids else model.config.bos_id for search in active for ids, _ in search.live]
         one_each = Sequences([1] * len(last_ids))
-        hidden = model.decode(np.array(last_ids, np.int32), one_each, memory, read, cache)
+        with rows_of([search.sentence for search in active for _ in search.live]):
+            hidden = model.decode(np.array(last_ids, np.int32), one_each, memory, read, cache)
+            logits = model.project(hidden, one_each)
         # Two candidates a beam, as half of them may end, and the three that are never chosen.
-        ids, log_probs = _most_probable(model.project(hidden), 2 * beam + 3)
+        ids, log_probs = _most_probable(logits, 2 * beam + 3)
         parents: list[int] = []
         first = 0
         for search in active:

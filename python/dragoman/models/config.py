@@ -101,7 +101,12 @@ class BlockConfig(ModelConfig):
         d_ff: hidden size of the feed-forward networks.
         norm_first: pre-norm layers, x + sublayer(norm(x)); otherwise post-norm, norm(x + sublayer(x)).
         final_norm: whether a stack ends in a norm; None: pre-norm stacks do, post-norm do not.
-        activation: "relu" or "gelu".
+        sandwich_norm: pre-norm with a second norm after each sublayer, x + norm(sublayer(norm(x))).
+        norm: "layer" or "rms".
+        residual: "add", x + y, or "concat", a projection of [y, x].
+        activation: of the feed-forward networks, "relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid" or "none".
+        gated: the feed-forward networks have a gate, activation(x G) * (x W) (Shazeer 2020, arXiv:2002.05202).
+        feed_forward_bias: their products have biases.
         norm_eps: added to the variance in norms.
         dropout: rate on the way into residual connections; all rates in [0, 1), in training only.
         attention_dropout: rate of attention weights.
@@ -113,16 +118,25 @@ class BlockConfig(ModelConfig):
     d_ff: int
     norm_first: bool = False
     final_norm: bool | None = None
-    activation: Literal["relu", "gelu"] = "relu"
+    sandwich_norm: bool = False
+    norm: Literal["layer", "rms"] = "layer"
+    residual: Literal["add", "concat"] = "add"
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "none"] = "relu"
+    gated: bool = False
+    feed_forward_bias: bool = True
     norm_eps: float = 1e-5
     dropout: float = 0.1
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
 
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"activation": ("relu", "gelu")}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "activation": ("relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "none"),
+        "norm": ("layer", "rms"),
+        "residual": ("add", "concat"),
+    }
     sizes: ClassVar[tuple[str, ...]] = ("d_model", "num_heads", "d_ff")
     rates: ClassVar[tuple[str, ...]] = ("dropout", "attention_dropout", "activation_dropout")
-    flags: ClassVar[tuple[str, ...]] = ("norm_first",)
+    flags: ClassVar[tuple[str, ...]] = ("norm_first", "sandwich_norm", "gated", "feed_forward_bias")
 
     @property
     def ends_in_norm(self) -> bool:
@@ -134,6 +148,7 @@ class BlockConfig(ModelConfig):
         self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
         eps = self.norm_eps
         self._check("norm_eps", _is_number(eps) and 0 < eps < 1, "a number in (0, 1)")
+        self._check("sandwich_norm", self.norm_first or not self.sandwich_norm, "False without norm_first")
         self._check("num_heads", self.d_model % self.num_heads == 0, f"a divisor of d_model = {self.d_model}")
 
 
@@ -146,6 +161,7 @@ class TextConfig(BlockConfig):
         positions: "sinusoidal" or "learned".
         max_length: rows of a learned table of positions, and the longest output of a search by default.
         scale_embeddings: multiply embeddings by sqrt(d_model).
+        embedding_norm: a norm follows the sum of embeddings and positions, as in BERT.
         embedding_dropout: rate of embeddings with their positions.
         pad_id, bos_id, eos_id, unk_id: padding, beginning and end of a sentence, unknown token.
     """
@@ -154,6 +170,7 @@ class TextConfig(BlockConfig):
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
     max_length: int = 1024
     scale_embeddings: bool = True
+    embedding_norm: bool = False
     embedding_dropout: float = 0.1
     pad_id: int = 0
     bos_id: int = 1
@@ -163,7 +180,7 @@ class TextConfig(BlockConfig):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {**BlockConfig.choices, "positions": ("sinusoidal", "learned")}
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", *BlockConfig.sizes, "max_length")
     rates: ClassVar[tuple[str, ...]] = (*BlockConfig.rates, "embedding_dropout")
-    flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "scale_embeddings")
+    flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "scale_embeddings", "embedding_norm")
     ids: ClassVar[tuple[str, ...]] = ("pad_id", "bos_id", "eos_id", "unk_id")
 
     @property
@@ -187,27 +204,13 @@ class TransformerConfig(TextConfig):
 
     Attributes:
         vocab_size: source tokens, and target tokens where `tgt_vocab_size` is None.
-        d_model: size of a row between layers.
-        num_heads: attention heads; a divisor of d_model.
-        d_ff: hidden size of the feed-forward networks.
         num_encoder_layers, num_decoder_layers: depths; they may differ.
         tgt_vocab_size: target tokens; None for as many as source tokens.
-        norm_first: pre-norm layers, x + sublayer(norm(x)); otherwise post-norm, norm(x + sublayer(x)).
-        final_norm: whether encoder and decoder end in a norm; None: pre-norm stacks do, post-norm do not.
-        activation: "relu" or "gelu".
-        norm_eps: added to the variance in norms.
-        positions: "sinusoidal" or "learned".
-        max_length: rows of a learned table of positions, and the longest output of `generate` by default.
         max_source_length: tokens, </s> included, to which Trainer and Translator cut sources, as in summarisation;
             None for sources that are never cut.
         tie_embeddings: "none", "two" (target embedding = output projection) or "three" (source too).
-        scale_embeddings: multiply embeddings by sqrt(d_model).
         output_bias: whether the output projection has a bias.
-        dropout: rate on the way into residual connections; all rates in [0, 1), in training only.
-        attention_dropout: rate of attention weights.
-        activation_dropout: rate of the feed-forward networks' hidden values.
-        embedding_dropout: rate of embeddings with their positions.
-        pad_id, bos_id, eos_id, unk_id: padding, beginning and end of a sentence, unknown token.
+        others: as of TextConfig and BlockConfig.
 
     Raises:
         ValueError: naming the field, what was expected and what came.

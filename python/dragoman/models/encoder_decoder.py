@@ -71,15 +71,14 @@ class Transformer(Model):
     def __init__(self, config: TransformerConfig, compute_dtype: str = "float32") -> None:
         super().__init__(config, compute_dtype)
         d_model, tied = config.d_model, config.tie_embeddings
-        embedding = blocks.embedding(config)
-        self.src_embedding = embedding(config.vocab_size)
+        self.src_embedding = blocks.embedding(config, config.vocab_size)
         self.src_positions = blocks.positions(config)
         layer = blocks.layer_options(config)
         self.encoder = Encoder(
             [TransformerEncoderLayer(**layer) for _ in range(config.num_encoder_layers)], blocks.final_norm(config)
         )
-        self.tgt_embedding = embedding(
-            config.output_size, weight=self.src_embedding.weight if tied == "three" else None
+        self.tgt_embedding = blocks.embedding(
+            config, config.output_size, self.src_embedding.weight if tied == "three" else None
         )
         self.tgt_positions = blocks.positions(config)
         self.decoder = Decoder(

@@ -32,6 +32,7 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
     batch = model.example_batch(tokens)
     with _rehearsal() as rehearsal, skip_init():
         twin = type(model)(model.config, compute_dtype or model.compute_dtype)
+        twin.checkpoint_layers = model.checkpoint_layers
         parameters = rehearsal.memory_stats()["allocated"]
         optimizer = AdamW(twin, lr=0.0)
         held = rehearsal.memory_stats()["allocated"]

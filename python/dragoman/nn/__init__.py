@@ -7,7 +7,7 @@ from dragoman.nn.feed_forward import FeedForward
 from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.linear import Linear
 from dragoman.nn.module import Module
-from dragoman.nn.norm import LayerNorm, RMSNorm
+from dragoman.nn.norm import LayerNorm, RMSNorm, make_norm
 from dragoman.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
 from dragoman.nn.transformer import (
     Decoder,
@@ -38,5 +38,6 @@ __all__ = [
     "TransformerEncoderLayer",
     "TransformerLayer",
     "TransformerStack",
+    "make_norm",
     "record_attention",
 ]

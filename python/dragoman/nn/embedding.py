@@ -8,12 +8,13 @@ from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn import init
 from dragoman.nn.module import Module
+from dragoman.nn.norm import LayerNorm, RMSNorm
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
 
 class Embedding(Module):
-    """y = dropout(weight[id] * scale + positions[position of the token]).
+    """y = dropout(norm(weight[id] * scale + positions[position of the token])).
 
     The table begins as N(0, 1 / features).
 
@@ -23,6 +24,7 @@ class Embedding(Module):
         scale: what the rows are multiplied by; sqrt(d_model) in Vaswani et al. 2017.
         dropout: rate in [0, 1), applied in training.
         weight: a parameter of shape (vocab_size, features) to share (tie) instead of a new one.
+        norm: a norm of the sum, as in BERT (Devlin et al. 2019, arXiv:1810.04805), or None.
 
     Raises:
         ValueError: `weight` has another shape.
@@ -36,11 +38,14 @@ class Embedding(Module):
         scale: float = 1.0,
         dropout: float = 0.0,
         weight: Parameter | None = None,
+        norm: LayerNorm | RMSNorm | None = None,
     ) -> None:
         vocab_size = arguments.size("Embedding", "vocab_size", vocab_size)
         features = arguments.size("Embedding", "features", features)
         scale = arguments.number("Embedding", "scale", scale)
         dropout = arguments.rate("Embedding", "dropout", dropout)
+        if norm is not None:
+            arguments.check_types("Embedding", Module, norm=norm)
         if weight is None:
             weight = Parameter(init.normal(vocab_size, features))
         if not isinstance(weight, Parameter):
@@ -50,6 +55,7 @@ class Embedding(Module):
         self.weight = weight
         self.scale = scale
         self.dropout = dropout
+        self.norm = norm
 
     def __call__(
         self,
@@ -71,13 +77,17 @@ class Embedding(Module):
         Returns:
             (tokens, features).
         """
-        return functional.embedding(
+        dropout = self.dropout if self.training else 0.0
+        x = functional.embedding(
             ids,
             self.weight,
             sequences,
             positions=positions,
             starts=starts,
             scale=self.scale,
-            dropout=self.dropout if self.training else 0.0,
+            dropout=dropout if self.norm is None else 0.0,
             dtype=dtype,
         )
+        if self.norm is None:
+            return x
+        return functional.dropout(self.norm(x, sequences), dropout, sequences=sequences)

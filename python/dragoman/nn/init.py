@@ -64,10 +64,14 @@ def check_room(*shape: int) -> None:
 def xavier_uniform(out_features: int, in_features: int, gain: float = 1.0) -> npt.NDArray[Any]:
     """U(-a, a) with a = gain * sqrt(6 / (in_features + out_features)), shape (out_features, in_features)
     (Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks")."""
+    return uniform(out_features, in_features, gain * (6.0 / (in_features + out_features)) ** 0.5)
+
+
+def uniform(rows: int, features: int, bound: float) -> npt.NDArray[Any]:
+    """U(-bound, bound), shape (rows, features)."""
     if _skipped.get() is not None:
-        return _no_values(out_features, in_features)
-    bound = np.float32(gain * (6.0 / (in_features + out_features)) ** 0.5)
-    return (random.generator().random((out_features, in_features), np.float32) * 2 - 1) * bound
+        return _no_values(rows, features)
+    return (random.generator().random((rows, features), np.float32) * 2 - 1) * np.float32(bound)
 
 
 def normal(rows: int, features: int) -> npt.NDArray[Any]:

@@ -52,7 +52,7 @@ class Linear(Module):
         Args:
             x: (tokens, in_features) float32 or bfloat16; y has the same dtype.
             sequences: of x.
-            activation: "none", "relu" or "gelu".
+            activation: "none", "relu", "gelu", "gelu_tanh", "silu", "tanh" or "sigmoid".
             dropout: rate in [0, 1), applied in either mode.
 
         Returns:

@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm."""
+"""LayerNorm and RMSNorm, and their names in options."""
 
 from __future__ import annotations
 
@@ -70,3 +70,11 @@ class RMSNorm(Module):
         return functional.residual_rms_norm(
             x, residual, self.weight, dropout=dropout, eps=self.eps, sequences=sequences
         )
+
+
+NORMS: dict[str, type[LayerNorm] | type[RMSNorm]] = {"layer": LayerNorm, "rms": RMSNorm}
+
+
+def make_norm(kind: str, features: int, *, eps: float = 1e-5) -> LayerNorm | RMSNorm:
+    """A LayerNorm for "layer", a RMSNorm for "rms". TypeError, ValueError for another kind."""
+    return NORMS[arguments.choice("make_norm", "kind", kind, tuple(NORMS))](features, eps=eps)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from dragoman import arguments
+from dragoman import arguments, functional
 from dragoman._core import Sequences
-from dragoman.functional import residual
 from dragoman.nn.attention import MultiHeadAttention
 from dragoman.nn.feed_forward import FeedForward
 from dragoman.nn.kv_cache import KVCache
+from dragoman.nn.linear import Linear
 from dragoman.nn.module import Module
-from dragoman.nn.norm import LayerNorm
+from dragoman.nn.norm import NORMS, LayerNorm, RMSNorm, make_norm
 from dragoman.tensor import Tensor, check_sequences, check_tensors
+
+RESIDUALS = ("add", "concat")
 
 
 class TransformerLayer(Module):
     """Self-attention, optional attention to a memory and a feed-forward network, each with norm and residual.
 
-    Post-norm, norm(x + sublayer(x)), as in Vaswani et al. 2017 (arXiv:1706.03762), or pre-norm,
-    x + sublayer(norm(x)) (Xiong et al. 2020, arXiv:2002.04745).
+    Post-norm, norm(x + sublayer(x)), as in Vaswani et al. 2017 (arXiv:1706.03762); pre-norm,
+    x + sublayer(norm(x)) (Xiong et al. 2020, arXiv:2002.04745); or both, x + norm(sublayer(norm(x))), the sandwich
+    norm of Ding et al. 2021 (arXiv:2105.13290).
 
     Args:
         d_model: size of a row.
@@ -28,7 +32,11 @@ class TransformerLayer(Module):
         causal: in self-attention a token reads only itself and earlier ones.
         cross_attention: there is attention to a memory between self-attention and the feed-forward network.
         norm_first: pre-norm.
-        activation: "relu" or "gelu".
+        sandwich_norm: pre-norm with a second norm after each sublayer; needs norm_first.
+        norm: "layer" or "rms".
+        residual: "add", x + y, or "concat", a Linear of [y, x], which has 2 d_model columns.
+        activation: of the feed-forward network, see FeedForward.
+        gated, feed_forward_bias: whether the feed-forward network has a gate, and biases.
         norm_eps: added to the variance in norms.
         dropout: rate on the way into a residual connection; all rates in [0, 1), in training only.
         attention_dropout: rate of attention weights.
@@ -47,7 +55,12 @@ class TransformerLayer(Module):
         causal: bool = False,
         cross_attention: bool = False,
         norm_first: bool = False,
+        sandwich_norm: bool = False,
+        norm: str = "layer",
+        residual: str = "add",
         activation: str = "relu",
+        gated: bool = False,
+        feed_forward_bias: bool = True,
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -56,22 +69,34 @@ class TransformerLayer(Module):
         op = type(self).__name__
         self.causal = arguments.flag(op, "causal", causal)
         self.norm_first = arguments.flag(op, "norm_first", norm_first)
+        if arguments.flag(op, "sandwich_norm", sandwich_norm) and not norm_first:
+            raise ValueError(f"{op}: sandwich_norm must be False without norm_first, got True")
+        arguments.flag(op, "feed_forward_bias", feed_forward_bias)
+        arguments.choice(op, "norm", norm, tuple(NORMS))
+        arguments.choice(op, "residual", residual, RESIDUALS)
         self.dropout = arguments.number(op, "dropout", dropout, 0.0, 1.0)
         norm_eps = arguments.number(op, "norm_eps", norm_eps, 0.0)
         attention_dropout = arguments.rate(op, "attention_dropout", attention_dropout)
         activation_dropout = arguments.rate(op, "activation_dropout", activation_dropout)
+        sublayers = 3 if arguments.flag(op, "cross_attention", cross_attention) else 2
         # The order of the attributes is that of the parameters in files and in the optimizer.
         self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
-        self.norm1 = LayerNorm(d_model, eps=norm_eps)
+        self.norm1 = make_norm(norm, d_model, eps=norm_eps)
         self.cross_attention: MultiHeadAttention | None = None
-        if arguments.flag(op, "cross_attention", cross_attention):
-            self.cross_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
-            self.norm2 = LayerNorm(d_model, eps=norm_eps)
-        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=activation_dropout)
         if cross_attention:
-            self.norm3 = LayerNorm(d_model, eps=norm_eps)
+            self.cross_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
+            self.norm2 = make_norm(norm, d_model, eps=norm_eps)
+        self.feed_forward = FeedForward(
+            d_model, d_ff, activation=activation, gated=gated, bias=feed_forward_bias, dropout=activation_dropout
+        )
+        if cross_attention:
+            self.norm3 = make_norm(norm, d_model, eps=norm_eps)
         else:
-            self.norm2 = LayerNorm(d_model, eps=norm_eps)
+            self.norm2 = make_norm(norm, d_model, eps=norm_eps)
+        second = sublayers if sandwich_norm else 0
+        self.output_norms = [make_norm(norm, d_model, eps=norm_eps) for _ in range(second)]
+        joined = sublayers if residual == "concat" else 0
+        self.residual_projections = [Linear(2 * d_model, d_model) for _ in range(joined)]
 
     def __call__(
         self,
@@ -100,23 +125,29 @@ class TransformerLayer(Module):
         if (cross_attention is None) != (memory is None):
             expected, got = ("None", "a Tensor") if cross_attention is None else ("a Tensor", "None")
             raise ValueError(f"{type(self).__name__}: memory must be {expected} for this layer, got {got}")
-        s, p = sequences, self.dropout if self.training else 0.0
-        last_norm = self.norm2 if cross_attention is None else self.norm3
-        if self.norm_first:
-            y = self.self_attention(self.norm1(x, s), s, causal=self.causal, cache=cache)
-            x = residual(y, x, dropout=p, sequences=s)
-            if cross_attention is not None:
-                y = cross_attention(self.norm2(x, s), s, memory, memory_sequences, cache=cache)
-                x = residual(y, x, dropout=p, sequences=s)
-            y = self.feed_forward(last_norm(x, s), s)
-            return residual(y, x, dropout=p, sequences=s)
-        y = self.self_attention(x, s, causal=self.causal, cache=cache)
-        x = self.norm1(y, s, residual=x, dropout=p)
-        if cross_attention is not None:
-            y = cross_attention(x, s, memory, memory_sequences, cache=cache)
-            x = self.norm2(y, s, residual=x, dropout=p)
-        y = self.feed_forward(x, s)
-        return last_norm(y, s, residual=x, dropout=p)
+        s = sequences
+        x = self._sublayer(0, self.norm1, lambda x: self.self_attention(x, s, causal=self.causal, cache=cache), x, s)
+        if cross_attention is None:
+            return self._sublayer(1, self.norm2, lambda x: self.feed_forward(x, s), x, s)
+        x = self._sublayer(1, self.norm2, lambda x: cross_attention(x, s, memory, memory_sequences, cache=cache), x, s)
+        return self._sublayer(2, self.norm3, lambda x: self.feed_forward(x, s), x, s)
+
+    def _sublayer(
+        self, place: int, norm: LayerNorm | RMSNorm, run: Callable[[Tensor], Tensor], x: Tensor, sequences: Sequences
+    ) -> Tensor:
+        """Runs the sublayer at `place` with its norm and its residual connection."""
+        dropout = self.dropout if self.training else 0.0
+        if not self.norm_first and not self.residual_projections:  # in one pass over memory
+            return norm(run(x), sequences, residual=x, dropout=dropout)
+        y = run(norm(x, sequences)) if self.norm_first else run(x)
+        if self.output_norms:
+            y = self.output_norms[place](y, sequences)
+        if self.residual_projections:
+            y = functional.dropout(y, dropout, sequences=sequences)
+            x = self.residual_projections[place](functional.concat([y, x], axis=1), sequences)
+        else:
+            x = functional.residual(y, x, dropout=dropout, sequences=sequences)
+        return x if self.norm_first else norm(x, sequences)
 
 
 class TransformerEncoderLayer(TransformerLayer):
@@ -133,6 +164,10 @@ class TransformerDecoderLayer(TransformerLayer):
 class TransformerStack(Module):
     """Layers one after the other. Make each layer separately, so that each has weights of its own.
 
+    Attributes:
+        checkpoint_layers: whether a training step keeps only the layers' inputs, and computes each layer again in
+            backward, see `dragoman.functional.checkpoint`; False at first.
+
     Args:
         layers: what to run, in order.
         norm: applied to the last layer's output, as pre-norm stacks need.
@@ -141,7 +176,7 @@ class TransformerStack(Module):
         TypeError: naming the argument.
     """
 
-    def __init__(self, layers: list[TransformerLayer], norm: LayerNorm | None = None) -> None:
+    def __init__(self, layers: list[TransformerLayer], norm: LayerNorm | RMSNorm | None = None) -> None:
         op = type(self).__name__
         if not isinstance(layers, list) or not layers or not all(isinstance(layer, Module) for layer in layers):
             names = [type(layer).__name__ for layer in layers] if isinstance(layers, list) else type(layers).__name__
@@ -150,6 +185,7 @@ class TransformerStack(Module):
             arguments.check_types(op, Module, norm=norm)
         self.layers = layers
         self.norm = norm
+        self.checkpoint_layers = False
 
     def __call__(
         self,
@@ -184,8 +220,26 @@ class TransformerStack(Module):
             arguments.check_types(op, KVCache, cache=cache)
             cache.extend(sequences)
         for layer in self.layers:
-            x = layer(x, sequences, memory, memory_sequences, cache)
+            if self.checkpoint_layers and self.training and cache is None:
+                x = _checkpointed(layer, x, sequences, memory, memory_sequences)
+            else:
+                x = layer(x, sequences, memory, memory_sequences, cache)
         return x if self.norm is None else self.norm(x, sequences)
+
+
+def _checkpointed(
+    layer: TransformerLayer,
+    x: Tensor,
+    sequences: Sequences,
+    memory: Tensor | None,
+    memory_sequences: Sequences | None,
+) -> Tensor:
+    def run(*inputs: Tensor) -> Tensor:
+        return layer(inputs[-1], sequences, memory, memory_sequences)
+
+    # The residual connection's input stands last in the layer's ops, too: backward visits all in the same order.
+    inputs = (x,) if memory is None else (memory, x)
+    return functional.checkpoint(run, *inputs, parameters=layer.parameters())
 
 
 class Encoder(TransformerStack):
