@@ -297,12 +297,17 @@ class AdamW:
                 raise ValueError(f"AdamW: the state must hold {name}, which this optimizer trains, got none")
             if state[name].shape != shape:
                 raise ValueError(f"AdamW: {name} must have shape {shape}, got {state[name].shape}")
+            if state[name].dtype != np.float32:
+                raise ValueError(f"AdamW: {name} must be float32, got {state[name].dtype}")
+        step = np.asarray(state["step"])
+        if step.size != 1 or step.dtype.kind not in "iu" or not 0 <= step.item() < 2**62:
+            raise ValueError(f"AdamW: step must be one int of at least 0, got {step.dtype} of shape {step.shape}")
         for name in state:
             if name != "step" and name not in expected:
                 raise ValueError(f"AdamW: the state holds {name}, which this optimizer does not train")
         for kind, segment, moment in moments:
             moment.copy_(np.ascontiguousarray(state[f"{kind}.{segment.name}"], np.float32).reshape(moment.shape))
-        self._step.copy_(np.array(state["step"], np.int64).reshape(()))
+        self._step.copy_(step.astype(np.int64).reshape(()))
 
     def _moments(self) -> list[tuple[str, _Segment, _core.Tensor]]:
         """Both moments of every parameter, in the model's order: kind, parameter, values."""

@@ -70,9 +70,10 @@ def refused(folder, file, message):
         ("columns.source.digest", "x" * 10_000, "source.ids: damaged: SHA-256 must be 'xxx"),
         ("columns.", {"ids": 0, "digest": ""}, "a column must be a name, got ''"),
         ("columns.a b", {"ids": 0, "digest": ""}, "a column must be a name, got 'a b'"),
+        ("columns." + "a" * 101, {"ids": 0, "digest": ""}, "a column must be a name, got 'aaa"),
         ("columns.\0", {"ids": 0, "digest": ""}, r"a column must be a name, got '\\x00'"),
     ],
-    ids=range(40),
+    ids=range(41),
 )
 def test_a_damaged_part_of_the_index(folder, path, part, message):
     index = folder / "data.json"

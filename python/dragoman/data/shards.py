@@ -276,7 +276,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     if not isinstance(columns, dict) or not columns or "made_of" not in index:
         raise ValueError(f"{path}: not the index of shards (columns and made_of must be given)")
     for name, column in columns.items():
-        if not name.isidentifier():
+        if not name.isidentifier() or len(name) > 100:  # it names files
             raise ValueError(f"{path}: not the index of shards (a column must be a name, got {shown(name)})")
         _check_column(f"{path}: not the index of shards (column {shown(name)}", column)
     return index

@@ -81,5 +81,7 @@ class ExponentialAverage:
             got = state[name].shape if name in state else "none"
             if got != average.shape:
                 raise ValueError(f"ema: {name} must have shape {average.shape}, got {got}")
+            if state[name].dtype != np.float32:
+                raise ValueError(f"ema: {name} must be float32, got {state[name].dtype}")
         for name, average in self._averages.items():
             average.copy_(np.ascontiguousarray(state[name], np.float32).reshape(average.shape))
