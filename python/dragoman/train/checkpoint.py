@@ -159,13 +159,15 @@ class CheckpointFolder:
 
     def newest(self) -> Path:
         """The newest checkpoint that is whole. Raises ValueError when there is none."""
+        reason = ""
         for path in reversed(self.files()):
             try:
                 read_state(path)
-            except ValueError:
+            except ValueError as error:
+                reason = reason or f" ({error})"
                 continue
             return path
-        raise ValueError(f"{self.folder}: no checkpoint to resume from")
+        raise ValueError(f"{self.folder}: no checkpoint to resume from{reason}")
 
     def to_average(self) -> list[Path]:
         """The newest `keep` checkpoints, but none from the first half of the run, when it was still rough."""
