@@ -121,12 +121,20 @@ def test_the_demo_ends_with_its_figures_and_leaves_a_model(small, tmp_path, caps
     assert (figures["seed"], figures["locales"], figures["test_pairs"]) == (3, 26, 104)
     for locale in demo_dates.LOCALES:
         assert any(re.match(rf"{locale} +\d+\.\d %   ", line) for line in shown)
-    names = {"attention.png", "config.json", "log.jsonl", "loss.png", "model.safetensors", "tokenizer.json"}
-    assert {path.name for path in output.iterdir()} == names
+    assert {path.name for path in output.iterdir()} == demo.FILES
     assert isinstance(dg.Translator.load(output)("ko 2020년 4월 3일", beam=1, max_length=12), str)
 
     assert main(["demo", "--output", str(output), "--seed", "4", "--threads", "1"]) == 0  # again, over the old one
-    assert {path.name for path in output.iterdir()} == names
+    assert {path.name for path in output.iterdir()} == demo.FILES
+
+
+def test_the_demo_replaces_no_model_of_another_origin(tmp_path, capsys):
+    (tmp_path / "model.safetensors").write_text("precious")
+    (tmp_path / "loss.png").write_text("a picture")
+    assert main(["demo", "--output", str(tmp_path)]) == 2
+    message = f"{tmp_path}: holds loss.png, model.safetensors of another origin; choose another --output"
+    assert capsys.readouterr().err == f"dragoman demo: {message}\n"
+    assert (tmp_path / "model.safetensors").read_text() == "precious"
 
 
 def test_the_demo_refuses_a_negative_seed(tmp_path, capsys):

@@ -42,6 +42,7 @@ TRAINING: dict[str, Any] = {
     "average": 1,
     "log_interval": 25,
 }
+FILES = {"model.safetensors", "config.json", "tokenizer.json", "log.jsonl", "loss.png", "attention.png"}  # it leaves
 PICTURED = "en"  # its script is in every font
 FULL = FORMATS.index("full")  # the place of a full date among a locale's test pairs
 DESCRIPTION = """\
@@ -84,11 +85,15 @@ def run(output: str | Path, seed: int = 0) -> dict[str, Any]:
     Raises:
         ModuleNotFoundError: without the libraries of the extra `demo`.
         OSError: an output that cannot be written.
+        ValueError: an output with files of these names that are not an earlier demo's.
     """
     began = time.monotonic()
     _libraries()
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
+    found = FILES.intersection(path.name for path in output.iterdir())
+    if found and found != FILES:
+        raise ValueError(f"{output}: holds {', '.join(sorted(found))} of another origin; choose another --output")
     tell(f"writing {PAIRS:,} dates in {len(LOCALES)} locales")
     corpus = make_corpus(PAIRS, TESTS, HELD_OUT, seed)
     tokenizer = make_tokenizer(line for pair in corpus.train for line in pair)
