@@ -167,14 +167,17 @@ class AdamW:
             "model and load state_dict()"
         )
 
-    def step(self) -> float:
+    def step(self, loss: Tensor | None = None) -> float:
         """One update from the gradients accumulated so far, which are then cleared. Returns their norm before clipping.
 
         A `grad` that was replaced or set to None since the last step counts as it is now.
 
+        Args:
+            loss: a scalar whose gradients these are. If it is not finite, the step is skipped, too.
+
         Raises:
-            FloatingPointError: the norm is not finite, naming the first bad gradient. Then the step is skipped:
-                parameters and moments keep their bits.
+            FloatingPointError: the norm is not finite, naming the first bad gradient, or the loss is not. Then the step
+                is skipped: parameters and moments keep their bits.
             RuntimeError: a parameter is no longer this optimizer's, a parameter or a module of the model was replaced,
                 or `requires_grad` has changed.
             TypeError, ValueError: a `grad` that was set is no Tensor, or has another dtype, shape or device.
@@ -182,6 +185,8 @@ class AdamW:
         self._check_parameters()
         self._collect_gradients()
         gradient_norm = _core.gradient_norm(self._gradients)
+        if loss is not None:
+            _core.accumulate(gradient_norm, loss.data, 0.0, True)  # NaN if the loss is not finite, without reading it
         _core.adamw_step(
             self._values,
             self._gradients,
@@ -202,6 +207,8 @@ class AdamW:
         if not math.isfinite(norm):
             name = self.bad_gradient()
             self.skip()
+            if name is None and loss is not None and not math.isfinite(loss.item()):
+                raise FloatingPointError("AdamW: the loss must be finite; its gradient is finite")
             where = f"; the first bad one is of {name}" if name else ""
             raise FloatingPointError(f"AdamW: the gradient's norm must be finite, got {norm}{where}")
         self._share_shadows()

@@ -276,7 +276,7 @@ SEARCH = {
     "max_length": (optional(INT), 3),
 }
 COUNTS = (
-    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam", "average",
+    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam",
     "log_interval",
 )  # fmt: skip
 TRAINER = {
@@ -284,7 +284,10 @@ TRAINER = {
     "tokenizer": (optional(TENSOR), TOKENIZER),
     "output": (optional(PATH), None),
     **{name: (INT | {"zero": 0}, 5000 if name == "batch_tokens" else 9) for name in COUNTS},
-    **{name: (optional(INT) | {"zero": 0}, 1) for name in ("epochs", "max_steps", "checkpoint_every", "patience")},
+    **{
+        name: (optional(INT) | {"zero": 0}, 1)
+        for name in ("epochs", "max_steps", "checkpoint_every", "patience", "average")
+    },
     "seed": (INT, 1),
     "compute_dtype": (optional(CHOICE), "bfloat16"),
     "device": (optional(CHOICE) | {"cuda": "cuda"}, "cpu"),
@@ -479,6 +482,7 @@ TABLE = {
         "train": (PAIRS, [([4, 2], [5])]),
         "validation": (optional(PAIRS), [([4, 2], [5])]),
         "resume": (FLAG, False),
+        "overwrite": (FLAG, False),
     },
     dg.set_num_threads: {"n": (INT | {"zero": 0, "too many": 2**40}, 1)},
 }  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 from dragoman import Trainer
 from toy_runs import model_of
 
-OPTIONS = {"batch_tokens": 64, "warmup": 10, "lr": 1e-2, "ema": 0.5, "final": "ema"}
+OPTIONS = {"batch_tokens": 64, "warmup": 1, "lr": 1e-2, "ema": 0.5, "final": "ema"}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

@@ -45,8 +45,9 @@ def test_falls_to_the_end_of_the_run(kind, shape):
 
 def test_the_last_step_of_a_short_run_still_moves():
     assert Linear(1.0, 1, 2)(2) == 0.5
-    with pytest.raises(ValueError, match="schedule: warmup must be below the 5 steps of the run, got 5"):
-        Cosine(1.0, 5, 5)
+    assert Cosine(1.0, 1, 1)(1) == 1.0
+    with pytest.raises(ValueError, match="schedule: warmup must be at most the 5 steps of the run, got 6"):
+        Cosine(1.0, 6, 5)
 
 
 def test_names():

@@ -15,7 +15,7 @@ from dragoman.train.tasks import TASKS
 from toy_runs import model_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-OPTIONS = {"batch_tokens": 60, "accumulate": 2, "warmup": 5, "lr": 1e-2, "log_interval": 1, "label_smoothing": 0.0}
+OPTIONS = {"batch_tokens": 60, "accumulate": 2, "warmup": 1, "lr": 1e-2, "log_interval": 1, "label_smoothing": 0.0}
 VOCABULARY, LABELS = 12, 3
 
 

@@ -22,7 +22,7 @@ Value = str | bool | int | float | list[str]
 _MAXIMUM = 1 << 20  # bytes of a file
 _DOTS = 100  # in one of its lines
 
-_NOT_KEYS = ("config", "set", "resume")  # they belong to one call, not to the model
+_NOT_KEYS = ("config", "set", "resume", "overwrite")  # they belong to one call, not to the model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

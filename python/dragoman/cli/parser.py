@@ -53,8 +53,10 @@ def name_options(message: str, parser: argparse.ArgumentParser) -> str:
     """
     flags = {action.dest: action.option_strings[0] for action in parser._actions if action.option_strings}
     flags |= {name: flags[base] for name, base in _FIELDS.items() if base in flags}
+    switches = [action.dest for action in parser._actions if action.option_strings and action.nargs == 0]
     names = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
     word = rf"(?<![\w/.-])({names})(?![\w/-]|\.\w)"
+    message = re.sub(rf"\b({'|'.join(switches)})=True\b", lambda found: flags[found[1]], message)
     message = re.sub(rf"^\w+: (?={word}(?: must| needs|=))", "", message)
     message = re.sub(rf"{word}='?([^\s,;)']+)'?", lambda found: f"{flags[found[1]]} {found[2]}", message)
     message = re.sub(rf"{word}(?= must )", lambda found: flags[found[1]], message)

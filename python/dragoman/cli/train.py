@@ -19,11 +19,13 @@ from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
 from dragoman.random import manual_seed
+from dragoman.train.callbacks import Callback
+from dragoman.train.folder import DATA, OPTIONS, check_folder
 from dragoman.train.options import FINALS, TrainingOptions
 from dragoman.train.progress import tell
 from dragoman.train.schedule import SCHEDULES
 from dragoman.train.scores import TOKENIZERS
-from dragoman.train.task import Task
+from dragoman.train.task import Later, Task
 from dragoman.train.tasks import TASKS
 from dragoman.train.trainer import Trainer
 
@@ -65,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="continue from the newest checkpoint in DIR, with its task, preset, vocabulary and dropout",
     )
+    files.add_argument("--overwrite", action="store_true", help="replace the run or the model in DIR")
 
     model = parser.add_argument_group("model")
     model.add_argument(
@@ -135,7 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(training, "accumulate", "accumulate", COUNT, "batches per step (default: 1)")
     choice(training, "compute-dtype", "compute_dtype", ACTIVATION_DTYPES, "dtype of activations (default: float32)")
     option(training, "lr", "lr", REAL, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
-    option(training, "warmup", "warmup", COUNT, "steps until the peak (default: 2000)")
+    option(training, "warmup", "warmup", COUNT, "steps until the peak, at most half of the run (default: 2000)")
     option(
         training,
         "label-smoothing",
@@ -163,7 +166,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         COUNT,
         "validations in a row without a better one that end the run (default: none)",
     )
-    option(training, "average", "average", COUNT, "number of last checkpoints to keep (default: 8)")
+    option(
+        training,
+        "average",
+        "average",
+        COUNT,
+        "number of last checkpoints to keep (default: 8, or fewer where they take over 4 GiB)",
+    )
     option(training, "ema", "ema", REAL, "decay of a moving average of the weights (default: none)")
     choice(training, "final", "final", FINALS, "weights of the final model (default: average)")
     training.add_argument(
@@ -182,6 +191,7 @@ def command(options: argparse.Namespace) -> None:
     if options.task != "seq2seq" and options.max_source_length is not None:
         raise ValueError("--max-source-length needs --task seq2seq")
     kind = TASKS[ALIASES.get(options.task, options.task)]
+    check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
     with corpora(options, kind.files) as (files, held_out):
         _train(options, kind, files, held_out)
 
@@ -191,17 +201,30 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
     if options.resume:
         model, task = load(output), kind.load(output)
     else:
-        if any((output / "checkpoints").glob("*")):
-            raise ValueError(f"{output}: holds a training run; resume it or choose another folder")
         task = kind.learn(files, options.vocab_size, options.tokenizer_kind)
         model = _new_model(options, task)
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     trainer = Trainer(model, task=task, **{name: getattr(options, name) for name in names})
-    train = task.shards(files, output / "data", tell)
+    trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
     validation = None if held_out is None else list(task.read(held_out))
-    if not options.resume:
-        atomic_write(output / "train.toml", config_file.dump(options, vars(trainer), options.define))
-    trainer.fit(train, validation, resume=options.resume)
+    trainer.fit(
+        Later(lambda: task.shards(files, output / DATA, tell)),
+        validation,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+
+
+class _KeepOptions(Callback):
+    """Writes the options of a new run."""
+
+    def __init__(self, path: Path, toml: bytes) -> None:
+        self._path = path
+        self._toml = toml
+
+    def on_begin(self, step: int) -> None:
+        if not self._path.exists():  # a resumed run has it, unless it was killed at once
+            atomic_write(self._path, self._toml)
 
 
 def _new_model(options: argparse.Namespace, task: Task) -> Transformer:

@@ -3,7 +3,7 @@
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.callbacks import Callback, Record
 from dragoman.train.options import TrainingOptions
-from dragoman.train.task import Batch, Score, Task
+from dragoman.train.task import Batch, Later, Score, Task
 from dragoman.train.trainer import Trainer
 from dragoman.train.translation import Translation
 
@@ -11,6 +11,7 @@ __all__ = [
     "Batch",
     "Callback",
     "ExponentialAverage",
+    "Later",
     "Record",
     "Score",
     "Task",

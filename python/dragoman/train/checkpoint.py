@@ -13,11 +13,13 @@ import numpy as np
 
 from dragoman.files import BLANK, DIGEST, SafetensorsFile, write_arrays
 from dragoman.json_file import parse_object
+from dragoman.nn.module import Module
 
 FORMAT = "dragoman.checkpoint.3"
 _FORMATS = ("dragoman.checkpoint.2", FORMAT)  # that can be read; 2 kept each of the optimizer's moments as one array
 
 _CHUNK = 1 << 20
+_KEPT_BYTES = 4 << 30  # of the checkpoints of a run
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 State = dict[str, Any]
@@ -67,6 +69,13 @@ def load_checkpoint(path: str | Path, parts: Parts) -> State:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return file.state
+
+
+def checkpoints_to_keep(model: Module, *, ema: bool) -> int:
+    """How many checkpoints of a model to keep: as many as fit in 4 GiB, at least 2, at most 8."""
+    trained = sum(parameter.size for parameter in model.parameters() if parameter.requires_grad)
+    size = 4 * model.num_parameters() + (12 if ema else 8) * trained
+    return min(8, max(2, _KEPT_BYTES // max(size, 1)))
 
 
 class CheckpointFile:

@@ -19,12 +19,12 @@ from dragoman.train.callbacks import Callback, Record
 from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
 from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import Progress, duration
-from dragoman.train.schedule import make_schedule
+from dragoman.train.schedule import capped_warmup, make_schedule
 from dragoman.train.signals import Stopped, StopSignals
 from dragoman.train.store import Position, RunStore, Sums
 from dragoman.train.task import Batch, Task
 from dragoman.train.tensorboard import TensorBoard
-from dragoman.train.validation import Validation
+from dragoman.train.validation import Ranking, Validation
 
 
 class TrainingRun:
@@ -37,19 +37,23 @@ class TrainingRun:
         options: TrainingOptions,
         batches: Batches,
         validation: Validation | None,
-        resume: bool,
+        store: RunStore,
     ) -> None:
         self.model = model
         self.task = task
         self.options = options
         self.batches = batches
         self.validation = validation
-        self.score = f"valid_{options.best_by}"
+        self.store = store
+        self.ranking = Ranking(task, options.best_by)
+        self.sound = True  # whether the latest validation was finite
+        self.told_left_out = False
         self.started = time.monotonic()
         self.stop = StopSignals()
         assert options.lr is not None
         self.total_steps = self._total_steps()
-        self.schedule = make_schedule(options.schedule, options.lr, options.warmup, self.total_steps)
+        self.warmup = capped_warmup(options.warmup, self.total_steps)
+        self.schedule = make_schedule(options.schedule, options.lr, self.warmup, self.total_steps)
         self.optimizer = AdamW(
             model,
             self.schedule(1),
@@ -62,13 +66,19 @@ class TrainingRun:
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
         if self.ema is not None:
             parts["ema"] = self.ema
-        self.store = RunStore(model, task, options, batches, parts)
-        if resume:
-            self.position, self.sums = self.store.restore()
+        plan = {"warmup": self.warmup, "end of the schedule": self.total_steps}
+        if options.schedule == "inverse_sqrt":
+            del plan["end of the schedule"]
+        store.use(parts, batches, plan)
+        if store.resumed:
+            self.position, self.sums, missing = store.restore()
+            if "ema" in missing and options.ema is not None:  # begins with the weights as they are now
+                self.ema = ExponentialAverage(model, options.ema)
+                store.parts["ema"] = self.ema
         else:
             random.manual_seed(options.seed)
             self.position, self.sums = Position(), Sums()
-            self.store.begin(self.position, self.sums)
+            store.begin(self.position, self.sums)
         self.first_step = self.position.step
         self.progress = Progress(self.store.log, self.first_step, self.total_steps)
         self.callbacks: list[Callback] = list(options.callbacks)
@@ -77,14 +87,7 @@ class TrainingRun:
 
     def run(self) -> list[Record]:
         """Trains until a limit or a signal; returns the records."""
-        padding = self.batches.padding(lambda rows: self._batch(rows).columns)
-        self.progress.say(
-            f"{self.batches.count:,} {self.task.unit}s in {len(self.batches.epoch(0)):,} batches, "
-            f"{self.batches.dropped:,} left out for their lengths; rectangles would have added "
-            f"{padding:.0%} padding; {self.model.num_parameters():,} parameters"
-        )
-        for path in self.store.damaged:
-            self.progress.say(f"{path}: damaged; going on from step {self.first_step}")
+        self._introduce()
         try:
             for callback in self.callbacks:
                 callback.on_begin(self.first_step)
@@ -101,6 +104,25 @@ class TrainingRun:
                 callback.on_end()
         self.stop.raise_received()
         return self.progress.records
+
+    def _introduce(self) -> None:
+        """Says what is trained on, and what the user may not expect."""
+        padding = self.batches.padding(lambda rows: self._batch(rows).columns)
+        self.probe = self.batches.epoch(0)[0]  # rows for the last check
+        say = self.progress.say
+        say(
+            f"{self.batches.count:,} {self.task.unit}s in {len(self.batches.epoch(0)):,} batches, "
+            f"{self.batches.dropped:,} left out for their lengths; rectangles would have added "
+            f"{padding:.0%} padding; {self.model.num_parameters():,} parameters"
+        )
+        for remark in self.task.remarks():
+            say(remark)
+        if self.warmup != self.options.warmup and not self.first_step:
+            say(f"warm-up in {self.warmup:,} steps, half of the run, instead of {self.options.warmup:,}")
+        for path in self.store.damaged:
+            say(f"{path}: damaged; going on from step {self.first_step}")
+        if self.store.differences:
+            say(f"resumed with other options than before: {'; '.join(self.store.differences)}")
 
     def _total_steps(self) -> int | None:
         """Steps until the limit of steps or epochs, if every epoch is as long as the first."""
@@ -181,21 +203,17 @@ class TrainingRun:
     def _update(self, loss: Tensor) -> tuple[float | None, float]:
         """Changes the weights; returns the gradient's norm, None for a bad step, and the value of the loss.
 
-        A step is bad if the norm is not finite, and then no weight changes, or if only the loss is not finite.
+        A step is bad if the norm or the loss is not finite. Then no weight changes.
         """
         position, optimizer = self.position, self.optimizer
         optimizer.lr = self.schedule(position.step)
-        reason = "its gradient is finite"
         try:
-            norm = optimizer.step()
+            norm = optimizer.step(loss)
         except FloatingPointError as error:
-            norm, reason = math.nan, str(error)
-        mean = loss.item()
-        if not math.isfinite(mean):
-            reason = f"the loss became {mean}; {reason}"
-        if not (math.isfinite(norm) and math.isfinite(mean)):
-            self._count_bad_step(reason)
+            mean = loss.item()
+            self._count_bad_step(str(error) if math.isfinite(mean) else f"the loss became {mean}; {error}")
             return None, mean
+        mean = loss.item()
         position.skipped_in_row = 0
         if self.ema is not None:
             self.ema.update(optimizer.step_count)
@@ -210,7 +228,7 @@ class TrainingRun:
         self._event(record, f"step {position.step} skipped: {reason}")
         if position.skipped_in_row >= self.options.max_bad_steps:
             raise FloatingPointError(
-                f"{position.skipped_in_row} steps in a row, up to step {position.step}, had no finite "
+                f"{position.skipped_in_row} steps in a row, up to step {position.step}, had no finite loss and "
                 f"gradient; a lower lr may help ({reason})"
             )
 
@@ -220,9 +238,24 @@ class TrainingRun:
         return round(epoch + (batch / len(self.batches.epoch(epoch)) if batch else 0.0), 4)
 
     def _record(self) -> None:
+        """Logs the steps since the last record."""
         sums, self.sums = self.sums, Sums()
         if not sums.targets:
             return  # every step was skipped
+        record, text = self._describe_steps(sums)
+        left = self._seconds_left()
+        self.progress.record(record, text + ("" if left is None else f", {duration(left)} left"))
+        for callback in self.callbacks:
+            callback.on_record(record)
+
+    def _record_rest(self) -> None:
+        """Logs the steps of an interval that the end of the run cuts short; a resumed run replaces that line."""
+        if self.sums.targets:
+            record, text = self._describe_steps(self.sums)
+            self._event({**record, "partial": True}, f"step {self.position.step}: {text}")
+
+    def _describe_steps(self, sums: Sums) -> tuple[Record, str]:
+        """The record of some steps, and its words."""
         epoch = self._epochs()
         loss, speed, lr = sums.loss / sums.targets, sums.tokens / sums.seconds, self.optimizer.lr
         record = {
@@ -234,17 +267,10 @@ class TrainingRun:
             "tokens_per_s": round(speed, 1),
             "seconds": round(self.position.seconds, 3),
         }
-        left = self._seconds_left()
-        self.progress.record(
-            record,
-            f"epoch {epoch:.2f}, loss {loss:.3f}, lr {lr:.3g}, {speed:,.0f} tokens/s"
-            + ("" if left is None else f", {duration(left)} left"),
-        )
-        for callback in self.callbacks:
-            callback.on_record(record)
+        return record, f"epoch {epoch:.2f}, loss {loss:.3f}, lr {lr:.3g}, {speed:,.0f} tokens/s"
 
     def _event(self, record: Record, text: str) -> None:
-        self.progress.event(record, text)
+        self.progress.event(_json(record), text)
         for callback in self.callbacks:
             callback.on_record(record)
 
@@ -274,37 +300,42 @@ class TrainingRun:
         position, epoch = self.position, self._epochs()
         with self.stop.at_once():
             scores = validation()
-        score = scores[self.score]
-        if better := math.isfinite(score) and self._is_better(score, position.best_score):
-            position.best_step, position.best_score, position.since_best = position.step, score, 0
+        self.sound = self.ranking.is_finite(scores)
+        if better := self.ranking.is_better(scores, position.best_score):
+            position.best_step, position.best_score, position.since_best = position.step, self.ranking.score(scores), 0
         else:
             position.since_best += 1
         record = {"step": position.step, "epoch": epoch, **scores}
-        self.progress.event(
-            record, f"epoch {epoch:.4g}: {self._describe(scores)}{', the best so far' if better else ''}"
-        )
+        text = f"epoch {epoch:.4g}: {self.ranking.describe(scores)}{', the best so far' if better else ''}"
+        self.progress.event(_json(record), text)
+        if validation.left_out and not self.told_left_out:
+            self.told_left_out = True
+            self.progress.say(
+                f"validation left out {validation.left_out:,} of {len(validation.examples):,} {self.task.unit}s, which "
+                f"are longer than max_length={self.options.max_length}"
+            )
         for callback in self.callbacks:
             callback.on_validation(record)
 
-    def _is_better(self, score: float, than: float | None) -> bool:
-        best_by = self.options.best_by
-        larger = best_by != "loss" and self.task.scores[best_by].larger_is_better
-        return than is None or (score > than if larger else score < than)
-
     def _save(self, *, regular: bool = True) -> None:
-        """Writes a checkpoint, and the model, which can be used during the run."""
+        """Writes a checkpoint, and the model, which can be used during the run, unless its validation failed."""
         self.progress.sync()
         self.store.save(self.position, self.sums, regular=regular)
-        self.store.save_model()
+        if self.sound:
+            self.store.save_model()
 
     def _finish(self) -> None:
         """Saves the state where the run stopped. At a limit, puts the final weights into the model."""
         self.model.eval()
         if self.store.saved != self.position.step:
             self._save(regular=False)
+        self._record_rest()
         if self.stop.received is None:
             self._put_final_weights()
-        self.store.save_model()
+        if self.stop.received is None:
+            self._check_result()
+        if self.sound:
+            self.store.save_model()
         if self.stop.received is not None and self.store.output is not None:
             self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.store.output}")
 
@@ -319,7 +350,7 @@ class TrainingRun:
             return
         if record is None:
             return
-        scores = f", {self._describe(record)}" if self.validation is not None else ""
+        scores = f", {self.ranking.describe(record)}" if self.validation is not None else ""
         self._event(record, f"final weights: {record['final']}{scores}")
 
     def _choose_weights(self, last: Arrays) -> Record | None:
@@ -332,10 +363,22 @@ class TrainingRun:
         record: Record = {"step": self.position.step, "final": final}
         if self.validation is not None:
             record |= self.validation()
-        if scores is not None and self._is_better(scores[self.score], record[self.score]):
-            self.model.load_state_dict(last)
-            record = {"step": self.position.step, "final": "last", **scores}
+            if scores is not None and self.ranking.is_better(scores, self.ranking.score(record)):
+                self.model.load_state_dict(last)
+                record = {"step": self.position.step, "final": "last", **scores}
+            self.sound = self.ranking.is_finite(record)
         return record
+
+    def _check_result(self) -> None:
+        """FloatingPointError if the final model's loss, in validation or on a batch of training, is not finite."""
+        batch = self._batch(self.batches.dataset.take(self.probe))
+        with self.model.inference():
+            loss = self.task.loss(self.model, batch, batch.num_targets, self.options).item()
+        if not (math.isfinite(loss) and self.sound):
+            where = "on a batch of training" if self.sound else "in validation"
+            raise FloatingPointError(
+                f"training has diverged: the final model has no finite loss {where}; a lower lr may help"
+            )
 
     def _final_weights(self) -> Arrays | None:
         """The weights that the option `final` names, None for those of the last step."""
@@ -348,10 +391,7 @@ class TrainingRun:
             return average_checkpoints(paths)
         return None
 
-    def _describe(self, scores: Record) -> str:
-        """Scores in words."""
-        text = f"validation loss {scores['valid_loss']:.4f}, perplexity {scores['valid_perplexity']:.2f}"
-        for name, score in self.task.scores.items():
-            if (value := scores.get(f"valid_{name}")) is not None:
-                text += f", {score.label} {value:.2f}"
-        return text
+
+def _json(record: Record) -> Record:
+    """A record for the log: JSON has no numbers that are not finite."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}

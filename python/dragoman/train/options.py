@@ -18,10 +18,9 @@ DEFAULT_EPOCHS = 30
 FINALS = ("average", "best", "last", "ema")
 
 _COUNTS = (
-    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam", "average",
-    "log_interval",
+    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam", "log_interval",
 )  # fmt: skip
-_OPTIONAL_COUNTS = ("epochs", "max_steps", "checkpoint_every", "patience")
+_OPTIONAL_COUNTS = ("epochs", "max_steps", "checkpoint_every", "patience", "average")
 
 
 @dataclass(kw_only=True)
@@ -42,7 +41,8 @@ class TrainingOptions:
             for no limit.
         accumulate: number of batches in a step. Gradients are divided by the targets of all of them.
         lr: peak learning rate. None for 0.64 / d_model, with d_model from the model's config.
-        warmup: number of steps in which the learning rate rises to its peak.
+        warmup: number of steps in which the learning rate rises to its peak. At most half of the run, where its
+            number of steps is known.
         schedule: how the learning rate falls after the peak. "inverse_sqrt" has no end. "cosine" and "linear" fall
             until the end of the run and need max_steps or epochs; the first epoch decides how many steps an epoch has.
         label_smoothing: share of the target distribution that is spread over all classes, in [0, 1). For text the
@@ -53,8 +53,8 @@ class TrainingOptions:
         max_grad_norm: gradients with a larger norm are scaled down to it. None for no clipping.
         epochs, max_steps, max_minutes: limits. The run ends at the first one that it reaches; minutes count from the
             call of `fit`. Without any limit, 30 epochs.
-        max_bad_steps: a step whose gradient is not finite changes no weights and is logged. This many in a row end the
-            run with an error.
+        max_bad_steps: a step whose loss or gradient is not finite changes no weights and is logged. This many in a row
+            end the run with an error.
         checkpoint_every: number of steps between checkpoints. Each comes with a validation. None for one at the end of
             each epoch.
         best_by: the validation score that decides which checkpoint is the best: "loss", or a score of the task. The
@@ -64,7 +64,8 @@ class TrainingOptions:
             Japanese, "ko-mecab" for Korean, or "intl", "char", "none", "flores101", "flores200". The log has the
             signature.
         patience: the run ends after this many validations without a new best one. None for no limit.
-        average: number of last checkpoints that are kept.
+        average: number of last checkpoints that are kept. None for 8, or fewer, but at least 2, where 8 would take more
+            than 4 GiB. A checkpoint takes 12 bytes a parameter, with `ema` 16.
         ema: decay of a moving average of the weights, in [0, 1). None for no average.
         final: the weights of the model after the run. "average": the mean of the last checkpoints (Vaswani et al. 2017,
             section 6.1), without those from the first half of the run, and with validation data only if it is not worse
@@ -103,7 +104,7 @@ class TrainingOptions:
     beam: int = 1
     bleu_tokenize: str = "13a"
     patience: int | None = None
-    average: int = 8
+    average: int | None = None
     ema: float | None = None
     final: str = "average"
     seed: int = 0
@@ -135,6 +136,8 @@ class TrainingOptions:
             raise ValueError(f"Trainer: {name} needs an output folder, got None")
         if self.epochs is None and self.max_steps is None and self.max_minutes is None:
             self.epochs = DEFAULT_EPOCHS
+        if self.schedule != "inverse_sqrt" and self.epochs is None and self.max_steps is None:
+            raise ValueError(f"Trainer: schedule={self.schedule!r} needs epochs or max_steps, got none")
 
     def _convert_numbers(self, op: str) -> None:
         """Checks every number and puts in its Python form."""

@@ -138,7 +138,7 @@ def _lines_until(path: Path, step: int) -> list[str]:
     for line in path.read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
-            if record["step"] <= step and "final" not in record:
+            if record["step"] <= step and not {"final", "partial"} & record.keys():
                 kept.append(f"{line}\n")
         except (ValueError, KeyError, TypeError):
             continue  # a crash left half a line

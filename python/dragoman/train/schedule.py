@@ -49,10 +49,10 @@ class Linear(InverseSqrt):
 
     Args:
         lr, warmup: as in `InverseSqrt`.
-        steps: number of steps of the run, above `warmup`. Later steps have the rate of the last.
+        steps: number of steps of the run, at least `warmup`. Later steps have the rate of the last.
 
     Raises:
-        ValueError: as in `InverseSqrt`, or warmup is not below `steps`.
+        ValueError: as in `InverseSqrt`, or warmup is above `steps`.
     """
 
     steps: int
@@ -60,8 +60,8 @@ class Linear(InverseSqrt):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "steps", arguments.integer("schedule", "steps", self.steps, 1))
-        if not self.warmup < self.steps:
-            raise ValueError(f"schedule: warmup must be below the {self.steps} steps of the run, got {self.warmup}")
+        if self.warmup > self.steps:
+            raise ValueError(f"schedule: warmup must be at most the {self.steps} steps of the run, got {self.warmup}")
 
     def __call__(self, step: int) -> float:
         if step < self.warmup:
@@ -83,6 +83,11 @@ class Cosine(Linear):
 
     def _left(self, done: float) -> float:
         return (1.0 + cos(pi * done)) / 2.0
+
+
+def capped_warmup(warmup: int, steps: int | None) -> int:
+    """The warm-up in a run of so many steps: at most half of them, so that the rate always reaches its peak."""
+    return warmup if steps is None else min(warmup, max(1, steps // 2))
 
 
 def make_schedule(name: str, lr: float, warmup: int, steps: int | None) -> Schedule:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: the step ends, or the validation is dropped; the run saves and stops."""
+"""Ctrl-C, SIGTERM and SIGHUP during training: the step ends, or the validation is dropped; the run saves and stops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
 
@@ -16,7 +16,10 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM sets `received`; a second one stops at once.
+    """While entered, the first SIGINT, SIGTERM or SIGHUP sets `received`; a second one stops at once.
+
+    SIGHUP, of a terminal that closes, comes beside others: from the kernel and the shell, or after systemd's SIGTERM.
+    So it is never a second one, nor is what follows it. A signal that is ignored, as under nohup, stays ignored.
 
     Python runs handlers on the main thread only. On other threads this does nothing.
     """
@@ -28,8 +31,9 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._receive)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,16 +52,20 @@ class StopSignals:
             self._interrupts = False
 
     def raise_received(self) -> None:
-        """Raises KeyboardInterrupt after a SIGINT, SystemExit with status 143 after a SIGTERM."""
-        if self.received == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+        """Raises KeyboardInterrupt after a SIGINT, SystemExit after a SIGTERM (status 143) or a SIGHUP (129)."""
+        if self.received in (signal.SIGTERM, signal.SIGHUP):
+            raise SystemExit(128 + self.received)
         if self.received is not None:
             raise KeyboardInterrupt
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        before, self.received = self.received, number
+        if before is not None and number == signal.SIGHUP:
+            self.received = before
+            return
+        if before not in (None, signal.SIGHUP):
             self.raise_received()
-        self.received = number
-        print("\nstopping after this step; again to stop at once", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError, RuntimeError):  # no terminal any more; or it came in the middle of a print
+            print("\nstopping after this step; again to stop at once", file=sys.stderr, flush=True)
         if self._interrupts:
             raise Stopped

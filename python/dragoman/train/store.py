@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dragoman import random
 from dragoman.data.batches import Batches
-from dragoman.train.checkpoint import CheckpointFolder, State, Stateful, load_checkpoint, read_state
+from dragoman.models.config import ModelConfig
+from dragoman.train.checkpoint import CheckpointFile, CheckpointFolder, State, Stateful, load_checkpoint
+from dragoman.train.folder import CHECKPOINTS, LOG, clear
 from dragoman.train.options import TrainingOptions
 from dragoman.train.task import Task
 
 _SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # order and arithmetic depend on these
+_UNTOLD = {  # options that belong to one call of `fit`, and those that are the same
+    *_SAME, "output", "device", "epochs", "max_steps", "max_minutes", "warmup", "callbacks", "tensorboard",
+    "log_interval",
+}  # fmt: skip
 
 
 @dataclass
@@ -55,52 +62,71 @@ class Sums:
 
 
 class RunStore:
-    """The output folder of a run. Without a folder, nothing is kept.
+    """What a run keeps in its output folder. Without a folder, nothing is kept.
 
     Args:
         model: what is trained.
         task: what it learns.
         options: of the run.
-        batches: the training data; checkpoints of other data are refused.
-        parts: the objects whose arrays a checkpoint holds.
+        resume: go on from the newest checkpoint that is not damaged.
 
     Attributes:
         saved: step of the newest checkpoint.
-        damaged: checkpoints that `restore` skipped.
+        damaged: checkpoints that are passed over.
+        differences: options that a resumed run has changed, in words.
+
+    Raises:
+        ValueError: there is nothing to resume, or it is of another task or model, or with other options that must
+            stay the same.
     """
 
-    def __init__(
-        self, model: Any, task: Task, options: TrainingOptions, batches: Batches, parts: Mapping[str, Stateful]
-    ) -> None:
+    def __init__(self, model: Any, task: Task, options: TrainingOptions, *, resume: bool) -> None:
         self.model = model
         self.task = task
-        self.parts = parts
+        self.options = options
+        self.parts: dict[str, Stateful] = {}
         self.output: Path | None = None
         self.log: Path | None = None
         self.checkpoints: CheckpointFolder | None = None
-        self.run: State = {}
-        if options.output is not None:
-            self.output = Path(options.output)
-            self.log = self.output / "log.jsonl"
-            self.checkpoints = CheckpointFolder(self.output / "checkpoints", options.average)
-            self.run = _identity(task, options, batches)
         self.saved = -1
         self.damaged: list[Path] = []
+        self.differences: list[str] = []
+        self._run = _identity(model, task, options)
+        self._options = _changeable(model, options)
+        self._resumed: CheckpointFile | None = None
+        if options.output is not None:
+            assert options.average is not None
+            self.output = Path(options.output)
+            self.log = self.output / LOG
+            self.checkpoints = CheckpointFolder(self.output / CHECKPOINTS, options.average)
+        if resume:
+            self._open()
+
+    @property
+    def resumed(self) -> bool:
+        """Whether there is a checkpoint to restore."""
+        return self._resumed is not None
+
+    def _open(self) -> None:
+        """Takes the newest checkpoint that is whole and checks what does not depend on the data."""
+        if self.checkpoints is None:
+            raise ValueError("Trainer: resume needs an output folder, got none")
+        path = self.checkpoints.newest()
+        files = self.checkpoints.files()
+        self.damaged = files[files.index(path) + 1 :]
+        self._resumed = file = CheckpointFile(path)
+        _check_identity(path, _section(file, "data", {}), self._run)
 
     def begin(self, position: Position, sums: Sums) -> None:
-        """Writes the untrained model, the files of its task, and a first checkpoint.
+        """Writes the first checkpoint, the untrained model and the files of its task, in place of an earlier run's.
 
-        Raises:
-            ValueError: the folder holds a run already.
+        Until a checkpoint of a later step is written, a new run may replace them.
         """
-        if self.output is None or self.checkpoints is None:
+        if self.output is None:
             return
-        if self.checkpoints.files():
-            raise ValueError(f"{self.output}: holds a training run; resume it or choose another folder")
-        self.output.mkdir(parents=True, exist_ok=True)
-        self.task.save(self.output)
-        self.model.save(self.output)
+        clear(self.output)
         self.save(position, sums, regular=False)
+        self._write_files()
 
     def save(self, position: Position, sums: Sums, *, regular: bool = True) -> None:
         """Writes a checkpoint."""
@@ -109,7 +135,8 @@ class RunStore:
         state = {
             "position": asdict(position),
             "sums": asdict(sums),
-            "data": self.run,
+            "data": self._run,
+            "options": self._options,
             "random": random.get_state(),
         }
         self.checkpoints.save(position.step, self.parts, state, regular=regular, best=position.best_step)
@@ -120,47 +147,122 @@ class RunStore:
         if self.output is not None:
             self.model.save(self.output)
 
-    def restore(self) -> tuple[Position, Sums]:
-        """Restores everything from the newest checkpoint that is not damaged.
+    def use(self, parts: Mapping[str, Stateful], batches: Batches, plan: State) -> None:
+        """Takes what is known when the data are read.
+
+        Args:
+            parts: the objects whose arrays a checkpoint holds.
+            batches: the training data.
+            plan: what follows from the options and the data, by name, to compare with a resumed run's.
 
         Raises:
-            ValueError: no folder, no checkpoint, or one of other data, another task or another model.
+            ValueError: the checkpoint to resume from is of other data.
         """
-        if self.checkpoints is None:
-            raise ValueError("Trainer: resume needs an output folder, got none")
-        path = self.checkpoints.newest()
-        state = read_state(path)
-        _check_identity(path, state.get("data", {}), self.run)
-        load_checkpoint(path, self.parts)
+        self.parts = dict(parts)
+        if self.output is None:
+            return
+        self._run |= _identity_of_data(self.task, batches)
+        self._options |= plan
+        if self._resumed is not None:
+            _check_identity(self._resumed.path, _section(self._resumed, "data", {}), self._run)
+            before = _section(self._resumed, "options", {})
+            self.differences = [
+                f"{name} {_words(value)} (before: {_words(before[name])})"
+                for name, value in self._options.items()
+                if name in before and before[name] != value
+            ]
+
+    def restore(self) -> tuple[Position, Sums, set[str]]:
+        """Puts the checkpoint's arrays into the parts; returns the state of the run, and the parts that it lacked.
+
+        Raises:
+            ValueError: the checkpoint does not fit the model, or is incomplete.
+        """
+        assert self._resumed is not None
+        file, self._resumed = self._resumed, None
+        held = {name: part for name, part in self.parts.items() if name != "ema" or file.names(name)}
+        load_checkpoint(file.path, held)
         try:
-            random.set_state(state["random"])
-            position, sums = Position(**state["position"]), Sums(**state["sums"])
+            random.set_state(file.state["random"])
+            position = Position(**_section(file, "position"))
+            sums = Sums(**_section(file, "sums"))
+            _check_numbers(position, sums)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: metadata field state is incomplete ({error})") from None
-        files = self.checkpoints.files()
-        self.damaged = files[files.index(path) + 1 :]
+            raise ValueError(f"{file.path}: metadata field state is incomplete ({error})") from None
         self.saved = position.step
-        return position, sums
+        if position.step == 0:
+            self._write_files()  # the run may have been killed before it had written them
+        return position, sums, self.parts.keys() - held.keys()
+
+    def _write_files(self) -> None:
+        assert self.output is not None
+        self.task.save(self.output)
+        self.model.save(self.output)
 
 
-def _identity(task: Task, options: TrainingOptions, batches: Batches) -> State:
-    """What a resumed run must have in common: task, data, and the options that order and arithmetic depend on."""
+def _section(file: CheckpointFile, name: str, default: State | None = None) -> State:
+    """A part of a checkpoint's state. ValueError unless it is an object."""
+    value = file.state.get(name, default)
+    if not isinstance(value, dict):
+        raise ValueError(f"{file.path}: metadata field state must hold an object {name}, got {type(value).__name__}")
+    return value
+
+
+def _check_numbers(*values: Any) -> None:
+    """ValueError unless every field of the dataclasses is a number as its default is, or may be None and is."""
+    for value in values:
+        for field in fields(value):
+            got = getattr(value, field.name)
+            kinds = (int, float) if "float" in str(field.type) else (int,)
+            optional = "None" in str(field.type) and got is None
+            if not (optional or isinstance(got, kinds)) or (got is not None and not math.isfinite(got)):
+                raise ValueError(f"{field.name} must be {field.type}, got {got!r}")
+
+
+def _identity(model: Any, task: Task, options: TrainingOptions) -> State:
+    """What a resumed run must have in common, without its data: task, model, and what order and arithmetic need."""
+    same = {name: getattr(options, name) for name in _SAME}
+    return {"task": task.name, **same, "config": _config(model, rates=False)}
+
+
+def _identity_of_data(task: Task, batches: Batches) -> State:
     return {
-        "task": task.name,
         f"{task.unit}s": batches.count,
         "lengths": zlib.crc32(batches.costs.data),
-        **{name: getattr(options, name) for name in _SAME},
         "columns": batches.dataset.digests(),
     }
 
 
-def _check_identity(path: Path, saved: State, run: State) -> None:
-    """ValueError unless the checkpoint is from this run. Older checkpoints name neither task nor columns."""
+def _changeable(model: Any, options: TrainingOptions) -> State:
+    """The options that a resumed run may change, by name, as JSON gives them back."""
+    values = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in _UNTOLD}
+    return {**values, "betas": list(options.betas), **_config(model, rates=True)}
+
+
+def _config(model: Any, *, rates: bool) -> State:
+    """The fields of the model's config: its dropout rates, or all others."""
+    config = getattr(model, "config", None)
+    values = config.to_dict() if isinstance(config, ModelConfig) else {}
+    return {name: value for name, value in values.items() if name.endswith("dropout") == rates}
+
+
+def _words(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _check_identity(path: str | Path, saved: State, run: State) -> None:
+    """ValueError unless the checkpoint is from this run. Older checkpoints name neither task, columns nor config."""
     for name, value in run.items():
-        got: Any = saved.get(name, value if name in ("task", "columns") else None)
-        if name == "columns":
-            if different := [column for column in value if value[column] != got.get(column)]:
+        got: Any = saved.get(name, value if name in ("task", "columns", "config") else None)
+        if name in ("columns", "config"):
+            got = got if isinstance(got, dict) else {}
+            known = value if name == "columns" else got  # a later version may add fields to a config
+            different = [key for key in value if key in known and value[key] != got.get(key)]
+            if different and name == "columns":
                 raise ValueError(f"{path}: the data must be the same to resume, got other ids in {different[0]}")
+            if different:
+                key = different[0]
+                raise ValueError(f"{path}: {key} must be the same to resume, was {got.get(key)}, got {value[key]}")
         elif name == "lengths" and got != value:
             raise ValueError(f"{path}: the data must be the same to resume, got examples of other lengths")
         elif got != value:

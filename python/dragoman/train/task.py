@@ -36,6 +36,17 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Later:
+    """Examples that `Trainer.fit` makes when it needs them: after its checks, when the output folder is its own.
+
+    Attributes:
+        make: returns the examples, or a dataset.
+    """
+
+    make: Callable[[], Any]
+
+
+@dataclass(frozen=True)
 class Score:
     """A score of validation.
 
@@ -131,6 +142,10 @@ class Task(ABC):
     def read(self, files: Mapping[str, Files]) -> Iterable[Any]:
         """The examples in files, by the names in `Task.files`. OSError, ValueError naming the file."""
         raise NotImplementedError(f"{type(self).__name__}: read is needed for files")
+
+    def remarks(self) -> list[str]:
+        """Sentences for the user about the examples that were encoded since the last call."""
+        return []
 
     def made_of(self) -> dict[str, Any]:
         """What the ids depend on beside the files, as JSON values: for instance the digest of the tokenizer."""

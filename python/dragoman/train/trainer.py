@@ -12,9 +12,12 @@ from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.base import Model, registered_name
 from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
+from dragoman.train.checkpoint import checkpoints_to_keep
+from dragoman.train.folder import RunFolder
 from dragoman.train.loop import TrainingRun
 from dragoman.train.options import TrainingOptions
-from dragoman.train.task import Task
+from dragoman.train.store import RunStore
+from dragoman.train.task import Later, Task
 from dragoman.train.translation import Translation
 from dragoman.train.validation import Validation
 
@@ -61,6 +64,8 @@ class Trainer(TrainingOptions):
             if d_model is None:
                 raise ValueError("Trainer: lr must be given for a model without config.d_model, got None")
             self.lr = 0.64 / d_model
+        if self.average is None:
+            self.average = checkpoints_to_keep(self.model, ema=self.ema is not None)
         if self.device is not None:
             self.model.to(self.device)
 
@@ -69,39 +74,52 @@ class Trainer(TrainingOptions):
         """The settings alone, as they are now."""
         return TrainingOptions(**{option.name: getattr(self, option.name) for option in fields(TrainingOptions)})
 
-    def fit(self, train: Any, validation: Any = None, *, resume: bool = False) -> list[Record]:
+    def fit(self, train: Any, validation: Any = None, *, resume: bool = False, overwrite: bool = False) -> list[Record]:
         """Trains until a limit is reached.
 
-        SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, a validation at once, with a checkpoint.
+        SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal is closed) end the run after the step at hand, a validation at
+        once, with a checkpoint. Nothing in `output` is changed before everything is checked.
 
         Args:
             train: a list of the task's examples, or a dataset (`dragoman.data.Shards`). For translation an example
-                is a (source, target) pair: texts, or lists of token ids (the target's without <s> and </s>).
-            validation: the same, for a measurement at each checkpoint.
+                is a (source, target) pair: texts, or lists of token ids (the target's without <s> and </s>). `Later`
+                makes them once the run holds `output`.
+            validation: a list or a dataset, for a measurement at each checkpoint.
             resume: go on from the newest checkpoint in `output`, to the bits that a run without a break would
                 reach.
+            overwrite: replace the run or the model in `output`. Files of other names stay.
 
         Returns:
-            The records of this call, as written to `output`/log.jsonl.
+            The records of this call, as written to `output`/log.jsonl. A number that is not finite is None.
 
         Raises:
             TypeError: data that are no list of examples.
             ValueError: data that give no batches; nothing to resume from, or a checkpoint of other data, another task
-                or another model; an `output` that holds a run already, without `resume`.
-            FloatingPointError: max_bad_steps in a row had no finite gradient.
+                or another model; an `output` in which another run is at work, or that holds a run, a model or files of
+                another origin, without `resume` and `overwrite`.
+            FloatingPointError: max_bad_steps in a row had no finite loss and gradient, or the final model's loss is not
+                finite. Then model.safetensors is from the last good checkpoint.
             ModuleNotFoundError: `best_by` BLEU or chrF without sacrebleu.
             OSError: a file cannot be written; the last checkpoint stands.
-            KeyboardInterrupt, SystemExit: after a SIGINT, a SIGTERM, once everything is saved.
+            KeyboardInterrupt, SystemExit: after a SIGINT, a SIGTERM or SIGHUP, once everything is saved.
         """
         resume = arguments.flag("Trainer", "resume", resume)
-        self._check("train", train)
+        overwrite = arguments.flag("Trainer", "overwrite", overwrite)
+        if not isinstance(train, Later):
+            self._check("train", train)
         if validation is not None:
             self._check("validation", validation)
         if validation is None and (self.final == "best" or self.patience is not None):
             raise ValueError("Trainer: final='best' and patience need validation data, got None")
         options = self.options
         held_out = None if validation is None else Validation(self.model, self.task, validation, options)
-        return TrainingRun(self.model, self.task, options, self._batches(train, options), held_out, resume).run()
+        with RunFolder(options.output, resume=resume, overwrite=overwrite):
+            store = RunStore(self.model, self.task, options, resume=resume)
+            if isinstance(train, Later):
+                train = train.make()
+                self._check("train", train)
+            batches = self._batches(train, options)
+            return TrainingRun(self.model, self.task, options, batches, held_out, store).run()
 
     def _batches(self, examples: Any, options: TrainingOptions) -> Batches:
         task, model = self.task, self.model

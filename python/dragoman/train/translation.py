@@ -22,6 +22,7 @@ from dragoman.tensor import Tensor
 from dragoman.train import scores
 from dragoman.train.callbacks import Record
 from dragoman.train.options import TrainingOptions
+from dragoman.train.seen_text import SeenText
 from dragoman.train.task import Batch, Score, Task
 
 SAMPLE_BYTES = 1 << 25  # of text, from which a vocabulary is learnt
@@ -49,6 +50,7 @@ class Translation(Task):
         if tokenizer is not None:
             arguments.check_types("Translation", Tokenizer, tokenizer=tokenizer)
         self.tokenizer = tokenizer
+        self._seen = SeenText()
 
     def check_model(self, model: Module) -> None:
         arguments.check_types("Trainer", Model, model=model)
@@ -65,7 +67,10 @@ class Translation(Task):
     def encode(self, examples: Pairs) -> Columns:
         if not _is_text(examples):
             return columns_of(SIDES, cast(Sequence[Pair], examples))
-        return encode_pairs(self._tokenizer(), cast(Sequence[tuple[str, str]], examples))
+        texts = cast(Sequence[tuple[str, str]], examples)
+        columns = encode_pairs(self._tokenizer(), texts)
+        self._seen.add(texts, columns)
+        return columns
 
     def costs(self, lengths: Lengths, model: Model, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
         return pair_costs(
@@ -115,6 +120,10 @@ class Translation(Task):
 
     def read(self, files: Mapping[str, Files]) -> Iterator[tuple[str, str]]:
         return iter_parallel(files["source"], files["target"])
+
+    def remarks(self) -> list[str]:
+        seen, self._seen = self._seen, SeenText()
+        return seen.remarks(self.tokenizer)
 
     def made_of(self) -> dict[str, Any]:
         return {"tokenizer": self._tokenizer().digest()}

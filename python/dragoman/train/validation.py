@@ -28,6 +28,9 @@ class Validation:
         examples: of the task, or encoded ones.
         options: of the run. `min_length`, `max_ratio` and `label_smoothing` are for training alone.
 
+    Attributes:
+        left_out: number of examples that the last measurement left out for their lengths.
+
     Raises:
         ModuleNotFoundError: a library for the scores is missing.
         ValueError: no example is left, or the scores need a tokenizer.
@@ -37,6 +40,7 @@ class Validation:
         self.model = model
         self.task = task
         self.examples = examples
+        self.left_out = 0
         self.options = replace(options, min_length=1, max_ratio=None, label_smoothing=0.0)
         task.scorer(model, self.options)  # so that a missing tokenizer or library is an error before training starts
         if next(self._batches(), None) is None:
@@ -44,15 +48,35 @@ class Validation:
             raise ValueError(f"validation: no {task.unit}s are left of {len(examples)} ({limit})")
 
     def __call__(self) -> Record:
-        """The mean loss per target, without dropout and label smoothing, its perplexity, and the task's scores."""
-        total, targets = 0.0, 0
+        """The mean loss per target, without dropout and label smoothing, its perplexity, and the task's scores.
+
+        All of them are infinitely bad if a loss, or what the model generates, is not finite.
+        """
+        try:
+            return self._measure()
+        except FloatingPointError:
+            return {f"valid_{name}": value for name, value in self._worst().items()}
+
+    def _worst(self) -> Record:
+        measured = self.task.scores if self.task.scorer(self.model, self.options) is not None else {}
+        scores = {name: -math.inf if score.larger_is_better else math.inf for name, score in measured.items()}
+        return {"loss": math.inf, "perplexity": math.inf, **scores}
+
+    def _measure(self) -> Record:
+        """The record of `__call__`. FloatingPointError if the model's results are not finite."""
+        total, targets, used = 0.0, 0, 0
         scorer = self.task.scorer(self.model, self.options)
         with self.model.inference():
             for batch, examples in self._batches():
-                total += self.task.loss(self.model, batch, batch.num_targets, self.options).item() * batch.num_targets
+                loss = self.task.loss(self.model, batch, batch.num_targets, self.options).item()
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"validation: the loss must be finite, got {loss}")
+                total += loss * batch.num_targets
                 targets += batch.num_targets
+                used += len(examples)
                 if scorer is not None:
                     scorer.add(self.model, batch, examples)
+        self.left_out = len(self.examples) - used
         loss = total / targets
         record: Record = {"valid_loss": loss, "valid_perplexity": math.exp(min(loss, 700.0))}
         if scorer is not None:
@@ -72,3 +96,42 @@ class Validation:
                 rows = {name: [cells[i] for i in chosen] for name, cells in columns.items()}
                 batch = self.task.batch(rows, self.model, (self.options.seed, first, number))
                 yield batch, [chunk[i] for i in chosen]
+
+
+class Ranking:
+    """How validations compare: by one score, and what is not finite is worse than anything.
+
+    Args:
+        task: whose scores they are.
+        best_by: "loss" or the name of a score.
+    """
+
+    def __init__(self, task: Task, best_by: str) -> None:
+        self._scores = task.scores
+        self._name = f"valid_{best_by}"
+        self._larger = best_by != "loss" and task.scores[best_by].larger_is_better
+
+    def score(self, record: Record) -> float:
+        """The score that decides."""
+        return float(record[self._name])
+
+    def is_better(self, record: Record, than: float | None) -> bool:
+        """Whether a validation is finite, and better than one with the score `than`, if there is one."""
+        if not self.is_finite(record):
+            return False
+        score = self.score(record)
+        return than is None or not math.isfinite(than) or (score > than if self._larger else score < than)
+
+    def is_finite(self, record: Record) -> bool:
+        """Whether the loss and the score that decides are finite."""
+        return math.isfinite(record["valid_loss"]) and math.isfinite(self.score(record))
+
+    def describe(self, record: Record) -> str:
+        """A validation in words."""
+        if not self.is_finite(record):
+            return "validation failed: the model's results are not finite"
+        text = f"validation loss {record['valid_loss']:.4f}, perplexity {record['valid_perplexity']:.2f}"
+        for name, score in self._scores.items():
+            if (value := record.get(f"valid_{name}")) is not None:
+                text += f", {score.label} {value:.2f}"
+        return text
