@@ -5,10 +5,7 @@ from dragoman._core import (
     OutOfMemoryError,
     cpu_isa,
     cpu_isas,
-    empty_cache,
-    memory_stats,
     num_threads,
-    reset_peak_memory_stats,
 )
 from dragoman.creation import from_dlpack, tensor
 from dragoman.data.tokenizer import Tokenizer
@@ -18,7 +15,7 @@ from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
 from dragoman.random import manual_seed
-from dragoman.runtime import set_num_threads
+from dragoman.runtime import empty_cache, memory_stats, reset_peak_memory_stats, set_num_threads
 from dragoman.sequences import Sequences
 from dragoman.tensor import Tensor
 from dragoman.train.trainer import Trainer

@@ -6,6 +6,7 @@ Who checks a number goes on with what the check returns: a number of NumPy is on
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from reprlib import Repr
 from typing import Any
 
@@ -19,6 +20,21 @@ def check_types(op: str, kind: type, **arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, kind):
             raise TypeError(f"{op}: {name} must be a {kind.__name__}, got {type(value).__name__}")
+
+
+def check_callable(op: str, **arguments: Any) -> None:
+    """TypeError unless each argument can be called."""
+    for name, value in arguments.items():
+        if not callable(value):
+            raise TypeError(f"{op}: {name} must be callable, got {type(value).__name__}")
+
+
+def check_arrays(op: str, name: str, values: Any) -> None:
+    """TypeError unless `values` is a mapping to arrays."""
+    check_types(op, Mapping, **{name: values})
+    for key, value in values.items():
+        if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+            raise TypeError(f"{op}: {name}[{shown(key)}] must be an array, got {type(value).__name__}")
 
 
 def shown(value: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, random
-from dragoman.arguments import check_types, flag, number, positive, shown
+from dragoman.arguments import check_arrays, check_types, flag, number, positive, shown
 from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor, checked_grad
@@ -278,6 +278,7 @@ class AdamW:
         The moments of parameter NAME are `mean.NAME` and `variance.NAME`, float32 of the parameter's shape. With
         copy=False they are read-only views, which later steps change.
         """
+        copy = flag("state_dict", "copy", copy)
         state: dict[str, npt.NDArray[Any]] = {"step": np.array(self.step_count, np.int64)}
         for kind, segment, moment in self._moments():
             array = moment.numpy()
@@ -293,6 +294,7 @@ class AdamW:
             ValueError: naming the first moment that is missing, or is of a parameter that is not trained, or has
                 another shape.
         """
+        check_arrays("AdamW", "state", state)
         if "step" not in state:
             raise ValueError("AdamW: the state must hold step, got none")
         if "mean" in state and "variance" in state:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -171,6 +171,7 @@ def get_state() -> dict[str, Any]:
 def set_state(state: dict[str, Any]) -> None:
     """Restores what `get_state` returned. ValueError when a field is missing or holds what it cannot hold."""
     global _state
+    arguments.check_types("set_state", Mapping, state=state)
     try:
         new = _State(*(_within(state[name], bits) for name, bits in (("seed", 64), ("step", 63), ("next_id", 32))))
         saved = state["generator"]

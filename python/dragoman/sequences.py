@@ -18,7 +18,7 @@ from dragoman.tensor import Tensor
 
 __all__ = ["Sequences"]
 
-_core_init = Sequences.__init__
+_core_init, _core_select, _core_slotted = Sequences.__init__, Sequences.select, Sequences.slotted
 
 
 def _init(
@@ -30,6 +30,25 @@ def _init(
     if max_length is not None:
         max_length = arguments.integer("Sequences", "max_length", max_length)
     _core_init(self, counts, capacity, max_length=max_length)
+
+
+def select(self: Sequences, indices: npt.ArrayLike) -> Sequences:
+    """Sequences that read the rows of others: sequence i those of sequence indices[i].
+
+    Raises:
+        TypeError, ValueError: `indices` are not ints in [0, number of sequences).
+    """
+    return _core_select(self, arguments.integers("Sequences.select", "indices", indices, minimum=-(2**63)))
+
+
+def slotted(lengths: npt.ArrayLike, slot: int) -> Sequences:
+    """Sequences with room to grow: sequence i owns rows i * slot to (i + 1) * slot.
+
+    Raises:
+        TypeError, ValueError: `lengths` are not ints in [0, slot], or `slot` is no int of at least 0.
+    """
+    counts = arguments.integers("Sequences", "lengths", lengths, minimum=-(2**63))
+    return _core_slotted(counts, arguments.integer("Sequences", "slot", slot))
 
 
 def from_padded(
@@ -66,14 +85,19 @@ def to_padded(self: Sequences, rows: npt.ArrayLike | Tensor, fill: float = 0) ->
     """Pads `rows` (capacity, ...) to (number of sequences, max_length, ...), `fill` after each sequence.
 
     Raises:
-        ValueError: another number of rows.
+        TypeError, ValueError: another number of rows, or a fill that is no number or does not fit the dtype.
     """
     values = as_array("to_padded", "rows", rows)
+    if not arguments.is_number(fill) and not isinstance(fill, bool | np.bool_):
+        raise TypeError(f"to_padded: fill must be a number, got {type(fill).__name__}")
     if values.shape[:1] != (self.capacity,):
         raise ValueError(f"to_padded: rows must have {self.capacity} rows, got shape {values.shape}")
     in_use = self.mask()
     row = self.offsets.numpy()[:-1, None] + np.arange(self.max_length)
-    padded = np.full((*in_use.shape, *values.shape[1:]), fill, values.dtype)
+    try:
+        padded = np.full((*in_use.shape, *values.shape[1:]), fill, values.dtype)
+    except (OverflowError, ValueError, TypeError):
+        raise ValueError(f"to_padded: fill must fit in {values.dtype}, got {arguments.shown(fill)}") from None
     padded[in_use] = values[row[in_use]]
     return padded
 
@@ -92,6 +116,8 @@ def _reduce(self: Sequences) -> tuple[Any, ...]:
 
 for _name, _method in (
     ("__init__", _init),
+    ("select", select),
+    ("slotted", staticmethod(slotted)),
     ("from_padded", staticmethod(from_padded)),
     ("to_padded", to_padded),
     ("mask", mask),

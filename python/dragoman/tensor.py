@@ -34,8 +34,11 @@ class Tensor:
     __slots__ = ("__weakref__", "data", "function", "grad", "grad_owned", "requires_grad")
 
     def __init__(self, data: _core.Tensor, requires_grad: bool = False) -> None:
-        if requires_grad and data.dtype != "float32":
-            raise TypeError(f"Tensor: only float32 tensors can require a gradient, got {data.dtype}")
+        if requires_grad is not False:
+            arguments.check_types("Tensor", _core.Tensor, data=data)
+            requires_grad = arguments.flag("Tensor", "requires_grad", requires_grad)
+            if requires_grad and data.dtype != "float32":
+                raise TypeError(f"Tensor: data must be float32 for requires_grad, got {data.dtype}")
         self.data = data
         self.requires_grad = requires_grad
         self.grad: Tensor | None = None
@@ -70,10 +73,17 @@ class Tensor:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         array = self.numpy()
-        if dtype is not None and np.dtype(dtype) != array.dtype:
-            if copy is False:
-                raise ValueError(f"Tensor: {array.dtype} to {np.dtype(dtype)} needs a copy, got copy=False")
-            return array.astype(dtype)
+        if copy is not None:
+            copy = arguments.flag("Tensor", "copy", copy)
+        if dtype is not None:
+            try:
+                wanted = np.dtype(dtype)
+            except (TypeError, ValueError):
+                raise TypeError(f"Tensor: dtype must be one of NumPy's, got {arguments.shown(dtype)}") from None
+            if wanted != array.dtype:
+                if copy is False:
+                    raise ValueError(f"Tensor: {array.dtype} to dtype {wanted} needs a copy, got copy=False")
+                return array.astype(wanted)
         return array.copy() if copy else array
 
     def item(self) -> float:
@@ -123,10 +133,17 @@ class Tensor:
             ValueError: while a Program is being recorded, or for a stream on the CPU.
         """
         if stream is not None and self.device == "cpu":
-            raise ValueError(f"__dlpack__: stream must be None for the CPU, got {stream!r}")
+            raise ValueError(f"__dlpack__: stream must be None for the CPU, got {arguments.shown(stream)}")
+        for name, value in (("max_version", max_version), ("dl_device", dl_device)):
+            if value is not None and not (isinstance(value, tuple) and len(value) == 2):
+                raise TypeError(f"__dlpack__: {name} must be two ints, got {arguments.shown(value)}")
+        if copy is not None:
+            copy = arguments.flag("__dlpack__", "copy", copy)
         if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
-            raise BufferError(f"__dlpack__: dl_device must be {self.__dlpack_device__()}, got {dl_device!r}")
-        versioned = max_version is not None and max_version[0] >= 1
+            raise BufferError(
+                f"__dlpack__: dl_device must be {self.__dlpack_device__()}, got {arguments.shown(dl_device)}"
+            )
+        versioned = max_version is not None and arguments.integer("__dlpack__", "max_version", max_version[0]) >= 1
         return _core.to_dlpack(self.data.clone() if copy else self.data, versioned)
 
     def __dlpack_device__(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import arguments
 from dragoman.data.columns import Columns, Dataset, Lengths, lengths_of
 
 POOL = 100  # batches whose rows are sorted by cost together
@@ -92,6 +93,10 @@ class Batches:
         unit: str = "row",
         limits: str = "",
     ) -> None:
+        arguments.check_types("batches", Dataset, dataset=dataset)
+        arguments.check_callable("batches", costs=costs)
+        batch_tokens = arguments.integer("batches", "batch_tokens", batch_tokens, 1)
+        seed = arguments.integer("batches", "seed", seed)
         self.dataset = dataset
         self.batch_tokens = batch_tokens
         self.seed = seed

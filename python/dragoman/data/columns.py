@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import arguments
 from dragoman.data.texts import shown
 
 Ids = Sequence[int]  # one cell: token ids, or a label alone
@@ -51,6 +52,7 @@ class Table:
     """
 
     def __init__(self, columns: Columns) -> None:
+        arguments.check_types("Table", Mapping, columns=columns)
         self._columns = dict(columns)
         for name, cells in self._columns.items():
             for row, cell in enumerate(cells):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import arguments
 from dragoman.arguments import shown
 from dragoman.data.columns import ID_DTYPE, ColumnDigest, Columns, Ids, Lengths, flat_ids, lengths_of
 from dragoman.data.pairs import SIDES, encode_pairs
@@ -55,6 +56,7 @@ class Shards(Sequence[Row]):
     """
 
     def __init__(self, folder: str | Path) -> None:
+        arguments.check_path("Shards", "folder", folder)
         self._read(Path(folder))
         self._verify()
 
@@ -163,6 +165,7 @@ def tokenize(
     Raises:
         OSError, ValueError: as `iter_parallel`.
     """
+    arguments.check_types("tokenize", Tokenizer, tokenizer=tokenizer)
     files = dict(zip(SIDES, (source, target), strict=True))
     encode = partial(encode_pairs, tokenizer)
     made_of = {"tokenizer": tokenizer.digest()}
@@ -196,6 +199,10 @@ def write_shards(
     Raises:
         OSError, ValueError: from `read`; ValueError when there is no example.
     """
+    op = "write_shards"
+    arguments.check_path(op, "folder", folder)
+    arguments.check_types(op, Mapping, files=files, made_of=made_of)
+    arguments.check_callable(op, read=read, encode=encode)
     folder = Path(folder)
     named = {name: [_identity(path) for path in as_files(paths)] for name, paths in files.items()}
     identity = {**made_of, "files": named}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from dragoman import arguments
 from dragoman.data.compressed import iter_bytes
 
 
@@ -48,6 +49,7 @@ def iter_lines(path: File) -> Iterator[str]:
         ValueError: a damaged file, bytes that are not UTF-8, a line of more than 16 MiB or without the column, naming
             the line.
     """
+    arguments.check_path("lines", "path", path)
     lines = (decode_line(line, path, number) for number, line in enumerate(iter_bytes(os.fspath(path)), 1))
     return _cells(path, lines) if isinstance(path, Column) else lines
 
@@ -105,7 +107,7 @@ def iter_parallel(source: Files, target: Files) -> Iterator[tuple[str, str]]:
         OSError: a file is missing or cannot be read.
         ValueError: different numbers of files or lines, a file without lines, an empty line, or as in `iter_lines`.
     """
-    sources, targets = as_files(source), as_files(target)
+    sources, targets = as_files(source, "lines", "source"), as_files(target, "lines", "target")
     if len(sources) != len(targets):
         raise ValueError(f"source has {len(sources)} files, target has {len(targets)}: they must pair up")
     told = False
@@ -133,8 +135,15 @@ def read_parallel(source: Files, target: Files) -> list[tuple[str, str]]:
     return list(iter_parallel(source, target))
 
 
-def as_files(files: Files) -> list[File]:
-    return [files] if isinstance(files, str | Path | Column) else list(files)
+def as_files(files: Files, op: str = "lines", name: str = "files") -> list[File]:
+    """TypeError, in the name of `op` and `name`, for what is neither a path nor a list of paths."""
+    if isinstance(files, str | Path | Column):
+        return [files]
+    if not isinstance(files, Sequence) or isinstance(files, bytes):
+        raise TypeError(f"{op}: {name} must be a path or a list of paths, got {type(files).__name__}")
+    for i, path in enumerate(files):
+        arguments.check_path(op, f"{name}[{i}]", path)
+    return list(files)
 
 
 def check_rereadable(path: File) -> None:
@@ -164,6 +173,7 @@ def sample_lines(files: Files, max_bytes: int) -> Iterator[str]:
     Raises:
         OSError, ValueError: as in `iter_lines`; ValueError for a pipe.
     """
+    max_bytes = arguments.integer("sample_lines", "max_bytes", max_bytes)
     paths = as_files(files)
     for path in paths:
         check_rereadable(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -63,6 +64,9 @@ class Tokenizer:
     """
 
     def __init__(self, backend: Any) -> None:
+        library = _library()
+        if not isinstance(backend, library.Tokenizer):
+            raise TypeError(f"tokenizer: backend must be a tokenizers.Tokenizer, got {type(backend).__name__}")
         self._backend = backend
         backend.no_padding()
         backend.no_truncation()
@@ -120,12 +124,14 @@ class Tokenizer:
             ModuleNotFoundError: without the `tokenizers` library.
             ValueError: naming the file, when it is not a tokenizer, is too large, or has other special tokens.
         """
+        arguments.check_path("tokenizer", "path", path)
         return cls.parse(read_bytes(path, MAXIMUM), path)
 
     @classmethod
     def parse(cls, content: bytes, path: str | Path) -> Tokenizer:
         """As `load`, from the content of a file; errors name `path`."""
         library = _library()
+        arguments.check_types("tokenizer", bytes, content=content)
         checked = json.dumps(parse_tokenizer(content, str(path)))
         try:
             backend = _call(library.Tokenizer.from_str, checked)
@@ -138,6 +144,7 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Writes a tokenizer.json, atomically. OSError, naming the file, if that fails."""
+        arguments.check_path("tokenizer", "path", path)
         atomic_write(path, self._backend.to_str(pretty=True).encode())
 
     def digest(self) -> str:
@@ -164,10 +171,16 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`. Special tokens are left out; bytes that are not UTF-8 become U+FFFD."""
-        return str(_call(self._backend.decode, [int(id) for id in ids], skip_special_tokens=True))
+        try:
+            numbers = array("I", iter(ids))  # of 32 bits
+        except (TypeError, ValueError, OverflowError):
+            raise _ids_error("ids", ids) from None
+        return str(_call(self._backend.decode, numbers.tolist(), skip_special_tokens=True))
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """`decode` for many lists of ids."""
+        if not isinstance(batch, Sequence) or isinstance(batch, str | bytes):
+            raise TypeError(f"Tokenizer: batch must be a list of lists of ids, got {type(batch).__name__}")
         return [self.decode(ids) for ids in batch]
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
@@ -179,6 +192,17 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size})"
+
+
+def _ids_error(name: str, ids: Any) -> Exception:
+    """What is wrong with ids that are no ints of 32 bits."""
+    try:
+        for i, id in enumerate(ids):
+            arguments.integer("Tokenizer", f"{name}[{i}]", id, 0, 2**32)
+    except (TypeError, ValueError) as error:
+        if str(error).startswith("Tokenizer: "):
+            return error
+    return TypeError(f"Tokenizer: {name} must be a list of ints, got {type(ids).__name__}")
 
 
 def _normalizer(library: Any) -> Any:

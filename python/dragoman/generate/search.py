@@ -232,6 +232,10 @@ def top_k(values: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
     Raises:
         FloatingPointError: a value is NaN or +inf.
     """
+    arguments.check_types("top_k", np.ndarray, values=values)
+    if values.ndim != 2 or values.dtype.kind != "f":
+        raise ValueError(f"top_k: values must be floats (rows, columns), got {values.dtype} of shape {values.shape}")
+    k = arguments.integer("top_k", "k", k)
     rows, columns = values.shape
     whole = columns // _BLOCK * _BLOCK
     maxima = values[:, :whole].reshape(rows, whole // _BLOCK, _BLOCK).max(axis=2)

@@ -95,8 +95,7 @@ class Translator:
             ValueError: a file that cannot be used, naming it; a device that is not there; another compute type.
         """
         check_device("Translator", device)
-        if compute_type != "float32":
-            raise ValueError(f"Translator: compute_type must be 'float32', got {compute_type!r}")
+        arguments.choice("Translator", "compute_type", compute_type, ("float32",))
         arguments.check_path("Translator", "folder", folder)
         path = Path(folder) / TOKENIZER
         content = read_bytes(path, MAXIMUM)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dragoman.arguments import check_types
 from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
 
@@ -38,6 +39,8 @@ def from_torch_state_dict(state: Mapping[str, npt.ArrayLike], config: Transforme
         ValueError: a tensor is missing, not expected or of another shape; names it as PyTorch does.
         TypeError: a value does not hold numbers.
     """
+    check_types("from_torch_state_dict", TransformerConfig, config=config)
+    check_types("from_torch_state_dict", Mapping, state=state)
     shapes = _torch_shapes(config)
     if missing := [name for name in shapes if name not in state]:
         raise ValueError(f"from_torch_state_dict: state must hold {missing[0]}{_more(missing)}, got none")

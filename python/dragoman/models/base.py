@@ -88,6 +88,9 @@ class Model(Module):
             ValueError: the class is not registered.
         """
         arguments.check_path("save", "folder", folder)
+        if not isinstance(beside, list | tuple):
+            raise TypeError(f"save: beside must be a list of names, got {type(beside).__name__}")
+        arguments.check_types("save", str, **{f"beside[{i}]": name for i, name in enumerate(beside)})
         values = {"model": registered_name(type(self)), **self.config.to_dict()}
         config = (json.dumps(values, indent=2) + "\n").encode()
         folder = Path(folder)

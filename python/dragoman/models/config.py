@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from dragoman.arguments import shown
+from dragoman.arguments import check_types, shown
 
 FORMAT = 1  # of config.json
 
@@ -43,6 +43,7 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The config that `to_dict` gave. ValueError for an unknown, missing or mistyped field."""
+        check_types(cls.__name__, Mapping, values=values)
         fields = dict(values)
         if (got := fields.pop("format", None)) != FORMAT:
             raise ValueError(f"{cls.__name__}: format must be {FORMAT}, got {shown(got)}")

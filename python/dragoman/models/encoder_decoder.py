@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman._core import Sequences
-from dragoman.arguments import integer
+from dragoman.arguments import check_types, integer
 from dragoman.models import blocks
 from dragoman.models.base import Model, register
 from dragoman.models.batch import IdBatch, check_pairs, pack_ids
@@ -25,7 +25,7 @@ from dragoman.nn import (
     TransformerEncoderLayer,
     record_attention,
 )
-from dragoman.tensor import Tensor
+from dragoman.tensor import Tensor, check_sequences
 
 _LENGTH = 64  # tokens of a sentence in an example batch; a plan of memory hardly depends on it
 
@@ -101,6 +101,7 @@ class Transformer(Model):
         Returns:
             The memory, (tokens, d_model).
         """
+        check_sequences("encode", src_sequences=src_sequences)
         positions = self.src_positions(src_sequences.max_length)
         x = self.src_embedding(src_ids, src_sequences, positions, dtype=self.dtype)
         return self.encoder(x, src_sequences)
@@ -126,6 +127,9 @@ class Transformer(Model):
         Returns:
             (tokens, d_model).
         """
+        check_sequences("decode", tgt_sequences=tgt_sequences, src_sequences=src_sequences)
+        if cache is not None:
+            check_types("decode", KVCache, cache=cache)
         starts = None if cache is None else cache.starts()
         longest = tgt_sequences.max_length + (0 if cache is None else max(cache.lengths, default=0))
         x = self.tgt_embedding(tgt_ids, tgt_sequences, self.tgt_positions(longest), starts, self.dtype)

@@ -75,6 +75,7 @@ class KVCache:
 
         `project()` computes them the first time; later calls return the same.
         """
+        arguments.check_callable("KVCache", project=project)
         number = self._number(key)
         if not self.data.has_memory(number):
             k, v = project()
@@ -92,4 +93,5 @@ class KVCache:
         _core.kv_cache_reorder(self.data, int32_ids("KVCache", "indices", indices))
 
     def _number(self, key: Hashable) -> int:
+        arguments.check_types("KVCache", Hashable, key=key)
         return self._numbers.setdefault(key, len(self._numbers))

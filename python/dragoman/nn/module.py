@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from dragoman.arguments import check_arrays, check_types, flag
 from dragoman.arrays import DTYPES, check_device
 from dragoman.grad_mode import no_grad
 from dragoman.nn.weight import Parameter
@@ -51,6 +52,7 @@ class Module:
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module, named `prefix`, and all below it, parents first."""
+        check_types("named_modules", str, prefix=prefix)
         yield prefix, self
         for name, child in self.children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
@@ -74,6 +76,7 @@ class Module:
 
     def state_dict(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
         """Every parameter by name: float32 copies, or with copy=False read-only views, which training changes."""
+        copy = flag("state_dict", "copy", copy)
         arrays = ((name, parameter.numpy()) for name, parameter in self.named_parameters())
         return {name: array.copy() if copy else array for name, array in arrays}
 
@@ -92,6 +95,7 @@ class Module:
 
     def check_state(self, state: Mapping[str, _Header]) -> None:
         """Raises as `load_state_dict`. Of each array only shape and dtype are looked at."""
+        check_arrays("load_state_dict", "state", state)
         parameters = dict(self.named_parameters())
         if missing := [name for name in parameters if name not in state]:
             raise ValueError(f"load_state_dict: missing parameters: {_some(missing)}")
@@ -123,6 +127,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Puts the whole tree into training mode, or into inference mode for `mode=False`."""
+        mode = flag("train", "mode", mode)
         for _, module in self.named_modules():
             module.training = mode
         return self

@@ -41,6 +41,7 @@ class SinusoidalPositionalEncoding(Module):
 
     def __call__(self, length: int) -> Tensor:
         """The table for positions [0, length): (at least length, features)."""
+        length = arguments.integer("SinusoidalPositionalEncoding", "length", length, 0, 2**31)
         table = self.table
         if length > table.shape[0]:
             rows = max(length, 2 * table.shape[0])
@@ -63,7 +64,10 @@ class LearnedPositionalEncoding(Module):
 
     def __call__(self, length: int) -> Tensor:
         """The table for positions [0, length): (max_length, features). ValueError above max_length."""
+        length = arguments.integer("LearnedPositionalEncoding", "length", length)
         maximum = self.weight.shape[0]
         if length > maximum:
-            raise ValueError(f"LearnedPositionalEncoding: a sequence must have at most {maximum} tokens, got {length}")
+            raise ValueError(
+                f"LearnedPositionalEncoding: length must be at most {maximum} tokens of a sequence, got {length}"
+            )
         return self.weight

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core
+from dragoman.arrays import DTYPES, as_array
 from dragoman.grad_mode import is_grad_enabled
 from dragoman.nn import init
 from dragoman.tensor import Tensor
@@ -82,7 +83,10 @@ class Parameter(Tensor):
         if init.is_skipped(np.shape(array)):
             super().__init__(_core.Tensor.empty(list(np.shape(array))), requires_grad=True)
             return
-        values = np.asarray(array, dtype=np.float32, order="C")
+        given = as_array("Parameter", "array", array)
+        if given.dtype.kind not in "biuf" and given.dtype != DTYPES["bfloat16"]:
+            raise TypeError(f"Parameter: array must hold numbers, got dtype {given.dtype}")
+        values = np.asarray(given, dtype=np.float32, order="C")
         super().__init__(_core.Tensor.empty(list(values.shape)), requires_grad=True)
         self.copy_(values)
 

@@ -36,6 +36,8 @@ def loss(log: Log, path: str | Path | None = None) -> Figure:
         ValueError: a line of the log is not a record, naming the line; or the log has no losses.
     """
     records = _read(log) if isinstance(log, str | Path) else log
+    if not isinstance(records, Sequence) or not all(isinstance(record, Mapping) for record in records):
+        raise TypeError(f"plot.loss: log must be a path or a list of records, got {type(log).__name__}")
     curves = {
         label: [(record["step"], record[field]) for record in records if field in record]
         for field, label in CURVES.items()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dragoman import _core
+from dragoman import _core, arguments
 from dragoman.nn.module import Module
 from dragoman.train.checkpoint import Arrays, CheckpointFile
 
@@ -26,6 +26,10 @@ def average_checkpoints(paths: Sequence[str | Path]) -> Arrays:
         OSError: a file cannot be read.
         ValueError: no paths, a damaged file, or an array that is not in every file; names the file and the array.
     """
+    if not isinstance(paths, Sequence) or isinstance(paths, str | bytes):
+        raise TypeError(f"average_checkpoints: paths must be a list of paths, got {type(paths).__name__}")
+    for i, path in enumerate(paths):
+        arguments.check_path("average_checkpoints", f"paths[{i}]", path)
     files = [CheckpointFile(path) for path in paths]
     if not files:
         raise ValueError("average_checkpoints: paths must name at least one file, got none")
@@ -60,12 +64,14 @@ class ExponentialAverage:
     """
 
     def __init__(self, model: Module, decay: float) -> None:
-        self.decay = decay
+        arguments.check_types("ExponentialAverage", Module, model=model)
+        self.decay = arguments.rate("ExponentialAverage", "decay", decay)
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._averages = {name: parameter.data.clone() for name, parameter in self._parameters.items()}
 
     def update(self, count: int) -> None:
         """Adds the present weights of the model to the average, after its update number `count`."""
+        count = arguments.integer("ExponentialAverage", "count", count)
         gain = 1.0 - min(self.decay, (1 + count) / (10 + count))
         for name, average in self._averages.items():
             _core.moving_average(average, self._parameters[name].data, gain)
@@ -77,6 +83,7 @@ class ExponentialAverage:
 
     def load_state_dict(self, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Restores what `state_dict` returned. ValueError when an average is missing or has another shape."""
+        arguments.check_arrays("ema", "state", state)
         for name, average in self._averages.items():
             got = state[name].shape if name in state else "none"
             if got != average.shape:

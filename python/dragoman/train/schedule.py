@@ -38,6 +38,7 @@ class InverseSqrt:
         object.__setattr__(self, "warmup", arguments.integer("schedule", "warmup", self.warmup, 1))
 
     def __call__(self, step: int) -> float:
+        step = arguments.integer("schedule", "step", step, 1)
         return self.lr * min(step / self.warmup, sqrt(self.warmup / step))
 
 
@@ -64,6 +65,7 @@ class Linear(InverseSqrt):
             raise ValueError(f"schedule: warmup must be at most the {self.steps} steps of the run, got {self.warmup}")
 
     def __call__(self, step: int) -> float:
+        step = arguments.integer("schedule", "step", step, 1)
         if step < self.warmup:
             return self.lr * (step / self.warmup)
         done = (min(step, self.steps) - self.warmup) / (self.steps + 1 - self.warmup)

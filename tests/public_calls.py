@@ -1,0 +1,404 @@
+"""The table of public callables: for each argument, kinds of bad values and a good value."""
+
+import importlib
+import inspect
+from functools import partial
+
+import dragoman as dg
+import numpy as np
+from bad_values import (
+    ABOVE_0,
+    ARRAY,
+    AT_LEAST_0,
+    AXIS,
+    BATCH,
+    CHOICE,
+    DEVICE,
+    DTYPE,
+    FLAG,
+    IDS,
+    INDICES,
+    INT,
+    INTS,
+    NONE,
+    NUMBER,
+    NUMBERS,
+    OBJECTS,
+    OPERAND,
+    PATH,
+    RATE,
+    SEQUENCES,
+    SHAPED,
+    SIZE,
+    TENSOR,
+    VECTOR,
+    WEIGHT,
+    floats,
+    optional,
+    tensor,
+    without,
+)
+from dragoman.generate import generate
+
+F, nn = dg.functional, dg.nn
+CONFIG = {"vocab_size": 9, "d_model": 4, "num_heads": 2, "d_ff": 8, "num_encoder_layers": 1, "num_decoder_layers": 1}
+
+TWO, HEADS = dg.Sequences([2, 1]), tensor(3, 2, 4)
+ROWS = {"sequences": (optional(SEQUENCES), TWO)}
+X = {"x": (SHAPED, tensor(3, 4))}
+ROW_OF_4 = {"x": (without(SHAPED, "sizes"), tensor(3, 4))}  # where the weight, which is right, may be named
+ATTENTION = {
+    "q": (SHAPED, HEADS),
+    "k": (SHAPED, HEADS),
+    "v": (SHAPED, HEADS),
+    "q_sequences": (SEQUENCES, TWO),
+    "k_sequences": (SEQUENCES, TWO),
+    "causal": (FLAG, True),
+    "window": (optional(INT), 1),
+    "scale": (optional(NUMBER), 0.5),
+    "dropout": (RATE, 0.1),
+    "bias": (optional(CHOICE), None),
+    "num_heads": (optional(INT) | {"zero": 0}, 2),
+    "return_weights": (FLAG, False),
+}
+LOSS = {
+    "ids": (IDS, [1, -1, 2]),
+    "label_smoothing": (RATE, 0.1),
+    "num_targets": (optional(INT) | {"zero": 0}, 2),
+    **ROWS,
+}
+RATES = {name: (RATE, 0.1) for name in ("dropout", "attention_dropout", "activation_dropout")}
+LAYER = {
+    "d_model": (SIZE, 4),
+    "num_heads": (SIZE | {"no divisor": 3}, 2),
+    "d_ff": (SIZE, 8),
+    "norm_first": (FLAG, True),
+    "activation": (CHOICE, "gelu"),
+    "norm_eps": (AT_LEAST_0, 1e-5),
+    **RATES,
+}
+GROUPS = (
+    without(OBJECTS, "empty list")
+    | NONE
+    | NUMBERS
+    | {
+        "one group": dg.optim.ParameterGroup("*"),
+        "of none": [dg.optim.ParameterGroup("encoder.*")],
+    }
+)
+PATTERN = without(OBJECTS, "string", "empty string") | NONE | NUMBERS
+BETAS = OBJECTS | NONE | NUMBERS | {"three": (0.1,) * 3, "one": (0.9, 1), "negative": (-1, 0)}
+CONFIG_KINDS = {
+    **{name: (without(SIZE, "too many", "huge"), CONFIG[name]) for name in CONFIG},
+    "tgt_vocab_size": (optional(without(SIZE, "too many", "huge")), 9),
+    **{name: (FLAG, True) for name in ("norm_first", "scale_embeddings", "output_bias")},
+    "max_source_length": (optional(without(SIZE, "too many", "huge")) | {"beyond learned": 1025}, 1024),
+    "final_norm": (optional(FLAG), True),
+    "activation": (CHOICE, "relu"),
+    "positions": (CHOICE, "learned"),
+    "tie_embeddings": (CHOICE, "two"),
+    "norm_eps": (without(ABOVE_0, "huge"), 1e-5),
+    **{name: (RATE, 0.1) for name in (*RATES, "embedding_dropout")},
+    **{name: (INT | {"too large": 9}, i) for i, name in enumerate(("pad_id", "bos_id", "eos_id", "unk_id"))},
+}
+
+MODEL = dg.Transformer(dg.TransformerConfig(**CONFIG))
+
+
+class Digits(dg.Tokenizer):
+    """A tokenizer that needs no library."""
+
+    vocab_size = 9
+
+    def __init__(self):
+        pass
+
+    def encode_batch(self, texts):
+        return [[int(letter) for letter in text] for text in texts]
+
+    def decode(self, ids):
+        return "".join(map(str, ids))
+
+
+TOKENIZER = Digits()
+TRANSLATOR = dg.Translator(MODEL, TOKENIZER)
+LINEAR, NORM = nn.Linear(4, 5), nn.LayerNorm(4)
+CACHE = nn.KVCache(2)
+CACHE.extend(TWO)
+LAYERS = without(OBJECTS, "list", "empty list") | NONE | NUMBERS | {
+    "no layers": [],
+    "numbers": [0.5],
+    "one layer": nn.Linear(2, 2),
+    "weights": [nn.Linear(2, 2).weight],
+}  # fmt: skip
+BATCHES = {name: (BATCH | {"too many": [[4], [5]], "too few": []}, [[4, 5]]) for name in ("src_batch", "tgt_batch")}
+SEARCH = {
+    "beam": (INT | {"zero": 0}, 2),
+    "length_penalty": (AT_LEAST_0, 0.5),
+    "max_length": (optional(INT), 3),
+}
+COUNTS = (
+    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam", "average",
+    "log_interval",
+)  # fmt: skip
+TRAINER = {
+    "model": (TENSOR, MODEL),
+    "tokenizer": (optional(TENSOR), TOKENIZER),
+    "output": (optional(PATH), None),
+    **{name: (INT | {"zero": 0}, 5000 if name == "batch_tokens" else 9) for name in COUNTS},
+    **{name: (optional(INT) | {"zero": 0}, 1) for name in ("epochs", "max_steps", "checkpoint_every", "patience")},
+    "seed": (INT, 1),
+    "compute_dtype": (optional(CHOICE), "bfloat16"),
+    "device": (optional(CHOICE) | {"cuda": "cuda"}, "cpu"),
+    "schedule": (CHOICE, "cosine"),
+    "best_by": (CHOICE, "bleu"),
+    "final": (CHOICE, "last"),
+    "lr": (optional(ABOVE_0), 0.1),
+    "max_minutes": (optional(ABOVE_0), 1.5),
+    "max_ratio": (optional(ABOVE_0) | {"below 1": 0.5}, 1.5),
+    "label_smoothing": (RATE, 0.1),
+    "betas": (BETAS, (0.9, 0.98)),
+    "eps": (ABOVE_0, 1e-9),
+    "weight_decay": (AT_LEAST_0, 0.1),
+    "max_grad_norm": (optional(ABOVE_0), 1.0),
+    "ema": (optional(RATE), 0.9),
+    "callbacks": (without(OBJECTS, "empty list") | NONE | NUMBERS, ()),
+    "tensorboard": (FLAG, False),
+}
+PAIRS = {
+    "None": None,
+    "number": 1,
+    "string": "ab",
+    "bytes": b"ab",
+    "dict": {0: 1},
+    "set": {1},
+    "class": int,
+    "function": len,
+    "array": np.ones((2, 2)),
+    "iterator": iter([([4], [5])]),
+    "nothing": [],
+    "numbers": [4, 5],
+    "texts": ["ab", "cd"],
+    "a text alone": [("ab",)],
+    "three texts": [("ab", "cd", "ef")],
+    "text and ids": [("ab", [4])],
+    "numbers in pairs": [(4, 5)],
+    "Nones": [(None, None)],
+}
+
+RESIDUAL_NORM = {
+    "residual": (WEIGHT, tensor(3, 4)),
+    "weight": (VECTOR, tensor(4)),
+    "dropout": (RATE, 0.1),
+    "eps": (AT_LEAST_0, 1e-5),
+}
+
+# For each argument of each callable: kinds of bad values, and a good value.
+TABLE = {
+    F.linear: X | {"weight": (WEIGHT, tensor(5, 4)), "bias": (optional(VECTOR), tensor(5))}
+    | {"activation": (CHOICE, "gelu"), "dropout": (RATE, 0.1)} | ROWS,
+    F.layer_norm: X | {"weight": (VECTOR, tensor(4)), "bias": (optional(VECTOR), tensor(4)), "eps": (AT_LEAST_0, 1e-5)}
+    | ROWS,
+    F.rms_norm: X | {"weight": (VECTOR, tensor(4)), "eps": (AT_LEAST_0, 1e-5)} | ROWS,
+    F.attention: ATTENTION,
+    F.residual: X | {"residual": (WEIGHT, tensor(3, 4)), "dropout": (RATE, 0.1)} | ROWS,
+    F.residual_layer_norm: X | RESIDUAL_NORM | {"bias": (optional(VECTOR), tensor(4))} | ROWS,
+    F.residual_rms_norm: X | RESIDUAL_NORM | ROWS,
+    F.dropout: X | {"p": (RATE, 0.1)} | ROWS,
+    F.relu: X | ROWS,
+    F.gelu: X | ROWS,
+    F.embedding: {
+        "ids": (IDS, [1, 0, 2]),
+        "weight": (without(WEIGHT, "sizes"), tensor(5, 4)),
+        "sequences": (SEQUENCES, TWO),
+        "positions": (optional(WEIGHT), tensor(6, 4)),
+        "starts": (optional(IDS), [1, 0]),
+        "scale": (NUMBER, 2.0),
+        "dropout": (RATE, 0.1),
+    },
+    F.feed_forward: X
+    | {"weight1": (WEIGHT, tensor(8, 4)), "bias1": (optional(VECTOR), tensor(8))}
+    | {"weight2": (WEIGHT, tensor(4, 8)), "bias2": (optional(VECTOR), tensor(4))}
+    | {"activation": (CHOICE, "relu"), "dropout": (RATE, 0.1)}
+    | ROWS,
+    F.cross_entropy: {"logits": (without(SHAPED, "of bfloat16"), tensor(3, 5))} | LOSS,
+    F.linear_cross_entropy: X | {"weight": (WEIGHT, tensor(5, 4)), "bias": (optional(VECTOR), tensor(5))} | LOSS,
+    F.reshape: {
+        "x": ({n: v for n, v in TENSOR.items() if not isinstance(v, dg.Tensor)}, tensor(3, 4)),
+        "shape": (INTS | {"empty": [], "two unknown": [-1, -1], "other size": [5, -1]}, [2, 6]),
+    },
+    **{
+        op: {"a": (OPERAND, tensor(3, 4)), "b": (OPERAND, tensor(3, 4))}
+        for op in (F.add, F.subtract, F.multiply, F.divide, F.maximum)
+    },
+    **{op: {"x": (TENSOR, tensor(3, 4))} for op in (F.exp, F.log, F.sqrt)},
+    **{op: {"x": (TENSOR, tensor(3, 4)), "axis": (AXIS, 0), "keepdims": (FLAG, True)} for op in (F.sum, F.mean)},
+    F.gather: {"x": (TENSOR | {"scalar": tensor()}, tensor(3, 4)), "ids": (INDICES, [1, 0, 2])},
+    F.concat: {
+        "tensors": (OBJECTS | NONE | NUMBERS | {"sizes": [tensor(3, 4), tensor(2, 5)]}, [tensor(3, 4)] * 2),
+        "axis": (INT | {"third": 2}, 1),
+    },
+    F.softmax: {"x": (TENSOR | {"scalar": tensor()}, tensor(3, 4))},
+    F.matmul: {"a": (SHAPED, tensor(3, 4)), "b": (WEIGHT, tensor(4, 3))},
+    F.transpose: {"x": (TENSOR | {"scalar": tensor(), "one axis": tensor(4)}, tensor(3, 4))},
+    F.scale: {"x": (TENSOR, tensor(3, 4)), "factor": (NUMBER, 2.0)},
+    dg.tensor: {
+        "array": (ARRAY, [1.0, 2.0]),
+        "device": (DEVICE, "cpu"),
+        "dtype": (DTYPE, None),
+        "requires_grad": (FLAG, True),
+    },
+    dg.Sequences: {
+        "lengths": (INTS, [2, 1]),
+        "capacity": (optional(INT) | {"too few": 2, "many": 2**40}, 4),
+        "max_length": (optional(INT) | {"zero": 0, "many": 2**40}, 4),
+    },
+    dg.from_dlpack: {"x": ({name: v for name, v in OBJECTS.items() if not isinstance(v, dg.Tensor)} | NONE, floats(3))},
+    dg.manual_seed: {"n": (INT, 1)},
+    dg.optim.AdamW: {
+        "model": (TENSOR, nn.Linear(2, 2)),
+        "lr": (AT_LEAST_0, 0.1),
+        "betas": (BETAS, (0.9, 0.98)),
+        "eps": (ABOVE_0, 1e-9),
+        "weight_decay": (AT_LEAST_0, 0.1),
+        "max_grad_norm": (optional(ABOVE_0), 1.0),
+        "groups": (GROUPS, [dg.optim.ParameterGroup("weight", 0.5)]),
+    },
+    dg.optim.ParameterGroup: {
+        "pattern": (PATTERN, "*.bias"),
+        "lr_scale": (AT_LEAST_0, 0.1),
+        "weight_decay": (optional(AT_LEAST_0), 0.1),
+    },
+    nn.Linear: {
+        "in_features": (SIZE, 4),
+        "out_features": (SIZE, 3),
+        "bias": (FLAG, True),
+        "weight": (optional(WEIGHT), nn.Linear(4, 3).weight),
+    },
+    LINEAR: ROW_OF_4 | {"activation": (CHOICE, "relu"), "dropout": (RATE, 0.1)} | ROWS,
+    LINEAR.cross_entropy: ROW_OF_4 | LOSS,
+    NORM: X | {"residual": (optional(WEIGHT), tensor(3, 4)), "dropout": (RATE, 0.1)} | ROWS,
+    nn.LayerNorm: {"features": (SIZE, 4), "eps": (AT_LEAST_0, 1e-5)},
+    nn.Embedding: {
+        "vocab_size": (SIZE, 5),
+        "features": (SIZE, 4),
+        "scale": (NUMBER, 2.0),
+        "dropout": (RATE, 0.1),
+        "weight": (optional(WEIGHT), nn.Embedding(5, 4).weight),
+    },
+    nn.Dropout: {"p": (RATE, 0.1)},
+    nn.SinusoidalPositionalEncoding: {"features": (SIZE, 4)},
+    nn.LearnedPositionalEncoding: {"max_length": (SIZE, 5), "features": (SIZE, 4)},
+    nn.MultiHeadAttention: {name: LAYER[name] for name in ("d_model", "num_heads", "dropout")},
+    nn.FeedForward: {name: LAYER[name] for name in ("d_model", "d_ff", "activation", "dropout")},
+    nn.TransformerLayer: LAYER | {"causal": (FLAG, True), "cross_attention": (FLAG, True)},
+    nn.TransformerEncoderLayer: LAYER,
+    nn.TransformerDecoderLayer: LAYER,
+    dg.TransformerConfig: CONFIG_KINDS,
+    nn.Encoder: {"layers": (LAYERS, MODEL.encoder.layers), "norm": (optional(TENSOR), nn.LayerNorm(4))},
+    nn.Decoder: {"layers": (LAYERS, MODEL.decoder.layers), "norm": (optional(TENSOR), nn.LayerNorm(4))},
+    MODEL.encoder: {
+        "x": (without(SHAPED, "sizes"), tensor(3, 4)),
+        "sequences": (SEQUENCES, TWO),
+    },
+    MODEL.decoder: {
+        "x": (without(SHAPED, "sizes"), tensor(3, 4)),
+        "memory": (without(SHAPED, "sizes", "of int32", "of int64", "of bool"), tensor(3, 4)),
+        "sequences": (SEQUENCES, TWO),
+        "memory_sequences": (without(SEQUENCES, "slotted"), TWO),
+        "cache": (optional(TENSOR), None),
+    },
+    nn.KVCache: {"num_sequences": (INT, 2)},
+    nn.KVCache(2).extend: {"new": (without(SEQUENCES, "more rows"), TWO)},
+    partial(CACHE.append, 0): {"new": (SEQUENCES, TWO)}
+    | {name: (SHAPED, tensor(3, 4)) for name in ("k", "v")},
+    CACHE.reorder: {"indices": (INTS | {"too large": [2]}, [1, 0])},
+    dg.Transformer: {"config": (TENSOR, dg.TransformerConfig(**CONFIG)), "compute_dtype": (CHOICE, "bfloat16")},
+    MODEL: BATCHES,
+    MODEL.logits: BATCHES,
+    MODEL.loss: {
+        **BATCHES,
+        "label_smoothing": (RATE, 0.1),
+        "num_targets": (optional(INT) | {"zero": 0}, 3),
+    },
+    generate: {"model": (TENSOR, MODEL), "src_batch": (BATCH, [[4, 5]]), **SEARCH},
+    dg.Translator: {"model": (TENSOR, MODEL), "tokenizer": (TENSOR, TOKENIZER)},
+    TRANSLATOR: {
+        "text": (without(OBJECTS, "empty list", "string", "empty string") | NONE | NUMBERS, "45"),
+        **SEARCH,
+    },
+    dg.Trainer: TRAINER,
+    dg.Trainer(MODEL, max_steps=1).fit: {
+        "train": (PAIRS, [([4, 2], [5])]),
+        "validation": (optional(PAIRS), [([4, 2], [5])]),
+        "resume": (FLAG, False),
+    },
+    dg.set_num_threads: {"n": (INT | {"zero": 0, "too many": 2**40}, 1)},
+}  # fmt: skip
+
+# A message may also name an op inside the callable, or the argument that a wrong size is compared with.
+INNER = {
+    F.feed_forward: {"linear"},
+    dg.tensor: {"device"},
+    dg.Trainer: {"device"},
+    nn.TransformerEncoderLayer: {"MultiHeadAttention", "FeedForward"},
+}
+INNER[nn.TransformerLayer] = INNER[nn.TransformerDecoderLayer] = INNER[nn.TransformerEncoderLayer]
+INNER[MODEL.encoder] = INNER[MODEL.decoder] = {"linear", "layer_norm", "attention", "residual", "reshape"}
+INNER[MODEL.loss] = INNER[LINEAR.cross_entropy] = {"linear_cross_entropy"}
+INNER[LINEAR], INNER[NORM] = {"linear"}, {"residual_layer_norm", "layer_norm"}
+INNER[TRANSLATOR] = {"generate"}
+SIZES = {
+    "sizes",
+    "empty",
+    "more axes",
+    "fewer axes",
+    "scalar",
+    "more rows",
+    "fewer rows",
+    "too many",
+    "too few",
+    "no ids",
+}
+
+
+def name_of(function):
+    """The name in messages; for a method of a cache or a trainer, the name of its class."""
+    owner = getattr(getattr(function, "func", function), "__self__", None)
+    if isinstance(owner, nn.KVCache | dg.Trainer):
+        return type(owner).__name__
+    return getattr(function, "__name__", type(function).__name__)
+
+
+MODULES = ("", "nn", "functional", "optim", "models", "train", "generate", "data", "interop", "plot", "random", "cuda")
+OPERATORS = {
+    "__call__", "__getitem__", "__len__", "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__",
+    "__truediv__", "__rtruediv__", "__matmul__", "__array__", "__dlpack__",
+}  # fmt: skip
+
+# What messages of a callable, or of all methods of a class, may name in place of an argument.
+ALSO_NAMED = {
+    "load_state_dict": {"parameters"},
+    "check_state": {"parameters"},
+    **{name: {"a", "b"} for name in OPERATORS if "div" in name or "add" in name or "sub" in name or "mul" in name},
+    "__getitem__": {"index", "ids"},
+    "with_dropout": {"dropout"},
+    "attention_weights": {"src_batch", "tgt_batch"},
+    "project": {"x"},
+    "from_dict": {"format", "field"},
+}
+
+
+def public_modules():
+    return [importlib.import_module(f"dragoman.{name}" if name else "dragoman") for name in MODULES]
+
+
+def public_names(module):
+    """What `__all__` lists, or without one every public class and function that the module defines."""
+    if hasattr(module, "__all__"):
+        return [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
