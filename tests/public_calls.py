@@ -1,8 +1,11 @@
 """The table of public callables: for each argument, kinds of bad values and a good value."""
 
+import dataclasses
 import importlib
 import inspect
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import dragoman as dg
 import numpy as np
@@ -38,10 +41,15 @@ from bad_values import (
     tensor,
     without,
 )
-from dragoman.generate import generate
+from dragoman.generate import generate, top_k
 
 F, nn = dg.functional, dg.nn
 CONFIG = {"vocab_size": 9, "d_model": 4, "num_heads": 2, "d_ff": 8, "num_encoder_layers": 1, "num_decoder_layers": 1}
+
+
+def fields_of(config):
+    return {field.name for field in dataclasses.fields(config)}
+
 
 TWO, HEADS = dg.Sequences([2, 1]), tensor(3, 2, 4)
 ROWS = {"sequences": (optional(SEQUENCES), TWO)}
@@ -92,6 +100,7 @@ CONFIG_KINDS = {
     **{name: (without(SIZE, "too many", "huge"), CONFIG[name]) for name in CONFIG},
     "tgt_vocab_size": (optional(without(SIZE, "too many", "huge")), 9),
     **{name: (FLAG, True) for name in ("norm_first", "scale_embeddings", "output_bias")},
+    "max_length": (without(SIZE, "too many", "huge"), 1024),
     "max_source_length": (optional(without(SIZE, "too many", "huge")) | {"beyond learned": 1025}, 1024),
     "final_norm": (optional(FLAG), True),
     "activation": (CHOICE, "relu"),
@@ -114,7 +123,7 @@ class Digits(dg.Tokenizer):
         pass
 
     def encode_batch(self, texts):
-        return [[int(letter) for letter in text] for text in texts]
+        return [[int(letter) if letter in "012345678" else 3 for letter in text] for text in texts]
 
     def decode(self, ids):
         return "".join(map(str, ids))
@@ -153,6 +162,8 @@ TRAINER = {
     "schedule": (CHOICE, "cosine"),
     "best_by": (CHOICE, "bleu"),
     "final": (CHOICE, "last"),
+    "bleu_tokenize": (CHOICE, "13a"),
+    "task": (optional(TENSOR), None),
     "lr": (optional(ABOVE_0), 0.1),
     "max_minutes": (optional(ABOVE_0), 1.5),
     "max_ratio": (optional(ABOVE_0) | {"below 1": 0.5}, 1.5),
@@ -215,6 +226,7 @@ TABLE = {
         "starts": (optional(IDS), [1, 0]),
         "scale": (NUMBER, 2.0),
         "dropout": (RATE, 0.1),
+        "dtype": (CHOICE, "bfloat16"),
     },
     F.feed_forward: X
     | {"weight1": (WEIGHT, tensor(8, 4)), "bias1": (optional(VECTOR), tensor(8))}
@@ -336,6 +348,61 @@ TABLE = {
     dg.set_num_threads: {"n": (INT | {"zero": 0, "too many": 2**40}, 1)},
 }  # fmt: skip
 
+
+MAPPING = without(OBJECTS, "dict") | NONE | NUMBERS
+NAME = without(OBJECTS, "string", "empty string") | NONE | NUMBERS
+FOLDER = tempfile.TemporaryDirectory()  # as long as the process
+LINES = Path(FOLDER.name, "lines.txt")
+LINES.write_text("a b\nc\n")
+MODEL.save(FOLDER.name)
+FILES = {name: value for name, value in PATH.items() if name not in ("tuple", "strings", "empty list")}
+SETTINGS = without(TRAINER, "model", "tokenizer", "task") | {"best_by": (NAME, "bleu")}  # the task knows its scores
+TORCH = dg.Transformer(dg.TransformerConfig(**CONFIG, final_norm=True))
+VALUES = without(TENSOR, "core's own") | {"one axis": np.ones(3), "ints": np.ones((2, 3), int)}
+STATE = dg.random.get_state()
+
+TABLE |= {
+    dg.load: {"folder": (PATH, FOLDER.name)},
+    **{op: {"device": (DEVICE, "cpu")} for op in (dg.memory_stats, dg.reset_peak_memory_stats, dg.empty_cache)},
+    nn.Parameter: {
+        "array": (
+            without(ARRAY, "None", "float16", "uint32", "beyond int64")
+            | {"letters": "ab", "function": len, "object": object()},
+            [1.0],
+        )
+    },
+    nn.RMSNorm: TABLE[nn.LayerNorm],
+    nn.TransformerStack: TABLE[nn.Decoder],
+    F.cast: {"x": (TENSOR, tensor(3, 4)), "dtype": (CHOICE, "bfloat16")},
+    F.to: {"x": (without(TENSOR, "of int32", "of int64", "of bool"), tensor(3, 4)), "device": (DEVICE, "cpu")},
+    dg.models.BlockConfig: {
+        name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.BlockConfig)
+    },
+    dg.models.TextConfig: {
+        name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.TextConfig)
+    },
+    dg.train.TrainingOptions: SETTINGS,
+    dg.train.ExponentialAverage: {"model": (TENSOR, nn.Linear(2, 2)), "decay": (RATE, 0.9)},
+    top_k: {"values": (without(VALUES, "array", "empty array", "big-endian array"), floats(2, 3)), "k": (INT, 2)},
+    dg.data.Table: {"columns": (MAPPING, {"ids": [[1, 2]]})},
+    dg.data.Batches: {
+        "dataset": (TENSOR, dg.data.Table({"ids": [[1, 2]]})),
+        "costs": (without(OBJECTS, "class", "function") | NONE | NUMBERS, lambda lengths: lengths["ids"]),
+        "batch_tokens": (INT | {"zero": 0}, 4),
+        "seed": (INT, 1),
+    },
+    **{op: {"path": (PATH, LINES)} for op in (dg.data.iter_lines, dg.data.read_lines)},
+    **{op: {side: (FILES, LINES) for side in ("source", "target")} for op in (dg.data.read_parallel,)},
+    dg.interop.from_torch_state_dict: {
+        "state": (MAPPING, dg.interop.to_torch_state_dict(TORCH)),
+        "config": (TENSOR, TORCH.config),
+    },
+    dg.interop.to_torch_state_dict: {"model": (TENSOR, MODEL)},
+    dg.random.set_state: {"state": (MAPPING, STATE)},
+    dg.models.register: {"name": (NAME, "a name")},
+}
+
+
 # A message may also name an op inside the callable, or the argument that a wrong size is compared with.
 INNER = {
     F.feed_forward: {"linear"},
@@ -348,6 +415,9 @@ INNER[MODEL.encoder] = INNER[MODEL.decoder] = {"linear", "layer_norm", "attentio
 INNER[MODEL.loss] = INNER[LINEAR.cross_entropy] = {"linear_cross_entropy"}
 INNER[LINEAR], INNER[NORM] = {"linear"}, {"residual_layer_norm", "layer_norm"}
 INNER[TRANSLATOR] = {"generate"}
+INNER[dg.train.TrainingOptions], INNER[dg.data.Batches] = {"Trainer", "device"}, {"batches"}
+INNER |= {op: {"device"} for op in (dg.memory_stats, dg.reset_peak_memory_stats, dg.empty_cache, F.to)}
+INNER[dg.data.iter_lines] = INNER[dg.data.read_lines] = INNER[dg.data.read_parallel] = {"lines"}
 SIZES = {
     "sizes",
     "empty",
@@ -384,7 +454,16 @@ ALSO_NAMED = {
     "__getitem__": {"index", "ids"},
     "with_dropout": {"dropout"},
     "attention_weights": {"src_batch", "tgt_batch"},
-    "project": {"x"},
+    "Table": {"column"},
+    "LearnedPositionalEncoding": {"tokens"},
+    "project": {"x", "weight"},
+    "__call__": {"weight"},
+    "cross_entropy": {"vocabulary", "weight"},
+    "linear_cross_entropy": {"vocabulary"},
+    "tokenize": {"files"},
+    "decode_batch": {"ids"},
+    "encode": {"ids", "sequences"},
+    "decode": {"ids", "x", "k", "k_sequences"},
     "from_dict": {"format", "field"},
 }
 
@@ -402,3 +481,40 @@ def public_names(module):
         for name, value in vars(module).items()
         if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
     ]
+
+
+# Public callables that the table leaves out, and why.
+NOT_IN_TABLE = {
+    "they hold what they are given": {"Batch", "Candidate", "Column", "Hypothesis", "MaskPosition", "Record", "Score"},
+    "they are there to be written": {
+        "Callback",
+        "Columns",
+        "Dataset",
+        "EncoderDecoder",
+        "Model",
+        "Task",
+        "Translation",
+    },
+    "others make them": {"OutOfMemoryError", "Tensor", "Tokenizer"},
+    "their errors need files": {
+        "Shards",
+        "average_checkpoints",
+        "iter_parallel",
+        "sample_lines",
+        "tokenize",
+        "write_shards",
+    },
+    "their check comes with their `with`": {"masks_from"},
+    "what others call, with what they have checked": {"check_options", "next_dropout"},
+}
+
+# Of a callable in the table: its words for messages, and what its base class takes and it does not use.
+ARGUMENTS_LEFT_OUT = {
+    ("Batches", "limits"),
+    ("Batches", "unit"),
+    ("Encoder", "cache"),
+    ("Encoder", "memory"),
+    ("Encoder", "memory_sequences"),
+    ("TransformerEncoderLayer", "causal"),
+    ("TransformerEncoderLayer", "cross_attention"),
+}

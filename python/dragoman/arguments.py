@@ -29,6 +29,13 @@ def check_callable(op: str, **arguments: Any) -> None:
             raise TypeError(f"{op}: {name} must be callable, got {type(value).__name__}")
 
 
+def check_has(op: str, name: str, value: Any, *attributes: str) -> None:
+    """TypeError unless `value` has the attributes."""
+    for attribute in attributes:
+        if isinstance(value, type) or not hasattr(value, attribute):
+            raise TypeError(f"{op}: {name} must have {attribute}, got {type(value).__name__}")
+
+
 def check_arrays(op: str, name: str, values: Any) -> None:
     """TypeError unless `values` is a mapping to arrays."""
     check_types(op, Mapping, **{name: values})
@@ -51,7 +58,12 @@ _short.maxstring = _short.maxlong = _short.maxother = 80
 
 def is_number(value: Any) -> bool:
     """Whether `value` is a real number. A bool and a time are none."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool | np.timedelta64)
+    return is_integer(value) or isinstance(value, float | np.floating)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether `value` is an int. A bool and a time are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
 def number(op: str, name: str, value: Any, minimum: float = -_LARGEST, below: float | None = None) -> float:
@@ -81,7 +93,7 @@ def positive(op: str, name: str, value: Any) -> float:
 
 def integer(op: str, name: str, value: Any, minimum: int = 0, below: int = 2**63) -> int:
     """`value` as an int in [minimum, below), `below` a power of 2. TypeError for other types, ValueError elsewhere."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool | np.timedelta64):
+    if not is_integer(value):
         raise TypeError(f"{op}: {name} must be an int, got {type(value).__name__}")
     if value < minimum:
         raise ValueError(f"{op}: {name} must be at least {minimum}, got {shown(value)}")
@@ -100,9 +112,11 @@ def integers(op: str, name: str, values: Any, minimum: int = 0) -> list[int]:
 
 
 def check_path(op: str, name: str, value: Any) -> None:
-    """TypeError unless `value` is a str or a path."""
+    """TypeError unless `value` is a str or a path, ValueError for one that no file can have."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{op}: {name} must be a path, got {type(value).__name__}")
+    if "\0" in os.fspath(value):
+        raise ValueError(f"{op}: {name} must be a path without a null character, got {shown(value)}")
 
 
 def flag(op: str, name: str, value: Any) -> bool:

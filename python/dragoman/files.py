@@ -99,6 +99,8 @@ class AtomicFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if not path.name:
+            raise ValueError(f"path must name a file, got {str(path)!r}")
         self._temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
         _remove_stale(path.parent)
         self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

@@ -1,16 +1,46 @@
 """Error messages: every argument of every public callable gets every kind of bad value. The call must raise a
 ValueError or TypeError that names the argument. Unusual layouts, where they are allowed, give the same bits."""
 
+import inspect
 import re
 from functools import partial
 
 import dragoman as dg
 import numpy as np
+import public_calls
 import pytest
 from bad_values import ARRAY, PATH, floats, tensor
-from public_calls import INNER, SIZES, TABLE, name_of
+from public_calls import ARGUMENTS_LEFT_OUT, INNER, NOT_IN_TABLE, SIZES, TABLE, name_of
 
 F = dg.functional
+
+
+def takes_arguments(function):
+    try:
+        return bool(inspect.signature(function).parameters)
+    except ValueError:  # a function of the core, or a builtin type
+        return not isinstance(function, type(len)) and function is not dg.OutOfMemoryError
+
+
+def test_every_public_callable_is_in_the_table():
+    public = {
+        name: getattr(module, name)
+        for module in public_calls.public_modules()
+        for name in public_calls.public_names(module)
+    }
+    left_out = set().union(*NOT_IN_TABLE.values())
+    known = {name_of(function) for function in TABLE} | left_out
+    assert left_out <= set(public)
+    for name, value in public.items():
+        if callable(value) and name not in known:
+            assert not takes_arguments(value), f"{name} is not in TABLE of tests/public_calls.py"
+    missing = {
+        (name_of(function), name)
+        for function, arguments in TABLE.items()
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in arguments and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    assert missing == ARGUMENTS_LEFT_OUT
 
 
 @pytest.mark.parametrize("function", TABLE, ids=name_of)

@@ -93,7 +93,7 @@ class Batches:
         unit: str = "row",
         limits: str = "",
     ) -> None:
-        arguments.check_types("batches", Dataset, dataset=dataset)
+        arguments.check_has("batches", "dataset", dataset, "__len__", "lengths")
         arguments.check_callable("batches", costs=costs)
         batch_tokens = arguments.integer("batches", "batch_tokens", batch_tokens, 1)
         seed = arguments.integer("batches", "seed", seed)

@@ -55,6 +55,8 @@ class Table:
         arguments.check_types("Table", Mapping, columns=columns)
         self._columns = dict(columns)
         for name, cells in self._columns.items():
+            if not isinstance(cells, Sequence | np.ndarray):
+                raise TypeError(f"Table: column {name} must hold lists of ids, got {type(cells).__name__}")
             for row, cell in enumerate(cells):
                 if type(cell) is not list and not _is_list(cell):
                     raise TypeError(f"Table: column {name} must hold lists of ids, got {shown(cell)} in row {row}")

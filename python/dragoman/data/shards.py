@@ -165,7 +165,7 @@ def tokenize(
     Raises:
         OSError, ValueError: as `iter_parallel`.
     """
-    arguments.check_types("tokenize", Tokenizer, tokenizer=tokenizer)
+    arguments.check_has("tokenize", "tokenizer", tokenizer, "digest")
     files = dict(zip(SIDES, (source, target), strict=True))
     encode = partial(encode_pairs, tokenizer)
     made_of = {"tokenizer": tokenizer.digest()}

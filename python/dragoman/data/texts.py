@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dragoman import arguments
+
 # Neither spaces nor controls by their category, and yet nothing is to be seen: fillers and the empty Braille pattern.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _INVISIBLE = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Mn"))  # spaces, controls, formats, marks on nothing
@@ -33,10 +35,14 @@ def check_text(op: str, name: str, text: object) -> None:
 
 def check_texts(op: str, name: str, texts: Iterable[object]) -> list[str]:
     """`texts` as a list of str. TypeError, ValueError as in `check_text`, naming the index; TypeError for one str."""
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+    try:
+        items = iter(() if isinstance(texts, str | bytes) else texts)
+    except TypeError:
+        items = None
+    if items is None or isinstance(texts, str | bytes):
         raise TypeError(f"{op}: {name} must be several texts, got {shown(texts)}")
     checked = []
-    for i, text in enumerate(texts):
+    for i, text in enumerate(items):
         if type(text) is not str or not text.isascii():
             check_text(op, f"{name}[{i}]", text)
         checked.append(text)
@@ -47,5 +53,8 @@ def shown(value: object, length: int = 60) -> str:
     """The type of a value and how it looks, cut to `length` characters, for messages."""
     if value is None:
         return "None"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # of an int that Python does not print
+        text = arguments.shown(value)
     return f"{type(value).__name__} {text if len(text) <= length else f'{text[: length - 3]}...'}"

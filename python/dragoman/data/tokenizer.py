@@ -170,15 +170,19 @@ class Tokenizer:
         return [list(encoding.ids) for encoding in _call(encodings, self._backend, texts)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`. Special tokens are left out; bytes that are not UTF-8 become U+FFFD."""
+        """The text of `ids`. Special tokens are left out; bytes that are not UTF-8 become U+FFFD.
+
+        Raises:
+            TypeError, ValueError: an id that is no int of 32 bits, naming its place.
+        """
         try:
             numbers = array("I", iter(ids))  # of 32 bits
         except (TypeError, ValueError, OverflowError):
-            raise _ids_error("ids", ids) from None
+            raise _ids_error(ids) from None
         return str(_call(self._backend.decode, numbers.tolist(), skip_special_tokens=True))
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
-        """`decode` for many lists of ids."""
+        """`decode` for many lists of ids. TypeError, ValueError as there."""
         if not isinstance(batch, Sequence) or isinstance(batch, str | bytes):
             raise TypeError(f"Tokenizer: batch must be a list of lists of ids, got {type(batch).__name__}")
         return [self.decode(ids) for ids in batch]
@@ -194,15 +198,15 @@ class Tokenizer:
         return f"Tokenizer(vocab_size={self.vocab_size})"
 
 
-def _ids_error(name: str, ids: Any) -> Exception:
+def _ids_error(ids: Any) -> Exception:
     """What is wrong with ids that are no ints of 32 bits."""
     try:
         for i, id in enumerate(ids):
-            arguments.integer("Tokenizer", f"{name}[{i}]", id, 0, 2**32)
+            arguments.integer("Tokenizer", f"ids[{i}]", id, 0, 2**32)
     except (TypeError, ValueError) as error:
         if str(error).startswith("Tokenizer: "):
             return error
-    return TypeError(f"Tokenizer: {name} must be a list of ints, got {type(ids).__name__}")
+    return TypeError(f"Tokenizer: ids must be a list of ints, got {type(ids).__name__}")
 
 
 def _normalizer(library: Any) -> Any:

@@ -61,7 +61,7 @@ def _getitem(x: Tensor, index: Any) -> Tensor:
         if index.step in (None, 1):
             return _part(x, 0, index)
         return gather(x, np.arange(rows)[index])
-    if isinstance(index, int | np.integer) and not isinstance(index, bool):
+    if arguments.is_integer(index):
         if not -rows <= index < rows:
             raise IndexError(f"getitem: index must lie in [-{rows}, {rows}), got {arguments.shown(index)}")
         begin = int(index) % rows

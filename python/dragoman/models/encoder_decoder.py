@@ -204,9 +204,8 @@ class Transformer(Model):
 
     def example_batch(self, tokens: int | tuple[int, int]) -> tuple[IdBatch, IdBatch]:
         """Sources and targets of so many tokens, the targets' <s> included; `tokens` of both or a pair of counts."""
-        source, target = tokens if isinstance(tokens, tuple) else (tokens, tokens)
-        for side in (source, target):
-            integer("memory_plan", "tokens", side, minimum=1)
+        sides = tokens if isinstance(tokens, tuple) and len(tokens) == 2 else (tokens, tokens)
+        source, target = (integer("memory_plan", "tokens", side, 1, _MOST) for side in sides)
         sentences = -(-max(source, target) // _LENGTH)
         return _even_batch(source, sentences), _even_batch(target - sentences, sentences)
 
@@ -233,6 +232,9 @@ class Transformer(Model):
     def pack_source(self, op: str, src_batch: IdBatch) -> tuple[npt.NDArray[np.int32], Sequences]:
         """Source ids end to end, int32 (tokens,), checked in the name of `op`, and their Sequences."""
         return pack_ids(op, "src_batch", src_batch, self.config.vocab_size)
+
+
+_MOST = 2**24  # tokens of a side: more than any batch that trains
 
 
 def _even_batch(tokens: int, sentences: int) -> list[list[int]]:

@@ -67,7 +67,5 @@ class LearnedPositionalEncoding(Module):
         length = arguments.integer("LearnedPositionalEncoding", "length", length)
         maximum = self.weight.shape[0]
         if length > maximum:
-            raise ValueError(
-                f"LearnedPositionalEncoding: length must be at most {maximum} tokens of a sequence, got {length}"
-            )
+            raise ValueError(f"LearnedPositionalEncoding: a sequence must have at most {maximum} tokens, got {length}")
         return self.weight

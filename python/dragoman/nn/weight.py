@@ -80,15 +80,13 @@ class Parameter(Tensor):
 
     def __init__(self, array: npt.ArrayLike) -> None:
         self.forms = WeightForms()
-        if init.is_skipped(np.shape(array)):
-            super().__init__(_core.Tensor.empty(list(np.shape(array))), requires_grad=True)
-            return
         given = as_array("Parameter", "array", array)
         if given.dtype.kind not in "biuf" and given.dtype != DTYPES["bfloat16"]:
             raise TypeError(f"Parameter: array must hold numbers, got dtype {given.dtype}")
-        values = np.asarray(given, dtype=np.float32, order="C")
-        super().__init__(_core.Tensor.empty(list(values.shape)), requires_grad=True)
-        self.copy_(values)
+        skipped = init.is_skipped(given.shape)  # before memory is taken: there may be a limit
+        super().__init__(_core.Tensor.empty(list(given.shape)), requires_grad=True)
+        if not skipped:
+            self.copy_(np.asarray(given, dtype=np.float32, order="C"))
 
     def _restore(self, data: _core.Tensor, requires_grad: bool) -> None:
         super()._restore(data, requires_grad)
