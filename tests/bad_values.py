@@ -46,7 +46,7 @@ RATE = AT_LEAST_0 | {"one": 1.0, "above": 2}
 INT = OBJECTS | NONE | NUMBERS | {"fraction": 1.5, "negative": -1}
 SIZE = INT | {"zero": 0, "too many": 2**40}
 FLAG = OBJECTS | NONE | {"zero": 0, "one": 1, "nan": float("nan")}
-CHOICE = OBJECTS | NONE | {"unknown": "tanh", "capitals": "RELU", "number": 1, "nan": float("nan"), "true": True}
+CHOICE = OBJECTS | NONE | {"unknown": "swish", "capitals": "RELU", "number": 1, "nan": float("nan"), "true": True}
 SEQUENCES = (
     OBJECTS
     | NONE

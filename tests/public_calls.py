@@ -81,7 +81,12 @@ LAYER = {
     "num_heads": (SIZE | {"no divisor": 3}, 2),
     "d_ff": (SIZE, 8),
     "norm_first": (FLAG, True),
+    "sandwich_norm": (FLAG, True),
+    "norm": (CHOICE, "rms"),
+    "residual": (CHOICE, "concat"),
     "activation": (CHOICE, "gelu"),
+    "gated": (FLAG, True),
+    "feed_forward_bias": (FLAG, False),
     "norm_eps": (AT_LEAST_0, 1e-5),
     **RATES,
 }
@@ -99,10 +104,16 @@ BETAS = OBJECTS | NONE | NUMBERS | {"three": (0.1,) * 3, "one": (0.9, 1), "negat
 CONFIG_KINDS = {
     **{name: (without(SIZE, "too many", "huge"), CONFIG[name]) for name in CONFIG},
     "tgt_vocab_size": (optional(without(SIZE, "too many", "huge")), 9),
-    **{name: (FLAG, True) for name in ("norm_first", "scale_embeddings", "output_bias")},
+    **{
+        name: (FLAG, True)
+        for name in ("norm_first", "gated", "feed_forward_bias", "embedding_norm", "scale_embeddings", "output_bias")
+    },
     "max_length": (without(SIZE, "too many", "huge"), 1024),
     "max_source_length": (optional(without(SIZE, "too many", "huge")) | {"beyond learned": 1025}, 1024),
     "final_norm": (optional(FLAG), True),
+    "sandwich_norm": (FLAG, True),
+    "norm": (CHOICE, "rms"),
+    "residual": (CHOICE, "concat"),
     "activation": (CHOICE, "relu"),
     "positions": (CHOICE, "learned"),
     "tie_embeddings": (CHOICE, "two"),
@@ -147,7 +158,7 @@ SEARCH = {
     "max_length": (optional(INT), 3),
 }
 COUNTS = (
-    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam", "average",
+    "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam",
     "log_interval",
 )  # fmt: skip
 TRAINER = {
@@ -155,7 +166,10 @@ TRAINER = {
     "tokenizer": (optional(TENSOR), TOKENIZER),
     "output": (optional(PATH), None),
     **{name: (INT | {"zero": 0}, 5000 if name == "batch_tokens" else 9) for name in COUNTS},
-    **{name: (optional(INT) | {"zero": 0}, 1) for name in ("epochs", "max_steps", "checkpoint_every", "patience")},
+    **{
+        name: (optional(INT) | {"zero": 0}, 1)
+        for name in ("epochs", "max_steps", "checkpoint_every", "patience", "average")
+    },
     "seed": (INT, 1),
     "compute_dtype": (optional(CHOICE), "bfloat16"),
     "device": (optional(CHOICE) | {"cuda": "cuda"}, "cpu"),
@@ -218,6 +232,13 @@ TABLE = {
     F.dropout: X | {"p": (RATE, 0.1)} | ROWS,
     F.relu: X | ROWS,
     F.gelu: X | ROWS,
+    F.gelu_tanh: X | ROWS,
+    F.silu: X | ROWS,
+    F.tanh: X | ROWS,
+    F.sigmoid: X | ROWS,
+    F.gate: {"a": (WEIGHT, tensor(3, 4)), "b": (WEIGHT, tensor(3, 4))}
+    | {"activation": (CHOICE, "gelu"), "dropout": (RATE, 0.1)}
+    | ROWS,
     F.embedding: {
         "ids": (IDS, [1, 0, 2]),
         "weight": (without(WEIGHT, "sizes"), tensor(5, 4)),
@@ -297,12 +318,14 @@ TABLE = {
         "scale": (NUMBER, 2.0),
         "dropout": (RATE, 0.1),
         "weight": (optional(WEIGHT), nn.Embedding(5, 4).weight),
+        "norm": (optional(TENSOR), nn.LayerNorm(4)),
     },
     nn.Dropout: {"p": (RATE, 0.1)},
     nn.SinusoidalPositionalEncoding: {"features": (SIZE, 4)},
     nn.LearnedPositionalEncoding: {"max_length": (SIZE, 5), "features": (SIZE, 4)},
     nn.MultiHeadAttention: {name: LAYER[name] for name in ("d_model", "num_heads", "dropout")},
-    nn.FeedForward: {name: LAYER[name] for name in ("d_model", "d_ff", "activation", "dropout")},
+    nn.FeedForward: {name: LAYER[name] for name in ("d_model", "d_ff", "activation", "gated", "dropout")}
+    | {"bias": (FLAG, False)},
     nn.TransformerLayer: LAYER | {"causal": (FLAG, True), "cross_attention": (FLAG, True)},
     nn.TransformerEncoderLayer: LAYER,
     nn.TransformerDecoderLayer: LAYER,
@@ -344,6 +367,7 @@ TABLE = {
         "train": (PAIRS, [([4, 2], [5])]),
         "validation": (optional(PAIRS), [([4, 2], [5])]),
         "resume": (FLAG, False),
+        "overwrite": (FLAG, False),
     },
     dg.set_num_threads: {"n": (INT | {"zero": 0, "too many": 2**40}, 1)},
 }  # fmt: skip
@@ -372,6 +396,7 @@ TABLE |= {
         )
     },
     nn.RMSNorm: TABLE[nn.LayerNorm],
+    nn.make_norm: {"kind": (CHOICE, "rms")} | TABLE[nn.LayerNorm],
     nn.TransformerStack: TABLE[nn.Decoder],
     F.cast: {"x": (TENSOR, tensor(3, 4)), "dtype": (CHOICE, "bfloat16")},
     F.to: {"x": (without(TENSOR, "of int32", "of int64", "of bool"), tensor(3, 4)), "device": (DEVICE, "cpu")},
@@ -414,7 +439,7 @@ INNER[nn.TransformerLayer] = INNER[nn.TransformerDecoderLayer] = INNER[nn.Transf
 INNER[MODEL.encoder] = INNER[MODEL.decoder] = {"linear", "layer_norm", "attention", "residual", "reshape"}
 INNER[MODEL.loss] = INNER[LINEAR.cross_entropy] = {"linear_cross_entropy"}
 INNER[LINEAR], INNER[NORM] = {"linear"}, {"residual_layer_norm", "layer_norm"}
-INNER[TRANSLATOR] = {"generate"}
+INNER[TRANSLATOR], INNER[nn.make_norm] = {"generate"}, {"RMSNorm"}
 INNER[dg.train.TrainingOptions], INNER[dg.data.Batches] = {"Trainer", "device"}, {"batches"}
 INNER |= {op: {"device"} for op in (dg.memory_stats, dg.reset_peak_memory_stats, dg.empty_cache, F.to)}
 INNER[dg.data.iter_lines] = INNER[dg.data.read_lines] = INNER[dg.data.read_parallel] = {"lines"}
@@ -456,6 +481,8 @@ ALSO_NAMED = {
     "attention_weights": {"src_batch", "tgt_batch"},
     "Table": {"column"},
     "LearnedPositionalEncoding": {"tokens"},
+    "parse": {"object", "JSON", "tokenizer"},
+    "loss": {"line"},
     "project": {"x", "weight"},
     "__call__": {"weight"},
     "cross_entropy": {"vocabulary", "weight"},
@@ -485,27 +512,18 @@ def public_names(module):
 
 # Public callables that the table leaves out, and why.
 NOT_IN_TABLE = {
-    "they hold what they are given": {"Batch", "Candidate", "Column", "Hypothesis", "MaskPosition", "Record", "Score"},
-    "they are there to be written": {
-        "Callback",
-        "Columns",
-        "Dataset",
-        "EncoderDecoder",
-        "Model",
-        "Task",
-        "Translation",
+    "they hold what they are given": {
+        *("Batch", "Candidate", "Column", "Hypothesis", "Later", "MaskPosition", "Record", "Score"),
     },
+    "users write them": {"Callback", "Columns", "Dataset", "EncoderDecoder", "Model", "Task", "Translation"},
     "others make them": {"OutOfMemoryError", "Tensor", "Tokenizer"},
-    "their errors need files": {
-        "Shards",
-        "average_checkpoints",
-        "iter_parallel",
-        "sample_lines",
-        "tokenize",
-        "write_shards",
+    "they need files, or the weights of an attention": {
+        *("Shards", "average_checkpoints", "iter_parallel", "sample_lines", "tokenize", "write_shards"),
+        "attention_page",
     },
     "their check comes with their `with`": {"masks_from"},
     "what others call, with what they have checked": {"check_options", "next_dropout"},
+    "it calls what it is given": {"checkpoint"},
 }
 
 # Of a callable in the table: its words for messages, and what its base class takes and it does not use.

@@ -180,8 +180,13 @@ class AdamW:
                 is skipped: parameters and moments keep their bits.
             RuntimeError: a parameter is no longer this optimizer's, a parameter or a module of the model was replaced,
                 or `requires_grad` has changed.
-            TypeError, ValueError: a `grad` that was set is no Tensor, or has another dtype, shape or device.
+            TypeError, ValueError: a `grad` that was set is no Tensor, or has another dtype, shape or device; the
+                loss is no scalar.
         """
+        if loss is not None:
+            check_types("AdamW", Tensor, loss=loss)
+            if loss.shape != () or loss.dtype != "float32":
+                raise ValueError(f"AdamW: loss must be a float32 scalar, got {loss.dtype} of shape {loss.shape}")
         self._check_parameters()
         self._collect_gradients()
         gradient_norm = _core.gradient_norm(self._gradients)

@@ -175,11 +175,7 @@ class Tokenizer:
         Raises:
             TypeError, ValueError: an id that is no int of 32 bits, naming its place.
         """
-        try:
-            numbers = array("I", iter(ids))  # of 32 bits
-        except (TypeError, ValueError, OverflowError):
-            raise _ids_error(ids) from None
-        return str(_call(self._backend.decode, numbers.tolist(), skip_special_tokens=True))
+        return str(_call(self._backend.decode, _numbers(ids), skip_special_tokens=True))
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """`decode` for many lists of ids. TypeError, ValueError as there."""
@@ -189,7 +185,7 @@ class Tokenizer:
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The name of each token, in which U+2581 stands for a space. ValueError for an id without a token."""
-        names = [self._backend.id_to_token(int(id)) for id in ids]
+        names = [self._backend.id_to_token(id) for id in _numbers(ids)]
         if None in names:
             raise ValueError(f"tokens: ids must lie in [0, {self.vocab_size}), got {ids[names.index(None)]}")
         return names
@@ -198,8 +194,15 @@ class Tokenizer:
         return f"Tokenizer(vocab_size={self.vocab_size})"
 
 
+def _numbers(ids: Sequence[int]) -> list[int]:
+    """Ids as ints of 32 bits. TypeError, ValueError naming the first that is none."""
+    try:
+        return array("I", iter(ids)).tolist()
+    except (TypeError, ValueError, OverflowError):
+        raise _ids_error(ids) from None
+
+
 def _ids_error(ids: Any) -> Exception:
-    """What is wrong with ids that are no ints of 32 bits."""
     try:
         for i, id in enumerate(ids):
             arguments.integer("Tokenizer", f"ids[{i}]", id, 0, 2**32)
