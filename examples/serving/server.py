@@ -78,7 +78,11 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # in a container nothing else ends the first process
-    with Server(Translator.load(options.folder), options.host, options.port) as server:
+    try:
+        translator = Translator.load(options.folder)
+    except (OSError, ValueError) as error:
+        parser.error(f"{options.folder} is not a model to serve: {error}")
+    with Server(translator, options.host, options.port) as server:
         logging.info("serving %s on port %d", options.folder, server.server_port)
         server.serve_forever()
 
