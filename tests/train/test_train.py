@@ -156,6 +156,19 @@ def test_resume_refuses_other_content_of_the_same_lengths(rng, tmp_path):
     assert bits(trainer.model) != bits(model_of())
 
 
+@pytest.mark.parametrize(
+    "field, value",
+    [("position", 3), ("position", {"step": "7"}), ("sums", {"loss": None}), ("sums", {"x": 1}), ("data", [])],
+)
+def test_a_checkpoint_whose_state_is_of_other_types_is_named(field, value, pairs, tmp_path):
+    Trainer(model_of(), output=tmp_path, max_steps=2, **OPTIONS).fit(pairs)
+    path, model = CheckpointFolder(tmp_path / "checkpoints", 3).newest(), model_of()
+    parts = {"model": model, "optimizer": dg.optim.AdamW(model, 1e-3)}
+    save_checkpoint(path, parts, load_checkpoint(path, parts) | {field: value})
+    with pytest.raises(ValueError, match=f"{path.name}: metadata field state "):
+        Trainer(model_of(), output=tmp_path, max_steps=4, **OPTIONS).fit(pairs, resume=True)
+
+
 def test_a_checkpoint_that_does_not_name_its_columns_resumes(pairs, tmp_path):
     # As written before content was looked at.
     options = {"output": tmp_path, **OPTIONS}
@@ -259,7 +272,10 @@ def test_a_worse_mean_is_not_kept(pairs, tmp_path, monkeypatch):
         np.testing.assert_array_equal(array, load_file(newest)[f"model.{name}"])
 
 
-@pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(
+    "number, error",
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+)
 def test_a_signal_ends_the_run_with_a_checkpoint(number, error, pairs, tmp_path, monkeypatch, capsys):
     whole = model_of()
     Trainer(whole, output=tmp_path / "whole", max_steps=9, **OPTIONS).fit(pairs)
@@ -277,7 +293,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(number, error, pairs, tmp_path,
     with pytest.raises(error) as raised:
         Trainer(model, output=tmp_path / "x", max_steps=9, **OPTIONS).fit(pairs)
     if error is SystemExit:
-        assert raised.value.code == 143
+        assert raised.value.code == 128 + number
     assert signal.getsignal(number) is before
     assert (tmp_path / "x" / "checkpoints" / "stop-00000005.safetensors").exists()
     assert "resumed" in capsys.readouterr().err
@@ -324,6 +340,19 @@ def test_a_second_signal_stops_at_once():
         assert stop.received == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "numbers, status", [("HUP HUP", 129), ("TERM HUP", 143), ("HUP TERM", 143), ("INT HUP HUP", None)]
+)
+def test_a_closing_terminal_sends_more_than_one_signal(numbers, status):
+    """None of them must end the step that is under way; they come from the kernel, a shell and systemd."""
+    with StopSignals() as stop:
+        for number in numbers.split():
+            os.kill(os.getpid(), getattr(signal, f"SIG{number}"))
+    with pytest.raises(KeyboardInterrupt if status is None else SystemExit) as raised:
+        stop.raise_received()
+    assert status in (None, getattr(raised.value, "code", None))
 
 
 def test_trains_off_the_main_thread(pairs):

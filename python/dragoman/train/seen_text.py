@@ -17,13 +17,14 @@ class SeenText:
     """Counts over text pairs and their ids."""
 
     def __init__(self) -> None:
-        self._pairs = self._tabs = self._same = 0
+        self._pairs = self._same = 0
         self._characters = self._spelled = 0
 
     def add(self, pairs: Sequence[tuple[str, str]], columns: Columns) -> None:
         """Counts some pairs."""
+        if not pairs:
+            return
         self._pairs += len(pairs)
-        self._tabs += sum("\t" in source or "\t" in target for source, target in pairs)
         self._same += sum(source == target for source, target in pairs)
         self._characters += sum(len(text) for pair in pairs for text in pair)
         for cells in columns.values():
@@ -34,11 +35,6 @@ class SeenText:
     def remarks(self, tokenizer: Tokenizer | None) -> list[str]:
         """Sentences for the user. The tokenizer is the one that made the ids."""
         said = []
-        if self._tabs > _SHARE * self._pairs:
-            said.append(
-                f"{self._tabs:,} of {self._pairs:,} pairs hold tabs: a file of several columns? Each side needs a file "
-                "of its own (cut -f1, cut -f2)"
-            )
         if self._same > _SHARE * self._pairs:
             said.append(f"in {self._same:,} of {self._pairs:,} pairs, source and target are the same text")
         if tokenizer is not None and self._spelled > _SHARE * self._characters and _has_bytes(tokenizer):
