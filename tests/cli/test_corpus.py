@@ -61,6 +61,28 @@ def test_columns_of_validation(data, tmp_path, capsys):
     assert "validation loss" in capsys.readouterr().err
 
 
+def test_a_fraction_is_held_out(data, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert train(data, "en", "de", output, "--valid-fraction=0.25") == 0
+    error = capsys.readouterr().err
+    assert "30 pairs in " in error and "validation loss" in error
+    assert "valid_fraction = 0.25" in (output / "train.toml").read_text()
+    for fraction, status in (("0.3", 2), ("0.25", 0)):
+        assert train(data, "en", "de", output, "--resume", f"--valid-fraction={fraction}", "--steps=2") == status
+    assert "must be the same to resume" in capsys.readouterr().err
+    one = tmp_path / "one"
+    one.write_text("a\n")
+    assert train(data, one, one, tmp_path / "x", "--valid-fraction=0.5") == 2
+    assert "train: --valid-fraction must leave a row to train with, got 0.5 of 1 rows" in capsys.readouterr().err
+    valid = [f"--valid-source={one}", f"--valid-target={one}"]
+    for fraction, message in (
+        ("0.1", "-fraction and --valid-source exclude each other"),
+        ("0", r"-fraction must be a"),
+    ):
+        assert train(data, "en", "de", tmp_path / "x", f"--valid-fraction={fraction}", *valid) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import re
 import tracemalloc
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import dragoman as dg
 import pytest
 from dragoman import Trainer, TransformerConfig
+from dragoman.data.columns import Table, columns_of
+from dragoman.data.held_out import hold_out
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.train.averaging import ExponentialAverage
 from dragoman.train.callbacks import Callback
@@ -205,3 +208,17 @@ def test_a_damaged_newest_checkpoint_is_passed_over(pairs, tmp_path, capsys):
     Trainer(again, output=tmp_path / "x", **options).fit(pairs, resume=True)
     assert f"{newest}: damaged; going on from step 6" in capsys.readouterr().err
     assert bits(again.state_dict()) == bits(whole.state_dict())
+
+
+def test_a_share_of_the_data_is_held_out(pairs):
+    model = model_of()
+    trainer = Trainer(model, max_steps=2, **OPTIONS)
+    records = trainer.fit(pairs, 0.2)
+    _, rest = hold_out(Table(columns_of(("source", "target"), pairs)), 0.2)
+    assert len(rest) == 12
+    expected = Validation(model, trainer.task, rest, trainer.options)()["valid_loss"]
+    *_, found = [record["valid_loss"] for record in records if "valid_loss" in record]
+    assert found == pytest.approx(expected, rel=1e-6)
+    for share, message in ((0, "validation must be above 0"), (1.5, "fraction must leave a row"), (math.nan, "finite")):
+        with pytest.raises(ValueError, match=message):
+            trainer.fit(pairs, share)

@@ -24,6 +24,8 @@ def corpora(options: argparse.Namespace, sides: Sequence[str]) -> Iterator[tuple
     training, held_out = ({side: getattr(options, f"{kind}{side}") for side in sides} for kind in ("", "valid_"))
     if len({files is None for files in held_out.values()}) > 1:
         raise ValueError(f"{' and '.join(f'--valid-{side}' for side in sides)} go together")
+    if options.valid_fraction is not None and held_out[sides[0]] is not None:
+        raise ValueError(f"--valid-fraction and --valid-{sides[0]} exclude each other")
     names = [name for files in (training, held_out) for side in sides for name in files[side] or ()]
     _columns(options.columns, sides)  # an error comes before the pipes are read
     with spooled(names, tell) as copies:

@@ -64,4 +64,9 @@ def name_options(message: str, parser: argparse.ArgumentParser) -> str:
     return re.sub(word, lambda found: flags[found[1]] if "_" in found[1] else found[0], message)
 
 
-_FIELDS = {"embedding_dropout": "dropout", "kind": "tokenizer_kind"}  # arguments that an option of another name sets
+_FIELDS = {
+    "validation": "valid_fraction",
+    "fraction": "valid_fraction",
+    "embedding_dropout": "dropout",
+    "kind": "tokenizer_kind",
+}  # arguments that an option of another name sets

@@ -61,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--output", required=True, metavar="DIR", help="folder of the model, created where missing")
     for name, text in (("source", "validation sentences"), ("target", "their translations")):
         files.add_argument(f"--valid-{name}", nargs="+", metavar="FILE", help=text)
+    files.add_argument(
+        "--valid-fraction",
+        type=Number(float, 1e-9, 0.5),
+        metavar="X",
+        help="share of the training pairs that are held out for validation instead",
+    )
     add_columns_argument(files)
     files.add_argument(
         "--resume",
@@ -206,7 +212,7 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     trainer = Trainer(model, task=task, **{name: getattr(options, name) for name in names})
     trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
-    validation = None if held_out is None else list(task.read(held_out))
+    validation = options.valid_fraction if held_out is None else list(task.read(held_out))
     trainer.fit(
         Later(lambda: task.shards(files, output / DATA, tell)),
         validation,

@@ -8,6 +8,7 @@ from typing import Any
 from dragoman import arguments
 from dragoman.data.batches import Batches
 from dragoman.data.columns import Dataset, Table
+from dragoman.data.held_out import hold_out
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.base import Model, registered_name
 from dragoman.nn.module import Module
@@ -84,7 +85,8 @@ class Trainer(TrainingOptions):
             train: a list of the task's examples, or a dataset (`dragoman.data.Shards`). For translation an example
                 is a (source, target) pair: texts, or lists of token ids (the target's without <s> and </s>). `Later`
                 makes them once the run holds `output`.
-            validation: a list or a dataset, for a measurement at each checkpoint.
+            validation: a list or a dataset, for a measurement at each checkpoint. A number, in (0, 1), is the share of
+                `train` that is held out for it: see `dragoman.data.hold_out`.
             resume: go on from the newest checkpoint in `output`, to the bits that a run without a break would
                 reach.
             overwrite: replace the run or the model in `output`. Files of other names stay.
@@ -107,24 +109,31 @@ class Trainer(TrainingOptions):
         overwrite = arguments.flag("Trainer", "overwrite", overwrite)
         if not isinstance(train, Later):
             self._check("train", train)
-        if validation is not None:
+        share = arguments.positive("Trainer", "validation", validation) if arguments.is_number(validation) else None
+        if validation is not None and share is None:
             self._check("validation", validation)
         if validation is None and (self.final == "best" or self.patience is not None):
             raise ValueError("Trainer: final='best' and patience need validation data, got None")
         options = self.options
-        held_out = None if validation is None else Validation(self.model, self.task, validation, options)
+        measured = None
+        if validation is not None and share is None:
+            measured = Validation(self.model, self.task, validation, options)
         with RunFolder(options.output, resume=resume, overwrite=overwrite):
             store = RunStore(self.model, self.task, options, resume=resume)
             if isinstance(train, Later):
                 train = train.make()
                 self._check("train", train)
-            batches = self._batches(train, options)
-            return TrainingRun(self.model, self.task, options, batches, held_out, store).run()
+            dataset = train if isinstance(train, Dataset) else Table(self.task.encode(train))
+            if share is not None:
+                dataset, held_out = hold_out(dataset, share)
+                measured = Validation(self.model, self.task, held_out, options)
+            batches = self._batches(dataset, options)
+            return TrainingRun(self.model, self.task, options, batches, measured, store).run()
 
-    def _batches(self, examples: Any, options: TrainingOptions) -> Batches:
+    def _batches(self, dataset: Dataset, options: TrainingOptions) -> Batches:
         task, model = self.task, self.model
         return Batches(
-            examples if isinstance(examples, Dataset) else Table(task.encode(examples)),
+            dataset,
             lambda lengths: task.costs(lengths, model, options),
             options.batch_tokens,
             seed=options.seed,
