@@ -24,8 +24,9 @@ class Checkpoint(Function):
 
 
 def checkpoint(run: Callable[..., Tensor], *inputs: Tensor, parameters: Sequence[Tensor] = ()) -> Tensor:
-    """run(*inputs), which runs again in backward: only the inputs are kept until then, not what `run` computes between
-    (Chen et al. 2016, arXiv:1604.06174). Outputs, dropout masks and gradients are to the bit those of run(*inputs).
+    """`run(*inputs)`, which runs again in backward: only the inputs are kept until then, not what `run` computes
+    between (Chen et al. 2016, arXiv:1604.06174). Outputs, dropout masks and gradients are to the bit those of
+    `run(*inputs)`.
 
     Args:
         run: a function of Tensors that returns a Tensor. It must compute the same each time.
