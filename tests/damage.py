@@ -2,9 +2,9 @@
 
     python tests/damage.py KIND --count 10000 --seed 0
 
-KIND is model, config, tokenizer, checkpoint, shards or toml. Case i of a seed is the same at every call, so `--first I`
-repeats one. Cases run in a process of their own, so a crash or a hang is a finding, too. Prints findings as they come,
-then one line of counts by verdict; exits with 1 if there was a finding.
+KIND is model, config, adapter, tokenizer, checkpoint, shards or toml. Case i of a seed is the same at every call, so
+`--first I` repeats one. Cases run in a process of their own, so a crash or a hang is a finding, too. Prints findings as
+they come, then one line of counts by verdict; exits with 1 if there was a finding.
 """
 
 from __future__ import annotations

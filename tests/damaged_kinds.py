@@ -10,6 +10,7 @@ from pathlib import Path
 import dragoman as dg
 import numpy as np
 from damage import damaged_bytes, damaged_json, damaged_json_file, damaged_safetensors, dumps
+from dragoman import lora
 from dragoman.cli import config_file
 from dragoman.cli import train as train_command
 from dragoman.cli.parser import Parser
@@ -95,6 +96,29 @@ class Config(Model):
 
     def damaged_content(self, content, rng):
         return damaged_json_file(content, rng)
+
+
+class Adapter(Kind):
+    names = ("adapter_model.safetensors", "adapter_config.json")
+
+    def make(self) -> None:
+        model = dg.Transformer(dg.TransformerConfig(**CONFIG))
+        lora.add(model, rank=2, modules=["q_proj", "linear1"])
+        lora.save(model, self.folder)
+        self.whole.append(self.take())
+
+    def damage(self, rng) -> None:
+        files = dict(self.whole[0])
+        name = rng.choice(self.names)
+        change = damaged_json_file if name.endswith(".json") else damaged_safetensors
+        files[name] = change(files[name], rng)
+        self.put(files)
+
+    def open(self) -> None:
+        model = dg.Transformer(dg.TransformerConfig(**CONFIG))
+        lora.load(model, self.folder)
+        with np.errstate(all="ignore"):
+            model.logits([[5, 6, 2]], [[1, 7]])
 
 
 class Tokenizers(Kind):
@@ -315,6 +339,7 @@ class Toml(Kind):
 KINDS = {
     "model": Model,
     "config": Config,
+    "adapter": Adapter,
     "tokenizer": Tokenizers,
     "checkpoint": Checkpoint,
     "shards": ShardFolder,
