@@ -212,6 +212,7 @@ class Checkpoint(Kind):
     """A run of two steps; what opens as a checkpoint is resumed."""
 
     names = (".safetensors",)
+    allowed = (FloatingPointError,)  # the weights of another model may diverge
 
     def make(self) -> None:
         self.run = self.folder / "run"

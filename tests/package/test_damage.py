@@ -10,7 +10,7 @@ pytest.importorskip("tokenizers")
 COUNT = int(os.environ.get("DRAGOMAN_DAMAGED_FILES", "200"))
 
 
-@pytest.mark.parametrize("kind", ["model", "config", "adapter", "tokenizer", "shards", "toml"])
+@pytest.mark.parametrize("kind", ["model", "config", "adapter", "tokenizer", "checkpoint", "shards", "toml"])
 def test_damaged_files_are_refused(kind):
     verdicts, findings = damage.run(kind, COUNT, seed=1)
     assert not findings

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from dragoman.data.shards import INDEX
-from dragoman.models.base import CONFIG, WEIGHTS
+from dragoman.models.base import CONFIG, TOKENIZER, WEIGHTS
 from dragoman.train.checkpoint import CheckpointFolder
 
 CHECKPOINTS = "checkpoints"
@@ -19,7 +19,6 @@ DATA = "data"
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
 OPTIONS = "train.toml"
-TOKENIZER = "tokenizer.json"
 
 _LOCK = ".lock"
 _MODEL = (WEIGHTS, f"{WEIGHTS}.index.json", CONFIG, TOKENIZER)

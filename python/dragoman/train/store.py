@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dragoman import random
+from dragoman.arguments import shown
 from dragoman.data.batches import Batches
+from dragoman.models.base import TOKENIZER
 from dragoman.models.config import ModelConfig
 from dragoman.train.checkpoint import CheckpointFile, CheckpointFolder, State, Stateful, load_checkpoint
 from dragoman.train.folder import CHECKPOINTS, LOG, clear
@@ -85,6 +87,7 @@ class RunStore:
         self.task = task
         self.options = options
         self.parts: dict[str, Stateful] = {}
+        self._batches: Batches | None = None
         self.output: Path | None = None
         self.log: Path | None = None
         self.checkpoints: CheckpointFolder | None = None
@@ -145,7 +148,8 @@ class RunStore:
     def save_model(self) -> None:
         """Writes the model as it is."""
         if self.output is not None:
-            self.model.save(self.output)
+            options = {"beside": [TOKENIZER]} if (self.output / TOKENIZER).exists() else {}
+            self.model.save(self.output, **options)
 
     def use(self, parts: Mapping[str, Stateful], batches: Batches, plan: State) -> None:
         """Takes what is known when the data are read.
@@ -159,6 +163,7 @@ class RunStore:
             ValueError: the checkpoint to resume from is of other data.
         """
         self.parts = dict(parts)
+        self._batches = batches
         if self.output is None:
             return
         self._run |= _identity_of_data(self.task, batches)
@@ -187,6 +192,7 @@ class RunStore:
             position = Position(**_section(file, "position"))
             sums = Sums(**_section(file, "sums"))
             _check_numbers(position, sums)
+            self._check_position(position, sums)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file.path}: metadata field state is incomplete ({error})") from None
         self.saved = position.step
@@ -194,10 +200,18 @@ class RunStore:
             self._write_files()  # the run may have been killed before it had written them
         return position, sums, self.parts.keys() - held.keys()
 
+    def _check_position(self, position: Position, sums: Sums) -> None:
+        """ValueError for numbers that no run could have."""
+        assert self._batches is not None
+        if not 0 <= position.batch < len(self._batches.epoch(position.epoch)):
+            raise ValueError(f"batch must be one of the epoch, got {position.batch}")
+        if sums.targets and not sums.seconds:
+            raise ValueError(f"seconds must be above 0 where there are targets, got {sums.seconds}")
+
     def _write_files(self) -> None:
         assert self.output is not None
         self.task.save(self.output)
-        self.model.save(self.output)
+        self.save_model()
 
 
 def _section(file: CheckpointFile, name: str, default: State | None = None) -> State:
@@ -209,14 +223,18 @@ def _section(file: CheckpointFile, name: str, default: State | None = None) -> S
 
 
 def _check_numbers(*values: Any) -> None:
-    """ValueError unless every field of the dataclasses is a number as its default is, or may be None and is."""
+    """ValueError unless every field of the dataclasses is a number as its default is, or may be None and is.
+
+    Scores alone may be below 0.
+    """
     for value in values:
         for field in fields(value):
-            got = getattr(value, field.name)
-            kinds = (int, float) if "float" in str(field.type) else (int,)
-            optional = "None" in str(field.type) and got is None
-            if not (optional or isinstance(got, kinds)) or (got is not None and not math.isfinite(got)):
-                raise ValueError(f"{field.name} must be {field.type}, got {got!r}")
+            got, kind = getattr(value, field.name), str(field.type)
+            good = type(got) is bool if kind == "bool" else type(got) in ((int, float) if "float" in kind else (int,))
+            if good and kind != "bool":
+                good = got < 2**62 and math.isfinite(got) and (got >= 0 or field.name == "best_score")
+            if not good and not (got is None and "None" in kind):
+                raise ValueError(f"{field.name} must be {kind}, got {shown(got)}")
 
 
 def _identity(model: Any, task: Task, options: TrainingOptions) -> State:
@@ -262,8 +280,11 @@ def _check_identity(path: str | Path, saved: State, run: State) -> None:
                 raise ValueError(f"{path}: the data must be the same to resume, got other ids in {different[0]}")
             if different:
                 key = different[0]
-                raise ValueError(f"{path}: {key} must be the same to resume, was {got.get(key)}, got {value[key]}")
+                raise ValueError(
+                    f"{path}: {key} must be the same to resume, was {shown(got.get(key))}, got {value[key]}"
+                )
         elif name == "lengths" and got != value:
             raise ValueError(f"{path}: the data must be the same to resume, got examples of other lengths")
         elif got != value:
-            raise ValueError(f"{path}: {name} must be the same to resume, was {got}, got {value}")
+            was = got[:80] if isinstance(got, str) else shown(got)
+            raise ValueError(f"{path}: {name} must be the same to resume, was {was}, got {value}")
