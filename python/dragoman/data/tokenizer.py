@@ -87,7 +87,7 @@ class Tokenizer:
         Raises:
             ModuleNotFoundError: without the `tokenizers` library.
             TypeError: naming the index of a line that is no text.
-            ValueError: an unknown kind, or a `vocab_size` below 64.
+            ValueError: an unknown kind, or a `vocab_size` below 64 or above 1,000,000.
         """
         arguments.choice("tokenizer", "kind", kind, get_args(Kind))
         vocab_size = arguments.integer("tokenizer", "vocab_size", vocab_size, MINIMUM)
