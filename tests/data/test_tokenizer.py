@@ -182,3 +182,9 @@ def test_says_which_extra_is_missing(monkeypatch, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'dragoman\[text\]'"):
         Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("vocab_size", [10**6 + 1, 10**12])
+def test_a_vocabulary_of_a_size_without_use_is_refused(vocab_size):
+    with pytest.raises(ValueError, match=f"vocab_size must be at most 1,000,000, got {vocab_size}"):
+        Tokenizer.train(["a b"], vocab_size)

@@ -13,7 +13,7 @@ from dragoman.cli.corpus import Corpus, add_columns_argument, corpora
 from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED, Number
 from dragoman.cli.presets import PRESETS
-from dragoman.data.tokenizer import MINIMUM, Kind
+from dragoman.data.tokenizer import LARGEST, MINIMUM, Kind
 from dragoman.files import atomic_write
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.models.encoder_decoder import Transformer
@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--vocab-size",
-        type=Number(int, MINIMUM, 10**6),
+        type=Number(int, MINIMUM, LARGEST),
         default=10000,
         metavar="N",
         help="maximum tokens of the joint vocabulary, without the 256 bytes (default: 10000)",

@@ -28,6 +28,7 @@ Kind = Literal["bpe", "unigram", "char"]
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")  # ids 0, 1, 2, 3
 PAD, BOS, EOS, UNK = range(4)
 MINIMUM = 64  # of vocab_size: a unigram model needs `_SPELLING` and the characters of the text
+LARGEST = 10**6  # the library reserves memory for as many tokens, and ends the process where there is none
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # the ids that follow
 
 _SPACE = "\u2581"
@@ -91,6 +92,8 @@ class Tokenizer:
         """
         arguments.choice("tokenizer", "kind", kind, get_args(Kind))
         vocab_size = arguments.integer("tokenizer", "vocab_size", vocab_size, MINIMUM)
+        if vocab_size > LARGEST:
+            raise ValueError(f"tokenizer: vocab_size must be at most {LARGEST:,}, got {vocab_size}")
         library = _library()
         normalizer = _normalizer(library)
         texts = [normalizer.normalize_str(line) for line in check_texts("tokenizer", "lines", lines)]
