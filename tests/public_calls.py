@@ -143,6 +143,7 @@ class Digits(dg.Tokenizer):
 TOKENIZER = Digits()
 TRANSLATOR = dg.Translator(MODEL, TOKENIZER)
 LINEAR, NORM = nn.Linear(4, 5), nn.LayerNorm(4)
+ROWS_OF_FIVE = dg.data.Table({"ids": [[1], [2, 3], [], [4], [5]]})
 CACHE = nn.KVCache(2)
 CACHE.extend(TWO)
 LAYERS = without(OBJECTS, "list", "empty list") | NONE | NUMBERS | {
@@ -409,6 +410,8 @@ TABLE |= {
     dg.train.TrainingOptions: SETTINGS,
     dg.train.ExponentialAverage: {"model": (TENSOR, nn.Linear(2, 2)), "decay": (RATE, 0.9)},
     top_k: {"values": (without(VALUES, "array", "empty array", "big-endian array"), floats(2, 3)), "k": (INT, 2)},
+    dg.data.hold_out: {"dataset": (TENSOR, ROWS_OF_FIVE), "fraction": (RATE | {"zero": 0}, 0.5)},
+    dg.data.Subset: {"dataset": (TENSOR, ROWS_OF_FIVE), "rows": (ARRAY, np.array([0, 3]))},
     dg.data.Table: {"columns": (MAPPING, {"ids": [[1, 2]]})},
     dg.data.Batches: {
         "dataset": (TENSOR, dg.data.Table({"ids": [[1, 2]]})),

@@ -51,7 +51,7 @@ def test_small_datasets_and_bad_fractions():
     two = Table({"a": [[1], [2]]})
     assert [len(part) for part in hold_out(two, 1e-9)] == [1, 1]
     for fraction, rows in ((1.0, two), (2, two), (0.9, two), (0.1, Table({"a": [[1]]}))):
-        with pytest.raises(ValueError, match="fraction must leave a row to train with, got"):
+        with pytest.raises(ValueError, match=r"fraction must (leave a row to train with|lie in \[0, 1\)), got"):
             hold_out(rows, fraction)
     for fraction in (0, -0.5, np.nan):
         with pytest.raises(ValueError, match="hold_out: fraction must be"):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
+from dragoman.arrays import as_array
 from dragoman.data.columns import Columns, Dataset, Ids, Lengths
 
 Row = tuple[Ids, ...]
@@ -21,11 +22,20 @@ class Subset(Sequence[Row]):
     Args:
         dataset: all rows.
         rows: (rows,) indices, in rising order.
+
+    Raises:
+        TypeError, ValueError: another kind of dataset, or rows that are no such indices.
     """
 
     def __init__(self, dataset: Dataset, rows: npt.NDArray[np.integer[Any]]) -> None:
+        arguments.check_types("Subset", Dataset, dataset=dataset)
+        indices = as_array("Subset", "rows", rows)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu":
+            raise TypeError(f"Subset: rows must be (rows,) integers, got {indices.dtype} of shape {indices.shape}")
+        if len(indices) and not (indices[0] >= 0 and indices[-1] < len(dataset) and (np.diff(indices) > 0).all()):
+            raise ValueError(f"Subset: rows must rise within [0, {len(dataset)}), got others")
         self._dataset = dataset
-        self._rows = rows.astype(np.uint32)
+        self._rows = indices.astype(np.uint32)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,11 +83,20 @@ def hold_out(dataset: Dataset, fraction: float) -> tuple[Subset, Subset]:
     Raises:
         TypeError, ValueError: a fraction of another type or out of range, or one that leaves a part empty.
     """
-    fraction = arguments.positive("hold_out", "fraction", fraction)
+    arguments.check_types("hold_out", Dataset, dataset=dataset)
+    fraction = share_of("hold_out", "fraction", fraction)
     count = len(dataset)
-    held = max(1, round(min(fraction, 1.0) * count))
+    held = max(1, round(fraction * count))
     if held >= count:
         raise ValueError(f"hold_out: fraction must leave a row to train with, got {fraction} of {count} rows")
     chosen = np.zeros(count, np.bool_)
     chosen[np.random.default_rng(0).choice(count, held, replace=False)] = True
     return Subset(dataset, np.flatnonzero(~chosen)), Subset(dataset, np.flatnonzero(chosen))
+
+
+def share_of(op: str, name: str, value: object) -> float:
+    """A share of a dataset as a float in (0, 1). TypeError, ValueError in the name of `op`."""
+    share = arguments.number(op, name, value, 0.0, 1.0)
+    if share == 0:
+        raise ValueError(f"{op}: {name} must be above 0, got {value}")
+    return share

@@ -8,7 +8,7 @@ from typing import Any
 from dragoman import arguments
 from dragoman.data.batches import Batches
 from dragoman.data.columns import Dataset, Table
-from dragoman.data.held_out import hold_out
+from dragoman.data.held_out import hold_out, share_of
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.base import Model, registered_name
 from dragoman.nn.module import Module
@@ -109,7 +109,7 @@ class Trainer(TrainingOptions):
         overwrite = arguments.flag("Trainer", "overwrite", overwrite)
         if not isinstance(train, Later):
             self._check("train", train)
-        share = arguments.positive("Trainer", "validation", validation) if arguments.is_number(validation) else None
+        share = share_of("Trainer", "validation", validation) if arguments.is_number(validation) else None
         if validation is not None and share is None:
             self._check("validation", validation)
         if validation is None and (self.final == "best" or self.patience is not None):
