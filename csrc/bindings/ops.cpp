@@ -81,6 +81,8 @@ void bind_ops(py::module_& m) {
   def_op(m, "reduce_backward", reduce_backward, "kind"_a, "dy"_a, "shape"_a, "axis"_a);
   def_op(m, "gather_forward", gather_forward, "x"_a, "ids"_a);
   def_op(m, "gather_backward", gather_backward, "dy"_a, "ids"_a, "shape"_a);
+  def_op(m, "pool_forward", pool_forward, "kind"_a, "x"_a, "sequences"_a);
+  def_op(m, "pool_backward", pool_backward, "kind"_a, "dy"_a, "places"_a, "sequences"_a);
   def_op(m, "slice_forward", slice_forward, "x"_a, "axis"_a, "begin"_a, "end"_a);
   def_op(m, "slice_backward", slice_backward, "dy"_a, "shape"_a, "axis"_a, "begin"_a);
   def_op(m, "concat_forward", concat_forward, "a"_a, "b"_a, "c"_a, "d"_a, "axis"_a);

@@ -40,6 +40,8 @@ namespace dragoman {
   X(gather_forward, GatherForward)                           \
   X(gather_backward, GatherBackward)                         \
   X(copy_rows, CopyRows)                                     \
+  X(pool_forward, PoolForward)                               \
+  X(pool_backward, PoolBackward)                             \
   X(softmax_forward, SoftmaxForward)                         \
   X(softmax_backward, SoftmaxBackward)                       \
   X(matmul, Matmul)                                          \

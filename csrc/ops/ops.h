@@ -14,6 +14,7 @@
 #include "ops/matmul.h"
 #include "ops/norm.h"
 #include "ops/optimizer.h"
+#include "ops/pool.h"
 #include "ops/reduce.h"
 #include "ops/residual.h"
 #include "ops/slice.h"

@@ -64,6 +64,8 @@ __all__: list[str] = [
     "moving_average",
     "num_threads",
     "pack_weight",
+    "pool_backward",
+    "pool_forward",
     "reduce_backward",
     "reduce_forward",
     "reset_peak_memory_stats",
@@ -464,6 +466,8 @@ def num_threads() -> int:
     """
 
 def pack_weight(weight: Tensor) -> Tensor | None: ...
+def pool_backward(kind: str, dy: Tensor, places: Tensor | None, sequences: Sequences) -> Tensor: ...
+def pool_forward(kind: str, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor | None]: ...
 def reduce_backward(kind: str, dy: Tensor, shape: collections.abc.Sequence[int], axis: int | None) -> Tensor: ...
 def reduce_forward(kind: str, x: Tensor, axis: int | None, keepdims: bool) -> Tensor: ...
 def reset_peak_memory_stats(device: str = "cpu") -> None:

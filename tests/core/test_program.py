@@ -83,6 +83,17 @@ def test_plain_operations_replay_with_other_row_counts(rng, lengths, dtype):
         np.testing.assert_array_equal(replay(program, *inputs), run(*inputs).data.numpy())
 
 
+@pytest.mark.parametrize("kind", ["mean", "max", "first", "last"])
+def test_pooled_rows_follow_the_sequences(rng, kind):
+    def run(x, sequences):
+        return dg.functional.pool(x, sequences, kind)
+
+    with dg.no_grad():
+        program = record(run, *batch(rng, [2, 4, 3]))
+        inputs = batch(rng, [9, 0, 31, 2], 3)
+        np.testing.assert_array_equal(replay(program, *inputs), run(*inputs).numpy())
+
+
 def test_a_program_follows_the_weights_it_was_recorded_with(rng, block):
     run, weights = block
     inputs = batch(rng, [3, 2])

@@ -96,7 +96,17 @@ def gate(rng):
     return inputs, dg.functional.gate(*inputs, activation="gelu_tanh", dropout=0.2)
 
 
+def pool(kind):
+    def run(rng):
+        inputs = tensors(rng, (1023, 65))
+        return inputs, dg.functional.pool(inputs[0], dg.Sequences([400, 300, 0, 1, 322]), kind)
+
+    return run
+
+
 OPS = {
+    "pool_mean": pool("mean"),
+    "pool_max": pool("max"),
     "repeated_operands": repeated_operands,
     "reductions": reductions,
     "rows_and_columns": rows_and_columns,

@@ -21,6 +21,7 @@ from dragoman.functional.gather import gather
 from dragoman.functional.linear import linear
 from dragoman.functional.matmul import matmul
 from dragoman.functional.norm import layer_norm, residual_layer_norm, residual_rms_norm, rms_norm
+from dragoman.functional.pool import pool
 from dragoman.functional.reduce import mean, sum
 from dragoman.functional.reshape import reshape
 from dragoman.functional.residual import residual
@@ -53,6 +54,7 @@ __all__ = [
     "maximum",
     "mean",
     "multiply",
+    "pool",
     "relu",
     "reshape",
     "residual",
