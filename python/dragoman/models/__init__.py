@@ -1,18 +1,27 @@
 """Models: configuration, forward pass and loss, and the folder of a model."""
 
 from dragoman.models.base import Model, register
+from dragoman.models.body import BodyReport, load_body
 from dragoman.models.config import BlockConfig, ModelConfig, TextConfig, TransformerConfig
+from dragoman.models.encoder import EncoderConfig, TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder, Transformer
 from dragoman.models.folder import load
+from dragoman.models.vision import VisionConfig, VisionTransformer
 
 __all__ = [
     "BlockConfig",
+    "BodyReport",
+    "EncoderConfig",
     "EncoderDecoder",
     "Model",
     "ModelConfig",
     "TextConfig",
+    "TextEncoder",
     "Transformer",
     "TransformerConfig",
+    "VisionConfig",
+    "VisionTransformer",
     "load",
+    "load_body",
     "register",
 ]

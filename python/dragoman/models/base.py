@@ -175,5 +175,13 @@ def registered_class(name: str) -> type[Model]:
     return _registry[name]
 
 
+def class_of_config(config_class: type[ModelConfig]) -> type[Model]:
+    """The registered class whose models have configs of that class. ValueError where there is none."""
+    for model_class in _registry.values():
+        if model_class.config_class is config_class:
+            return model_class
+    raise ValueError(f"a model with the config {config_class.__name__} must be registered, got none")
+
+
 def _place(model_class: type[Model]) -> tuple[str, str]:
     return model_class.__module__, model_class.__qualname__

@@ -12,6 +12,8 @@ from dragoman._core import Sequences
 
 IdBatch = Sequence[Sequence[int]]  # one list of token ids a sentence
 
+LENGTH = 64  # tokens of a sentence in an example batch; a plan of memory hardly depends on it
+
 
 def pack_ids(op: str, argument: str, batch: IdBatch, vocab_size: int) -> tuple[npt.NDArray[np.int32], Sequences]:
     """A batch's ids end to end, int32 (tokens,), once known to be integers in [0, vocab_size)."""
@@ -52,3 +54,8 @@ def _refuse(op: str, argument: str, batch: IdBatch, vocab_size: int) -> None:
 def check_pairs(op: str, src_batch: IdBatch, tgt_batch: IdBatch) -> None:
     if len(src_batch) != len(tgt_batch):
         raise ValueError(f"{op}: tgt_batch must have {len(src_batch)} sentences, as src_batch, got {len(tgt_batch)}")
+
+
+def even_batch(tokens: int, sentences: int) -> list[list[int]]:
+    """A batch of so many tokens, spread evenly over the sentences."""
+    return [[0] * (tokens // sentences + (i < tokens % sentences)) for i in range(sentences)]

@@ -38,7 +38,8 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """What config.json holds beside the name of the model."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        values = dataclasses.asdict(self)
+        return {"format": FORMAT, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -138,6 +139,44 @@ class BlockConfig(ModelConfig):
     sizes: ClassVar[tuple[str, ...]] = ("d_model", "num_heads", "d_ff")
     rates: ClassVar[tuple[str, ...]] = ("dropout", "attention_dropout", "activation_dropout")
     flags: ClassVar[tuple[str, ...]] = ("norm_first", "sandwich_norm", "gated", "feed_forward_bias")
+    depths: ClassVar[tuple[str, ...]] = ("num_layers",)  # fields that hold the number of layers of a stack
+
+    @classmethod
+    def tiny(cls, **overrides: Any) -> Self:
+        """4 layers of 128 a stack, for tens of thousands of sentence pairs (Wu et al. 2021, arXiv:2105.14462)."""
+        return cls._preset(overrides, 10000, 128, 4, 256, 4, dropout=0.3, embedding_dropout=0.3)
+
+    @classmethod
+    def small(cls, **overrides: Any) -> Self:
+        """4 layers of 256 a stack."""
+        return cls._preset(overrides, 8000, 256, 4, 1024, 4)
+
+    @classmethod
+    def base(cls, **overrides: Any) -> Self:
+        """6 layers of 512 a stack: the base model of Vaswani et al. 2017."""
+        return cls._preset(overrides, 32000, 512, 8, 2048, 6)
+
+    @classmethod
+    def big(cls, **overrides: Any) -> Self:
+        """6 layers of 1024 a stack: the big model of Vaswani et al. 2017."""
+        return cls._preset(overrides, 32000, 1024, 16, 4096, 6, dropout=0.3, embedding_dropout=0.3)
+
+    @classmethod
+    def _preset(
+        cls,
+        overrides: dict[str, Any],
+        vocab: int,
+        d_model: int,
+        heads: int,
+        d_ff: int,
+        layers: int,
+        **rates: float,
+    ) -> Self:
+        depths = dict.fromkeys(cls.depths, layers)
+        sizes = {"vocab_size": vocab, "d_model": d_model, "num_heads": heads, "d_ff": d_ff, **depths}
+        cls._check_names(overrides)
+        fields = [field.name for field in dataclasses.fields(cls)]
+        return cls(**({name: value for name, value in (sizes | rates).items() if name in fields} | overrides))
 
     @property
     def ends_in_norm(self) -> bool:
@@ -230,43 +269,8 @@ class TransformerConfig(TextConfig):
     }
     sizes: ClassVar[tuple[str, ...]] = (*TextConfig.sizes, "num_encoder_layers", "num_decoder_layers")
     optional_sizes: ClassVar[tuple[str, ...]] = ("tgt_vocab_size", "max_source_length")
+    depths: ClassVar[tuple[str, ...]] = ("num_encoder_layers", "num_decoder_layers")
     flags: ClassVar[tuple[str, ...]] = (*TextConfig.flags, "output_bias")
-
-    @classmethod
-    def tiny(cls, **overrides: Any) -> Self:
-        """4 + 4 layers of 128, for tens of thousands of sentence pairs (Wu et al. 2021, arXiv:2105.14462)."""
-        return cls._preset(overrides, 10000, 128, 4, 256, 4, dropout=0.3, embedding_dropout=0.3)
-
-    @classmethod
-    def small(cls, **overrides: Any) -> Self:
-        """4 + 4 layers of 256."""
-        return cls._preset(overrides, 8000, 256, 4, 1024, 4)
-
-    @classmethod
-    def base(cls, **overrides: Any) -> Self:
-        """6 + 6 layers of 512: the base model of Vaswani et al. 2017."""
-        return cls._preset(overrides, 32000, 512, 8, 2048, 6)
-
-    @classmethod
-    def big(cls, **overrides: Any) -> Self:
-        """6 + 6 layers of 1024: the big model of Vaswani et al. 2017."""
-        return cls._preset(overrides, 32000, 1024, 16, 4096, 6, dropout=0.3, embedding_dropout=0.3)
-
-    @classmethod
-    def _preset(
-        cls,
-        overrides: dict[str, Any],
-        vocab: int,
-        d_model: int,
-        heads: int,
-        d_ff: int,
-        layers: int,
-        **rates: float,
-    ) -> Self:
-        depths = {"num_encoder_layers": layers, "num_decoder_layers": layers}
-        sizes = {"vocab_size": vocab, "d_model": d_model, "num_heads": heads, "d_ff": d_ff, **depths}
-        cls._check_names(overrides)
-        return cls(**(sizes | rates | overrides))
 
     @property
     def output_size(self) -> int:
@@ -281,6 +285,16 @@ class TransformerConfig(TextConfig):
             self._check("max_source_length", longest <= self.max_length, reach)
         fits = self.tie_embeddings != "three" or self.output_size == self.vocab_size
         self._check("tgt_vocab_size", fits, f"{self.vocab_size}, the source's, to tie three embeddings")
+
+
+def check_labels(config: ModelConfig, needed: bool) -> tuple[str, ...]:
+    """The field `labels` of a config as a tuple. ValueError unless it holds texts, all different, some if `needed`."""
+    labels: Any = config.labels  # type: ignore[attr-defined]
+    good = isinstance(labels, list | tuple) and all(isinstance(label, str) for label in labels)
+    if not good or len(set(labels)) < len(labels) or bool(labels) != needed:
+        expected = "a list of at least one text, all different" if needed else "empty for this head"
+        raise ValueError(f"{type(config).__name__}: labels must be {expected}, got {labels!r}")
+    return tuple(labels)
 
 
 def _is_int(value: object) -> bool:

@@ -14,7 +14,7 @@ from dragoman._core import Sequences
 from dragoman.arguments import check_types, integer
 from dragoman.models import blocks
 from dragoman.models.base import Model, register
-from dragoman.models.batch import IdBatch, check_pairs, pack_ids
+from dragoman.models.batch import LENGTH, IdBatch, check_pairs, even_batch, pack_ids
 from dragoman.models.config import TransformerConfig
 from dragoman.nn import (
     Decoder,
@@ -26,8 +26,6 @@ from dragoman.nn import (
     record_attention,
 )
 from dragoman.tensor import Tensor, check_sequences
-
-_LENGTH = 64  # tokens of a sentence in an example batch; a plan of memory hardly depends on it
 
 
 @runtime_checkable
@@ -206,8 +204,8 @@ class Transformer(Model):
         """Sources and targets of so many tokens, the targets' <s> included; `tokens` of both or a pair of counts."""
         sides = tokens if isinstance(tokens, tuple) and len(tokens) == 2 else (tokens, tokens)
         source, target = (integer("memory_plan", "tokens", side, 1, _MOST) for side in sides)
-        sentences = -(-max(source, target) // _LENGTH)
-        return _even_batch(source, sentences), _even_batch(target - sentences, sentences)
+        sentences = -(-max(source, target) // LENGTH)
+        return even_batch(source, sentences), even_batch(target - sentences, sentences)
 
     def attention_weights(self, src_ids: Sequence[int], tgt_ids: Sequence[int]) -> dict[str, list[npt.NDArray[Any]]]:
         """Where each token of one sentence pair looks.
@@ -235,8 +233,3 @@ class Transformer(Model):
 
 
 _MOST = 2**24  # tokens of a side: more than any batch that trains
-
-
-def _even_batch(tokens: int, sentences: int) -> list[list[int]]:
-    """A batch of so many tokens, spread evenly over the sentences."""
-    return [[0] * (tokens // sentences + (i < tokens % sentences)) for i in range(sentences)]

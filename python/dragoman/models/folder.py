@@ -41,7 +41,7 @@ def load_with(folder: Path, contents: Mapping[str, bytes]) -> Model:
     """As `load`, where the `contents` of files in the folder, by name, are known: they are what weights must fit."""
     content = read_bytes(folder / CONFIG, _MAXIMUM[CONFIG])
     model_class, config = _parse_config(folder / CONFIG, content)
-    path, weights = _open_weights(folder)
+    path, weights = open_weights(folder)
     # The weights say how large the model can be: twice as large leaves room for a parameter that is made, then tied.
     values = sum(math.prod(file.headers[name].shape) for name, file in weights.items())
     try:
@@ -57,6 +57,11 @@ def load_with(folder: Path, contents: Mapping[str, bytes]) -> Model:
     for name, parameter in model.named_parameters():
         parameter.copy_(weights[name].array(name))
     return model.eval()
+
+
+def read_config(folder: Path) -> tuple[type[Model], ModelConfig]:
+    """The class and the config of the model in a folder. OSError, ValueError as in `load`."""
+    return _parse_config(folder / CONFIG, read_bytes(folder / CONFIG, _MAXIMUM[CONFIG]))
 
 
 def _parse_config(path: Path, content: bytes) -> tuple[type[Model], ModelConfig]:
@@ -83,7 +88,7 @@ def _check_digests(folder: Path, contents: Mapping[str, bytes], weights: Mapping
                 )
 
 
-def _open_weights(folder: Path) -> tuple[Path, dict[str, SafetensorsFile]]:
+def open_weights(folder: Path) -> tuple[Path, dict[str, SafetensorsFile]]:
     """The file that holds or lists the weights, and by the name of each weight the file that holds it."""
     path, index = folder / WEIGHTS, folder / INDEX
     if path.exists() or not index.exists():

@@ -17,7 +17,7 @@ from dragoman.grad_mode import no_grad
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float16), DTYPES["bfloat16"])  # that a state may hold
+FLOATS = (np.dtype(np.float32), np.dtype(np.float16), DTYPES["bfloat16"])  # that a state may hold
 
 
 class _Header(Protocol):
@@ -104,7 +104,7 @@ class Module:
         for name, parameter in parameters.items():
             if state[name].shape != parameter.shape:
                 raise ValueError(f"load_state_dict: {name} must have shape {parameter.shape}, got {state[name].shape}")
-            if state[name].dtype not in _FLOATS:
+            if state[name].dtype not in FLOATS:
                 expected = "float32, float16 or bfloat16"
                 raise ValueError(f"load_state_dict: {name} must be {expected}, got {state[name].dtype}")
 

@@ -1,0 +1,76 @@
+"""Fine-tuning: what a model takes over from a trained one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dragoman import arguments
+from dragoman.models.folder import open_weights
+from dragoman.nn import Module
+from dragoman.nn.module import FLOATS
+
+
+@dataclass(frozen=True)
+class BodyReport:
+    """What `load_body` did, as names of parameters.
+
+    Attributes:
+        taken: parameters that have the folder's values now.
+        new: parameters that the folder lacks; they keep their values, as the next do.
+        other_shape: parameters that have another shape in the folder.
+        unused: the folder's parameters that the model lacks.
+    """
+
+    taken: tuple[str, ...]
+    new: tuple[str, ...]
+    other_shape: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.taken)} parameters taken over"]
+        for words, names in (
+            ("new", self.new),
+            ("of another shape, so new", self.other_shape),
+            ("in the folder alone", self.unused),
+        ):
+            if names:
+                lines.append(f"{len(names)} {words}: {', '.join(names)}")
+        return "\n".join(lines)
+
+
+def load_body(model: Module, folder: str | Path) -> BodyReport:
+    """Copies from a trained model's folder every parameter that `model` has by the same name and shape.
+
+    So a masked language model becomes the body of a classifier, whose head stays as it was made.
+
+    Args:
+        model: whose parameters are written.
+        folder: with weights as `dragoman.load` reads them; its config.json is not read.
+
+    Returns:
+        What was taken over and what was not.
+
+    Raises:
+        OSError: the weights are missing or cannot be read.
+        ValueError: naming the file, if none of its parameters fits or one is no float.
+    """
+    arguments.check_types("load_body", Module, model=model)
+    arguments.check_path("load_body", "folder", folder)
+    path, weights = open_weights(Path(folder))
+    parameters = dict(model.named_parameters())
+    found = {name: file.headers[name] for name, file in weights.items() if name in parameters}
+    fits = {name: header for name, header in found.items() if header.shape == parameters[name].shape}
+    if not fits:
+        raise ValueError(f"{path}: must hold a parameter that the model has by name and shape, got none")
+    for name, header in fits.items():
+        if header.dtype not in FLOATS:
+            raise ValueError(f"{path}: {name} must be float32, float16 or bfloat16, got {header.dtype}")
+    for name in fits:
+        parameters[name].copy_(weights[name].array(name))
+    return BodyReport(
+        taken=tuple(fits),
+        new=tuple(name for name in parameters if name not in found),
+        other_shape=tuple(name for name in found if name not in fits),
+        unused=tuple(name for name in weights if name not in parameters),
+    )

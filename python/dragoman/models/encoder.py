@@ -1,0 +1,229 @@
+"""TextEncoder: an encoder of text with a head, for labels of texts, labels of words, masked words, or vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import functional
+from dragoman._core import Sequences
+from dragoman.arguments import integer
+from dragoman.functional.pool import POOLINGS
+from dragoman.models import blocks
+from dragoman.models.base import Model, register
+from dragoman.models.batch import LENGTH, IdBatch, even_batch, pack_ids
+from dragoman.models.config import TextConfig, check_labels
+from dragoman.models.heads import LabelHead, MaskedLMHead, unit_length
+from dragoman.nn import Encoder, Linear, TransformerEncoderLayer, record_attention
+from dragoman.tensor import Tensor
+
+HEADS = ("none", "classify", "tag", "mlm")
+
+Words = Sequence[Sequence[int]]  # for each sentence, how many tokens each of its words has
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(TextConfig):
+    """The shape of an encoder with a head.
+
+    Other attributes as of TextConfig.
+
+    Attributes:
+        num_layers: depth.
+        head: what is learned: "classify", a label for a text; "tag", a label for each word or token; "mlm", masked
+            tokens (Devlin et al. 2019, arXiv:1810.04805); or "none", rows and vectors alone.
+        labels: the names of the labels in the order of their numbers, of "classify" and "tag". A list becomes a tuple.
+        pooling: how the rows of a text, or with "tag" those of a word, become one: "mean", "max", "first" or "last".
+        pooler: with "classify", a projection with tanh lies between the pooled row and the head, as in BERT.
+        normalise: whether `vectors` have length 1.
+        max_length: tokens to which texts are cut in training and in use; rows of a learned table of positions.
+        mask_id: the token that stands for a masked one, for "mlm"; None for no such token.
+
+    Raises:
+        ValueError: naming the field, what was expected and what came.
+    """
+
+    num_layers: int
+    head: Literal["none", "classify", "tag", "mlm"] = "none"
+    labels: tuple[str, ...] = ()
+    pooling: Literal["mean", "max", "first", "last"] = "mean"
+    pooler: bool = False
+    normalise: bool = False
+    max_length: int = 512
+    mask_id: int | None = None
+
+    choices: ClassVar[Any] = {**TextConfig.choices, "head": HEADS, "pooling": POOLINGS}
+    sizes: ClassVar[tuple[str, ...]] = (*TextConfig.sizes, "num_layers")
+    flags: ClassVar[tuple[str, ...]] = (*TextConfig.flags, "pooler", "normalise")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "labels", check_labels(self, self.head in ("classify", "tag")))
+        self._check("pooler", self.head == "classify" or not self.pooler, 'False without the head "classify"')
+        mask = self.mask_id
+        good = mask is None or (isinstance(mask, int) and not isinstance(mask, bool) and 0 <= mask < self.vocab_size)
+        self._check("mask_id", good, f"None or an int in [0, {self.vocab_size})")
+
+
+@register("encoder")
+class TextEncoder(Model):
+    """An encoder of text with a head, in training mode at first.
+
+    Batches are lists of lists of token ids; inside, the tokens of a batch lie end to end, without padding.
+
+    Args:
+        config: what to build; weights are drawn from the library's generator (`dragoman.manual_seed`).
+        compute_dtype: of activations and matrix products in training, as in Model.
+    """
+
+    config_class = EncoderConfig
+    config: EncoderConfig
+
+    def __init__(self, config: EncoderConfig, compute_dtype: str = "float32") -> None:
+        super().__init__(config, compute_dtype)
+        self.embedding = blocks.embedding(config, config.vocab_size)
+        self.positions = blocks.positions(config)
+        layer = blocks.layer_options(config)
+        self.encoder = Encoder(
+            [TransformerEncoderLayer(**layer) for _ in range(config.num_layers)], blocks.final_norm(config)
+        )
+        self.pooler = Linear(config.d_model, config.d_model) if config.pooler else None
+        self.head: LabelHead | MaskedLMHead | None = None
+        if config.head == "mlm":
+            self.head = MaskedLMHead(self.embedding.weight, config.norm_eps)
+        elif config.head != "none":
+            self.head = LabelHead(config.d_model, len(config.labels), config.dropout)
+
+    def encode(self, ids: npt.ArrayLike | Tensor, sequences: Sequences) -> Tensor:
+        """The encoder's rows.
+
+        Args:
+            ids: (tokens,) integers, text after text.
+            sequences: where each text begins.
+
+        Returns:
+            (tokens, d_model).
+        """
+        positions = self.positions(sequences.max_length)
+        return self.encoder(self.embedding(ids, sequences, positions, dtype=self.dtype), sequences)
+
+    def __call__(self, batch: IdBatch, words: Words | None = None) -> Tensor:
+        """The head's scores, in the mode that the model stands in.
+
+        Args:
+            batch: ids, a list a text.
+            words: with the head "tag", how many tokens each word of each text has. One token before the words and
+                one after them belong to no word. None for scores of tokens.
+
+        Returns:
+            (texts, labels) with the head "classify", (words or tokens, labels) with "tag", (tokens, vocabulary) with
+            "mlm", (tokens, d_model) with "none": on the tape and with dropout in training.
+
+        Raises:
+            TypeError, ValueError: an id that is no integer or not in the vocabulary, naming its place; words that do
+                not fit the batch, or another head.
+        """
+        rows = self._rows("TextEncoder", batch, words)
+        return rows if self.head is None else self.head(rows)
+
+    def logits(
+        self, batch: IdBatch, words: Words | None = None, places: npt.ArrayLike | None = None
+    ) -> npt.NDArray[Any]:
+        """As a call, but without dropout and off the tape whatever the mode; a float32 array.
+
+        Args:
+            batch, words: as of a call.
+            places: (n,) the rows that are wanted, in their order; None for all.
+        """
+        with self.inference():
+            rows = self._rows("logits", batch, words)
+            if places is not None:
+                rows = functional.gather(rows, places)
+            return (rows if self.head is None else self.head(rows)).numpy()
+
+    def vectors(self, batch: IdBatch) -> npt.NDArray[Any]:
+        """A vector for each text, float32 (texts, d_model): its rows, pooled, and of length 1 if the config says so
+        (Reimers & Gurevych 2019, arXiv:1908.10084). Errors as of a call."""
+        with self.inference():
+            ids, sequences = pack_ids("vectors", "batch", batch, self.config.vocab_size)
+            pooled = functional.pool(self.encode(ids, sequences), sequences, self.config.pooling)
+            return (unit_length(pooled) if self.config.normalise else pooled).numpy()
+
+    def loss(
+        self,
+        batch: IdBatch,
+        targets: Any,
+        label_smoothing: float = 0.0,
+        num_targets: int | None = None,
+        words: Words | None = None,
+    ) -> Tensor:
+        """Mean cross entropy of the targets.
+
+        Args:
+            batch: ids, a list a text.
+            targets: with the head "classify" a label's number for each text. Else a list a text: with "tag" the
+                labels of its words or tokens, with "mlm" the token at each place. -1 is no target.
+            label_smoothing: how much of the target distribution is spread over all classes.
+            num_targets: what the sum is divided by (of all batches of a step); the batch's own by default.
+            words: as in a call.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            TypeError, ValueError: as a call; targets that do not fit the batch.
+        """
+        if self.head is None:
+            raise ValueError('loss: head must be "classify", "tag" or "mlm", got "none", which learns nothing')
+        rows = self._rows("loss", batch, words)
+        if self.config.head == "classify":
+            flat = np.asarray(targets)
+        else:
+            flat = np.fromiter(chain.from_iterable(targets), np.int64)
+        if flat.shape != rows.shape[:1]:
+            raise ValueError(f"loss: targets must be {rows.shape[0]}, as the rows of the batch, got {flat.size}")
+        chosen = np.flatnonzero(flat >= 0)
+        if len(chosen) < len(flat) and flat.min() == -1:  # the head reads only the rows with a target
+            rows, flat = functional.gather(rows, chosen), flat[chosen]
+        return self.head.cross_entropy(rows, flat, label_smoothing=label_smoothing, num_targets=num_targets)
+
+    def attention_weights(self, ids: Sequence[int]) -> dict[str, list[npt.NDArray[Any]]]:
+        """Where each token of one text looks: for "encoder", an array (num_heads, queries, keys) for each layer."""
+        with record_attention() as record:
+            self.logits([ids])
+        return {"encoder": [record[layer.self_attention][0].numpy() for layer in self.encoder.layers]}
+
+    def example_batch(self, tokens: int) -> tuple[IdBatch, Any]:
+        """Texts of so many tokens, and targets."""
+        integer("memory_plan", "tokens", tokens, minimum=1)
+        batch = even_batch(tokens, -(-tokens // LENGTH))
+        return batch, [0] * len(batch) if self.config.head == "classify" else batch
+
+    def _rows(self, op: str, batch: IdBatch, words: Words | None) -> Tensor:
+        """The rows that the head reads."""
+        ids, sequences = pack_ids(op, "batch", batch, self.config.vocab_size)
+        rows = self.encode(ids, sequences)
+        if words is not None:
+            return self._word_rows(op, rows, sequences, words)
+        if self.config.head != "classify":
+            return rows
+        pooled = functional.pool(rows, sequences, self.config.pooling)
+        return pooled if self.pooler is None else self.pooler(pooled, activation="tanh")
+
+    def _word_rows(self, op: str, rows: Tensor, sequences: Sequences, words: Words) -> Tensor:
+        """One row for each word."""
+        if self.config.head != "tag":
+            raise ValueError(f'{op}: words must be None but for the head "tag", got them for "{self.config.head}"')
+        sums = [sum(counts) + 2 for counts in words]
+        if sums != sequences.lengths:
+            raise ValueError(f"{op}: words must have {sequences.lengths} tokens with one on either side, got {sums}")
+        parts = Sequences([count for counts in words for count in (1, *counts, 1)])
+        edges = np.cumsum([0, *(len(counts) + 2 for counts in words)])
+        inside = np.ones(parts.offsets.shape[0] - 1, bool)
+        inside[edges[:-1]] = inside[edges[1:] - 1] = False
+        return functional.gather(functional.pool(rows, parts, self.config.pooling), np.flatnonzero(inside))

@@ -1,0 +1,175 @@
+"""TextEncoder: every head against float64 NumPy, and its gradients against finite differences."""
+
+from itertools import pairwise
+
+import dragoman as dg
+import numpy as np
+import pytest
+import reference
+from dragoman.models import EncoderConfig, TextEncoder
+from encoder_reference import EncoderReference, pooled
+from gradcheck import numerical_gradient
+
+BATCH = [[1, 5, 6, 7, 2], [1, 2], [1, 8, 4, 2]]
+WORDS = [[2, 1], [], [1, 1]]
+
+
+def model_of(seed=0, **fields):
+    sizes = {"vocab_size": 10, "d_model": 6, "num_heads": 2, "d_ff": 8, "num_layers": 2}
+    rates = {"dropout": 0.0, "embedding_dropout": 0.0}
+    dg.manual_seed(seed)
+    return TextEncoder(EncoderConfig(**(sizes | rates | fields)))
+
+
+def logits_of(truth, head, kind, words=None):
+    if head == "classify":
+        return truth.labels(np.array([pooled(truth.text(ids), kind) for ids in BATCH]))
+    rows = [truth.text(ids) for ids in BATCH]
+    if words is not None:
+        ends = [np.cumsum([1, *counts]) for counts in words]
+        rows = [
+            pooled(each[first:last], kind)[None]
+            for each, edges in zip(rows, ends, strict=True)
+            for first, last in pairwise(edges)
+        ]
+    rows = np.concatenate(rows)
+    return truth.masked(rows) if head == "mlm" else truth.labels(rows)
+
+
+CASES = [
+    ({"head": "classify", "labels": ["a", "b", "c"], "pooling": "mean"}, None, [2, 0, 1]),
+    ({"head": "classify", "labels": ["a", "b"], "pooling": "max", "norm_first": True}, None, [1, 0, 1]),
+    ({"head": "classify", "labels": ["a", "b"], "pooling": "first", "positions": "learned"}, None, [1, 0, 1]),
+    ({"head": "classify", "labels": ["a", "b"], "pooling": "last", "scale_embeddings": False}, None, [1, -1, 1]),
+    (
+        {"head": "classify", "labels": ["a", "b"], "pooling": "first", "positions": "learned", "pooler": True}
+        | {"embedding_norm": True, "scale_embeddings": False, "activation": "gelu"},
+        None,
+        [1, 0, 1],
+    ),  # BERT
+    ({"head": "tag", "labels": ["x", "y", "z"]}, None, [[-1, 0, 1, 2, -1], [-1, -1], [0, 0, 1, 2]]),
+    ({"head": "tag", "labels": ["x", "y", "z"], "pooling": "first"}, WORDS, [[2, 1], [], [0, 2]]),
+    ({"head": "tag", "labels": ["x", "y", "z"], "pooling": "mean"}, WORDS, [[2, 1], [], [0, -1]]),
+    ({"head": "mlm", "mask_id": 9, "activation": "gelu"}, None, [[-1, 5, -1, 9, -1], [-1, -1], [-1, -1, 4, -1]]),
+]
+
+
+@pytest.mark.parametrize(("fields", "words", "targets"), CASES, ids=str)
+def test_logits_loss_and_gradients_are_those_of_the_formulas(fields, words, targets):
+    model, kind = model_of(**fields), fields.get("pooling", "mean")
+    truth, head = EncoderReference(model), fields["head"]
+    flat = np.array([id for each in targets for id in each]) if isinstance(targets[0], list) else np.array(targets)
+
+    def loss():
+        return reference.cross_entropy(logits_of(truth, head, kind, words), flat, 0.1)
+
+    np.testing.assert_allclose(model.logits(BATCH, words), logits_of(truth, head, kind, words), atol=2e-5)
+    result = model.loss(BATCH, targets, 0.1, words=words)
+    assert result.item() == pytest.approx(loss(), abs=1e-5)
+    result.backward()
+    for name, parameter in model.named_parameters():
+        expected = numerical_gradient(loss, truth.state[name])
+        np.testing.assert_allclose(parameter.grad.numpy(), expected, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["mean", "max", "first", "last"])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_vectors(kind, normalise):
+    model = model_of(pooling=kind, normalise=normalise)
+    expected = np.array([pooled(EncoderReference(model).text(ids), kind) for ids in BATCH])
+    if normalise:
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.vectors(BATCH), expected, atol=1e-5)
+    assert model.vectors([]).shape == (0, 6)
+    assert model.vectors([[]]).tolist() == [[0.0] * 6]
+
+
+def test_without_a_head_the_output_is_rows():
+    model = model_of()
+    expected = np.concatenate([EncoderReference(model).text(ids) for ids in BATCH])
+    np.testing.assert_allclose(model.logits(BATCH), expected, atol=1e-5)
+    with pytest.raises(ValueError, match='loss: head must be "classify", "tag" or "mlm", got "none"'):
+        model.loss(BATCH, [0, 0, 0])
+
+
+def test_a_text_does_not_depend_on_the_others():
+    model = model_of(head="classify", labels=["a", "b"])
+    together = model.logits(BATCH)
+    for i, ids in enumerate(BATCH):
+        np.testing.assert_array_equal(model.logits([ids])[0], together[i])
+
+
+def test_chosen_places_alone():
+    model = model_of(head="mlm", mask_id=9)
+    np.testing.assert_array_equal(model.logits(BATCH, places=[7, 2, 2]), model.logits(BATCH)[[7, 2, 2]])
+
+
+def test_the_mask_is_dropped_out_in_training_alone_and_in_bfloat16(rng):
+    model = model_of(head="classify", labels=["a", "b"], dropout=0.3)
+    assert model(BATCH).numpy().tolist() != model(BATCH).numpy().tolist()
+    exact = model.logits(BATCH)
+    low = TextEncoder(model.config, compute_dtype="bfloat16")
+    low.load_state_dict(model.state_dict())
+    assert low(BATCH).dtype == "bfloat16"
+    np.testing.assert_array_equal(low.logits(BATCH), exact)
+    low.loss(BATCH, [0, 1, 0]).backward()
+
+
+def test_attention_weights():
+    weights = model_of(head="tag", labels=["a"]).attention_weights([1, 5, 6, 2])
+    assert [each.shape for each in weights["encoder"]] == [(2, 4, 4)] * 2
+    np.testing.assert_allclose(weights["encoder"][0].sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["classify", "tag", "mlm"])
+def test_memory_plan(head):
+    model = model_of(head=head, labels=[] if head == "mlm" else ["a", "b"])
+    plan = model.memory_plan(200)
+    assert plan["parameters"] == sum(-(-p.size // 16) * 64 for p in model.parameters())
+    assert plan["activations"] > 200 * 6 * 4
+
+
+def test_config(tmp_path):
+    model = model_of(head="classify", labels=["나쁨", "좋음"], pooling="max").eval()
+    model.save(tmp_path)
+    again = dg.load(tmp_path)
+    assert isinstance(again, TextEncoder)
+    assert again.config == model.config
+    assert again.config.labels == ("나쁨", "좋음")
+    np.testing.assert_array_equal(again.logits(BATCH), model.logits(BATCH))
+    assert EncoderConfig.tiny().num_layers == 4
+    assert EncoderConfig.base(d_model=256).d_model == 256
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"head": "classify"}, r"labels must be a list of at least one text, all different, got \(\)"),
+        ({"head": "tag", "labels": ["a", "a"]}, "labels must be a list of at least one text, all different"),
+        ({"head": "tag", "labels": "ab"}, "labels must be a list of at least one text, all different, got 'ab'"),
+        ({"labels": ["a"]}, "labels must be empty for this head"),
+        ({"head": "regress"}, "head must be one of none, classify, tag, mlm, got 'regress'"),
+        ({"pooling": "sum"}, "pooling must be one of mean, max, first, last"),
+        ({"mask_id": 10}, r"mask_id must be None or an int in \[0, 10\), got 10"),
+        ({"pooler": True}, 'pooler must be False without the head "classify"'),
+        ({"num_layers": 0}, "num_layers must be an int of at least 1"),
+    ],
+    ids=str,
+)
+def test_bad_configs_are_refused(fields, message):
+    with pytest.raises(ValueError, match=f"EncoderConfig: {message}"):
+        model_of(**fields)
+
+
+def test_bad_batches_are_refused():
+    tagger = model_of(head="tag", labels=["a", "b"])
+    with pytest.raises(ValueError, match=r"loss: targets must be 2, as the rows of the batch, got 1"):
+        tagger.loss([[1, 2]], [[0]])
+    with pytest.raises(ValueError, match=r"logits: words must have \[3\] tokens with one on either side, got \[4\]"):
+        tagger.logits([[1, 5, 2]], [[2]])
+    with pytest.raises(ValueError, match=r"logits: batch\[0\]\[1\] must lie in \[0, 10\), the vocabulary, got 10"):
+        tagger.logits([[1, 10]])
+    with pytest.raises(ValueError, match='words must be None but for the head "tag", got them for "mlm"'):
+        model_of(head="mlm", mask_id=9).logits([[1, 5, 2]], [[1]])
+    with pytest.raises(ValueError, match=r"ids must lie in \[0, 2\)|ids must lie in"):
+        model_of(head="classify", labels=["a", "b"]).loss([[1, 2]], [2])
