@@ -7,7 +7,7 @@ import os
 import random
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -94,6 +94,22 @@ def decode_line(line: bytes, path: File, number: int) -> str:
         raise ValueError(f"{path}: line {number} is not UTF-8") from None
 
 
+def iter_texts(files: Files) -> Iterator[str]:
+    """The lines of one file or several in which there is anything to read. Memory holds one line.
+
+    Raises:
+        OSError, ValueError: as in `iter_lines`; ValueError for files without such a line.
+    """
+    count = 0
+    for path in as_files(files):
+        for line in iter_lines(path):
+            if line.strip():
+                count += 1
+                yield line
+    if not count:
+        raise ValueError(f"{as_files(files)[0]} has no lines of text")
+
+
 def iter_parallel(source: Files, target: Files) -> Iterator[tuple[str, str]]:
     """Pairs of lines: line i of one file is the translation of line i of the other. Memory holds one pair.
 
@@ -174,12 +190,21 @@ def sample_lines(files: Files, max_bytes: int) -> Iterator[str]:
         OSError, ValueError: as in `iter_lines`; ValueError for a pipe.
     """
     max_bytes = arguments.integer("sample_lines", "max_bytes", max_bytes)
+    return sample_texts((line for path in as_files(files) for line in iter_lines(path)), files, max_bytes)
+
+
+def sample_texts(texts: Iterable[str], files: Files, max_bytes: int) -> Iterator[str]:
+    """All texts, or a random sample where the files that they come from have more than about `max_bytes` bytes.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: a pipe.
+    """
     paths = as_files(files)
     for path in paths:
         check_rereadable(path)
     share = min(1.0, max_bytes / max(1, sum(os.path.getsize(path) for path in paths)))
     draw = random.Random(0).random
-    for path in paths:
-        for line in iter_lines(path):
-            if share == 1.0 or draw() < share:
-                yield line
+    for text in texts:
+        if share == 1.0 or draw() < share:
+            yield text

@@ -1,0 +1,97 @@
+"""Images: a folder with one folder for each label, or NumPy arrays in a `.npz` file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import arguments
+
+Image = npt.NDArray[np.uint8]  # (height, width, channels)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def image_files(folder: str | Path) -> list[tuple[Path, str]]:
+    """The images FOLDER/LABEL/FILE, sorted, each with its label.
+
+    Raises:
+        OSError: the folder cannot be read.
+        ValueError: there are none.
+    """
+    arguments.check_path("image_files", "folder", folder)
+    folders = sorted(path for path in Path(folder).iterdir() if path.is_dir())
+    found = [
+        (path, label.name) for label in folders for path in sorted(label.iterdir()) if path.suffix.lower() in SUFFIXES
+    ]
+    if not found:
+        raise ValueError(f"{folder}: must hold images as LABEL/FILE, got none")
+    return found
+
+
+def read_image(path: str | Path, size: int, channels: int) -> Image:
+    """An image file of any size, scaled to (size, size, channels).
+
+    Args:
+        path: of the file, in a format that Pillow reads.
+        size: height and width.
+        channels: 1 for grey, 3 for red, green and blue, 4 with transparency.
+
+    Raises:
+        ModuleNotFoundError: without Pillow.
+        OSError: the file is missing.
+        ValueError: naming the file, when it is no image; other channels.
+    """
+    arguments.check_path("read_image", "path", path)
+    size, channels = arguments.size("read_image", "size", size), arguments.integer("read_image", "channels", channels)
+    modes = {1: "L", 3: "RGB", 4: "RGBA"}
+    if channels not in modes:
+        raise ValueError(f"read_image: channels must be 1, 3 or 4, got {channels}")
+    try:
+        from PIL import Image as pillow
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("images: needs the extra: pip install 'dragoman[image]'") from None
+    try:
+        with pillow.open(path) as opened:
+            scaled = opened.convert(modes[channels]).resize((size, size), pillow.Resampling.BILINEAR)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not an image ({error})") from None
+    return np.asarray(scaled, np.uint8).reshape(size, size, channels)
+
+
+def read_arrays(path: str | Path) -> tuple[npt.NDArray[Any], list[str]]:
+    """The arrays "images" (images, height, width[, channels]) and "labels" (images,) of a `.npz` file; labels as texts.
+
+    Raises:
+        OSError: the file is missing.
+        ValueError: naming the file and what in it does not fit.
+    """
+    arguments.check_path("read_arrays", "path", path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["images"], file["labels"]
+    except KeyError as error:
+        raise ValueError(f"{path}: must hold the arrays images and labels ({error})") from None
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not a .npz file of arrays ({error})") from None
+    if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
+        expected = "images (images, height, width[, channels]) and labels (images,)"
+        raise ValueError(f"{path}: must hold {expected}, got shapes {images.shape} and {labels.shape}")
+    return images, [str(label) for label in labels.tolist()]
+
+
+def iter_images(source: str | Path, size: int, channels: int) -> Iterator[tuple[Any, str]]:
+    """Images with labels from a folder (`image_files`) or a `.npz` file (`read_arrays`). Errors as of these."""
+    arguments.check_path("iter_images", "source", source)
+    if Path(source).is_dir():
+        for path, label in image_files(source):
+            yield read_image(path, size, channels), label
+    else:
+        images, labels = read_arrays(source)
+        yield from zip(images, labels, strict=True)
