@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from dragoman import arguments
-from dragoman.arrays import check_device
 from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
 from dragoman.data.texts import check_text, check_texts, is_blank
 from dragoman.data.tokenizer import Tokenizer
-from dragoman.data.tokenizer_file import MAXIMUM
 from dragoman.generate.search import check_options, generate
-from dragoman.json_file import read_bytes
-from dragoman.models.base import TOKENIZER
 from dragoman.models.encoder_decoder import EncoderDecoder
-from dragoman.models.folder import load_with
+from dragoman.predict.loading import load_with_tokenizer
+from dragoman.predict.predictor import Predictor
 
 BATCH_TOKENS = 2048  # source tokens translated together
 
@@ -39,7 +33,7 @@ class Candidate:
     score: float
 
 
-class Translator:
+class Translator(Predictor):
     """Translates texts with a trained model. Made by `Translator.load`.
 
     Any number of threads may call it or `submit`: one translation runs at a time, on all the library's threads. It
@@ -64,17 +58,7 @@ class Translator:
             )
         self.model = model
         self.tokenizer = tokenizer
-        self._start()
-        _translators.add(self)
-
-    def _start(self) -> None:
-        """Makes what belongs to one process: a lock and a thread."""
-        self._running = threading.Lock()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dragoman-translator")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """For `copy` and `pickle`: the model and the tokenizer; the copy has a lock and a thread of its own."""
-        return type(self), (self.model, self.tokenizer)
+        super().__init__(model, tokenizer)
 
     def __repr__(self) -> str:
         model: Any = self.model
@@ -94,13 +78,8 @@ class Translator:
             OSError: a file is missing.
             ValueError: a file that cannot be used, naming it; a device that is not there; another compute type.
         """
-        check_device("Translator", device)
         arguments.choice("Translator", "compute_type", compute_type, ("float32",))
-        arguments.check_path("Translator", "folder", folder)
-        path = Path(folder) / TOKENIZER
-        content = read_bytes(path, MAXIMUM)
-        model = load_with(Path(folder), {TOKENIZER: content})
-        return cls(cast(EncoderDecoder, model.to(device)), Tokenizer.parse(content, path))
+        return cls(*load_with_tokenizer("Translator", folder, device))
 
     @overload
     def __call__(self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None) -> str: ...
@@ -192,7 +171,7 @@ class Translator:
         """
         check_text("Translator", "text", text)
         beam, length_penalty, max_length = check_options("Translator", beam, length_penalty, max_length)
-        return self._executor.submit(lambda: self(text, beam, length_penalty, max_length))
+        return self._submit(lambda: self(text, beam, length_penalty, max_length))
 
     def _search(
         self, text: str | list[str], beam: int, length_penalty: float, max_length: int | None, count: int
@@ -232,15 +211,3 @@ class Translator:
             for i, hypotheses in zip(batch, found, strict=True):
                 outputs[i] = [Candidate(self.tokenizer.decode(h.ids), h.score) for h in hypotheses[:count]]
         return outputs
-
-
-_translators: weakref.WeakSet[Translator] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """In a child, makes the locks and threads of all translators anew: the old ones are the parent's."""
-    for translator in list(_translators):
-        translator._start()
-
-
-os.register_at_fork(after_in_child=_after_fork)

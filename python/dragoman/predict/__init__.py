@@ -1,0 +1,9 @@
+"""What a trained model says about texts, words and images; load a folder, call it, or submit."""
+
+from dragoman.predict.classifier import Classifier, ImageClassifier, Labels
+from dragoman.predict.folder import predictor_class
+from dragoman.predict.predictor import Predictor
+from dragoman.predict.sentence_encoder import SentenceEncoder
+from dragoman.predict.tagger import Tagger
+
+__all__ = ["Classifier", "ImageClassifier", "Labels", "Predictor", "SentenceEncoder", "Tagger", "predictor_class"]

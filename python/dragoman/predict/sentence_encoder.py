@@ -1,0 +1,47 @@
+"""SentenceEncoder: vectors of texts."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman.data.framing import cut, framed_texts
+from dragoman.predict.classifier import checked_texts
+from dragoman.predict.text_predictor import TextPredictor
+
+
+class SentenceEncoder(TextPredictor):
+    """Vectors of texts by a trained model: its rows, pooled, as the config says (Reimers & Gurevych 2019,
+    arXiv:1908.10084). Made by `SentenceEncoder.load`.
+
+    Any number of threads may call it or `submit`: one prediction runs at a time, on all the library's threads.
+
+    Args:
+        model: with any head, which is not read.
+        tokenizer: the one that the model was trained with.
+
+    Raises:
+        TypeError, ValueError: another kind of model or tokenizer.
+    """
+
+    def __call__(self, text: str | list[str]) -> npt.NDArray[np.float32]:
+        """The vector of a text, float32 (d_model,), or of each of several, (texts, d_model).
+
+        A vector does not depend on the texts beside it. A text longer than the config's `max_length` is cut.
+
+        Raises:
+            TypeError, ValueError: naming the argument, and the index of a text that is none.
+        """
+        texts = checked_texts("SentenceEncoder", text)
+        ids = [cut(each, self.model.config.max_length) for each in framed_texts(self.tokenizer, texts)]
+        found: list[Any] = self._in_batches(ids, len, lambda batch: [*self.model.vectors(batch)])
+        vectors = np.array(found, np.float32).reshape(len(found), self.model.config.d_model)
+        return vectors[0] if isinstance(text, str) else vectors
+
+    def submit(self, text: str) -> Future[npt.NDArray[np.float32]]:
+        """Queues a text and returns at once; `.result()` waits for its vector. TypeError, ValueError at once."""
+        checked_texts("SentenceEncoder", text)
+        return self._submit(lambda: self(text))

@@ -1,0 +1,108 @@
+"""Tagger: a tag for each word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from dragoman import arguments
+from dragoman.data.framing import framed_words, words_within
+from dragoman.predict.text_predictor import TextPredictor
+
+Words = str | Sequence[str]  # a sentence
+TaggedSentence = list[tuple[str, str]]  # word, tag
+
+_Part = tuple[list[int], list[int]]  # ids with one on either side, and how many each word has
+
+
+class Tagger(TextPredictor):
+    """Tags of words by a trained model. Made by `Tagger.load`.
+
+    Any number of threads may call it or `submit`: one prediction runs at a time, on all the library's threads.
+
+    Args:
+        model: with the head "tag".
+        tokenizer: the one that the model was trained with.
+
+    Raises:
+        TypeError, ValueError: another kind of model or tokenizer.
+    """
+
+    head = "tag"
+
+    def __call__(self, text: Words | Sequence[Words]) -> Any:
+        """The words of a sentence with their tags, or of each of several sentences.
+
+        A result does not depend on the sentences beside it. A sentence that is longer than the config's `max_length` is
+        read in parts.
+
+        Args:
+            text: a sentence, as a text with spaces between the words; or a list of sentences, each a text or a list of
+                words.
+
+        Returns:
+            A list of (word, tag) for a str, else a list of such lists, in the order of the sentences.
+
+        Raises:
+            TypeError: naming the argument.
+        """
+        sentences = [text.split()] if isinstance(text, str) else _checked(text)
+        parts, owners = self._parts_of(sentences)
+        labels = self.model.config.labels
+        found = self._in_batches(parts, lambda part: len(part[0]), self._numbers)
+        tagged: list[TaggedSentence] = [[] for _ in sentences]
+        for owner, numbers in zip(owners, found, strict=True):
+            words = sentences[owner][len(tagged[owner]) :]
+            tagged[owner] += [(word, labels[number]) for word, number in zip(words, numbers, strict=False)]
+        return tagged[0] if isinstance(text, str) else tagged
+
+    def submit(self, text: str) -> Future[TaggedSentence]:
+        """Queues a sentence and returns at once; `.result()` waits for its words with tags."""
+        arguments.check_types("Tagger", str, text=text)
+        return self._submit(lambda: self(text))
+
+    def _numbers(self, parts: list[_Part]) -> list[list[int]]:
+        """The numbers of the labels of each part's words."""
+        words = [counts for _, counts in parts]
+        numbers = self.model.logits([ids for ids, _ in parts], words).argmax(1)
+        ends = np.cumsum([len(counts) for counts in words])[:-1]
+        return [part.tolist() for part in np.split(numbers, ends)]
+
+    def _parts_of(self, sentences: list[list[str]]) -> tuple[list[_Part], list[int]]:
+        """Sentences cut into parts that the model can read, and the sentence of each part."""
+        maximum = self.model.config.max_length
+        parts: list[_Part] = []
+        owners: list[int] = []
+        for owner, (ids, counts) in enumerate(zip(*framed_words(self.tokenizer, sentences), strict=True)):
+            first, place = 0, 1
+            while first < len(counts):
+                room = counts[first:]
+                if (fit := words_within(room, maximum)) == 0:  # the first word alone is too long: it is cut
+                    taken, kept = ids[place : place + maximum - 2], [maximum - 2]
+                    fit = 1
+                else:
+                    kept = room[:fit]
+                    taken = ids[place : place + sum(kept)]
+                parts.append(([ids[0], *taken, ids[-1]], kept))
+                owners.append(owner)
+                place += sum(room[:fit])
+                first += fit
+        return parts, owners
+
+
+def _checked(text: object) -> list[list[str]]:
+    if not isinstance(text, list | tuple):
+        raise TypeError(f"Tagger: text must be a str or a list of sentences, got {type(text).__name__}")
+    sentences = []
+    for i, sentence in enumerate(text):
+        if isinstance(sentence, str):
+            sentences.append(sentence.split())
+        elif isinstance(sentence, list | tuple):
+            arguments.check_types("Tagger", str, **{f"text[{i}][{j}]": word for j, word in enumerate(sentence)})
+            sentences.append(list(sentence))
+        else:
+            raise TypeError(f"Tagger: text[{i}] must be a text or a list of words, got {type(sentence).__name__}")
+    return sentences
