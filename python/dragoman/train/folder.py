@@ -13,6 +13,7 @@ from typing import Self
 from dragoman.data.shards import INDEX
 from dragoman.models.base import CONFIG, TOKENIZER, WEIGHTS
 from dragoman.train.checkpoint import CheckpointFolder
+from dragoman.train.task import TASK
 
 CHECKPOINTS = "checkpoints"
 DATA = "data"
@@ -22,7 +23,7 @@ OPTIONS = "train.toml"
 
 _LOCK = ".lock"
 _MODEL = (WEIGHTS, f"{WEIGHTS}.index.json", CONFIG, TOKENIZER)
-_RUN = {*_MODEL, CHECKPOINTS, DATA, LOG, TENSORBOARD, OPTIONS}  # names of a run's files
+_RUN = {*_MODEL, CHECKPOINTS, DATA, LOG, TENSORBOARD, OPTIONS, TASK}  # names of a run's files
 
 
 class RunFolder:
@@ -97,7 +98,7 @@ def clear(folder: Path) -> None:
     """
     for path in _checkpoints(folder):
         path.unlink()
-    for name in (LOG, OPTIONS, TOKENIZER, f"{WEIGHTS}.index.json"):
+    for name in (LOG, OPTIONS, TASK, TOKENIZER, f"{WEIGHTS}.index.json"):
         (folder / name).unlink(missing_ok=True)
     for path in (folder / TENSORBOARD).glob("events.out.tfevents.*"):
         path.unlink()

@@ -17,6 +17,7 @@ from dragoman.tensor import Tensor
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.callbacks import Callback, Record
 from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
+from dragoman.train.fine_tuning import layer_groups
 from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import Progress, duration
 from dragoman.train.schedule import capped_warmup, make_schedule
@@ -61,6 +62,7 @@ class TrainingRun:
             options.eps,
             options.weight_decay,
             options.max_grad_norm,
+            [] if options.layer_decay is None else layer_groups(model, options.layer_decay),
         )
         self.ema = None if options.ema is None else ExponentialAverage(model, options.ema)
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}

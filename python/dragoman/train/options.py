@@ -11,6 +11,7 @@ from dragoman.arrays import check_device
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.optim import check_options
 from dragoman.train.callbacks import Callback
+from dragoman.train.fine_tuning import check_decay
 from dragoman.train.schedule import SCHEDULES
 from dragoman.train.scores import TOKENIZERS
 
@@ -50,6 +51,9 @@ class TrainingOptions:
         compute_dtype: dtype of activations and matrix products, "float32" or "bfloat16". None for the model's own.
         device: where to train, "cpu" or "cuda"; the model is moved there. None for where it is.
         betas, eps, weight_decay: see `dragoman.optim.AdamW`.
+        freeze: shell patterns over the names of parameters, as `embedding.*`: what matches one is not trained.
+        layer_decay: factor in (0, 1] on the learning rate from each layer to the one below, see
+            `dragoman.train.layer_groups`. None for one learning rate.
         max_grad_norm: gradients with a larger norm are scaled down to it. None for no clipping.
         epochs, max_steps, max_minutes: limits. The run ends at the first one that it reaches; minutes count from the
             call of `fit`. Without any limit, 30 epochs.
@@ -94,6 +98,8 @@ class TrainingOptions:
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     weight_decay: float = 0.0
+    freeze: Sequence[str] = ()
+    layer_decay: float | None = None
     max_grad_norm: float | None = 1.0
     epochs: int | None = None
     max_steps: int | None = None
@@ -125,6 +131,9 @@ class TrainingOptions:
             check_device(op, self.device)
         arguments.check_types(op, str, best_by=self.best_by)
         self.tensorboard = arguments.flag(op, "tensorboard", self.tensorboard)
+        if not isinstance(self.freeze, list | tuple):
+            raise TypeError(f"Trainer: freeze must be a list of patterns, got {type(self.freeze).__name__}")
+        arguments.check_types(op, str, **{f"freeze[{i}]": pattern for i, pattern in enumerate(self.freeze)})
         if not isinstance(self.callbacks, list | tuple):
             raise TypeError(f"Trainer: callbacks must be a list, got {type(self.callbacks).__name__}")
         for i, callback in enumerate(self.callbacks):
@@ -151,6 +160,8 @@ class TrainingOptions:
         if self.max_ratio is not None:
             self.max_ratio = arguments.number(op, "max_ratio", self.max_ratio, 1.0)
         self.label_smoothing = arguments.number(op, "label_smoothing", self.label_smoothing, 0.0, 1.0)
+        if self.layer_decay is not None:
+            self.layer_decay = check_decay(op, "layer_decay", self.layer_decay)
         if self.ema is not None:
             self.ema = arguments.number(op, "ema", self.ema, 0.0, 1.0)
         check_options(op, self.betas, self.eps, self.weight_decay, self.max_grad_norm)

@@ -14,10 +14,13 @@ import numpy.typing as npt
 from dragoman.data.columns import Columns, Lengths
 from dragoman.data.shards import Shards, write_shards
 from dragoman.data.text import Files
+from dragoman.models.config import ModelConfig, TransformerConfig
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 from dragoman.train.callbacks import Record
 from dragoman.train.options import TrainingOptions
+
+TASK = "task.json"  # the file of a task's name and settings
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Task(ABC):
         unit: the word for an example in messages.
         columns: the names of the columns.
         files: the names of the arguments of `read`.
+        config_class: the config of the models that learn the task, for the command line.
         scores: the scores of validation, by their names in `best_by`. "loss" is always there and not among them.
     """
 
@@ -88,6 +92,7 @@ class Task(ABC):
     unit: ClassVar[str] = "example"
     columns: ClassVar[tuple[str, ...]]
     files: ClassVar[tuple[str, ...]] = ()
+    config_class: ClassVar[type[ModelConfig]] = TransformerConfig
     scores: ClassVar[Mapping[str, Score]] = {}
 
     @abstractmethod
@@ -126,6 +131,10 @@ class Task(ABC):
         """Tokens that a model for this task must know; needed on the command line."""
         raise NotImplementedError(f"{type(self).__name__}: vocab_size is needed on the command line")
 
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of a `config_class` that the task decides, for instance the size of the vocabulary."""
+        return {"vocab_size": self.vocab_size}
+
     def save(self, folder: Path) -> None:  # noqa: B027
         """Writes what a trained model needs beside its weights, for instance a tokenizer."""
 
@@ -135,8 +144,8 @@ class Task(ABC):
         raise NotImplementedError(f"{cls.__name__}: load is needed to resume from the command line")
 
     @classmethod
-    def learn(cls, files: Mapping[str, Files], vocab_size: int, tokenizer_kind: str) -> Self:
-        """A task whose vocabulary is learned from files of training data."""
+    def learn(cls, files: Mapping[str, Files], vocab_size: int, tokenizer_kind: str, **settings: Any) -> Self:
+        """A task whose vocabulary is learned from files of training data; `settings` are its other arguments."""
         raise NotImplementedError(f"{cls.__name__}: learn is needed on the command line")
 
     def read(self, files: Mapping[str, Files]) -> Iterable[Any]:

@@ -14,6 +14,7 @@ from dragoman.models.base import Model, registered_name
 from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
 from dragoman.train.checkpoint import checkpoints_to_keep
+from dragoman.train.fine_tuning import frozen
 from dragoman.train.folder import RunFolder
 from dragoman.train.loop import TrainingRun
 from dragoman.train.options import TrainingOptions
@@ -118,7 +119,7 @@ class Trainer(TrainingOptions):
         measured = None
         if validation is not None and share is None:
             measured = Validation(self.model, self.task, validation, options)
-        with RunFolder(options.output, resume=resume, overwrite=overwrite):
+        with RunFolder(options.output, resume=resume, overwrite=overwrite), frozen(self.model, options.freeze):
             store = RunStore(self.model, self.task, options, resume=resume)
             if isinstance(train, Later):
                 train = train.make()

@@ -24,8 +24,7 @@ from dragoman.train.callbacks import Record
 from dragoman.train.options import TrainingOptions
 from dragoman.train.seen_text import SeenText
 from dragoman.train.task import Batch, Score, Task
-
-SAMPLE_BYTES = 1 << 25  # of text, from which a vocabulary is learnt
+from dragoman.train.text_task import SAMPLE_BYTES
 
 Pairs = Sequence[tuple[str, str]] | Sequence[Pair]
 
@@ -113,10 +112,19 @@ class Translation(Task):
         return cls(Tokenizer.load(folder / TOKENIZER))
 
     @classmethod
-    def learn(cls, files: Mapping[str, Files], vocab_size: int, tokenizer_kind: str) -> Self:
+    def learn(
+        cls,
+        files: Mapping[str, Files],
+        vocab_size: int,
+        tokenizer_kind: str,
+        tokenizer: Tokenizer | None = None,
+        **settings: Any,
+    ) -> Self:
+        if tokenizer is not None:
+            return cls(tokenizer, **settings)
         paths = [path for side in SIDES for path in as_files(files[side])]
         lines = sample_lines(paths, SAMPLE_BYTES)
-        return cls(Tokenizer.train(lines, vocab_size, cast(Kind, tokenizer_kind)))
+        return cls(Tokenizer.train(lines, vocab_size, cast(Kind, tokenizer_kind)), **settings)
 
     def read(self, files: Mapping[str, Files]) -> Iterator[tuple[str, str]]:
         return iter_parallel(files["source"], files["target"])

@@ -1,0 +1,195 @@
+"""Classification: the task of texts with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import arguments
+from dragoman.data.columns import Columns, Lengths
+from dragoman.data.framing import cut, framed_texts
+from dragoman.data.text import Files
+from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.tsv import iter_tsv
+from dragoman.models.config import ModelConfig
+from dragoman.models.encoder import EncoderConfig, TextEncoder
+from dragoman.nn.module import Module
+from dragoman.tensor import Tensor
+from dragoman.train.callbacks import Record
+from dragoman.train.label_scores import LABEL_SCORES, LabelScores, checked_labels, largest
+from dragoman.train.options import TrainingOptions
+from dragoman.train.task import Batch, Score
+from dragoman.train.text_task import TextTask, text_costs
+
+ROLES = ("label", "text")
+
+
+class LabelTask(TextTask):
+    """A task whose targets are labels.
+
+    Args:
+        tokenizer: needed for examples of text; saved with the model.
+        labels: the names of the labels, in the order of their numbers.
+    """
+
+    head: ClassVar[str]
+    config_class: ClassVar[type[ModelConfig]] = EncoderConfig
+    scores: ClassVar[Mapping[str, Score]] = LABEL_SCORES
+
+    def __init__(self, tokenizer: Tokenizer | None = None, labels: Sequence[str] = ()) -> None:
+        super().__init__(tokenizer)
+        self.labels = checked_labels(type(self).__name__, "labels", labels)
+        self._numbers = {label: number for number, label in enumerate(self.labels)}
+
+    @classmethod
+    def labels_of(cls, examples: Iterable[Any]) -> Iterator[str]:
+        """The labels in examples of text."""
+        raise NotImplementedError
+
+    @classmethod
+    def learn(
+        cls,
+        files: Mapping[str, Files],
+        vocab_size: int,
+        tokenizer_kind: str,
+        tokenizer: Tokenizer | None = None,
+        **settings: Any,
+    ) -> Any:
+        labels = ordered_labels(cls.labels_of(cls.examples(files, **settings)))
+        return super().learn(files, vocab_size, tokenizer_kind, tokenizer, labels=labels, **settings)
+
+    def settings(self) -> dict[str, Any]:
+        return {"labels": list(self.labels)}
+
+    def config_fields(self) -> dict[str, Any]:
+        return {**super().config_fields(), "head": self.head, "labels": self.labels}
+
+    def check_model(self, model: Module) -> None:
+        arguments.check_types("Trainer", TextEncoder, model=model)
+        config = cast(TextEncoder, model).config
+        if config.head != self.head or config.labels != self.labels:
+            expected = f"{self.head!r} and the labels {self.labels}"
+            raise ValueError(f"Trainer: model must have the head {expected}, got {config.head!r}, {config.labels}")
+
+    def number(self, label: str) -> int:
+        """The number of a label. ValueError for one that the task has not."""
+        try:
+            return self._numbers[label]
+        except KeyError:
+            raise ValueError(f"{self.name}: label must be one of {', '.join(self.labels)}, got {label!r}") from None
+
+    def scorer(self, model: Any, options: TrainingOptions) -> LabelScorer:
+        return LabelScorer(self)
+
+    def predicted(self, model: Any, batch: Batch) -> npt.NDArray[np.integer[Any]]:
+        """The numbers of the labels that a model finds, (targets,)."""
+        raise NotImplementedError
+
+    def truth(self, batch: Batch) -> npt.NDArray[np.integer[Any]]:
+        """The numbers of the true labels, (targets,)."""
+        raise NotImplementedError
+
+
+class LabelScorer:
+    """Accuracy and macro F1 of a LabelTask."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self._scores = LabelScores(task.labels)
+
+    def add(self, model: Any, batch: Batch, examples: Sequence[Any]) -> None:
+        self._scores.add(self._task.truth(batch), self._task.predicted(model, batch))
+
+    def record(self) -> Record:
+        return self._scores.record()
+
+
+class Classification(LabelTask):
+    """Texts with a label each: examples are (text, label), or ([token ids], [number of the label]).
+
+    Texts are cut to the `max_length` of the model's config. Scores are "accuracy" and "macro_f1", in percent.
+
+    Args:
+        tokenizer: needed for examples of text; saved with the model.
+        labels: the names of the labels, in the order of their numbers.
+        columns: where files have the label and the text, see `dragoman.data.iter_tsv`.
+    """
+
+    name = "classify"
+    head = "classify"
+    columns = ("tokens", "label")
+
+    def __init__(
+        self, tokenizer: Tokenizer | None = None, labels: Sequence[str] = (), columns: Sequence[str] = ROLES
+    ) -> None:
+        super().__init__(tokenizer, labels)
+        self.file_columns = checked_labels("Classification", "columns", columns)
+
+    def is_text(self, example: Any) -> bool:
+        if isinstance(example, tuple | list) and len(example) == 2:
+            if isinstance(example[0], str) and isinstance(example[1], str):
+                return True
+            if all(isinstance(cell, Sequence | np.ndarray) and not isinstance(cell, str) for cell in example):
+                return False
+        raise TypeError("must be a text and its label, or two lists of ids")
+
+    def encode_text(self, examples: Sequence[tuple[str, str]]) -> Columns:
+        tokens = framed_texts(self._tokenizer(), [text for text, _ in examples])
+        return {"tokens": tokens, "label": [[self.number(label)] for _, label in examples]}
+
+    def costs(self, lengths: Lengths, model: TextEncoder, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
+        return text_costs(lengths["tokens"], model.config.max_length, options)
+
+    def batch(self, rows: Columns, model: TextEncoder, seed: Sequence[int]) -> Batch:
+        tokens = [cut(ids, model.config.max_length) for ids in rows["tokens"]]
+        return Batch({"tokens": tokens, "label": rows["label"]}, len(tokens), sum(map(len, tokens)))
+
+    def loss(self, model: TextEncoder, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
+        return model.loss(batch.columns["tokens"], self.truth(batch), options.label_smoothing, num_targets)
+
+    def truth(self, batch: Batch) -> npt.NDArray[np.integer[Any]]:
+        return np.array([cell[0] for cell in batch.columns["label"]], np.int32)
+
+    def predicted(self, model: TextEncoder, batch: Batch) -> npt.NDArray[np.integer[Any]]:
+        return largest(model.logits(batch.columns["tokens"]))
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "columns": list(self.file_columns)}
+
+    @classmethod
+    def examples(cls, files: Mapping[str, Files], **settings: Any) -> Iterator[tuple[str, str]]:
+        return iter_labelled(files["data"], settings.get("columns", ROLES))
+
+    @classmethod
+    def texts(cls, examples: Iterable[Any]) -> Iterator[str]:
+        return (text for text, _ in examples)
+
+    @classmethod
+    def labels_of(cls, examples: Iterable[Any]) -> Iterator[str]:
+        return (label for _, label in examples)
+
+
+def iter_labelled(files: Files, columns: Sequence[str] = ROLES) -> Iterator[tuple[str, str]]:
+    """(text, label) of each line of `.tsv` files.
+
+    Args:
+        files: one or several.
+        columns: the label's and the text's column, by name or number, as of `iter_tsv`. Columns named "text" and
+            "label" may come in either order.
+
+    Raises:
+        OSError, ValueError: as of `iter_tsv`; not two columns.
+    """
+    if len(columns) != 2:
+        raise ValueError(f"columns: must be two, of the label and of the text, got {', '.join(columns)!r}")
+    label = 1 if tuple(columns) == ROLES[::-1] else 0
+    return ((cells[1 - label], cells[label]) for cells in iter_tsv(files, columns, ROLES))
+
+
+def ordered_labels(labels: Iterable[str]) -> list[str]:
+    """All different labels: numbers by their values, others by their letters."""
+    found = set(labels)
+    return sorted(found, key=int) if all(label.isdecimal() for label in found) else sorted(found)
