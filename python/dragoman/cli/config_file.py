@@ -78,7 +78,7 @@ def dump(options: argparse.Namespace, fields: Mapping[str, Any], define: Define)
         value = getattr(options, action.dest, None)
         if value is None:
             value = fields.get(action.dest)
-        if value is not None:
+        if value is not None and value != ():
             lines.append(f"{key} = {_toml(value)}\n")
     return "".join(lines).encode()
 

@@ -14,8 +14,10 @@ Corpus = dict[str, list[File]]  # by the name of a side
 
 
 @contextmanager
-def corpora(options: argparse.Namespace, sides: Sequence[str]) -> Iterator[tuple[Corpus, Corpus | None]]:
-    """The files of training and of validation; None without the latter.
+def corpora(
+    options: argparse.Namespace, sides: Sequence[str], chosen: str | None
+) -> Iterator[tuple[Corpus, Corpus | None]]:
+    """The files of training and of validation, with the columns `chosen` of --columns; None without the latter.
 
     Raises:
         OSError: a pipe cannot be read.
@@ -27,12 +29,12 @@ def corpora(options: argparse.Namespace, sides: Sequence[str]) -> Iterator[tuple
     if options.valid_fraction is not None and held_out[sides[0]] is not None:
         raise ValueError(f"--valid-fraction and --valid-{sides[0]} exclude each other")
     names = [name for files in (training, held_out) for side in sides for name in files[side] or ()]
-    _columns(options.columns, sides)  # an error comes before the pipes are read
+    _columns(chosen, sides)  # an error comes before the pipes are read
     with spooled(names, tell) as copies:
 
         def opened(files: dict[str, list[str]]) -> Corpus:
             found = {side: [copies.get(name, name) for name in files[side]] for side in sides}
-            return choose_columns(found, options.columns)
+            return choose_columns(found, chosen)
 
         yield opened(training), None if None in held_out.values() else opened(held_out)
 
@@ -42,7 +44,8 @@ def add_columns_argument(parser: argparse.ArgumentParser | argparse._ArgumentGro
         "--columns",
         metavar="S,T",
         help="the files hold tab-separated columns: S are the sources, T the targets. Either is a number, from 1, or a "
-        "name in the first line; the same file may be --source and --target",
+        "name in the first line; the same file may be --source and --target. For labelled texts the label's column "
+        "and the text's",
     )
 
 

@@ -1,29 +1,38 @@
-"""dragoman evaluate: translates a file and scores the translations."""
+"""dragoman evaluate: scores a model on a test set."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from dragoman.cli.corpus import add_columns_argument, choose_columns
 from dragoman.cli.search_options import add_search_arguments, search_options
 from dragoman.data.text import read_parallel
 from dragoman.generate.translator import Translator
 from dragoman.train import scores
+from dragoman.train.classification import Classification, LabelTask
+from dragoman.train.evaluation import label_scores, losses
+from dragoman.train.image_classification import ImageClassification
+from dragoman.train.tasks import load_task
+from dragoman.train.translation import Translation
 
 DESCRIPTION = """\
-Translates a file and compares it with a reference: BLEU, BLEU without case, and chrF, by sacreBLEU. Both texts are
-put into Unicode form NFC first. The last line of standard output is a JSON object with all scores.
+Scores a model on a test set. With --source and --target, translations: BLEU, BLEU without case, and chrF, by sacreBLEU,
+with both texts in Unicode form NFC. With --data, the task that the model was trained for: accuracy, macro F1 and the
+scores of each label, in percent; or loss and perplexity. The last line of standard output is a JSON object with all.
 
-example:
+examples:
   dragoman evaluate en-de --source test.en --target test.de
+  dragoman evaluate sentiment --data test.tsv
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a trained model")
-    parser.add_argument("--source", required=True, metavar="FILE", help="sentences to translate")
-    parser.add_argument("--target", required=True, metavar="FILE", help="their reference translations")
+    parser.add_argument("--source", metavar="FILE", help="sentences to translate")
+    parser.add_argument("--target", metavar="FILE", help="their reference translations")
+    parser.add_argument("--data", nargs="+", metavar="FILE", help="a test set of the model's task, as in training")
     add_columns_argument(parser)
     parser.add_argument(
         "--bleu-tokenize",
@@ -35,7 +44,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> None:
-    """Prints scores of a file's translations: readable lines, then one of JSON."""
+    """Prints the scores of a test set: readable lines, then one of JSON."""
+    if options.data is None and None not in (options.source, options.target):
+        _translations(options)
+    elif options.data is not None and options.source is options.target is None:
+        _task(options)
+    else:
+        raise ValueError("evaluate needs --source and --target, or --data")
+
+
+def _task(options: argparse.Namespace) -> None:
+    task = load_task(options.folder)
+    if isinstance(task, Translation):
+        raise ValueError("--data needs a model of another task; translations are scored by --source and --target")
+    if options.columns is not None:
+        if not isinstance(task, Classification):
+            raise ValueError(f"--columns needs a model that classifies texts, got the task {task.name}")
+        task = Classification(task.tokenizer, task.labels, [name.strip() for name in options.columns.split(",")])
+    result: dict[str, Any] = {"task": task.name}
+    if isinstance(task, LabelTask | ImageClassification):
+        result["examples"], found = label_scores(task, options.folder, options.data, options.device)
+        print(found)
+        result |= {name: round(value, 2) for name, value in found.record().items()}
+        report = found.report().items()
+        result["labels"] = {label: {k: round(v, 2) for k, v in row.items()} for label, row in report}
+    else:
+        result["examples"], record = losses(task, options.folder, options.data, options.device)
+        result |= {name: round(value, 4) for name, value in record.items()}
+        print(", ".join(f"{name} {value}" for name, value in result.items()))
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def _translations(options: argparse.Namespace) -> None:
     metrics = {
         "bleu": scores.bleu(tokenize=options.bleu_tokenize),
         "bleu_lowercase": scores.bleu(lowercase=True, tokenize=options.bleu_tokenize),

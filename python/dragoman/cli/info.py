@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+from pathlib import Path
 
 import dragoman
 from dragoman.cli.device_option import cuda_sentence
 from dragoman.models.folder import load
+from dragoman.train.task import TASK
+from dragoman.train.tasks import task_name
 
 DESCRIPTION = """\
 Says what this installation can do and, with DIR, what a model is made of.
@@ -34,7 +37,8 @@ def command(options: argparse.Namespace) -> None:
     for name in ("tokenizers", "sacrebleu", "tqdm"):
         print(f"{name}: {_version(name)}")
     if model is not None:
-        print(f"\n{options.folder}: {model.num_parameters():,} parameters")
+        task = f", task {task_name(options.folder)}" if (Path(options.folder) / TASK).exists() else ""
+        print(f"\n{options.folder}: {model.num_parameters():,} parameters{task}")
         print(json.dumps(model.config.to_dict(), indent=2))
         print(model)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dragoman
-from dragoman.cli import bench, config_file, demo, evaluate, explain, info, train, translate
+from dragoman.cli import bench, config_file, demo, evaluate, explain, info, predict, train, translate
 from dragoman.cli.device_option import device
 from dragoman.cli.numbers import THREADS
 from dragoman.cli.parser import Parser, UsageError, did_you_mean, name_options
@@ -20,7 +20,8 @@ from dragoman.cli.streams import flush_or_drop, open_closed_streams
 from dragoman.train.progress import tell
 
 COMMANDS = {
-    module.__name__.rpartition(".")[2]: module for module in (train, translate, evaluate, explain, info, bench, demo)
+    module.__name__.rpartition(".")[2]: module
+    for module in (train, translate, predict, evaluate, explain, info, bench, demo)
 }
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 ERRORS = (

@@ -13,12 +13,11 @@ from dragoman.cli.corpus import Corpus, add_columns_argument, corpora
 from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED, Number
 from dragoman.cli.presets import PRESETS
+from dragoman.cli.task_options import add_file_arguments, add_model_arguments, check_given, learn, new_model
 from dragoman.data.tokenizer import LARGEST, MINIMUM, Kind
 from dragoman.files import atomic_write
 from dragoman.functional.operands import ACTIVATION_DTYPES
-from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
-from dragoman.random import manual_seed
 from dragoman.train.callbacks import Callback
 from dragoman.train.folder import DATA, OPTIONS, check_folder
 from dragoman.train.options import FINALS, TrainingOptions
@@ -30,17 +29,17 @@ from dragoman.train.tasks import TASKS
 from dragoman.train.trainer import Trainer
 
 DESCRIPTION = """\
-Trains a Transformer on two files of sentences: line i of one file is the translation of line i of the other.
+Trains a Transformer. By default on two files of sentences: line i of one file is the translation of line i of the
+other. With --task on other data: labelled texts, tagged words, text alone, images; see docs/guide/tasks.md.
 Files are UTF-8, plain or .gz, .bz2, .xz, .zst; several on each side pair up in their order. Writes model.safetensors,
 config.json, tokenizer.json, train.toml (these options, for --config), log.jsonl, checkpoints/ and data/ (the token
 ids) to DIR.
 
-example:
+examples:
   dragoman train --source train.en --target train.de --valid-source val.en --valid-target val.de --output en-de
+  dragoman train --task classify --data train.tsv --valid valid.tsv --columns label,text --output sentiment
 """
 
-
-DROPOUTS = ("dropout", "embedding_dropout")  # fields that --dropout sets
 
 ALIASES = {"translation": "translate", "seq2seq": "translate"}
 
@@ -57,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config_file.add_arguments(parser)
     files = parser.add_argument_group("files")
     for name, text in (("source", "training sentences, in files or pipes"), ("target", "their translations")):
-        files.add_argument(f"--{name}", required=True, nargs="+", metavar="FILE", help=text)
+        files.add_argument(f"--{name}", nargs="+", metavar="FILE", help=text)
     files.add_argument("--output", required=True, metavar="DIR", help="folder of the model, created where missing")
     for name, text in (("source", "validation sentences"), ("target", "their translations")):
         files.add_argument(f"--valid-{name}", nargs="+", metavar="FILE", help=text)
@@ -68,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the training pairs that are held out for validation instead",
     )
     add_columns_argument(files)
+    add_file_arguments(files)
     files.add_argument(
         "--resume",
         action="store_true",
@@ -81,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*TASKS, *ALIASES),
         default="translate",
         help="translate (or translation): leaves out pairs with a long side; seq2seq: cuts long sources instead, for "
-        "summarisation (default: translate)",
+        "summarisation; classify: labels of texts; tag: tags of words; mlm: masked tokens of text; denoise: text with "
+        "noise; image: labels of images (default: translate)",
     )
     model.add_argument(
         "--max-source-length",
@@ -109,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="bpe",
         help="byte pairs, a unigram language model or single characters (default: bpe)",
     )
+    add_model_arguments(model)
     model.add_argument("--dropout", type=REAL, metavar="P", help="dropout rate (default: 0.1; tiny and big 0.3)")
 
     def option(group: argparse._ArgumentGroup, flag: str, name: str, kind: Number, text: str) -> None:
@@ -154,6 +156,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option(training, "weight-decay", "weight_decay", REAL, "weight decay of AdamW (default: 0)")
     option(training, "clip", "max_grad_norm", REAL, "maximum norm of the gradient (default: 1)")
+    training.add_argument(
+        "--freeze",
+        nargs="+",
+        default=argparse.SUPPRESS,
+        metavar="PATTERN",
+        help="parameters that are not trained, by shell patterns over their names, as 'embedding.*'",
+    )
+    option(training, "layer-decay", "layer_decay", REAL, "factor on the rate from a layer to the one below")
     choice(training, "schedule", "schedule", SCHEDULES, "decay of the learning rate (default: inverse_sqrt)")
     option(
         training,
@@ -197,8 +207,10 @@ def command(options: argparse.Namespace) -> None:
     if options.task != "seq2seq" and options.max_source_length is not None:
         raise ValueError("--max-source-length needs --task seq2seq")
     kind = TASKS[ALIASES.get(options.task, options.task)]
+    check_given(options, kind)
     check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
-    with corpora(options, kind.files) as (files, held_out):
+    chosen = None if kind.name == "classify" else options.columns  # it reads its tables itself
+    with corpora(options, kind.files, chosen) as (files, held_out):
         _train(options, kind, files, held_out)
 
 
@@ -207,8 +219,9 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
     if options.resume:
         model, task = load(output), kind.load(output)
     else:
-        task = kind.learn(files, options.vocab_size, options.tokenizer_kind)
-        model = _new_model(options, task)
+        task = learn(options, kind, files)
+        lengths = {"max_source_length": options.max_source_length or SOURCE_LENGTH}
+        model = new_model(options, task, **(lengths if options.task == "seq2seq" else {}))
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     trainer = Trainer(model, task=task, **{name: getattr(options, name) for name in names})
     trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
@@ -231,13 +244,3 @@ class _KeepOptions(Callback):
     def on_begin(self, step: int) -> None:
         if not self._path.exists():  # a resumed run has it, unless it was killed at once
             atomic_write(self._path, self._toml)
-
-
-def _new_model(options: argparse.Namespace, task: Task) -> Transformer:
-    """An untrained model of the preset, with the task's vocabulary."""
-    overrides = {} if options.dropout is None else dict.fromkeys(DROPOUTS, options.dropout)
-    if options.task == "seq2seq":
-        maximum = options.max_source_length
-        overrides["max_source_length"] = SOURCE_LENGTH if maximum is None else maximum
-    manual_seed(getattr(options, "seed", 0))
-    return Transformer(PRESETS[options.preset](vocab_size=task.vocab_size, **overrides))

@@ -55,7 +55,7 @@ def command(options: argparse.Namespace) -> None:
     count = options.n_best or 1
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
-        write = _standard_output() if file is None else file.write
+        write = standard_output() if file is None else file.write
         translator = Translator.load(options.folder, options.device)
         source = sys.stdin.fileno()
         progress = _progress(source, file is not None)
@@ -115,7 +115,7 @@ def _lines(options: argparse.Namespace, number: int, candidates: list[Candidate]
     return "".join(lines)
 
 
-def _standard_output() -> Callable[[bytes], None]:
+def standard_output() -> Callable[[bytes], None]:
     output = sys.stdout.buffer
 
     def write(data: bytes) -> None:

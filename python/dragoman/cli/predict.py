@@ -1,0 +1,77 @@
+"""dragoman predict: what a model says about each line of standard input."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from dragoman.cli.device_option import add_device_argument
+from dragoman.cli.numbers import COUNT
+from dragoman.cli.output_file import OutputFile
+from dragoman.cli.translate import standard_output, texts_of
+from dragoman.data.images import read_image
+from dragoman.predict import Classifier, ImageClassifier, Labels, SentenceEncoder, Tagger, predictor_class
+
+DESCRIPTION = """\
+Says what a trained model finds in each line of standard input. For classification: a label, a tab and its probability.
+For tagging: the words of the line, each with a tab and its tag on a line of its own, and an empty line. For images: the
+line names a file; then as for classification. For other encoders: the numbers of a vector, with tabs between.
+
+example:
+  dragoman predict sentiment < texts.txt
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="a trained model")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write to FILE, which grows as FILE.part and gets its name when all is done (default: standard output)",
+    )
+    parser.add_argument(
+        "--top", type=COUNT, default=1, metavar="N", help="labels of a line, the most probable first (default: 1)"
+    )
+    parser.add_argument("--vectors", action="store_true", help="the vectors of texts, whatever the model's task")
+    add_device_argument(parser)
+
+
+def command(options: argparse.Namespace) -> None:
+    """Answers what comes on standard input, as soon as it comes."""
+    kind = SentenceEncoder if options.vectors else predictor_class(options.folder)
+    predictor: Any = kind.load(options.folder, options.device)
+    with ExitStack() as stack:
+        file = None if options.output is None else stack.enter_context(OutputFile(options.output))
+        write = standard_output() if file is None else file.write
+        for _, texts in texts_of(sys.stdin.fileno()):
+            write("".join(f"{line}\n" for line in _answers(predictor, texts, options.top)).encode())
+        if file is not None:
+            file.commit()
+
+
+def _answers(predictor: Any, texts: list[str], top: int) -> list[str]:
+    """The answer for each text, without its last line feed."""
+    match predictor:
+        case Classifier():
+            return [_labels(found, top) for found in predictor(texts)]
+        case Tagger():
+            return ["".join(f"{word}\t{tag}\n" for word, tag in found) for found in predictor(texts)]
+        case ImageClassifier():
+            size, _, channels = predictor.model.config.image_shape
+            found = predictor(np.stack([read_image(path, size, channels) for path in texts]))
+            return [_labels(each, top) for each in found]
+        case _:
+            return [_numbers(vector) for vector in predictor(texts)]
+
+
+def _labels(found: Labels, top: int) -> str:
+    return "\t".join(f"{label}\t{probability:.4f}" for label, probability in [*found.items()][:top])
+
+
+def _numbers(vector: Sequence[float]) -> str:
+    return "\t".join(f"{value:.6g}" for value in vector)

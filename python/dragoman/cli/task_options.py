@@ -1,0 +1,143 @@
+"""The options of `train` that belong to some tasks, and the task and the model that they describe."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dragoman.cli.numbers import COUNT, REAL
+from dragoman.data.text import Files
+from dragoman.data.tokenizer import Tokenizer
+from dragoman.functional.pool import POOLINGS
+from dragoman.models.base import Model, class_of_config
+from dragoman.models.body import load_body
+from dragoman.models.config import ModelConfig
+from dragoman.models.folder import read_config
+from dragoman.random import manual_seed
+from dragoman.train.denoising import NOISES
+from dragoman.train.image_classification import ImageClassification
+from dragoman.train.options import TrainingOptions
+from dragoman.train.progress import tell
+from dragoman.train.task import Task
+
+DROPOUTS = ("dropout", "embedding_dropout")  # fields that --dropout sets
+
+PATCHES = 8  # patches along a side of an image, where --patch-size is not given and this divides the size
+
+_TASKS_OF = {  # options of some tasks alone, by their `dest`
+    "pooling": ("classify", "tag"),
+    "mask_ratio": ("mlm",),
+    "noise": ("denoise",),
+    "image_size": ("image",),
+    "channels": ("image",),
+    "patch_size": ("image",),
+}
+
+
+def add_file_arguments(group: argparse._ArgumentGroup) -> None:
+    """--data, --valid and --from."""
+    group.add_argument(
+        "--data",
+        nargs="+",
+        metavar="FILE",
+        help="training data of other tasks than translate: a table (classify), words with tags (tag), text (mlm, "
+        "denoise), a folder of images or a .npz file (image)",
+    )
+    group.add_argument("--valid", dest="valid_data", nargs="+", metavar="FILE", help="validation data, as --data")
+    group.add_argument(
+        "--from",
+        dest="body",
+        metavar="FOLDER",
+        help="begin with the sizes, the vocabulary and, where they fit, the weights of a trained model; --preset, "
+        "--vocab-size and --tokenizer do not count then",
+    )
+
+
+def add_model_arguments(group: argparse._ArgumentGroup) -> None:
+    """What tasks and their models are made with."""
+    group.add_argument(
+        "--pooling", choices=POOLINGS, help="classify, tag: how the rows of a text or a word become one (default: mean)"
+    )
+    group.add_argument("--mask-ratio", type=REAL, metavar="X", help="mlm: share of chosen tokens (default: 0.15)")
+    group.add_argument(
+        "--noise", choices=NOISES, help="denoise: spans as in T5, or infilling as in BART (default: spans)"
+    )
+    group.add_argument("--image-size", type=COUNT, metavar="N", help="image: height and width (default: 32)")
+    group.add_argument("--channels", type=COUNT, metavar="N", help="image: 1 grey, 3 colours (default: 3)")
+    group.add_argument(
+        "--patch-size",
+        type=COUNT,
+        metavar="N",
+        help=f"image: height and width of a patch (default: the size divided by {PATCHES}, else by 1)",
+    )
+
+
+def check_given(options: argparse.Namespace, kind: type[Task]) -> None:
+    """ValueError for an option of another task, and for missing files."""
+    for name, tasks in _TASKS_OF.items():
+        if getattr(options, name) is not None and kind.name not in tasks:
+            raise ValueError(f"--{name.replace('_', '-')} needs --task {' or '.join(tasks)}, got {kind.name}")
+    for name in kind.files:
+        if getattr(options, name) is None:
+            raise ValueError(f"--task {kind.name} needs {' and '.join(f'--{file}' for file in kind.files)}")
+    for name in {"source", "target", "data"}.difference(kind.files):
+        for flag, value in ((name, getattr(options, name)), (f"valid-{name}", getattr(options, f"valid_{name}"))):
+            if value is not None:
+                raise ValueError(f"--{flag.removesuffix('-data')} does not belong to --task {kind.name}")
+    if options.columns is not None and kind.name in ("tag", "image"):
+        raise ValueError(f"--columns does not belong to --task {kind.name}")
+
+
+def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Files]) -> Task:
+    """The task that the options describe, with what its training data teach: vocabulary and labels."""
+    settings: dict[str, Any] = {}
+    if kind.name == "classify" and options.columns is not None:
+        settings["columns"] = [name.strip() for name in options.columns.split(",")]
+    if options.mask_ratio is not None:
+        settings["ratio"] = options.mask_ratio
+    settings |= {name: v for name in ("noise", "image_size", "channels") if (v := getattr(options, name)) is not None}
+    if options.body is not None and kind is not ImageClassification:
+        settings["tokenizer"] = Tokenizer.load(Path(options.body) / "tokenizer.json")
+    return kind.learn(files, options.vocab_size, options.tokenizer_kind, **settings)
+
+
+def new_model(options: argparse.Namespace, task: Task, **overrides: Any) -> Model:
+    """An untrained model for the task: of the preset, or with the body of a trained one."""
+    manual_seed(getattr(options, "seed", 0))
+    fields = task.config_fields() | overrides
+    if options.dropout is not None:
+        fields |= dict.fromkeys(DROPOUTS, options.dropout)
+    if options.pooling is not None:
+        fields["pooling"] = options.pooling
+    if options.body is not None:
+        config = _body_config(Path(options.body), task, fields)
+        model = class_of_config(type(config))(config)
+        tell(f"{options.body}: {load_body(model, options.body)}")
+        return model
+    if isinstance(task, ImageClassification):
+        size = task.image_size
+        fields["patch_size"] = options.patch_size or max(1, size // PATCHES if size % PATCHES == 0 else 1)
+    elif cuts_texts(task):
+        fields["max_length"] = getattr(options, "max_length", TrainingOptions.max_length)
+    preset: Any = getattr(task.config_class, options.preset)
+    return class_of_config(task.config_class)(preset(**fields))
+
+
+def cuts_texts(task: Task) -> bool:
+    """Whether the task cuts texts to its model's max_length."""
+    return "head" in task.config_fields()
+
+
+def _body_config(folder: Path, task: Task, fields: dict[str, Any]) -> ModelConfig:
+    """The config of a trained model, changed to fit the task."""
+    _, config = read_config(folder)
+    if not isinstance(config, task.config_class):
+        expected = f"a model with the config {task.config_class.__name__}"
+        raise ValueError(f"{folder}: must hold {expected} for --task {task.name}, got {type(config).__name__}")
+    if "vocab_size" in fields:
+        fields["vocab_size"] = max(fields["vocab_size"], getattr(config, "vocab_size", 0))
+    changed: ModelConfig = dataclasses.replace(config, **fields)
+    return changed
