@@ -163,6 +163,8 @@ COUNTS = (
     "log_interval",
 )  # fmt: skip
 TRAINER = {
+    "freeze": (without(OBJECTS, "empty list") | NONE | NUMBERS, ["encoder.*"]),
+    "layer_decay": (optional(ABOVE_0) | {"above": 1.5}, 0.9),
     "model": (TENSOR, MODEL),
     "tokenizer": (optional(TENSOR), TOKENIZER),
     "output": (optional(PATH), None),
@@ -272,6 +274,7 @@ TABLE = {
         "tensors": (OBJECTS | NONE | NUMBERS | {"sizes": [tensor(3, 4), tensor(2, 5)]}, [tensor(3, 4)] * 2),
         "axis": (INT | {"third": 2}, 1),
     },
+    F.pool: {"x": (WEIGHT, tensor(3, 4)), "sequences": (SEQUENCES, TWO), "kind": (CHOICE, "mean")},
     F.softmax: {"x": (TENSOR | {"scalar": tensor()}, tensor(3, 4))},
     F.matmul: {"a": (SHAPED, tensor(3, 4)), "b": (WEIGHT, tensor(4, 3))},
     F.transpose: {"x": (TENSOR | {"scalar": tensor(), "one axis": tensor(4)}, tensor(3, 4))},
@@ -386,6 +389,38 @@ TORCH = dg.Transformer(dg.TransformerConfig(**CONFIG, final_norm=True))
 VALUES = without(TENSOR, "core's own") | {"one axis": np.ones(3), "ints": np.ones((2, 3), int)}
 STATE = dg.random.get_state()
 
+LABELS = without(OBJECTS, "empty list") | NONE | NUMBERS
+COUNT = without(SIZE, "too many", "huge")
+HEAD = {"num_layers": (COUNT, 1), "labels": (LABELS, ["a", "b"])}
+ENCODER_KINDS = {
+    **{name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.TextConfig)},
+    **HEAD,
+    "head": (CHOICE, "classify"),
+    "pooling": (CHOICE, "max"),
+    "pooler": (FLAG, True),
+    "normalise": (FLAG, True),
+    "mask_id": (optional(INT) | {"too large": 9}, 8),
+}
+VISION_KINDS = {
+    **{name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.VisionConfig)},
+    **HEAD,
+    "image_size": (COUNT, 4),
+    "patch_size": (COUNT | {"no divisor": 3}, 2),
+    "channels": (COUNT, 1),
+    "pooling": (CHOICE, "mean"),
+}
+TEXTS, WORDS = (
+    dg.models.TextEncoder(
+        dg.models.EncoderConfig(
+            vocab_size=TOKENIZER.vocab_size, d_model=4, num_heads=2, d_ff=8, num_layers=1, head=head, labels=["a"]
+        )
+    )
+    for head in ("classify", "tag")
+)
+IMAGES = dg.models.VisionTransformer(
+    dg.models.VisionConfig(d_model=4, num_heads=2, d_ff=8, num_layers=1, image_size=4, patch_size=2, labels=["a"])
+)
+
 TABLE |= {
     dg.load: {"folder": (PATH, FOLDER.name)},
     **{op: {"device": (DEVICE, "cpu")} for op in (dg.memory_stats, dg.reset_peak_memory_stats, dg.empty_cache)},
@@ -426,6 +461,31 @@ TABLE |= {
         "config": (TENSOR, TORCH.config),
     },
     dg.interop.to_torch_state_dict: {"model": (TENSOR, MODEL)},
+    dg.models.EncoderConfig: ENCODER_KINDS,
+    dg.models.VisionConfig: VISION_KINDS,
+    **{
+        model: {"config": (TENSOR, config), "compute_dtype": (CHOICE, "bfloat16")}
+        for model, config in ((dg.models.TextEncoder, TEXTS.config), (dg.models.VisionTransformer, IMAGES.config))
+    },
+    dg.models.load_body: {"model": (TENSOR, MODEL), "folder": (PATH, FOLDER.name)},
+    dg.Classifier: {"model": (TENSOR, TEXTS), "tokenizer": (TENSOR, TOKENIZER)},
+    dg.Tagger: {"model": (TENSOR, WORDS), "tokenizer": (TENSOR, TOKENIZER)},
+    dg.SentenceEncoder: {"model": (TENSOR, TEXTS), "tokenizer": (TENSOR, TOKENIZER)},
+    dg.ImageClassifier: {"model": (TENSOR, IMAGES)},
+    dg.train.layer_groups: {"model": (TENSOR, MODEL), "decay": (without(ABOVE_0, "one") | {"above": 1.5}, 0.5)},
+    dg.train.Classification: {"tokenizer": (optional(TENSOR), None), "labels": (LABELS, ["a"])}
+    | {"columns": (LABELS, ["1", "2"])},
+    dg.train.Tagging: {"tokenizer": (optional(TENSOR), None), "labels": (LABELS, ["a"])},
+    dg.train.LabelScores: {"labels": (LABELS, ["a"])},
+    dg.train.MaskedLM: {"tokenizer": (optional(TENSOR), None), "ratio": (RATE, 0.1)},
+    dg.train.Denoising: {
+        "tokenizer": (optional(TENSOR), None),
+        "noise": (CHOICE, "spans"),
+        "density": (optional(RATE), 0.2),
+        "mean_span": (AT_LEAST_0 | {"zero": 0, "half": 0.5}, 2.0),
+        "sentinels": (INT | {"one": 1}, 9),
+    },
+    dg.train.ImageClassification: {"labels": (LABELS, ["a"]), "image_size": (SIZE, 8), "channels": (SIZE, 1)},
     dg.random.set_state: {"state": (MAPPING, STATE)},
     dg.models.register: {"name": (NAME, "a name")},
 }
@@ -468,7 +528,21 @@ def name_of(function):
     return getattr(function, "__name__", type(function).__name__)
 
 
-MODULES = ("", "nn", "functional", "optim", "models", "train", "generate", "data", "interop", "plot", "random", "cuda")
+MODULES = (
+    "",
+    "nn",
+    "functional",
+    "optim",
+    "models",
+    "train",
+    "generate",
+    "predict",
+    "data",
+    "interop",
+    "plot",
+    "random",
+    "cuda",
+)
 OPERATORS = {
     "__call__", "__getitem__", "__len__", "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__",
     "__truediv__", "__rtruediv__", "__matmul__", "__array__", "__dlpack__",
@@ -517,11 +591,23 @@ def public_names(module):
 NOT_IN_TABLE = {
     "they hold what they are given": {
         *("Batch", "Candidate", "Column", "Hypothesis", "Later", "MaskPosition", "Record", "Score"),
+        *("BodyReport", "Labels"),
     },
-    "users write them": {"Callback", "Columns", "Dataset", "EncoderDecoder", "Model", "Task", "Translation"},
+    "users write them": {
+        "Callback",
+        "Columns",
+        "Dataset",
+        "EncoderDecoder",
+        "Model",
+        "Predictor",
+        "Task",
+        "Translation",
+    },
     "others make them": {"OutOfMemoryError", "Tensor", "Tokenizer"},
     "they need files, or the weights of an attention": {
         *("Shards", "average_checkpoints", "iter_parallel", "sample_lines", "tokenize", "write_shards"),
+        *("image_files", "iter_conll", "iter_images", "iter_texts", "iter_tsv", "predictor_class"),
+        *("read_arrays", "read_image"),
         "attention_page",
     },
     "their check comes with their `with`": {"masks_from"},

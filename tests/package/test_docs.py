@@ -25,6 +25,7 @@ MODULES = (
     "models",
     "train",
     "generate",
+    "predict",
     "data",
     "interop",
     "plot",
@@ -110,7 +111,16 @@ def run_page(page):
 
 def test_the_example_of_a_task_runs(tmp_path, monkeypatch, one_thread):
     monkeypatch.chdir(tmp_path)
-    assert run_page("docs/guide/tasks.md")["records"][-1]["valid_loss"] < 0.1
+    assert run_page("docs/guide/own_task.md")["records"][-1]["valid_loss"] < 0.1
+
+
+def test_the_examples_of_tasks_run(tmp_path, monkeypatch, one_thread):
+    pytest.importorskip("tokenizers")
+    monkeypatch.chdir(tmp_path)
+    names = run_page("docs/guide/tasks.md")
+    assert names["classify"]("ein guter Film").label == "good"
+    assert names["tag"]("the dog runs") == [("the", "DET"), ("dog", "NOUN"), ("runs", "VERB")]
+    assert names["records"][-1]["valid_accuracy"] > 90
 
 
 def test_the_example_of_a_model_runs(tmp_path, monkeypatch, capsys, one_thread):
