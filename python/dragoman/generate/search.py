@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, arguments
-from dragoman._core import Sequences
+from dragoman.generate.steps import Steps, steps_of
 from dragoman.models.batch import IdBatch
+from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn import KVCache
-from dragoman.nn.lora import rows_of
 from dragoman.tensor import Tensor
 
 __all__ = ["Hypothesis", "KVCache", "generate"]
@@ -40,14 +40,15 @@ class Hypothesis:
 
 
 def generate(
-    model: EncoderDecoder,
+    model: EncoderDecoder | TextDecoder,
     src_batch: IdBatch,
     *,
     beam: int = 1,
     max_length: int | None = None,
     length_penalty: float = 0.6,
 ) -> list[list[Hypothesis]]:
-    """Searches the most probable target of every source sentence, by greedy or beam search.
+    """Searches the most probable output by greedy or beam search: a target for each source, or, of a decoder-only
+    model, what follows each text.
 
     Each step extends the best `beam` hypotheses of a sentence by one token; pad, bos and unk are never chosen. Of the
     best `beam` extensions, those that end in eos are finished. The search of a sentence ends when `beam` hypotheses are
@@ -57,10 +58,10 @@ def generate(
 
     Args:
         model: in either mode; dropout is off.
-        src_batch: a list of source ids for each sentence.
+        src_batch: a list of ids for each source; of a decoder-only model the ids to go on from, at least one.
         beam: number of hypotheses at a time, at most 1000; 1 is greedy search.
-        max_length: maximum number of tokens of a target, with eos. The default is twice the source plus 10, and not
-            more than `config.max_length`.
+        max_length: maximum number of tokens of an output, with eos. The default is twice the source plus 10, and not
+            more than `config.max_length`; of a decoder-only model, what `config.max_length` leaves.
         length_penalty: exponent in [0, 10]; 0 compares log probabilities as they are.
 
     Returns:
@@ -71,17 +72,17 @@ def generate(
         ValueError: an id or an argument out of range; names the place of the id.
         FloatingPointError: a logit is NaN or infinite, as where weights are.
     """
-    arguments.check_types("generate", EncoderDecoder, model=model)
+    check_model("generate", model)
     beam, length_penalty, max_length = check_options("generate", beam, length_penalty, max_length)
-    src_ids, src_sequences = model.pack_source("generate", src_batch)
+    model.pack_source("generate", src_batch)  # checks the ids
     searches = [
-        _Search(model.config, sentence, beam, _limit(model.config, len(ids), max_length), length_penalty)
+        _Search(model.config, sentence, beam, limit_of("generate", model, len(ids), max_length), length_penalty)
         for sentence, ids in enumerate(src_batch)
     ]
     active = [search for search in searches if not search.done]
     if active:
         with model.inference():
-            _run(model, active, beam, src_ids, src_sequences)
+            _run(steps_of("generate", model, src_batch), active, beam)
     return [search.result() for search in searches]
 
 
@@ -98,35 +99,31 @@ def check_options(op: str, beam: int, length_penalty: float, max_length: int | N
     return beam, length_penalty, max_length
 
 
-def _run(
-    model: EncoderDecoder,
-    active: list[_Search],
-    beam: int,
-    src_ids: npt.NDArray[np.int32],
-    src_sequences: Sequences,
-) -> None:
-    """Steps all searches together until each is done; the decoder's rows are their live hypotheses."""
-    memory = model.encode(src_ids, src_sequences)
-    cache = KVCache(len(active))
-    read = src_sequences  # which sentence each row reads
-    while active:
-        last_ids = [ids[-1] if ids else model.config.bos_id for search in active for ids, _ in search.live]
-        one_each = Sequences([1] * len(last_ids))
-        with rows_of([search.sentence for search in active for _ in search.live]):
-            hidden = model.decode(np.array(last_ids, np.int32), one_each, memory, read, cache)
-            logits = model.project(hidden, one_each)
+def check_model(op: str, model: Any) -> None:
+    """TypeError unless a search can ask the model for steps."""
+    if not isinstance(model, EncoderDecoder | TextDecoder):
+        raise TypeError(f"{op}: model must be an EncoderDecoder or a TextDecoder, got {type(model).__name__}")
+
+
+def _run(steps: Steps, active: list[_Search], beam: int) -> None:
+    """Steps all searches together until each is done; the rows of the model are their live hypotheses."""
+    logits = steps.first()
+    rows = [search.sentence for search in active]  # of the logits, a row for each live hypothesis
+    while True:
         # Two candidates a beam, as half of them may end, and the three that are never chosen.
         ids, log_probs = _most_probable(logits, 2 * beam + 3)
         parents: list[int] = []
         first = 0
         for search in active:
-            rows = slice(first, first + len(search.live))
-            parents += [first + parent for parent in search.step(ids[rows], log_probs[rows])]
-            first = rows.stop
+            own = rows[first : first + len(search.live)]
+            first += len(own)
+            parents += [own[parent] for parent in search.step(ids[own], log_probs[own])]
         active = [search for search in active if not search.done]
-        if parents != list(range(first)):
-            cache.reorder(parents)
-        read = src_sequences.select([search.sentence for search in active for _ in search.live])
+        if not active:
+            return
+        last = [ids[-1] for search in active for ids, _ in search.live]
+        logits = steps.next(last, parents, [search.sentence for search in active for _ in search.live])
+        rows = list(range(len(parents)))
 
 
 class _Search:
@@ -194,12 +191,15 @@ class _Search:
         return Hypothesis(ids, log_prob / ((5 + length) / 6) ** self._length_penalty)
 
 
-def _limit(config: Any, src_length: int, max_length: int | None) -> int:
-    """Maximum number of target tokens for a source of `src_length` tokens."""
+def limit_of(op: str, model: EncoderDecoder | TextDecoder, length: int, max_length: int | None) -> int:
+    """Maximum number of tokens of an output, for `length` tokens that the model reads first."""
+    longest = int(model.config.max_length)
+    goes_on = isinstance(model, TextDecoder)
+    room = max(longest - length, 0) if goes_on else longest
     if max_length is None:
-        return min(2 * src_length + 10, int(config.max_length))
-    if getattr(config, "positions", None) == "learned" and max_length > config.max_length:
-        raise ValueError(f"generate: max_length must be at most {config.max_length}, got {max_length}")
+        return room if goes_on else min(2 * length + 10, room)
+    if model.config.positions == "learned" and max_length > room:
+        raise ValueError(f"{op}: max_length must be at most {room}, got {max_length}")
     return max_length
 
 

@@ -3,6 +3,7 @@
 from dragoman.models.base import Model, register
 from dragoman.models.body import BodyReport, load_body
 from dragoman.models.config import BlockConfig, ModelConfig, TextConfig, TransformerConfig
+from dragoman.models.decoder import DecoderConfig, TextDecoder
 from dragoman.models.encoder import EncoderConfig, TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder, Transformer
 from dragoman.models.folder import load
@@ -11,11 +12,13 @@ from dragoman.models.vision import VisionConfig, VisionTransformer
 __all__ = [
     "BlockConfig",
     "BodyReport",
+    "DecoderConfig",
     "EncoderConfig",
     "EncoderDecoder",
     "Model",
     "ModelConfig",
     "TextConfig",
+    "TextDecoder",
     "TextEncoder",
     "Transformer",
     "TransformerConfig",

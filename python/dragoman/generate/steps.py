@@ -1,0 +1,92 @@
+"""Steps: what a search asks of a model, row by row: an encoder-decoder that translates, a decoder that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as List
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import functional
+from dragoman._core import Sequences
+from dragoman.models.batch import IdBatch
+from dragoman.models.decoder import TextDecoder
+from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.nn import KVCache
+from dragoman.nn.lora import rows_of
+from dragoman.tensor import Tensor
+
+
+class Steps(Protocol):
+    """The steps of a batch; a row of the logits belongs to one hypothesis of one sentence."""
+
+    def first(self) -> Tensor:
+        """The logits of the first token, (sentences, vocabulary), a row a sentence."""
+
+    def next(self, ids: List[int], parents: List[int], sentences: List[int]) -> Tensor:
+        """The logits of the token after `ids`, (rows, vocabulary).
+
+        Args:
+            ids: the token that each row has taken.
+            parents: the row before that each row goes on from.
+            sentences: the sentence of each row.
+        """
+
+
+def steps_of(op: str, model: EncoderDecoder | TextDecoder, batch: IdBatch) -> Steps:
+    """The steps of a batch of sources, or of texts to go on from. TypeError, ValueError for ids in the name of `op`."""
+    ids, sequences = model.pack_source(op, batch)
+    if isinstance(model, EncoderDecoder):
+        return _Translation(model, ids, sequences)
+    for i, length in enumerate(sequences.lengths):
+        if not length:
+            raise ValueError(f"{op}: batch[{i}] must hold at least one token, such as the config's bos_id, got none")
+    return _Continuation(model, ids, sequences)
+
+
+class _Cached:
+    """Rows that go on in a cache."""
+
+    def __init__(self, count: int) -> None:
+        self._rows = count
+        self._cache = KVCache(count)
+
+    def next(self, ids: List[int], parents: List[int], sentences: List[int]) -> Tensor:
+        if parents != list(range(self._rows)):
+            self._cache.reorder(parents)
+        self._rows = len(parents)
+        with rows_of(sentences):
+            return self._step(np.array(ids, np.int32), Sequences([1] * len(ids)), sentences)
+
+    def _step(self, ids: npt.NDArray[np.int32], one_each: Sequences, sentences: List[int]) -> Tensor:
+        raise NotImplementedError
+
+
+class _Translation(_Cached):
+    def __init__(self, model: EncoderDecoder, ids: npt.NDArray[np.int32], sequences: Sequences) -> None:
+        super().__init__(len(sequences.lengths))
+        self._model, self._source = model, sequences
+        self._memory = model.encode(ids, sequences)
+
+    def first(self) -> Tensor:
+        begin = [self._model.config.bos_id] * self._rows
+        return self.next(begin, list(range(self._rows)), range(self._rows))
+
+    def _step(self, ids: npt.NDArray[np.int32], one_each: Sequences, sentences: List[int]) -> Tensor:
+        read = self._source.select(list(sentences))
+        return self._model.project(self._model.decode(ids, one_each, self._memory, read, self._cache), one_each)
+
+
+class _Continuation(_Cached):
+    def __init__(self, model: TextDecoder, ids: npt.NDArray[np.int32], sequences: Sequences) -> None:
+        super().__init__(len(sequences.lengths))
+        self._model, self._ids, self._sequences = model, ids, sequences
+
+    def first(self) -> Tensor:
+        hidden = self._model.decode(self._ids, self._sequences, self._cache)
+        last = np.cumsum(self._sequences.lengths) - 1
+        return self._model.project(functional.gather(hidden, last), Sequences([1] * len(last)))
+
+    def _step(self, ids: npt.NDArray[np.int32], one_each: Sequences, sentences: List[int]) -> Tensor:
+        return self._model.project(self._model.decode(ids, one_each, self._cache), one_each)
