@@ -94,7 +94,8 @@ def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     if not np.isfinite(values).all():
         raise FloatingPointError("sample: logits are not finite")
     values -= values.max(axis=1, keepdims=True)
-    return values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+    values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
+    return values
 
 
 def _draw(

@@ -74,7 +74,8 @@ class _Translation(_Cached):
         return self.next(begin, list(range(self._rows)), range(self._rows))
 
     def _step(self, ids: npt.NDArray[np.int32], one_each: Sequences, sentences: List[int]) -> Tensor:
-        read = self._source.select(list(sentences))
+        everyone = list(sentences) == list(range(len(self._source.lengths)))
+        read = self._source if everyone else self._source.select(list(sentences))
         return self._model.project(self._model.decode(ids, one_each, self._memory, read, self._cache), one_each)
 
 
