@@ -1,4 +1,4 @@
-"""TextDecoder: logits, loss and gradients against float64 NumPy; searches and samples against logits without a cache."""
+"""TextDecoder: logits, loss and gradients against float64 NumPy; searches and samples against logits without cache."""
 
 import dragoman as dg
 import numpy as np
