@@ -14,7 +14,7 @@ from dragoman.grad_mode import is_grad_enabled, no_grad
 from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
-from dragoman.predict import Classifier, ImageClassifier, SentenceEncoder, Tagger
+from dragoman.predict import Classifier, ImageClassifier, LanguageModel, SentenceEncoder, Tagger
 from dragoman.random import manual_seed
 from dragoman.runtime import empty_cache, memory_stats, reset_peak_memory_stats, set_num_threads
 from dragoman.sequences import Sequences
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "ImageClassifier",
+    "LanguageModel",
     "OutOfMemoryError",
     "SentenceEncoder",
     "Sequences",

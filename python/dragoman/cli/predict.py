@@ -11,20 +11,32 @@ from typing import Any
 import numpy as np
 
 from dragoman.cli.device_option import add_device_argument
-from dragoman.cli.numbers import COUNT
+from dragoman.cli.numbers import COUNT, REAL, SEED
 from dragoman.cli.output_file import OutputFile
 from dragoman.cli.translate import standard_output, texts_of
 from dragoman.data.images import read_image
-from dragoman.predict import Classifier, ImageClassifier, Labels, SentenceEncoder, Tagger, predictor_class
+from dragoman.predict import (
+    Classifier,
+    ImageClassifier,
+    Labels,
+    LanguageModel,
+    SentenceEncoder,
+    Tagger,
+    predictor_class,
+)
 
 DESCRIPTION = """\
 Says what a trained model finds in each line of standard input. For classification: a label, a tab and its probability.
 For tagging: the words of the line, each with a tab and its tag on a line of its own, and an empty line. For images: the
-line names a file; then as for classification. For other encoders: the numbers of a vector, with tabs between.
+line names a file; then as for classification. For other encoders: the numbers of a vector, with tabs between. For
+language models: what follows the line.
 
 example:
   dragoman predict sentiment < texts.txt
 """
+
+
+_DRAWS = ("max_length", "temperature", "top_k", "top_p", "seed")  # options of a language model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=COUNT, default=1, metavar="N", help="labels of a line, the most probable first (default: 1)"
     )
     parser.add_argument("--vectors", action="store_true", help="the vectors of texts, whatever the model's task")
+    going_on = parser.add_argument_group("language models")
+    going_on.add_argument("--max-length", type=COUNT, metavar="N", help="maximum tokens of what follows a line")
+    going_on.add_argument(
+        "--temperature", type=REAL, default=0.0, metavar="X", help="0 takes the most probable token (default: 0)"
+    )
+    going_on.add_argument("--top-k", type=COUNT, metavar="N", help="draw among the N most probable tokens")
+    going_on.add_argument(
+        "--top-p", type=REAL, default=1.0, metavar="X", help="draw among the tokens that have X of the probability"
+    )
+    going_on.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the draws (default: 0)")
     add_device_argument(parser)
 
 
@@ -49,22 +71,25 @@ def command(options: argparse.Namespace) -> None:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write
         for _, texts in texts_of(sys.stdin.fileno()):
-            write("".join(f"{line}\n" for line in _answers(predictor, texts, options.top)).encode())
+            write("".join(f"{line}\n" for line in _answers(predictor, texts, options)).encode())
         if file is not None:
             file.commit()
 
 
-def _answers(predictor: Any, texts: list[str], top: int) -> list[str]:
+def _answers(predictor: Any, texts: list[str], options: argparse.Namespace) -> list[str]:
     """The answer for each text, without its last line feed."""
     match predictor:
         case Classifier():
-            return [_labels(found, top) for found in predictor(texts)]
+            return [_labels(found, options.top) for found in predictor(texts)]
         case Tagger():
             return ["".join(f"{word}\t{tag}\n" for word, tag in found) for found in predictor(texts)]
         case ImageClassifier():
             size, _, channels = predictor.model.config.image_shape
             found = predictor(np.stack([read_image(path, size, channels) for path in texts]))
-            return [_labels(each, top) for each in found]
+            return [_labels(each, options.top) for each in found]
+        case LanguageModel():
+            draws = {name: getattr(options, name) for name in _DRAWS}
+            return [" ".join(text.splitlines()) for text in predictor(texts, **draws)]
         case _:
             return [_numbers(vector) for vector in predictor(texts)]
 

@@ -2,8 +2,18 @@
 
 from dragoman.predict.classifier import Classifier, ImageClassifier, Labels
 from dragoman.predict.folder import predictor_class
+from dragoman.predict.language_model import LanguageModel
 from dragoman.predict.predictor import Predictor
 from dragoman.predict.sentence_encoder import SentenceEncoder
 from dragoman.predict.tagger import Tagger
 
-__all__ = ["Classifier", "ImageClassifier", "Labels", "Predictor", "SentenceEncoder", "Tagger", "predictor_class"]
+__all__ = [
+    "Classifier",
+    "ImageClassifier",
+    "Labels",
+    "LanguageModel",
+    "Predictor",
+    "SentenceEncoder",
+    "Tagger",
+    "predictor_class",
+]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from dragoman import arguments
+from dragoman.models.decoder import DecoderConfig
 from dragoman.models.encoder import EncoderConfig
 from dragoman.models.folder import read_config
 from dragoman.models.vision import VisionConfig
 from dragoman.predict.classifier import Classifier, ImageClassifier
+from dragoman.predict.language_model import LanguageModel
 from dragoman.predict.sentence_encoder import SentenceEncoder
 from dragoman.predict.tagger import Tagger
 
@@ -22,7 +24,7 @@ _OF_HEAD: dict[str, type[Classifier] | type[Tagger] | type[SentenceEncoder]] = {
 
 def predictor_class(
     folder: str | Path,
-) -> type[Classifier] | type[Tagger] | type[SentenceEncoder] | type[ImageClassifier]:
+) -> type[Classifier] | type[Tagger] | type[SentenceEncoder] | type[ImageClassifier] | type[LanguageModel]:
     """The class whose `load` serves the model in a folder.
 
     Raises:
@@ -35,4 +37,6 @@ def predictor_class(
         return _OF_HEAD[config.head]
     if isinstance(config, VisionConfig):
         return ImageClassifier
-    raise ValueError(f"{folder}: must hold an encoder of text or images, got a {type(config).__name__}")
+    if isinstance(config, DecoderConfig):
+        return LanguageModel
+    raise ValueError(f"{folder}: must hold an encoder of text or images or a decoder, got a {type(config).__name__}")

@@ -1,0 +1,117 @@
+"""LanguageModel: goes on from a text."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Self
+
+from dragoman import arguments
+from dragoman.data.batches import cut_batches
+from dragoman.data.tokenizer import BOS, Tokenizer
+from dragoman.generate.sampling import sample
+from dragoman.generate.search import generate
+from dragoman.models.decoder import TextDecoder
+from dragoman.predict.classifier import checked_texts
+from dragoman.predict.loading import load_with_tokenizer
+from dragoman.predict.predictor import Predictor
+
+BATCH_TOKENS = 2048  # of texts that are gone on from together
+
+
+class LanguageModel(Predictor):
+    """Goes on from texts with a trained decoder-only model. Made by `LanguageModel.load`.
+
+    Any number of threads may call it or `submit`: one text runs at a time, on all the library's threads.
+
+    Args:
+        model: the model.
+        tokenizer: the one that the model was trained with.
+
+    Raises:
+        TypeError: another kind of model or tokenizer.
+        ValueError: the tokenizer has more tokens than the model.
+    """
+
+    def __init__(self, model: TextDecoder, tokenizer: Tokenizer) -> None:
+        arguments.check_types("LanguageModel", TextDecoder, model=model)
+        arguments.check_types("LanguageModel", Tokenizer, tokenizer=tokenizer)
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise ValueError(
+                f"LanguageModel: tokenizer must have at most {model.config.vocab_size} tokens, as the model, "
+                f"got {tokenizer.vocab_size}"
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        super().__init__(model, tokenizer)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> Self:
+        """Reads model.safetensors, config.json and tokenizer.json.
+
+        Args:
+            folder: written by `Trainer` or `dragoman train --task lm`.
+            device: where the model computes, "cpu" or "cuda".
+
+        Raises:
+            OSError: a file is missing.
+            TypeError: the folder holds another kind of model.
+            ValueError: a file that cannot be used, naming it; a device that is not there.
+        """
+        return cls(*load_with_tokenizer("LanguageModel", folder, device))
+
+    def __call__(
+        self,
+        text: str | list[str],
+        *,
+        max_length: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Any:
+        """What follows a text, or each of several, without the text itself.
+
+        Args:
+            text: one text or several; "" for one from the beginning.
+            max_length: maximum number of tokens of what follows; by default what the config's `max_length` leaves.
+            temperature: 0 for the most probable token at each place, else as of `dragoman.generate.sample`.
+            top_k, top_p, seed: of `sample`, where the temperature is above 0.
+
+        Returns:
+            A str for a str, else a list in the order of the texts.
+
+        Raises:
+            TypeError, ValueError: naming the argument, and the index of a text that is none.
+        """
+        texts = checked_texts("LanguageModel", text)
+        temperature = arguments.number("LanguageModel", "temperature", temperature, 0.0)
+        prompts = [[BOS, *ids] for ids in self.tokenizer.encode_batch(texts)]
+        lengths = [len(ids) for ids in prompts]
+        order = sorted(range(len(prompts)), key=lengths.__getitem__)
+        outputs = [""] * len(prompts)
+        with self._running:
+            for batch in cut_batches(order, lengths, BATCH_TOKENS):
+                chosen = [prompts[i] for i in batch]
+                if temperature:
+                    found = sample(
+                        self.model,
+                        chosen,
+                        max_length=max_length,
+                        temperature=temperature,
+                        top_k=top_k,
+                        top_p=top_p,
+                        seed=seed,
+                    )
+                else:
+                    found = [best[0] for best in generate(self.model, chosen, max_length=max_length)]
+                for i, hypothesis in zip(batch, found, strict=True):
+                    # Decoded with the text: a token may begin with the space before its word.
+                    whole = self.tokenizer.decode([*prompts[i], *hypothesis.ids])
+                    outputs[i] = whole[len(self.tokenizer.decode(prompts[i])) :]
+        return outputs[0] if isinstance(text, str) else outputs
+
+    def submit(self, text: str, **options: Any) -> Future[str]:
+        """Queues a text, with the options of a call, and returns at once; `.result()` waits for what follows."""
+        checked_texts("LanguageModel", text)
+        return self._submit(lambda: self(text, **options))
