@@ -7,6 +7,7 @@ from dragoman.train.denoising import Denoising
 from dragoman.train.fine_tuning import layer_groups
 from dragoman.train.image_classification import ImageClassification
 from dragoman.train.label_scores import LabelScores
+from dragoman.train.language_modelling import LanguageModelling
 from dragoman.train.masked_lm import MaskedLM
 from dragoman.train.options import TrainingOptions
 from dragoman.train.tagging import Tagging
@@ -22,6 +23,7 @@ __all__ = [
     "ExponentialAverage",
     "ImageClassification",
     "LabelScores",
+    "LanguageModelling",
     "Later",
     "MaskedLM",
     "Record",
