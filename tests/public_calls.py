@@ -417,6 +417,15 @@ TEXTS, WORDS = (
     )
     for head in ("classify", "tag")
 )
+DECODER_KINDS = {
+    **{name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.TextConfig)},
+    "num_layers": (COUNT, 1),
+    "tie_embeddings": (FLAG, True),
+    "output_bias": (FLAG, True),
+}
+TEXT_DECODER = dg.models.TextDecoder(
+    dg.models.DecoderConfig(vocab_size=TOKENIZER.vocab_size, d_model=4, num_heads=2, d_ff=8, num_layers=1)
+)
 IMAGES = dg.models.VisionTransformer(
     dg.models.VisionConfig(d_model=4, num_heads=2, d_ff=8, num_layers=1, image_size=4, patch_size=2, labels=["a"])
 )
@@ -462,10 +471,25 @@ TABLE |= {
     },
     dg.interop.to_torch_state_dict: {"model": (TENSOR, MODEL)},
     dg.models.EncoderConfig: ENCODER_KINDS,
+    dg.models.DecoderConfig: DECODER_KINDS,
+    dg.generate.sample: {
+        "model": (TENSOR, TEXT_DECODER),
+        "src_batch": (BATCH, [[4, 5]]),
+        "max_length": (optional(INT), 3),
+        "temperature": (ABOVE_0, 0.5),
+        "top_k": (optional(INT) | {"zero": 0}, 2),
+        "top_p": (ABOVE_0 | {"above 1": 1.5}, 0.5),
+        "seed": (INT, 1),
+    },
+    dg.LanguageModel: {"model": (TENSOR, TEXT_DECODER), "tokenizer": (TENSOR, TOKENIZER)},
     dg.models.VisionConfig: VISION_KINDS,
     **{
         model: {"config": (TENSOR, config), "compute_dtype": (CHOICE, "bfloat16")}
-        for model, config in ((dg.models.TextEncoder, TEXTS.config), (dg.models.VisionTransformer, IMAGES.config))
+        for model, config in (
+            (dg.models.TextEncoder, TEXTS.config),
+            (dg.models.TextDecoder, TEXT_DECODER.config),
+            (dg.models.VisionTransformer, IMAGES.config),
+        )
     },
     dg.models.load_body: {"model": (TENSOR, MODEL), "folder": (PATH, FOLDER.name)},
     dg.Classifier: {"model": (TENSOR, TEXTS), "tokenizer": (TENSOR, TOKENIZER)},
@@ -477,6 +501,7 @@ TABLE |= {
     | {"columns": (LABELS, ["1", "2"])},
     dg.train.Tagging: {"tokenizer": (optional(TENSOR), None), "labels": (LABELS, ["a"])},
     dg.train.LabelScores: {"labels": (LABELS, ["a"])},
+    dg.train.LanguageModelling: {"tokenizer": (optional(TENSOR), None)},
     dg.train.MaskedLM: {"tokenizer": (optional(TENSOR), None), "ratio": (RATE, 0.1)},
     dg.train.Denoising: {
         "tokenizer": (optional(TENSOR), None),

@@ -175,8 +175,8 @@ def test_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: generate(m, [[1], []]), r"generate: batch\[1\] must hold at least one token"),
-        (lambda m: generate(m, [[1, 11]]), r"generate: batch\[0\]\[1\] must lie in \[0, 11\)"),
+        (lambda m: generate(m, [[1], []]), r"generate: src_batch\[1\] must hold at least one token"),
+        (lambda m: generate(m, [[1, 11]]), r"generate: src_batch\[0\]\[1\] must lie in \[0, 11\)"),
         (lambda m: sample(m, [[1]], temperature=0), "sample: temperature must be above 0"),
         (lambda m: sample(m, [[1]], top_p=1.5), "sample: top_p must be at most 1, got 1.5"),
         (lambda m: sample(m, [[1]], top_k=0), "sample: top_k must be at least 1, got 0"),

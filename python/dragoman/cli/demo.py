@@ -20,9 +20,9 @@ from dragoman.cli.demo_dates import FORMATS, LOCALES, make_corpus
 from dragoman.cli.numbers import SEED
 from dragoman.data.pairs import source_ids
 from dragoman.data.tokenizer import SPECIALS, UNK, Tokenizer, with_bytes
-from dragoman.generate.translator import Translator
 from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
+from dragoman.predict.translator import Translator
 from dragoman.random import manual_seed
 from dragoman.train.progress import tell
 from dragoman.train.trainer import Trainer

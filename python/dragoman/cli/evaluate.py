@@ -9,7 +9,7 @@ from typing import Any
 from dragoman.cli.corpus import add_columns_argument, choose_columns
 from dragoman.cli.search_options import add_search_arguments, search_options
 from dragoman.data.text import read_parallel
-from dragoman.generate.translator import Translator
+from dragoman.predict.translator import Translator
 from dragoman.train import scores
 from dragoman.train.classification import Classification, LabelTask
 from dragoman.train.evaluation import label_scores, losses

@@ -22,6 +22,7 @@ from dragoman.predict import (
     LanguageModel,
     SentenceEncoder,
     Tagger,
+    Translator,
     predictor_class,
 )
 
@@ -29,7 +30,7 @@ DESCRIPTION = """\
 Says what a trained model finds in each line of standard input. For classification: a label, a tab and its probability.
 For tagging: the words of the line, each with a tab and its tag on a line of its own, and an empty line. For images: the
 line names a file; then as for classification. For other encoders: the numbers of a vector, with tabs between. For
-language models: what follows the line.
+language models: what follows the line. For translators: the translation, as `dragoman translate` with its defaults.
 
 example:
   dragoman predict sentiment < texts.txt
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Answers what comes on standard input, as soon as it comes."""
-    kind = SentenceEncoder if options.vectors else predictor_class(options.folder)
+    kind: Any = SentenceEncoder if options.vectors else predictor_class(options.folder)
     predictor: Any = kind.load(options.folder, options.device)
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
@@ -87,6 +88,8 @@ def _answers(predictor: Any, texts: list[str], options: argparse.Namespace) -> l
             size, _, channels = predictor.model.config.image_shape
             found = predictor(np.stack([read_image(path, size, channels) for path in texts]))
             return [_labels(each, options.top) for each in found]
+        case Translator():
+            return predictor(texts, max_length=options.max_length)
         case LanguageModel():
             draws = {name: getattr(options, name) for name in _DRAWS}
             return [" ".join(text.splitlines()) for text in predictor(texts, **draws)]

@@ -14,7 +14,7 @@ from dragoman.cli.numbers import COUNT
 from dragoman.cli.output_file import OutputFile
 from dragoman.cli.search_options import add_search_arguments, search_options
 from dragoman.data.text import decode_line
-from dragoman.generate.translator import Candidate, Translator
+from dragoman.predict.translator import Candidate, Translator
 
 DESCRIPTION = """\
 Translates standard input, line by line, to standard output; an empty line stays empty. A line is answered when it

@@ -41,7 +41,9 @@ def steps_of(op: str, model: EncoderDecoder | TextDecoder, batch: IdBatch) -> St
         return _Translation(model, ids, sequences)
     for i, length in enumerate(sequences.lengths):
         if not length:
-            raise ValueError(f"{op}: batch[{i}] must hold at least one token, such as the config's bos_id, got none")
+            raise ValueError(
+                f"{op}: src_batch[{i}] must hold at least one token, such as the config's bos_id, got none"
+            )
     return _Continuation(model, ids, sequences)
 
 

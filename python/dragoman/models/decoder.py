@@ -103,14 +103,16 @@ class TextDecoder(Model):
         Raises:
             TypeError, ValueError: an id that is no integer or not in the vocabulary, naming its place.
         """
-        ids, sequences = self.pack_source("TextDecoder", batch)
-        return self.project(self.decode(ids, sequences), sequences)
+        return self._logits("TextDecoder", batch)
 
     def logits(self, batch: IdBatch) -> npt.NDArray[Any]:
         """As a call, but without dropout and off the tape whatever the mode; a float32 array."""
         with self.inference():
-            ids, sequences = self.pack_source("logits", batch)
-            return self.project(self.decode(ids, sequences), sequences).numpy()
+            return self._logits("logits", batch).numpy()
+
+    def _logits(self, op: str, batch: IdBatch) -> Tensor:
+        ids, sequences = pack_ids(op, "batch", batch, self.config.vocab_size)
+        return self.project(self.decode(ids, sequences), sequences)
 
     def loss(self, batch: IdBatch, label_smoothing: float = 0.0, num_targets: int | None = None) -> Tensor:
         """Mean cross entropy of each text's tokens but the first, given those before.
@@ -147,6 +149,7 @@ class TextDecoder(Model):
             self.logits([ids])
         return {"decoder": [record[layer.self_attention][0].numpy() for layer in self.decoder.layers]}
 
-    def pack_source(self, op: str, batch: IdBatch) -> tuple[npt.NDArray[np.int32], Sequences]:
-        """Ids end to end, int32 (tokens,), checked in the name of `op`, and their Sequences."""
-        return pack_ids(op, "batch", batch, self.config.vocab_size)
+    def pack_source(self, op: str, src_batch: IdBatch) -> tuple[npt.NDArray[np.int32], Sequences]:
+        """Ids that a search goes on from, end to end, int32 (tokens,), checked in the name of `op`, and their
+        Sequences."""
+        return pack_ids(op, "src_batch", src_batch, self.config.vocab_size)

@@ -6,8 +6,10 @@ from dragoman.predict.language_model import LanguageModel
 from dragoman.predict.predictor import Predictor
 from dragoman.predict.sentence_encoder import SentenceEncoder
 from dragoman.predict.tagger import Tagger
+from dragoman.predict.translator import Candidate, Translator
 
 __all__ = [
+    "Candidate",
     "Classifier",
     "ImageClassifier",
     "Labels",
@@ -15,5 +17,6 @@ __all__ = [
     "Predictor",
     "SentenceEncoder",
     "Tagger",
+    "Translator",
     "predictor_class",
 ]

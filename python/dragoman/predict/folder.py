@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from dragoman import arguments
+from dragoman.models.config import TransformerConfig
 from dragoman.models.decoder import DecoderConfig
 from dragoman.models.encoder import EncoderConfig
 from dragoman.models.folder import read_config
 from dragoman.models.vision import VisionConfig
 from dragoman.predict.classifier import Classifier, ImageClassifier
 from dragoman.predict.language_model import LanguageModel
+from dragoman.predict.predictor import Predictor
 from dragoman.predict.sentence_encoder import SentenceEncoder
 from dragoman.predict.tagger import Tagger
+from dragoman.predict.translator import Translator
 
 _OF_HEAD: dict[str, type[Classifier] | type[Tagger] | type[SentenceEncoder]] = {
     "classify": Classifier,
@@ -22,9 +25,7 @@ _OF_HEAD: dict[str, type[Classifier] | type[Tagger] | type[SentenceEncoder]] = {
 }
 
 
-def predictor_class(
-    folder: str | Path,
-) -> type[Classifier] | type[Tagger] | type[SentenceEncoder] | type[ImageClassifier] | type[LanguageModel]:
+def predictor_class(folder: str | Path) -> type[Predictor]:
     """The class whose `load` serves the model in a folder.
 
     Raises:
@@ -39,4 +40,6 @@ def predictor_class(
         return ImageClassifier
     if isinstance(config, DecoderConfig):
         return LanguageModel
+    if isinstance(config, TransformerConfig):
+        return Translator
     raise ValueError(f"{folder}: must hold an encoder of text or images or a decoder, got a {type(config).__name__}")

@@ -12,7 +12,8 @@ import time
 import dragoman as dg
 import numpy as np
 import pytest
-from dragoman.generate import Candidate, generate
+from dragoman.generate import generate
+from dragoman.predict import Candidate
 
 pytest.importorskip("tokenizers")
 
