@@ -185,52 +185,150 @@ def as_it_is(x):
     return x
 
 
-def attention(q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None, rounded=as_it_is):
+def attention(
+    q, k, v, q_lengths, k_lengths, *, scale=None, masks=None, rounded=as_it_is, relative_keys=None,
+    relative_values=None, **options,
+):  # fmt: skip
     """Returns out (tokens, num_heads, head_dim) and each sequence's weights before dropout (heads, n, m).
 
     `rounded` is applied where an implementation in lower precision rounds: to the operands of the products and to out.
+    `options` are those of _sequences and _bias.
     """
     out, weights = np.zeros(q.shape, q.dtype), []
-    for q_rows, k_rows, allowed, mask in _sequences(q_lengths, k_lengths, causal, window, masks):
-        key, value = _heads(k[k_rows], q.shape[1]), _heads(v[k_rows], q.shape[1])
-        weight = _softmax(np.einsum("nhd,mhd->hnm", q[q_rows], key) * _scale(q, scale), allowed)
+    for sequence in _sequences(q_lengths, k_lengths, masks, **_visible(options)):
+        q_rows, k_rows, distance, _, mask = sequence
+        weight = _weight(q, k, sequence, scale, relative_keys, options)
         weights.append(weight)
-        out[q_rows] = rounded(np.einsum("hnm,mhd->nhd", rounded(weight * mask), value))
+        dropped, value = rounded(weight * mask), _heads(v[k_rows], q.shape[1])
+        total = np.einsum("hnm,mhd->nhd", dropped, value)
+        if relative_values is not None:
+            total = total + np.einsum("hnm,nmd->nhd", dropped, _rows_by_distance(relative_values, distance))
+        out[q_rows] = rounded(total)
     return out, weights
 
 
 def attention_backward(
-    dout, q, k, v, q_lengths, k_lengths, *, causal=False, window=None, scale=None, masks=None, rounded=as_it_is
-):
+    dout, q, k, v, q_lengths, k_lengths, *, scale=None, masks=None, rounded=as_it_is, relative_bias=None,
+    relative_keys=None, relative_values=None, **options,
+):  # fmt: skip
+    """dq, dk, dv, and the gradients of relative_bias, relative_keys and relative_values, those that are given."""
     dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    tables = [relative_bias, relative_keys, relative_values]
+    dbias, dkeys, dvalues = (None if table is None else np.zeros_like(table) for table in tables)
+    options["relative_bias"] = relative_bias
     group = q.shape[1] // k.shape[1]
-    for q_rows, k_rows, allowed, mask in _sequences(q_lengths, k_lengths, causal, window, masks):
+    for sequence in _sequences(q_lengths, k_lengths, masks, **_visible(options)):
+        q_rows, k_rows, distance, _, mask = sequence
         key, value = _heads(k[k_rows], q.shape[1]), _heads(v[k_rows], q.shape[1])
-        weight = _softmax(np.einsum("nhd,mhd->hnm", q[q_rows], key) * _scale(q, scale), allowed)
-        dweight = np.einsum("nhd,mhd->hnm", dout[q_rows], value) * mask
-        dropped = rounded(weight * mask)
-        delta = np.einsum("nhd,nhd->hn", dout[q_rows], rounded(np.einsum("hnm,mhd->nhd", dropped, value)))
-        dscore = rounded(weight * (dweight - delta[:, :, None]) * _scale(q, scale))
+        weight = _weight(q, k, sequence, scale, relative_keys, options)
+        dweight, dropped = np.einsum("nhd,mhd->hnm", dout[q_rows], value), rounded(weight * mask)
+        total = np.einsum("hnm,mhd->nhd", dropped, value)
+        if relative_values is not None:
+            by_distance = _rows_by_distance(relative_values, distance)
+            dweight = dweight + np.einsum("nhd,nmd->hnm", dout[q_rows], by_distance)
+            total = total + np.einsum("hnm,nmd->nhd", dropped, by_distance)
+            _add_by_distance(dvalues, distance, np.einsum("hnm,nhd->nmd", dropped, dout[q_rows]))
+        delta = np.einsum("nhd,nhd->hn", dout[q_rows], rounded(total))
+        dbiased = weight * (dweight * mask - delta[:, :, None])
+        dscore = rounded(dbiased * _scale(q, scale))
         dq[q_rows] = np.einsum("hnm,mhd->nhd", dscore, key)
+        if relative_keys is not None:
+            dq[q_rows] += np.einsum("hnm,nmd->nhd", dscore, _rows_by_distance(relative_keys, distance))
+            _add_by_distance(dkeys, distance, np.einsum("hnm,nhd->nmd", dscore, q[q_rows]))
+        if relative_bias is not None:
+            buckets = _buckets(distance, relative_bias, options)
+            np.add.at(dbias, buckets.ravel(), rounded(dbiased).transpose(1, 2, 0).reshape(-1, q.shape[1]))
         for h in range(q.shape[1]):
             dk[k_rows, h // group] += dscore[h].T @ q[q_rows, h]
             dv[k_rows, h // group] += dropped[h].T @ dout[q_rows, h]
-    return rounded(dq), rounded(dk), rounded(dv)
+    tables = [table for table in (dbias, dkeys, dvalues) if table is not None]
+    return rounded(dq), rounded(dk), rounded(dv), *tables
 
 
-def _sequences(q_lengths, k_lengths, causal, window, masks):
-    """For each sequence: its query rows, key rows, who may attend to what (n, m), dropout multipliers."""
+def _visible(options):
+    return {name: options[name] for name in ("causal", "window", "query_offset") if name in options}
+
+
+def _sequences(q_lengths, k_lengths, masks, *, causal=False, window=None, query_offset=None):
+    """For each sequence: its query rows, key rows, distances (n, m), who may attend to what (n, m), dropout
+    multipliers."""
     q_first = k_first = 0
     for i, (n, m) in enumerate(zip(q_lengths, k_lengths, strict=True)):
-        position, key = np.arange(n)[:, None] + m - n, np.arange(m)[None]
+        position = np.arange(n)[:, None] + (m - n if query_offset is None else query_offset)
+        distance = np.arange(m)[None] - position
         allowed = np.ones((n, m), bool)
         if causal:
-            allowed &= key <= position
+            allowed &= distance <= 0
         if window is not None:
-            allowed &= abs(key - position) <= window
+            allowed &= abs(distance) <= window
         mask = np.float32(1) if masks is None else masks[i].astype(np.float32)
-        yield slice(q_first, q_first + n), slice(k_first, k_first + m), allowed, mask
+        yield slice(q_first, q_first + n), slice(k_first, k_first + m), distance, allowed, mask
         q_first, k_first = q_first + n, k_first + m
+
+
+def _weight(q, k, sequence, scale, relative_keys, options):
+    q_rows, k_rows, distance, allowed, _ = sequence
+    scores = np.einsum("nhd,mhd->hnm", q[q_rows], _heads(k[k_rows], q.shape[1]))
+    if relative_keys is not None:
+        scores = scores + np.einsum("nhd,nmd->hnm", q[q_rows], _rows_by_distance(relative_keys, distance))
+    return _softmax(scores * _scale(q, scale) + _bias(distance, q.dtype, options), allowed)
+
+
+def _bias(distance, dtype, options):
+    """(num_heads, n, m), or 0."""
+    if options.get("alibi_slopes") is not None:
+        return (-options["alibi_slopes"][:, None, None] * abs(distance)).astype(dtype)
+    if options.get("relative_bias") is not None:
+        table = options["relative_bias"]
+        return table[_buckets(distance, table, options)].transpose(2, 0, 1)
+    return dtype.type(0)
+
+
+def _buckets(distance, table, options):
+    bidirectional, furthest = options.get("bidirectional", True), options.get("max_distance", 128)
+    return np.array([bucket(d, len(table), bidirectional, furthest) for d in distance.ravel()], int).reshape(
+        distance.shape
+    )
+
+
+def bucket(distance, num_buckets, bidirectional, max_distance):
+    """Of T5 (Raffel et al. 2020)."""
+    first = 0
+    if bidirectional:
+        num_buckets //= 2
+        first, distance = (num_buckets if distance > 0 else 0), -abs(distance)
+    away, exact = max(-distance, 0), num_buckets // 2
+    if away < exact:
+        return first + int(away)
+    part = math.log(away / exact) / math.log(max_distance / exact)
+    return first + min(num_buckets - 1, exact + int(part * (num_buckets - exact) + 1e-6))
+
+
+def _rows_by_distance(table, distance):
+    """(n, m, head_dim)."""
+    clip = len(table) // 2
+    return table[np.clip(distance, -clip, clip) + clip]
+
+
+def _add_by_distance(gradient, distance, rows):
+    clip = len(gradient) // 2
+    np.add.at(gradient, np.clip(distance, -clip, clip) + clip, rows)
+
+
+# Rotary positions
+
+
+def rotary(x, angles):
+    """x (tokens, num_heads, head_dim), angles (tokens, pairs): of the first 2 * pairs features of a head, i and
+    i + pairs are turned together."""
+    pairs = angles.shape[1]
+    cosine, sine = np.cos(angles)[:, None].astype(x.dtype), np.sin(angles)[:, None].astype(x.dtype)
+    first, second, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+    return np.concatenate([first * cosine - second * sine, second * cosine + first * sine, rest], -1)
+
+
+def rotary_backward(dy, x, angles):
+    return (rotary(dy, -angles),)
 
 
 def _heads(x, num_heads):

@@ -49,9 +49,13 @@ void bind_ops(py::module_& m) {
   def_op(m, "gate_forward", gate_forward, "a"_a, "b"_a, "activation"_a, "dropout"_a, "sequences"_a);
   def_op(m, "gate_backward", gate_backward, "dy"_a, "a"_a, "b"_a, "activation"_a, "dropout"_a, "sequences"_a);
   def_op(m, "attention_forward", attention_forward, "q"_a, "k"_a, "v"_a, "q_sequences"_a, "k_sequences"_a,
-         "options"_a);
+         "options"_a, "bias"_a = py::none(), "relative_keys"_a = py::none(),
+         "relative_values"_a = py::none());
   def_op(m, "attention_backward", attention_backward, "dout"_a, "q"_a, "k"_a, "v"_a, "out"_a, "logsumexp"_a,
-         "q_sequences"_a, "k_sequences"_a, "options"_a);
+         "q_sequences"_a, "k_sequences"_a, "options"_a, "bias"_a = py::none(), "relative_keys"_a = py::none(),
+         "relative_values"_a = py::none(), "dbias"_a = py::none(), "accumulate_bias"_a = false,
+         "drelative_keys"_a = py::none(), "accumulate_keys"_a = false, "drelative_values"_a = py::none(),
+         "accumulate_values"_a = false);
   def_op(m, "layer_norm_forward", layer_norm_forward, "x"_a, "weight"_a, "bias"_a, "eps"_a, "sequences"_a);
   def_op(m, "layer_norm_backward", layer_norm_backward, "dy"_a, "x"_a, "weight"_a, "mean"_a, "rstd"_a,
          "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a, "sequences"_a);
@@ -69,6 +73,7 @@ void bind_ops(py::module_& m) {
          "dropout"_a, "sequences"_a, "dtype"_a);
   def_op(m, "embedding_backward", embedding_backward, "dy"_a, "ids"_a, "starts"_a, "scale"_a, "dropout"_a,
          "sequences"_a, "dweight"_a, "accumulate_weight"_a, "dpositions"_a, "accumulate_positions"_a);
+  def_op(m, "rotary", rotary, "x"_a, "table"_a, "starts"_a, "head_dim"_a, "inverse"_a, "sequences"_a);
   def_op(m, "binary_forward", binary_forward, "kind"_a, "a"_a, "b"_a, "number"_a = 0.0);
   def_op(m, "binary_backward", binary_backward, "kind"_a, "of_b"_a, "dy"_a, "a"_a, "b"_a, "number"_a,
          "shape"_a, "dtype"_a);
@@ -104,7 +109,7 @@ void bind_ops(py::module_& m) {
   def_op(m, "kv_cache_append", kv_cache_append, "cache"_a, "attention"_a, "k"_a, "v"_a, "new_sequences"_a);
   def_op(m, "kv_cache_set_memory", kv_cache_set_memory, "cache"_a, "attention"_a, "k"_a, "v"_a);
   def_op(m, "kv_cache_memory", kv_cache_memory, "cache"_a, "attention"_a);
-  def_op(m, "kv_cache_starts", kv_cache_starts, "cache"_a);
+  def_op(m, "kv_cache_starts", kv_cache_starts, "cache"_a, "new_sequences"_a = py::none());
   def_op(m, "kv_cache_reorder", kv_cache_reorder, "cache"_a, "indices"_a);
 }
 

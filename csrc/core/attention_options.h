@@ -16,9 +16,8 @@ struct AttentionOptions {
   std::optional<int64_t> query_offset{};  // position of a sequence's first query; by default keys - queries
   std::optional<double> scale{};          // 1 / sqrt(head_dim) by default
   std::optional<int64_t> num_heads{};     // of a two-dimensional q; three dimensions say it themselves
-  BiasKind bias = BiasKind::none;         // what is added to the scores
+  BiasKind bias = BiasKind::none;         // what is added to the scores: how to read the op's argument `bias`
   bool bidirectional = true;              // relative bias: keys after the query have buckets of their own
-  int64_t num_buckets = 32;               // relative bias: rows of its table
   int64_t max_distance = 128;             // relative bias: this far and farther shares the last bucket
   Dropout dropout;                        // of the softmax's weights
   bool return_weights = false;            // forward: also write the softmax before dropout

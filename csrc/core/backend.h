@@ -31,6 +31,7 @@ namespace dragoman {
   X(dropout_forward, DropoutForward)                         \
   X(embedding_forward, EmbeddingForward)                     \
   X(embedding_backward, EmbeddingBackward)                   \
+  X(rotary, Rotary)                                          \
   X(binary, Binary)                                          \
   X(unary, Unary)                                            \
   X(accumulate, Accumulate)                                  \

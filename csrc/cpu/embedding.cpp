@@ -4,20 +4,12 @@
 #include "cpu/dropout_mask.h"
 #include "cpu/isa/rows.h"
 #include "cpu/kernels.h"
+#include "cpu/positions.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
 // Number of columns of one task of backward. A task goes through all rows.
 constexpr int64_t slice_columns = 128;
-
-// position (tokens,): the position of each row in its sequence, plus the sequence's start.
-static void fill_positions(const SequencesView& sequences, const int32_t* starts, int32_t* position) {
-  for (int64_t i = 0; i < sequences.num_sequences; ++i) {
-    const int32_t start = starts == nullptr ? 0 : starts[i];
-    for (int32_t row = 0; row < sequences.lengths[i]; ++row)
-      position[sequences.offsets[i] + row] = start + row;
-  }
-}
 
 template <class T>
 static void forward(const EmbeddingForward& p) {

@@ -22,12 +22,46 @@ void check_draws(const AttentionShape& shape) {
         shape.num_heads, " * ", shape.q_sequences.rows.capacity, " * ", keys);
 }
 
-// The only place that refuses options which the contract has and no kernel computes yet.
-void check_supported(const AttentionOptions& options) {
-  CHECK(options.bias != BiasKind::relative, "attention: bias \"relative\" is not supported yet");
-  CHECK(options.bias != BiasKind::alibi, "attention: bias \"alibi\" is not supported yet");
-  CHECK(!options.query_offset, "attention: query_offset is not supported yet, got ",
-        options.query_offset.value_or(0));
+// Tables by distance, each absent or float32 on the device of q.
+struct Tables {
+  const std::optional<Tensor>&bias, &relative_keys, &relative_values;
+};
+
+void check_bias(const AttentionOptions& options, const std::optional<Tensor>& bias, int64_t num_heads) {
+  CHECK(bias.has_value() == (options.bias != BiasKind::none),
+        "attention: bias must be given with options that name its kind, and only then");
+  if (!bias) return;
+  if (options.bias == BiasKind::alibi) {
+    check_dtype("attention", "alibi_slopes", *bias, DType::float32);
+    check_shape("attention", "alibi_slopes", *bias, {num_heads});
+    return;
+  }
+  check_dtype("attention", "relative_bias", *bias, DType::float32);
+  check_rank("attention", "relative_bias", *bias, 2);
+  check_shape("attention", "relative_bias", *bias, {bias->dim(0), num_heads});
+  // Half of the buckets of a direction hold one distance each, and the others longer ones.
+  const int64_t least = options.bidirectional ? 4 : 2, exact = bias->dim(0) / least;
+  CHECK(exact > 0, "attention: relative_bias must have at least ", least, " buckets, got ", bias->dim(0));
+  CHECK(options.max_distance > exact && options.max_distance <= unlimited,
+        "attention: max_distance must lie in [", exact + 1, ", 2^31) for ", bias->dim(0), " buckets, got ",
+        options.max_distance);
+}
+
+// The largest distance that relative keys and values tell apart.
+int64_t checked_clip(const Tables& tables, int64_t head_dim) {
+  if (!tables.relative_keys && !tables.relative_values) return 0;
+  int64_t rows = -1;
+  const auto check_table = [&](const char* argument, const std::optional<Tensor>& table) {
+    if (!table) return;
+    check_dtype("attention", argument, *table, DType::float32);
+    CHECK(table->rank() == 2 && table->dim(0) % 2 == 1, "attention: ", argument,
+          " must have shape (an odd number, head_dim), got shape ", table->shape());
+    check_shape("attention", argument, *table, {rows < 0 ? table->dim(0) : rows, head_dim});
+    rows = table->dim(0);
+  };
+  check_table("relative_keys", tables.relative_keys);
+  check_table("relative_values", tables.relative_values);
+  return rows / 2;
 }
 
 struct Heads {
@@ -69,8 +103,8 @@ Heads checked_heads(const Tensor& q, const Tensor& k, const Tensor& v, std::opti
 }
 
 AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, const Sequences& q_sequences,
-                             const Sequences& k_sequences, const AttentionOptions& options) {
-  check_supported(options);
+                             const Sequences& k_sequences, const AttentionOptions& options,
+                             const Tables& tables) {
   check_activations("attention", "q", q);
   check_dtype("attention", "k", k, q.dtype());
   check_dtype("attention", "v", v, q.dtype());
@@ -83,6 +117,9 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
         k_sequences.size());
   CHECK(!options.window || *options.window >= 0, "attention: window must be at least 0, got ",
         options.window.value_or(0));
+  CHECK(!options.query_offset || (*options.query_offset >= 0 && *options.query_offset <= unlimited),
+        "attention: query_offset must lie in [0, 2^31), got ", options.query_offset.value_or(0));
+  check_bias(options, tables.bias, num_heads);
   CHECK(!options.scale || std::isfinite(*options.scale), "attention: scale must be finite, got ",
         options.scale.value_or(0.0));
   const AttentionShape shape{
@@ -100,14 +137,25 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
       .window = options.window ? std::min(*options.window, unlimited) : -1,
       .query_offset = options.query_offset.value_or(-1),
       .bias_kind = options.bias,
-      .bias = nullptr,
+      .bias = data_or_null(tables.bias),
       .bidirectional = options.bidirectional,
-      .num_buckets = options.num_buckets,
+      .num_buckets = options.bias == BiasKind::relative ? tables.bias->dim(0) : 0,
       .max_distance = options.max_distance,
+      .relative_keys = data_or_null(tables.relative_keys),
+      .relative_values = data_or_null(tables.relative_values),
+      .clip = checked_clip(tables, head_dim),
       .dropout = options.dropout,
   };
   check_draws(shape);
   return shape;
+}
+
+// The gradient of a table, where it is given.
+void check_gradient(const char* argument, const std::optional<Tensor>& gradient,
+                    const std::optional<Tensor>& table) {
+  if (!gradient) return;
+  CHECK(table.has_value(), "attention: ", argument, " must be given with its table, and only then");
+  check_output("attention", argument, *gradient, table->shape());
 }
 
 Tensor empty_weights(int64_t num_heads, const Sequences& q_sequences, const Sequences& k_sequences,
@@ -121,12 +169,12 @@ Tensor empty_weights(int64_t num_heads, const Sequences& q_sequences, const Sequ
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(const Tensor& q, const Tensor& k,
-                                                                    const Tensor& v,
-                                                                    const Sequences& q_sequences,
-                                                                    const Sequences& k_sequences,
-                                                                    const AttentionOptions& options) {
-  const AttentionShape shape = checked_shape(q, k, v, q_sequences, k_sequences, options);
+std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(
+    const Tensor& q, const Tensor& k, const Tensor& v, const Sequences& q_sequences,
+    const Sequences& k_sequences, const AttentionOptions& options, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& relative_keys, const std::optional<Tensor>& relative_values) {
+  const AttentionShape shape =
+      checked_shape(q, k, v, q_sequences, k_sequences, options, {bias, relative_keys, relative_values});
   Tensor out = Tensor::empty(q.shape(), q.dtype(), q.device());
   Tensor logsumexp = Tensor::empty({q.dim(0), shape.num_heads}, DType::float32, q.device());
   std::optional<Tensor> weights;
@@ -143,12 +191,15 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(const Tensor
   return {out, logsumexp, weights};
 }
 
-std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k,
-                                                      const Tensor& v, const Tensor& out,
-                                                      const Tensor& logsumexp, const Sequences& q_sequences,
-                                                      const Sequences& k_sequences,
-                                                      const AttentionOptions& options) {
-  const AttentionShape shape = checked_shape(q, k, v, q_sequences, k_sequences, options);
+std::tuple<Tensor, Tensor, Tensor> attention_backward(
+    const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
+    const Tensor& logsumexp, const Sequences& q_sequences, const Sequences& k_sequences,
+    const AttentionOptions& options, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& relative_keys, const std::optional<Tensor>& relative_values,
+    const std::optional<Tensor>& dbias, bool accumulate_bias, const std::optional<Tensor>& drelative_keys,
+    bool accumulate_keys, const std::optional<Tensor>& drelative_values, bool accumulate_values) {
+  const AttentionShape shape =
+      checked_shape(q, k, v, q_sequences, k_sequences, options, {bias, relative_keys, relative_values});
   check_rows("attention", "k_sequences", k_sequences, k);
   check_dtype("attention", "dout", dout, q.dtype());
   check_dtype("attention", "out", out, q.dtype());
@@ -156,6 +207,10 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const 
   check_shape("attention", "dout", dout, q.shape());
   check_shape("attention", "out", out, q.shape());
   check_shape("attention", "logsumexp", logsumexp, {q.dim(0), shape.num_heads});
+  check_gradient("dbias", dbias, bias);
+  CHECK(!dbias || options.bias == BiasKind::relative, "attention: slopes of ALiBi have no gradient");
+  check_gradient("drelative_keys", drelative_keys, relative_keys);
+  check_gradient("drelative_values", drelative_values, relative_values);
   Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
   Tensor dk = Tensor::empty(k.shape(), q.dtype(), k.device());
   Tensor dv = Tensor::empty(v.shape(), q.dtype(), v.device());
@@ -170,7 +225,12 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const 
       .dq = dq.raw(),
       .dk = dk.raw(),
       .dv = dv.raw(),
-      .dbias = nullptr,
+      .dbias = data_or_null(dbias),
+      .drelative_keys = data_or_null(drelative_keys),
+      .drelative_values = data_or_null(drelative_values),
+      .accumulate_bias = accumulate_bias,
+      .accumulate_keys = accumulate_keys,
+      .accumulate_values = accumulate_values,
   });
   return {dq, dk, dv};
 }

@@ -1,5 +1,11 @@
-// attention: softmax(q k^T scale + mask) v over ragged sequences, without keeping the scores
+// attention: softmax(q k^T scale + bias + mask) v over ragged sequences, without keeping the scores
 // (Vaswani et al. 2017; the streaming softmax of Dao et al. 2022, FlashAttention).
+//
+// What may depend on the distance from a query to a key, key - position of the query:
+//   relative bias: a learned table by bucket and head (Raffel et al. 2020, arXiv:1910.10683, section 2.1);
+//   ALiBi: -slope of the head * |distance| (Press et al. 2022, arXiv:2108.12409);
+//   relative keys and values: rows a of learned tables by clipped distance. A score is q (k + a_k) scale, the
+//   output a sum of weight * (v + a_v) (Shaw et al. 2018, arXiv:1803.02155).
 #pragma once
 
 #include <optional>
@@ -13,9 +19,9 @@ namespace dragoman {
 
 // Shared by forward and backward. Sequence i of the queries attends to sequence i of the keys.
 //
-// Query t of a sequence with n queries and m keys stands at position t + m - n. `causal`: it sees keys j <=
-// position. `window` >= 0: only keys with |j - position| <= window. A query without any key gives
-// 0, with gradient 0.
+// Query t of a sequence with n queries and m keys stands at position t + m - n, or at query_offset + t.
+// `causal`: it sees keys j <= position. `window` >= 0: only keys with |j - position| <= window. A query
+// without any key gives 0, with gradient 0.
 struct AttentionShape {
   DType dtype;  // of q, k, v, out and their gradients
   SequencesView q_sequences, k_sequences;
@@ -29,6 +35,10 @@ struct AttentionShape {
   const float* bias;  // relative: (num_buckets, num_heads); alibi: slopes (num_heads,); none: null
   bool bidirectional;
   int64_t num_buckets, max_distance;
+  // (2 * clip + 1, head_dim) or null: row clip + max(-clip, min(clip, distance)) for a distance
+  const float* relative_keys;
+  const float* relative_values;
+  int64_t clip;
   // Logical index of the mask: (query row * num_heads + head) * round_up(k_sequences.max_length, 8) + key.
   Dropout dropout;  // of the softmax's weights
 };
@@ -46,32 +56,41 @@ struct AttentionForward {
 
 struct AttentionBackward {
   AttentionShape shape;
-  const void* dout;        // (q_capacity, num_heads, head_dim), dense
-  const void* q;           // (q_capacity, num_heads, head_dim)
-  const void* k;           // (k_capacity, kv_heads, head_dim)
-  const void* v;           // (k_capacity, kv_heads, head_dim)
-  const void* out;         // (q_capacity, num_heads, head_dim), dense
-  const float* logsumexp;  // (q_capacity, num_heads)
-  void* dq;                // (q_capacity, num_heads, head_dim), dense
-  void* dk;                // (k_capacity, kv_heads, head_dim), dense
-  void* dv;                // (k_capacity, kv_heads, head_dim), dense
-  float* dbias;            // null, or bias's shape: the gradient of the relative bias's table is added to it
+  const void* dout;         // (q_capacity, num_heads, head_dim), dense
+  const void* q;            // (q_capacity, num_heads, head_dim)
+  const void* k;            // (k_capacity, kv_heads, head_dim)
+  const void* v;            // (k_capacity, kv_heads, head_dim)
+  const void* out;          // (q_capacity, num_heads, head_dim), dense
+  const float* logsumexp;   // (q_capacity, num_heads)
+  void* dq;                 // (q_capacity, num_heads, head_dim), dense
+  void* dk;                 // (k_capacity, kv_heads, head_dim), dense
+  void* dv;                 // (k_capacity, kv_heads, head_dim), dense
+  float* dbias;             // null, or the shape of the relative bias's table
+  float* drelative_keys;    // null, or the shape of relative_keys
+  float* drelative_values;  // null, or the shape of relative_values
+  bool accumulate_bias, accumulate_keys, accumulate_values;
 };
 
 // q (q_capacity, num_heads, head_dim) or, with options.num_heads, (q_capacity, num_heads * head_dim); k and v
-// likewise with kv_heads. Returns out of q's shape, logsumexp (q_capacity, num_heads) and, if
-// options.return_weights, the weights of all sequences end to end.
-std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(const Tensor& q, const Tensor& k,
-                                                                    const Tensor& v,
-                                                                    const Sequences& q_sequences,
-                                                                    const Sequences& k_sequences,
-                                                                    const AttentionOptions& options);
+// likewise with kv_heads. `bias` is what options.bias says, float32 as the relative tables. Returns out of
+// q's shape, logsumexp (q_capacity, num_heads) and, if options.return_weights, the weights of all sequences
+// end to end.
+std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(
+    const Tensor& q, const Tensor& k, const Tensor& v, const Sequences& q_sequences,
+    const Sequences& k_sequences, const AttentionOptions& options,
+    const std::optional<Tensor>& bias = std::nullopt,
+    const std::optional<Tensor>& relative_keys = std::nullopt,
+    const std::optional<Tensor>& relative_values = std::nullopt);
 
-// Returns dq, dk, dv. The key sequences must be packed.
-std::tuple<Tensor, Tensor, Tensor> attention_backward(const Tensor& dout, const Tensor& q, const Tensor& k,
-                                                      const Tensor& v, const Tensor& out,
-                                                      const Tensor& logsumexp, const Sequences& q_sequences,
-                                                      const Sequences& k_sequences,
-                                                      const AttentionOptions& options);
+// Returns dq, dk, dv, and writes the gradients of the tables where given. The key sequences must be packed.
+std::tuple<Tensor, Tensor, Tensor> attention_backward(
+    const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
+    const Tensor& logsumexp, const Sequences& q_sequences, const Sequences& k_sequences,
+    const AttentionOptions& options, const std::optional<Tensor>& bias = std::nullopt,
+    const std::optional<Tensor>& relative_keys = std::nullopt,
+    const std::optional<Tensor>& relative_values = std::nullopt,
+    const std::optional<Tensor>& dbias = std::nullopt, bool accumulate_bias = false,
+    const std::optional<Tensor>& drelative_keys = std::nullopt, bool accumulate_keys = false,
+    const std::optional<Tensor>& drelative_values = std::nullopt, bool accumulate_values = false);
 
 }  // namespace dragoman

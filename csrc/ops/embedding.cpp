@@ -16,6 +16,8 @@ void check_rows_of_ids(const char* op, const Tensor& ids, const Sequences& seque
   check_rows(op, "sequences", sequences, ids);
 }
 
+}  // namespace
+
 std::optional<Tensor> checked_starts(const char* op, const std::optional<Tensor>& starts,
                                      const Sequences& sequences) {
   if (!starts) return std::nullopt;
@@ -34,8 +36,6 @@ void check_positions(const char* op, const char* argument, int64_t max_positions
           max_positions);
   }
 }
-
-}  // namespace
 
 Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::optional<Tensor>& positions,
                          const std::optional<Tensor>& starts, double scale, const Dropout& dropout,

@@ -49,4 +49,10 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
                         const std::optional<Tensor>& dweight, bool accumulate_weight,
                         const std::optional<Tensor>& dpositions, bool accumulate_positions);
 
+// Checks of positions, for every op with `starts` and a table of positions.
+std::optional<Tensor> checked_starts(const char* op, const std::optional<Tensor>& starts,
+                                     const Sequences& sequences);
+void check_positions(const char* op, const char* argument, int64_t max_positions,
+                     const std::optional<Tensor>& starts, const Sequences& sequences);
+
 }  // namespace dragoman

@@ -31,6 +31,17 @@ void check_attention(int64_t attention) {
   CHECK(attention >= 0, "KVCache: attention must be at least 0, got ", attention);
 }
 
+// Checks that extend has counted the rows of `new_sequences`.
+void check_counted(const Sequences& sequences, const Sequences& new_sequences) {
+  CHECK(new_sequences.size() == sequences.size(), "KVCache: new must have ", sequences.size(),
+        " sequences, got ", new_sequences.size());
+  for (int64_t i = 0; i < sequences.size(); ++i) {
+    CHECK(new_sequences.lengths()[i] <= sequences.lengths()[i],
+          "KVCache: extend must count the rows of new first, got length ", sequences.lengths()[i], " with ",
+          new_sequences.lengths()[i], " new rows for sequence ", i);
+  }
+}
+
 // Every buffer of the cache in a new order, and in slots of another size.
 void reorder(KVCache& cache, const Tensor& indices, std::vector<int64_t> lengths, int64_t slot) {
   const Sequences out_sequences = Sequences::slotted(std::move(lengths), slot);
@@ -84,13 +95,7 @@ std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCa
   check_attention(attention);
   check_keys_values(k, v);
   check_rows("KVCache", "new", new_sequences, k);
-  CHECK(new_sequences.size() == sequences.size(), "KVCache: new must have ", sequences.size(),
-        " sequences, got ", new_sequences.size());
-  for (int64_t i = 0; i < sequences.size(); ++i) {
-    CHECK(new_sequences.lengths()[i] <= sequences.lengths()[i],
-          "KVCache: extend must count the rows of new first, got length ", sequences.lengths()[i], " with ",
-          new_sequences.lengths()[i], " new rows for sequence ", i);
-  }
+  check_counted(sequences, new_sequences);
   auto found = cache->decoded.find(attention);
   if (found == cache->decoded.end()) {
     const KeysValues empty{empty_like(k, sequences.capacity()), empty_like(v, sequences.capacity())};
@@ -129,12 +134,15 @@ std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache
   return {found->second.k, found->second.v};
 }
 
-Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache) {
+Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache, const std::optional<Sequences>& new_sequences) {
   const KVCache::Use use(*cache);
-  const std::vector<int64_t>& lengths = cache->sequences().lengths();
-  Tensor starts = Tensor::empty({cache->sequences().size()}, DType::int32);
-  std::transform(lengths.begin(), lengths.end(), starts.data<int32_t>(),
-                 [](int64_t length) { return static_cast<int32_t>(length); });
+  const Sequences& sequences = cache->sequences();
+  if (new_sequences) check_counted(sequences, *new_sequences);
+  Tensor starts = Tensor::empty({sequences.size()}, DType::int32);
+  for (int64_t i = 0; i < sequences.size(); ++i) {
+    const int64_t counted = new_sequences ? new_sequences->lengths()[i] : 0;
+    starts.data<int32_t>()[i] = static_cast<int32_t>(sequences.lengths()[i] - counted);
+  }
   return starts;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <tuple>
 
 #include "core/kv_cache.h"
@@ -46,8 +47,10 @@ void kv_cache_set_memory(const std::shared_ptr<KVCache>& cache, int64_t attentio
 // What set_memory has kept; ValueError when there is nothing.
 std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache, int64_t attention);
 
-// int32 (num_sequences,) position of the next token of each sequence.
-Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache);
+// int32 (num_sequences,) position of the next token of each sequence, or of the first of the new rows that
+// extend has counted.
+Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache,
+                       const std::optional<Sequences>& new_sequences = std::nullopt);
 
 // Sequence i becomes a copy of what sequence indices[i] was; their number may change.
 void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indices);

@@ -17,6 +17,7 @@
 #include "ops/pool.h"
 #include "ops/reduce.h"
 #include "ops/residual.h"
+#include "ops/rotary.h"
 #include "ops/slice.h"
 #include "ops/softmax.h"
 #include "ops/transpose.h"

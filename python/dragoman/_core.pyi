@@ -75,6 +75,7 @@ __all__: list[str] = [
     "residual_norm_forward",
     "rms_norm_backward",
     "rms_norm_forward",
+    "rotary",
     "scale_by",
     "set_num_threads",
     "slice_backward",
@@ -214,7 +215,6 @@ class AttentionOptions:
         num_heads: int | None = None,
         bias: str = "none",
         bidirectional: bool = True,
-        num_buckets: int = 32,
         max_distance: int = 128,
         dropout: Dropout = ...,
         return_weights: bool = False,
@@ -292,6 +292,15 @@ def attention_backward(
     q_sequences: Sequences,
     k_sequences: Sequences,
     options: AttentionOptions,
+    bias: Tensor | None = None,
+    relative_keys: Tensor | None = None,
+    relative_values: Tensor | None = None,
+    dbias: Tensor | None = None,
+    accumulate_bias: bool = False,
+    drelative_keys: Tensor | None = None,
+    accumulate_keys: bool = False,
+    drelative_values: Tensor | None = None,
+    accumulate_values: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]: ...
 def attention_forward(
     q: Tensor,
@@ -300,6 +309,9 @@ def attention_forward(
     q_sequences: Sequences,
     k_sequences: Sequences,
     options: AttentionOptions,
+    bias: Tensor | None = None,
+    relative_keys: Tensor | None = None,
+    relative_values: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]: ...
 def binary_backward(
     kind: str,
@@ -402,7 +414,7 @@ def kv_cache_extend(cache: KVCache, new_sequences: Sequences) -> None: ...
 def kv_cache_memory(cache: KVCache, attention: int) -> tuple[Tensor, Tensor]: ...
 def kv_cache_reorder(cache: KVCache, indices: Tensor) -> None: ...
 def kv_cache_set_memory(cache: KVCache, attention: int, k: Tensor, v: Tensor) -> None: ...
-def kv_cache_starts(cache: KVCache) -> Tensor: ...
+def kv_cache_starts(cache: KVCache, new_sequences: Sequences | None = None) -> Tensor: ...
 def layer_norm_backward(
     dy: Tensor,
     x: Tensor,
@@ -510,6 +522,9 @@ def rms_norm_backward(
     sequences: Sequences | None,
 ) -> Tensor: ...
 def rms_norm_forward(x: Tensor, weight: Tensor, eps: float, sequences: Sequences | None) -> tuple[Tensor, Tensor]: ...
+def rotary(
+    x: Tensor, table: Tensor, starts: Tensor | None, head_dim: int, inverse: bool, sequences: Sequences
+) -> Tensor: ...
 def scale_by(y: Tensor, factor: Tensor) -> None: ...
 def set_num_threads(n: int) -> None: ...
 def slice_backward(dy: Tensor, shape: collections.abc.Sequence[int], axis: int, begin: int) -> Tensor: ...

@@ -117,6 +117,26 @@ def test_sequences_that_are_equal_while_recording_stay_apart(rng):
     np.testing.assert_array_equal(replay(program, *inputs), run(*inputs).numpy())
 
 
+def test_attention_by_distance_on_other_rows(rng):
+    """Rotary positions and every table, of other lengths; the tables are constants, which the Program reads anew."""
+    shapes = {"relative_bias": (8, 2), "relative_keys": (5, 4), "relative_values": (5, 4)}
+    tables = {name: dg.tensor(rng.standard_normal(shape).astype(np.float32)) for name, shape in shapes.items()}
+    angles = dg.nn.RotaryPositions(4)(50)
+
+    def run(q, k, q_sequences, k_sequences):
+        q, k = (dg.functional.rotary(x, angles, s, head_dim=4) for x, s in ((q, q_sequences), (k, k_sequences)))
+        return dg.functional.attention(q, k, k, q_sequences, k_sequences, max_distance=9, **tables)
+
+    def make(q_lengths, k_lengths):
+        q, k = (dg.tensor(rng.standard_normal((sum(n), 2, 4)).astype(np.float32)) for n in (q_lengths, k_lengths))
+        return q, k, dg.Sequences(q_lengths), dg.Sequences(k_lengths)
+
+    program = record(run, *make([3, 2], [3, 2]))
+    tables["relative_bias"].copy_(rng.standard_normal((8, 2)))
+    inputs = make([1, 40], [4, 50])
+    np.testing.assert_array_equal(replay(program, *inputs), run(*inputs).numpy())
+
+
 def test_intermediate_memory_goes_back_while_replaying(rng):
     """Twenty layers of 400 kB each need memory for two or three at a time."""
     weight = dg.tensor(np.eye(100, dtype=np.float32))

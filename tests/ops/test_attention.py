@@ -1,5 +1,7 @@
 """attention against the reference: ragged, causal, windowed, grouped, with dropout."""
 
+import math
+
 import dragoman as dg
 import ml_dtypes
 import numpy as np
@@ -34,7 +36,46 @@ CASES = {
     "blocks_causal_apart": ([300], [521], 1, 1, 40, {"causal": True}),
     "blocks_causal": ([700], [700], 1, 1, 64, {"causal": True}),
     "wide_head": ([13], [17], 1, 1, 257, {}),
-}
+    "offset": ([50, 31], [70, 90], 2, 1, 8, {"causal": True, "query_offset": 2}),
+    "offset_beyond_the_keys": ([50, 3], [60, 131], 2, 2, 8, {"window": 9, "query_offset": 40}),
+    "bias": ([31, 1, 65], [31, 1, 65], 4, 4, 16, {"relative_bias": 32}),
+    "bias_causal": ([300, 7], [300, 7], 2, 1, 8, {"relative_bias": 9, "causal": True, "bidirectional": False}),
+    "bias_apart": ([3, 70], [140, 5], 4, 2, 8, {"relative_bias": 12, "max_distance": 20, "scale": 1.0}),
+    "bias_offset_window": ([5], [300], 2, 2, 8, {"relative_bias": 32, "query_offset": 100, "window": 140}),
+    "alibi": ([65, 0, 40], [65, 3, 40], 3, 3, 8, {"alibi_slopes": True}),
+    "alibi_causal": ([300, 7], [300, 7], 6, 2, 16, {"alibi_slopes": True, "causal": True}),
+    "shaw": ([31, 1, 65], [31, 1, 65], 4, 4, 16, {"relative_keys": 4, "relative_values": 4}),
+    "shaw_causal": ([300, 7], [300, 7], 4, 2, 17, {"relative_keys": 16, "relative_values": 16, "causal": True}),
+    "shaw_keys": ([33, 140], [40, 3], 2, 1, 9, {"relative_keys": 20}),
+    "shaw_values": ([33, 0, 2], [300, 4, 0], 2, 2, 33, {"relative_values": 0, "window": 200}),
+    "all_by_distance": (
+        [20, 150], [20, 150], 4, 2, 8,
+        {"relative_keys": 2, "relative_values": 2, "relative_bias": 8, "max_distance": 30, "causal": True},
+    ),
+}  # fmt: skip
+
+TABLES = ("relative_bias", "relative_keys", "relative_values")
+
+
+def with_tables(rng, case):
+    """The options of a case apart from its learned tables, and these: {} where it names none."""
+    _, _, num_heads, _, head_dim, options = case
+    options, tables = dict(options), {}
+    for name in TABLES:
+        if name in options:
+            size = options.pop(name)
+            shape = (size, num_heads) if name == "relative_bias" else (2 * size + 1, head_dim)
+            tables[name] = rng.standard_normal(shape).astype(np.float32)
+    if "alibi_slopes" in options:
+        options["alibi_slopes"] = (0.5 ** np.arange(1, num_heads + 1)).astype(np.float32)
+    return options, tables
+
+
+def of_op(options):
+    """The same options, as the op takes them."""
+    if "alibi_slopes" in options:
+        return options | {"alibi_slopes": dg.tensor(options["alibi_slopes"])}
+    return options
 
 
 def make(rng, q_lengths, k_lengths, num_heads, kv_heads, head_dim):
@@ -43,15 +84,22 @@ def make(rng, q_lengths, k_lengths, num_heads, kv_heads, head_dim):
 
 
 def check(rng, case, tail, p=0.0):
-    q_lengths, k_lengths, num_heads, *_, options = case
+    q_lengths, k_lengths, num_heads, *_ = case
+    options, tables = with_tables(rng, case)
     q_sequences = dg.Sequences(q_lengths, capacity=sum(q_lengths) + tail)
     k_sequences = dg.Sequences(k_lengths, capacity=sum(k_lengths) + tail)
     masks = next_masks(q_sequences, k_sequences, num_heads, p) if p else None
+
+    def truth(q, k, v, *values):
+        return {**options, **dict(zip(tables, values, strict=True)), "masks": masks}
+
     check_op(
-        lambda *qkv: dg.functional.attention(*qkv, q_sequences, k_sequences, dropout=p, **options),
-        lambda *qkv: reference.attention(*qkv, q_lengths, k_lengths, masks=masks, **options)[0],
-        lambda dy, *qkv: reference.attention_backward(dy, *qkv, q_lengths, k_lengths, masks=masks, **options),
-        make(rng, *case[:5]),
+        lambda q, k, v, *values: dg.functional.attention(
+            q, k, v, q_sequences, k_sequences, dropout=p, **of_op(options), **dict(zip(tables, values, strict=True))
+        ),
+        lambda *x: reference.attention(*x[:3], q_lengths, k_lengths, **truth(*x))[0],
+        lambda dy, *x: reference.attention_backward(dy, *x[:3], q_lengths, k_lengths, **truth(*x)),
+        [*make(rng, *case[:5]), *tables.values()],
         rows=(0, 1, 2),
         tail=tail,
     )
@@ -88,36 +136,30 @@ def rounded(x):
 def check_bfloat16(rng, case, tail, p=0.0):
     """Against float64 on the rounded inputs; the bar is a plain implementation that rounds weights and scores'
     gradients before their products, as this one does."""
-    q_lengths, k_lengths, num_heads, *_, options = case
+    q_lengths, k_lengths, num_heads, *_ = case
+    options, tables = with_tables(rng, case)
     qkv = [rounded(x) for x in make(rng, *case[:5])]
     dout = rounded(rng.standard_normal(qkv[0].shape))
     sequences = [dg.Sequences(lengths, capacity=sum(lengths) + tail) for lengths in (q_lengths, k_lengths)]
-    state = dg.random.get_state()
-    dropout = dg.random.next_dropout(p)
-    dg.random.set_state(state)
     masks = next_masks(*sequences, num_heads, p) if p else None
-
-    def core(x):
-        return dg.tensor(with_tail(x, tail), dtype="bfloat16").data
-
-    common = (*sequences, _core.AttentionOptions(**options, dropout=dropout))
+    leaves = [dg.tensor(with_tail(x, tail), requires_grad=True) for x in qkv]
+    inputs = [dg.functional.cast(x, "bfloat16") for x in leaves]
+    learned = {name: dg.tensor(x, requires_grad=True) for name, x in tables.items()}
     poison_cache()
-    out, logsumexp, _ = _core.attention_forward(*map(core, qkv), *common)
+    out = dg.functional.attention(*inputs, *sequences, dropout=p, **of_op(options), **learned)
     poison_cache()
-    gradients = _core.attention_backward(core(dout), *map(core, qkv), out, logsumexp, *common)
-    assert logsumexp.dtype == "float32"
+    out.backward(dg.tensor(with_tail(dout, tail), dtype="bfloat16"))
+    assert out.dtype == "bfloat16"
+    actual = [x.numpy().astype(np.float64) for x in (out, *(x.grad for x in (*leaves, *learned.values())))]
 
     def results(dtype, **rounding):
         q, k, v, dy = (x.astype(dtype) for x in (*qkv, dout))
         lengths = (q_lengths, k_lengths)
-        expected, _ = reference.attention(q, k, v, *lengths, masks=masks, **options, **rounding)
-        return expected, *reference.attention_backward(dy, q, k, v, *lengths, masks=masks, **options, **rounding)
+        cast = options | {name: x.astype(dtype) for name, x in tables.items()}
+        expected, _ = reference.attention(q, k, v, *lengths, masks=masks, **cast, **rounding)
+        return expected, *reference.attention_backward(dy, q, k, v, *lengths, masks=masks, **cast, **rounding)
 
-    for actual, truth, plain in zip(
-        (out, *gradients), results(np.float64), results(np.float32, rounded=rounded), strict=True
-    ):
-        assert actual.dtype == "bfloat16"
-        array = dg.Tensor(actual).numpy().astype(np.float64)
+    for array, truth, plain in zip(actual, results(np.float64), results(np.float32, rounded=rounded), strict=True):
         reference.assert_close(array[: len(truth)], truth, plain)
         assert not array[len(truth) :].any(), "the tail must be zeros"
 
@@ -138,23 +180,49 @@ lengths = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1
     head_dim=st.sampled_from([1, 3, 8, 17]),
     causal=st.booleans(),
     window=st.none() | st.integers(0, 45),
+    tables=st.sampled_from(
+        [
+            {},
+            {"relative_bias": 8, "max_distance": 9},
+            {"alibi_slopes": True},
+            {"relative_keys": 3, "relative_values": 3},
+        ]
+    ),
     p=st.sampled_from([0.0, 0.3]),
     seed=st.integers(0, 1000),
 )
-def test_any_ragged_batch(lengths, heads, head_dim, causal, window, p, seed):
+def test_any_ragged_batch(lengths, heads, head_dim, causal, window, tables, p, seed):
     q_lengths, k_lengths = (list(side) for side in zip(*lengths, strict=True))
-    case = (q_lengths, k_lengths, *heads, head_dim, {"causal": causal, "window": window})
+    case = (q_lengths, k_lengths, *heads, head_dim, {"causal": causal, "window": window, **tables})
     check(np.random.default_rng(seed), case, tail=2, p=p)
 
 
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 1}, {"scale": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"causal": True},
+        {"window": 1},
+        {"scale": 0.3},
+        {"query_offset": 2, "causal": True},
+        {"relative_bias": 8, "max_distance": 3},
+        {"alibi_slopes": True},
+        {"relative_keys": 1, "relative_values": 2, "relative_bias": 4, "scale": 0.7},
+    ],
+    ids=str,
+)
 def test_reference_gradient(rng, options):
     q_lengths, k_lengths = [3, 2, 2], [2, 4, 0]
     masks = [rng.integers(0, 2, (4, n, m)) * 1.5 for n, m in zip(q_lengths, k_lengths, strict=True)]
+    options, tables = with_tables(rng, (q_lengths, k_lengths, 4, 2, 3, options))
+
+    def named(values):
+        return dict(zip(tables, values, strict=True)) | options | {"masks": masks}
+
     check_reference(
-        lambda *qkv: reference.attention(*qkv, q_lengths, k_lengths, masks=masks, **options)[0],
-        lambda dy, *qkv: reference.attention_backward(dy, *qkv, q_lengths, k_lengths, masks=masks, **options),
-        make(rng, q_lengths, k_lengths, 4, 2, 3),
+        lambda *x: reference.attention(*x[:3], q_lengths, k_lengths, **named(x[3:]))[0],
+        lambda dy, *x: reference.attention_backward(dy, *x[:3], q_lengths, k_lengths, **named(x[3:])),
+        [*make(rng, q_lengths, k_lengths, 4, 2, 3), *tables.values()],
     )
 
 
@@ -261,11 +329,13 @@ def test_scores_of_ten_thousand(rng, sign):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "window": 140}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"causal": True, "window": 140}, {"bias": "alibi"}], ids=str)
 def test_same_bits_for_any_threads_and_batch(rng, dtype, options):
     """A sequence gives the same bits alone on one thread and in a batch on three."""
     lengths, heads, head_dim = [300, 7, 131, 22], 4, 24
     arrays = [rng.standard_normal((sum(lengths), n, head_dim)) for n in (heads, 2, 2, heads)]
+    tables = [dg.tensor(rng.standard_normal(shape)).data for shape in ((heads,), (9, head_dim), (9, head_dim))]
+    tables = tables if "bias" in options else []
 
     def run(first, count, threads):
         rows = slice(sum(lengths[:first]), sum(lengths[: first + count]))
@@ -274,8 +344,8 @@ def test_same_bits_for_any_threads_and_batch(rng, dtype, options):
         before = dg.num_threads()
         dg.set_num_threads(threads)
         try:
-            out, logsumexp, _ = _core.attention_forward(q, k, v, *common)
-            results = (out, logsumexp, *_core.attention_backward(dout, q, k, v, out, logsumexp, *common))
+            out, logsumexp, _ = _core.attention_forward(q, k, v, *common, *tables)
+            results = (out, logsumexp, *_core.attention_backward(dout, q, k, v, out, logsumexp, *common, *tables))
         finally:
             dg.set_num_threads(before)
         return [dg.Tensor(x).numpy().astype(np.float32) for x in results]
@@ -311,9 +381,19 @@ def test_dropout_rate(rng):
         ({"k_sequences": [3, 4]}, ValueError, r"attention: k_sequences must .*got 2"),
         ({"window": -1}, ValueError, r"attention: window must .*got -1"),
         ({"dropout": 1.0}, ValueError, r"attention: dropout must lie in \[0, 1\), got 1"),
-        ({"bias": "alibi"}, ValueError, r'attention: bias "alibi" is not supported yet'),
-        ({"bias": "relative"}, ValueError, r'attention: bias "relative" is not supported yet'),
-        ({"bias": "tanh"}, ValueError, r"attention: bias must be none, relative or alibi, got tanh"),
+        ({"query_offset": 2**31}, ValueError, r"attention: query_offset must lie in \[0, 2\^31\), got 2147483648"),
+        ({"alibi_slopes": (3,)}, ValueError, r"attention: alibi_slopes must have shape \(4,\), got \(3,\)"),
+        ({"relative_bias": (8, 3)}, ValueError, r"attention: relative_bias must have shape \(8, 4\), got \(8, 3\)"),
+        ({"relative_bias": (3, 4)}, ValueError, r"attention: relative_bias must have at least 4 buckets, got 3"),
+        ({"relative_bias": (32, 4), "max_distance": 8}, ValueError, r"attention: max_distance must lie in \[9.*got 8"),
+        ({"relative_bias": (8, 4), "alibi_slopes": (4,)}, ValueError, r"attention: alibi_slopes must be None with"),
+        ({"relative_keys": (4, 4)}, ValueError, r"relative_keys must have shape \(an odd number.*got shape \(4, 4\)"),
+        ({"relative_values": (5, 3)}, ValueError, r"relative_values must have shape \(5, 4\), got \(5, 3\)"),
+        (
+            {"relative_keys": (5, 4), "relative_values": (7, 4)},
+            ValueError,
+            r"attention: relative_values must have shape \(5, 4\), got \(7, 4\)",
+        ),
         ({"num_heads": 3}, ValueError, r"attention: num_heads must be q's 4, got 3"),
         ({"q": (5, 16), "num_heads": 3}, ValueError, r"attention: num_heads must divide the columns of q, got 3"),
         ({"q": (5, 16), "num_heads": 4}, ValueError, r"attention: k must have 2 dimensions"),
@@ -335,15 +415,53 @@ def test_errors_name_the_argument(change, error, message):
     sequences = [
         dg.Sequences(change.get(name, default)) for name, default in [("q_sequences", [5]), ("k_sequences", [7])]
     ]
-    options = {name: value for name, value in change.items() if name in ("window", "dropout", "bias", "num_heads")}
+    plain = ("window", "dropout", "num_heads", "query_offset", "max_distance")
+    options = {name: value for name, value in change.items() if name in plain}
+    for name in (*TABLES, "alibi_slopes"):
+        if name in change:
+            options[name] = dg.tensor(np.ones(change[name], np.float32))
     with pytest.raises(error, match=message):
         dg.functional.attention(*tensors.values(), *sequences, **options)
 
 
-def test_what_is_not_built_yet_is_refused_by_name():
+def test_slopes_have_no_gradient():
+    q, slopes = dg.tensor(np.ones((2, 1, 4))), dg.tensor([0.5], requires_grad=True)
+    with pytest.raises(ValueError, match="attention: alibi_slopes must require no gradient"):
+        dg.functional.attention(q, q, q, *[dg.Sequences([2])] * 2, alibi_slopes=slopes)
+
+
+def test_a_kind_of_bias_needs_its_table():
     q = dg.tensor(np.ones((2, 1, 4))).data
-    with pytest.raises(ValueError, match="attention: query_offset is not supported yet, got 3"):
-        _core.attention_forward(q, q, q, *[dg.Sequences([2])] * 2, _core.AttentionOptions(query_offset=3))
+    for options, tables in (({"bias": "alibi"}, []), ({}, [q])):
+        with pytest.raises(ValueError, match="attention: bias must be given with options that name its kind"):
+            _core.attention_forward(q, q, q, *[dg.Sequences([2])] * 2, _core.AttentionOptions(**options), *tables)
+    with pytest.raises(ValueError, match="attention: bias must be none, relative or alibi, got tanh"):
+        _core.AttentionOptions(bias="tanh")
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("buckets", "furthest"), [(32, 128), (8, 20), (64, 256), (9, 40), (33, 1000)])
+def test_buckets_are_those_of_t5(buckets, furthest, bidirectional):
+    """One query sees every distance, and the bias of a bucket is its number; in float32, as transformers computes."""
+    torch = pytest.importorskip("torch")
+    before, keys = 300, 600
+    distance = torch.arange(keys) - before
+    half = buckets // 2 if bidirectional else buckets
+    first = (distance > 0) * half if bidirectional else torch.zeros_like(distance)
+    away = distance.abs() if bidirectional else torch.clamp(-distance, min=0)
+    exact = half // 2
+    part = torch.log(away.float() / exact) / math.log(furthest / exact)
+    far = torch.clamp(exact + (part * (half - exact)).to(torch.long), max=half - 1)
+    expected = first + torch.where(away < exact, away, far)
+
+    zeros = dg.tensor(np.zeros((keys, 1, 1), np.float32))
+    table = dg.tensor(np.arange(buckets, dtype=np.float32)[:, None] / 8)
+    _, (weights,) = dg.functional.attention(
+        zeros[:1], zeros, zeros, dg.Sequences([1]), dg.Sequences([keys]), query_offset=before, relative_bias=table,
+        bidirectional=bidirectional, max_distance=furthest, return_weights=True,
+    )  # fmt: skip
+    weights = np.log(weights.numpy()[0, 0].astype(np.float64))
+    np.testing.assert_allclose(8 * (weights - weights[before]), expected - expected[before], atol=1e-3)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])

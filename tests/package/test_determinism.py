@@ -29,6 +29,22 @@ def attention(**options):
     return run
 
 
+def attention_by_distance(rng):
+    """Many short sequences, so that tables are summed over groups of sequences, and two of several blocks of keys."""
+    lengths = [3, 200, 1, 0, 164, *[7] * 300]
+    inputs = tensors(rng, (sum(lengths), 4, 24), *[(sum(lengths), 2, 24)] * 2, (12, 4), (9, 24), (9, 24))
+    names = ("relative_bias", "relative_keys", "relative_values")
+    options = dict(zip(names, inputs[3:], strict=True))
+    return inputs, dg.functional.attention(*inputs[:3], *[dg.Sequences(lengths)] * 2, causal=True, **options)
+
+
+def rotary(rng):
+    lengths = [400, 0, 623]
+    inputs = tensors(rng, (1023, 65))
+    table = dg.nn.RotaryPositions(12)(700)
+    return inputs, dg.functional.rotary(inputs[0], table, dg.Sequences(lengths), head_dim=13)
+
+
 def layer_norm(rng):
     inputs = tensors(rng, (1023, 65), (65,), (65,))
     return inputs, dg.functional.layer_norm(*inputs)
@@ -121,6 +137,8 @@ OPS = {
     "linear_relu_dropout": linear("relu", dropout=0.3),
     "attention": attention(),
     "attention_causal_dropout": attention(causal=True, dropout=0.2),
+    "attention_by_distance": attention_by_distance,
+    "rotary": rotary,
     "layer_norm": layer_norm,
     "residual": residual,
     "residual_layer_norm": residual_layer_norm,

@@ -1,6 +1,6 @@
 // attention, backward.
 #include "core/storage.h"
-#include "cpu/attention/tile.h"
+#include "cpu/attention/distance_backward.h"
 #include "cpu/kernels.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
@@ -14,6 +14,10 @@ constexpr int64_t pitch = key_block + 16;
 template <class Units>
 constexpr int64_t row_block = 132 / tile_rows<Units> * tile_rows<Units>;
 
+static int64_t rows_of_group(const AttentionShape& shape) {
+  return shape.q_sequences.max_length * (shape.num_heads / shape.kv_heads);
+}
+
 // Scratch memory of one task. dvalue and dkey are kept transposed: then the weights and the scores' gradients
 // are right matrices of their products without a copy.
 template <class Units>
@@ -22,6 +26,7 @@ struct Buffers {
   static constexpr int64_t rows = row_block<Units>;
   static constexpr int64_t row_pitch = paired ? key_block / 2 + 16 : pitch;
   Arena arena;
+  const DistanceTables& tables;
   Widths<Units> width;
   int64_t key_panel, key_t_panel;
   int64_t left_row, left_t_row;
@@ -41,14 +46,19 @@ struct Buffers {
   float* dscore_rows;  // (rows, row_pitch) the same along rows
   float* delta;        // (max_rows,) dout . out
   float* dquery;       // (max_rows + tile_rows, width.sums) dq / scale of the group
+  Relative keys;       // query, and sums of the scores' gradients; empty without relative keys
+  Relative values;     // dout, and sums of the weights; empty without relative values
+  float* dlines;       // (heads of a group, tables.lines.size) sums of the scores' gradients, or null
 
-  Buffers(float* memory, int64_t head_dim, int64_t max_rows)
+  Buffers(float* memory, const AttentionShape& shape, const DistanceTables& tables, bool need_dlines)
       : arena{memory},
-        width(head_dim),
+        tables(tables),
+        width(shape.head_dim),
         key_panel(key_block / Units::elements * tile_columns),
         key_t_panel(width.units * tile_columns),
         left_row(odd_lines(width.row)),
-        left_t_row(paired ? odd_lines(units_of<Units>(max_rows)) : left_row) {
+        left_t_row(paired ? odd_lines(units_of<Units>(rows_of_group(shape))) : left_row) {
+    const int64_t max_rows = rows_of_group(shape);
     query = arena.take((max_rows + tile_rows<Units>)*left_row);
     dout = arena.take((max_rows + tile_rows<Units>)*left_row);
     query_t = paired ? arena.take(width.sums * left_t_row) : query;
@@ -65,6 +75,16 @@ struct Buffers {
     dscore_rows = paired ? arena.take(rows * row_pitch) : dscore;
     delta = arena.take(max_rows);
     dquery = arena.take((max_rows + tile_rows<Units>)*width.sums);
+    keys = take_relative(tables.keys, query, max_rows);
+    values = take_relative(tables.values, dout, max_rows);
+    dlines = need_dlines ? arena.take(shape.num_heads / shape.kv_heads * tables.lines.size) : nullptr;
+  }
+
+ private:
+  Relative take_relative(const float* table, float* packed, int64_t max_rows) {
+    const int64_t count = table == nullptr ? 0 : max_rows + tile_rows<Units>;
+    return {paired ? arena.take(count * width.sums) : packed, paired ? width.sums : left_row,
+            arena.take(count * tables.width), arena.take(count * tables.width)};
   }
 };
 
@@ -86,7 +106,7 @@ static float own_delta(const AttentionShape& shape, const SoftmaxRow& row, int64
                        const float* score, const float* dweight) {
   Vec sum{}, dot{};
   for (int64_t j = 0; j < columns; j += lanes) {
-    const Vec e = vexp2(load(score + j) * (shape.scale * log2_e) - row.logsumexp);
+    const Vec e = vexp2(load(score + j) * score_factor(shape) - row.logsumexp);
     const Vec softmax = inside(row.row.keys, first_key + j) ? e : Vec{};
     sum += softmax;
     dot += softmax * load(dweight + j);
@@ -100,13 +120,14 @@ template <class Units, bool masked, bool dropped>
 void softmax_backward(const AttentionShape& shape, const SoftmaxRow* pair, int64_t first_key, int64_t columns,
                       const float* score, const float* dweight, int64_t i, const Buffers<Units>& b) {
   uint64_t kept[2] = {};
+  const float factor_of_scores = score_factor(shape);
   for (int64_t j = 0; j < columns; j += lanes) {
     Vec weight[2], dscore[2];
 #pragma GCC unroll 2
     for (int64_t r = 0; r < 2; ++r) {
       const Span keys = pair[r].row.keys;
       if (dropped && j % 64 == 0) kept[r] = kept_keys(shape, pair[r].row, first_key + j);
-      const Vec softmax = vexp2(load(score + r * key_block + j) * (shape.scale * log2_e) - pair[r].logsumexp);
+      const Vec softmax = vexp2(load(score + r * key_block + j) * factor_of_scores - pair[r].logsumexp);
       const Vec factor = dropped ? factors_of(kept[r] >> j % 64, shape.dropout.scale) : Vec{};
       const Vec gradient = load(dweight + r * key_block + j);
       weight[r] = dropped ? softmax * factor : softmax;
@@ -171,12 +192,70 @@ void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, 
   }
 }
 
+// Adds to a tile of scores, and of weights' gradients, what depends on the distance. The first of its rows is
+// row i of the group.
+template <class Units>
+void add_distances(const Group& group, const SoftmaxRow* rows, int64_t count, int64_t first_key,
+                   int64_t columns, int64_t i, const Buffers<Units>& b) {
+  const AttentionShape& s = group.shape;
+  for (int64_t r = 0; r < count; ++r) {
+    float *score = b.score + r * key_block, *dweight = b.dweight + r * key_block;
+    const int64_t distance = first_key - group.position(rows[r].row), row = (i + r) * b.tables.width;
+    if (b.tables.keys != nullptr) add_by_distance(score, columns, distance, s.clip, b.keys.products + row);
+    if (b.tables.values != nullptr) {
+      add_by_distance(dweight, columns, distance, s.clip, b.values.products + row);
+    }
+    if (b.tables.lines.first != nullptr) {
+      add_line(score, b.tables.lines.at(rows[r].row.head, distance), columns, s.scale * log2_e);
+    }
+  }
+}
+
+// Adds up the scores' gradients and the weights of a tile of rows by distance. The first of its rows is row
+// `place` of the block and row i of the group.
+template <class Units>
+void sum_distances(const Group& group, const SoftmaxRow* rows, int64_t count, int64_t first_key,
+                   int64_t columns, int64_t place, int64_t i, const Buffers<Units>& b) {
+  const AttentionShape& s = group.shape;
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t distance = first_key - group.position(rows[r].row), row = (i + r) * b.tables.width;
+    const float* along = b.dscore_rows + (place + r) * b.row_pitch;
+    const auto dscore = [&](int64_t j, auto part) {
+      if constexpr (Buffers<Units>::paired) {
+        return load(reinterpret_cast<const bfloat16*>(along) + j, part);
+      } else {
+        return load(along + j, part);
+      }
+    };
+    const auto weight = [&](int64_t j, auto part) {
+      if constexpr (Buffers<Units>::paired) {
+        const auto pairs = reinterpret_cast<UintVec>(load(b.weight + (place + r) / 2 * pitch + j, part));
+        return reinterpret_cast<Vec>((place + r) % 2 == 0 ? pairs << 16 : pairs & 0xFFFF0000u);
+      } else {
+        return load(b.weight + (place + r) * pitch + j, part);
+      }
+    };
+    if (b.tables.keys != nullptr) sum_by_distance(columns, distance, s.clip, dscore, b.keys.sums + row);
+    if (b.tables.values != nullptr) sum_by_distance(columns, distance, s.clip, weight, b.values.sums + row);
+    if (b.dlines != nullptr) {
+      const int64_t head = rows[r].row.head - group.kv_head * group.num_heads;
+      float* line = b.dlines + head * b.tables.lines.size + distance - b.tables.lines.lowest;
+      for (int64_t j = 0; j < columns; j += lanes) {
+        store(line + j, load(line + j) + dscore(j, AllLanes{}));
+      }
+    }
+  }
+}
+
 // `count` rows from `first` on, a multiple of a group of units, against the packed key block: five products,
 // of which those for dk and dv add to what there is, or begin.
 template <class T, class Units>
 void backward_rows(const AttentionBackward& p, const Group& group, int64_t first, int64_t count,
                    int64_t first_key, int64_t keys, bool add, const Buffers<Units>& b) {
   const AttentionShape& s = p.shape;
+  const bool relative = b.tables.keys != nullptr || b.tables.values != nullptr;
+  const bool add_by_distance = relative || b.tables.lines.first != nullptr;
+  const bool sum_by_distance = relative || b.dlines != nullptr;
   SoftmaxRow rows[row_block<Units> + 1];
   for (int64_t i = 0; i < count; ++i) {
     const Row row = group.row(first + i);
@@ -191,7 +270,9 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
                    tile_columns, b.key_t_panel, b.score, key_block, false);
     product<Units>(tile, columns, b.width.units, b.dout + (first + i) * b.left_row, b.left_row, b.value_t,
                    tile_columns, b.key_t_panel, b.dweight, key_block, false);
+    if (add_by_distance) add_distances(group, rows + i, tile, first_key, columns, first + i, b);
     softmax_tile(s, rows + i, tile, first_key, seen, i, b);
+    if (sum_by_distance) sum_distances(group, rows + i, tile, first_key, columns, i, first + i, b);
     product<Units>(tile, b.width.sums, units_of<Units>(seen), b.dscore_rows + i * b.row_pitch, b.row_pitch,
                    b.key_across, tile_columns, b.key_panel, b.dquery + (first + i) * b.width.sums,
                    b.width.sums, true);
@@ -241,7 +322,8 @@ void write_transposed(const float* sums_t, int64_t head_dim, int64_t keys, float
 
 // A group: for each key block, all rows that see it; dk and dv are complete then, dq grows in key order.
 template <class T, class Units>
-void backward_group(const AttentionBackward& p, const Group& group, const Buffers<Units>& b) {
+void backward_group(const AttentionBackward& p, const Group& group, const TableGradients& gradients,
+                    const Buffers<Units>& b) {
   const AttentionShape& s = p.shape;
   const int64_t rows = group.rows();
   const auto q_row = [&](int64_t i) { return static_cast<const T*>(p.q) + group.q_index(group.row(i)); };
@@ -264,6 +346,9 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
     });
   }
   zero(b.dquery, (rows + tile_rows<Units>)*b.width.sums);
+  begin_relative<Buffers<Units>::paired>(b.tables, s.head_dim, rows, q_row, b.tables.keys_t, b.keys);
+  begin_relative<Buffers<Units>::paired>(b.tables, s.head_dim, rows, dout_row, b.tables.values_t, b.values);
+  if (b.dlines != nullptr) zero(b.dlines, group.num_heads * b.tables.lines.size);
   int64_t first = 0, last = 0;  // rows [first, last) see some key of the block
   for (int64_t first_key = 0; first_key < group.keys; first_key += key_block) {
     const int64_t keys = min_of(key_block, group.keys - first_key);
@@ -288,6 +373,13 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
     write_transposed(b.dvalue_t, s.head_dim, keys, 1.0f,
                      [&](int64_t j) { return static_cast<T*>(p.dv) + group.dk_index(first_key + j); });
   }
+  if (b.tables.keys != nullptr) {
+    add_products_with_table(b.tables, rows, b.width.sums, b.keys.sums, b.tables.width, b.tables.keys,
+                            b.dquery, b.width.sums);
+  }
+  end_relative(b.tables, rows, b.width.sums, b.keys, gradients.dkeys);
+  end_relative(b.tables, rows, b.width.sums, b.values, gradients.dvalues);
+  if (b.dlines != nullptr) add_lines_to_buckets(group, b.tables.lines, b.dlines, gradients.dbias);
   for (int64_t i = 0; i < rows; ++i) {
     T* dq_row = static_cast<T*>(p.dq) + group.out_index(group.row(i));
     each_vector(s.head_dim, [&](int64_t d, auto part) {
@@ -296,23 +388,37 @@ void backward_group(const AttentionBackward& p, const Group& group, const Buffer
   }
 }
 
-// One task per sequence and key head, so that every sum runs in one order.
+// The largest number of partial sums of a table's gradient.
+constexpr int64_t max_chunks = 256;
+
+// One task per sequence and key head, so that every sum runs in one order. Where tables have a gradient, the
+// tasks come in chunks that depend on their number alone, and each chunk has its own sums.
 template <class T>
 void backward(const AttentionBackward& p) {
   using Units = typename UnitsFor<T>::type;
   const AttentionShape& s = p.shape;
-  const int64_t max_rows = s.q_sequences.max_length * (s.num_heads / s.kv_heads);
-  const int64_t size = Buffers<Units>(nullptr, s.head_dim, max_rows).arena.used;
-  const Scratch scratch(max_threads() * size * static_cast<int64_t>(sizeof(float)));
-  const int64_t sequences = s.q_sequences.num_sequences;
-  parallel_for(sequences * s.kv_heads, heads_at_once(s, sequences), [&](int64_t begin, int64_t end) {
+  const int64_t sequences = s.q_sequences.num_sequences, tasks = sequences * s.kv_heads;
+  const Scratch tables_memory(distance_tables_size(s) * static_cast<int64_t>(sizeof(float)));
+  const DistanceTables tables = distance_tables(s, static_cast<float*>(tables_memory.data));
+  const bool need_dlines = p.dbias != nullptr;
+  const int64_t partial_size = table_gradients(p, tables, nullptr).size;
+  const int64_t grain = partial_size == 0 ? heads_at_once(s, sequences) : divide_up(tasks, max_chunks);
+  const int64_t chunks = tasks == 0 ? 0 : divide_up(tasks, grain);
+  const int64_t size = Buffers<Units>(nullptr, s, tables, need_dlines).arena.used;
+  const Scratch scratch((max_threads() * size + chunks * partial_size) * static_cast<int64_t>(sizeof(float)));
+  float* const partial = static_cast<float*>(scratch.data) + max_threads() * size;
+  parallel_for(chunks, 1, [&](int64_t chunk, int64_t) {
     const Registers<Units> registers;
-    const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s.head_dim,
-                                 max_rows);
-    for (int64_t task = begin; task < end; ++task) {
-      backward_group<T>(p, Group(s, task / s.kv_heads, task % s.kv_heads), buffers);
+    const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size, s, tables,
+                                 need_dlines);
+    float* chunk_partial = partial + chunk * partial_size;
+    zero(chunk_partial, partial_size);
+    const TableGradients gradients = table_gradients(p, tables, chunk_partial);
+    for (int64_t task = chunk * grain; task < min_of(tasks, (chunk + 1) * grain); ++task) {
+      backward_group<T>(p, Group(s, task / s.kv_heads, task % s.kv_heads), gradients, buffers);
     }
   });
+  if (partial_size != 0) write_table_gradients(p, tables, partial, chunks);
 
   zero_tail(static_cast<T*>(p.dq), s.q_sequences, s.num_heads * s.head_dim);
   zero_tail(static_cast<T*>(p.dk), s.k_sequences, s.kv_heads * s.head_dim);

@@ -38,11 +38,14 @@ struct Group {
         keys(shape.k_sequences.lengths[sequence]) {}
 
   int64_t rows() const { return queries * num_heads; }
+  // Of the sequence's first query.
+  int64_t first_position() const { return shape.query_offset >= 0 ? shape.query_offset : keys - queries; }
+  int64_t position(Row row) const { return row.query - q_begin + first_position(); }
 
   Row row(int64_t index) const {
     const int64_t query = num_heads == 1 ? index : index / num_heads;
-    const int64_t position = query + keys - queries;
-    const int64_t begin = shape.window >= 0 ? max_of(0, position - shape.window) : 0;
+    const int64_t position = query + first_position();
+    const int64_t begin = shape.window >= 0 ? min_of(keys, max_of(0, position - shape.window)) : 0;
     int64_t end = shape.causal ? min_of(keys, position + 1) : keys;
     if (shape.window >= 0) end = min_of(end, position + shape.window + 1);
     return {q_begin + query, kv_head * num_heads + index - query * num_heads, {begin, max_of(begin, end)}};

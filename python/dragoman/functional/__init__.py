@@ -25,6 +25,7 @@ from dragoman.functional.pool import pool
 from dragoman.functional.reduce import mean, sum
 from dragoman.functional.reshape import reshape
 from dragoman.functional.residual import residual
+from dragoman.functional.rotary import rotary
 from dragoman.functional.slice import concat
 from dragoman.functional.softmax import softmax
 from dragoman.functional.to import to
@@ -61,6 +62,7 @@ __all__ = [
     "residual_layer_norm",
     "residual_rms_norm",
     "rms_norm",
+    "rotary",
     "scale",
     "sigmoid",
     "silu",

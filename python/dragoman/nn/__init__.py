@@ -1,6 +1,13 @@
 """Layers. Each takes and returns (tokens, features) rows of a ragged batch; `Module` is their base."""
 
 from dragoman.nn.attention import MultiHeadAttention, record_attention
+from dragoman.nn.attention_positions import (
+    Alibi,
+    AttentionPositions,
+    RelativeBias,
+    RelativeKeysValues,
+    RotaryPositions,
+)
 from dragoman.nn.dropout import Dropout
 from dragoman.nn.embedding import Embedding
 from dragoman.nn.feed_forward import FeedForward
@@ -20,6 +27,8 @@ from dragoman.nn.transformer import (
 from dragoman.nn.weight import Parameter
 
 __all__ = [
+    "Alibi",
+    "AttentionPositions",
     "Decoder",
     "Dropout",
     "Embedding",
@@ -33,6 +42,9 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
+    "RelativeBias",
+    "RelativeKeysValues",
+    "RotaryPositions",
     "SinusoidalPositionalEncoding",
     "TransformerDecoderLayer",
     "TransformerEncoderLayer",

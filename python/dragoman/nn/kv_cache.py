@@ -39,9 +39,10 @@ class KVCache:
         """Tokens so far of each sequence."""
         return self.data.lengths
 
-    def starts(self) -> Tensor:
-        """int32 (sequences,): the position of the next token of each sequence."""
-        return Tensor(_core.kv_cache_starts(self.data))
+    def starts(self, new: Sequences | None = None) -> Tensor:
+        """int32 (sequences,): the position of the next token of each sequence, or of the first of the rows of `new`,
+        which `extend` has counted."""
+        return Tensor(_core.kv_cache_starts(self.data, new))
 
     def extend(self, new: Sequences) -> None:
         """Makes room for the rows of `new`, a packed batch of as many sequences, and counts them.
