@@ -222,7 +222,7 @@ BAD_CONFIGS = [
     ("norm_eps", 10**400, r"norm_eps must be a number in \(0, 1\), got 1000.*\.\.\."),
     ("norm_eps", -(10**400), r"norm_eps must be a number in \(0, 1\)"),
     ("norm_eps", "1e-5", r"norm_eps must be a number in \(0, 1\), got '1e-5'"),
-    ("positions", "rotary", "positions must be one of sinusoidal, learned, got 'rotary'"),
+    ("positions", "absolute", "positions must be one of sinusoidal, learned, .*got 'absolute'"),
     ("positions", "learned", "missing parameters|does not fit"),
     ("max_length", 0, f"max_length {SIZE} 0"),
     ("max_source_length", 0, "max_source_length must be None or an int above 0, got 0"),
@@ -239,6 +239,23 @@ BAD_CONFIGS = [
     ("eos_id", -1, r"eos_id must be an int in \[0, 11\), got -1"),
     ("unk_id", False, "unk_id must be an int"),
 ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"positions": "relative", "position_buckets": 2**30, "position_distance": 2**30},
+        {"positions": "shaw", "position_distance": 2**30},
+        {"positions": "alibi", "num_heads": 2**30, "head_dim": 1},
+        {"positions": "rotary", "head_dim": 2**30},
+        {"positions": "learned", "position_offset": 2**40},
+        {"kv_heads": 1, "head_dim": 2**30},
+    ],
+    ids=str,
+)
+def test_positions_larger_than_the_weights(fields, whole, tmp_path):
+    content = text_of(json.loads(whole["config.json"]) | fields)
+    refused(tmp_path, whole, "config.json", content, "does not fit model.safetensors: ")
 
 
 @pytest.mark.parametrize("number", range(len(BAD_CONFIGS)))

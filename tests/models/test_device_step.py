@@ -31,7 +31,18 @@ def train(model, steps=2):
 
 
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("options", [{}, {"activation": "gelu", "positions": "learned", "norm_first": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation": "gelu", "positions": "learned", "norm_first": True},
+        {"positions": "relative", "position_offset": 1},
+        {"positions": "alibi", "window": 3},
+        {"positions": "shaw", "kv_heads": 1},
+        {"positions": "rotary", "qk_norm": "rms"},
+    ],
+    ids=str,
+)
 def test_steps_and_searches_have_the_bits_of_the_cpu(compute_dtype, options):
     here, there = (build(device, compute_dtype, **options) for device in ("cpu", "test"))
     for model in (here, there):

@@ -42,11 +42,43 @@ class Reference:
         return reference.layer_norm(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"], eps)
 
     def attention(self, x, memory, name, causal=False):
-        heads, size = self.config.num_heads, self.config.d_model // self.config.num_heads
-        q = self.linear(x, f"{name}.q_proj").reshape(-1, heads, size)
-        k, v = (self.linear(memory, f"{name}.{kind}_proj").reshape(-1, heads, size) for kind in "kv")
-        out, _ = reference.attention(q, k, v, [len(x)], [len(memory)], causal=causal)
-        return self.linear(out.reshape(x.shape), f"{name}.out_proj")
+        config = self.config
+        heads, size = config.num_heads, config.head_dim or config.d_model // config.num_heads
+        kv_heads = config.kv_heads or heads
+        q, k, v = (
+            self.linear(rows, f"{name}.{kind}_proj").reshape(len(rows), count, size)
+            for kind, rows, count in (("q", x, heads), ("k", memory, kv_heads), ("v", memory, kv_heads))
+        )
+        if config.qk_norm == "rms":
+            q, k = (
+                reference.rms_norm(rows, self.state[f"{name}.{kind}_norm.weight"])
+                for kind, rows in (("q", q), ("k", k))
+            )
+        options = {"scale": config.attention_scale}
+        if "self_attention" in name:
+            q, k = self.turned(q), self.turned(k)
+            options |= {"causal": causal, "window": config.window, **self.by_distance(name, causal)}
+        out, _ = reference.attention(q, k, v, [len(x)], [len(memory)], **options)
+        return self.linear(out.reshape(len(x), heads * size), f"{name}.out_proj")
+
+    def turned(self, x):
+        if self.config.positions != "rotary":
+            return x
+        pairs = (self.config.rotary_features or x.shape[2]) // 2
+        return reference.rotary(
+            x, np.arange(len(x))[:, None] * self.config.rotary_base ** (-np.arange(pairs) / max(pairs, 1))
+        )
+
+    def by_distance(self, name, causal):
+        config, positions = self.config, f"{name}.positions"
+        if config.positions == "alibi":
+            return {"alibi_slopes": dg.nn.attention_positions.alibi_slopes(config.num_heads).astype(np.float64)}
+        if config.positions == "shaw":
+            return {f"relative_{kind}": self.state[f"{positions}.{kind}"] for kind in ("keys", "values")}
+        if config.positions == "relative":  # one table for the layers of a stack
+            table = self.state[f"{name.split('.')[0]}.layers.0.self_attention.positions.weight"]
+            return {"relative_bias": table, "bidirectional": not causal, "max_distance": config.position_distance}
+        return {}
 
     def feed_forward(self, x, name):
         hidden = self.linear(x, f"{name}.linear1")
@@ -70,9 +102,14 @@ class Reference:
     def embed(self, ids, name, norm, positions):
         d_model = self.config.d_model
         if self.config.positions == "learned":
-            table = self.state[f"{positions}.weight"][: len(ids)]
+            offset = self.config.position_offset
+            table = self.state[f"{positions}.weight"][offset : offset + len(ids)]
+        elif self.config.positions == "sinusoidal":
+            table = reference.sinusoidal_positions(len(ids), d_model)
+            if self.config.position_layout == "halves":
+                table = np.concatenate([table[:, 0::2], table[:, 1::2]], 1)
         else:
-            table = dg.nn.positional.sinusoidal_table(len(ids), d_model).astype(np.float64)
+            table = 0.0
         scale = d_model**0.5 if self.config.scale_embeddings else 1.0
         x = self.state[f"{name}.weight"][np.array(ids, int)].reshape(-1, d_model) * scale + table
         return self.norm(x, f"{norm}.norm") if self.config.embedding_norm else x
@@ -128,6 +165,14 @@ CONFIGS = [
     {"sandwich_norm": True, "norm_first": True, "activation": "gelu_tanh", "gated": True, "embedding_norm": True},
     {"residual": "concat", "activation": "tanh", "embedding_norm": True, "norm": "rms"},
     {"residual": "concat", "norm_first": True, "sandwich_norm": True, "activation": "sigmoid"},
+    {"positions": "relative", "position_buckets": 5, "position_distance": 4, "attention_scale": 1.0},
+    {"positions": "alibi", "kv_heads": 1, "attention_bias": "qv"},
+    {"positions": "shaw", "position_distance": 2, "head_dim": 5, "norm_first": True},
+    {"positions": "rotary", "rotary_features": 2, "rotary_base": 50.0, "kv_heads": 1, "qk_norm": "rms"},
+    {"positions": "rotary", "head_dim": 6, "attention_bias": "", "norm_first": True, "window": 2},
+    {"positions": "none", "window": 1, "qk_norm": "rms"},
+    {"positions": "learned", "position_offset": 2, "max_length": 6},
+    {"position_layout": "halves", "window": 0},
 ]
 
 

@@ -251,10 +251,15 @@ def test_weights_that_float32_holds_only_as_denormals_are_zero():
 
 
 @pytest.mark.parametrize(
-    "name", ["odd", "causal_more_keys", "causal_more_queries", "window_causal", "groups", "empty_keys"]
+    "name",
+    [
+        *("odd", "causal_more_keys", "causal_more_queries", "window_causal", "groups", "empty_keys"),
+        *("bias", "alibi_causal", "shaw_causal", "all_by_distance"),
+    ],
 )
 def test_weights_equal_the_reference_and_sum_to_one(rng, name):
-    q_lengths, k_lengths, *heads, options = CASES[name]
+    q_lengths, k_lengths, *heads, _ = CASES[name]
+    options, tables = with_tables(rng, CASES[name])
     qkv = make(rng, q_lengths, k_lengths, *heads)
     tail = 2
     out, weights = dg.functional.attention(
@@ -262,10 +267,12 @@ def test_weights_equal_the_reference_and_sum_to_one(rng, name):
         dg.Sequences(q_lengths, capacity=sum(q_lengths) + tail),
         dg.Sequences(k_lengths, capacity=sum(k_lengths) + tail),
         return_weights=True,
-        **options,
+        **of_op(options),
+        **{kind: dg.tensor(table) for kind, table in tables.items()},
     )
-    truth_out, truth = reference.attention(*(x.astype(np.float64) for x in qkv), q_lengths, k_lengths, **options)
-    _, plain = reference.attention(*qkv, q_lengths, k_lengths, **options)
+    double = options | {kind: table.astype(np.float64) for kind, table in tables.items()}
+    truth_out, truth = reference.attention(*(x.astype(np.float64) for x in qkv), q_lengths, k_lengths, **double)
+    _, plain = reference.attention(*qkv, q_lengths, k_lengths, **options, **tables)
     reference.assert_close(out.numpy()[: len(truth_out)], truth_out)
     assert len(weights) == len(q_lengths)
     for actual, expected, plain32 in zip(weights, truth, plain, strict=True):

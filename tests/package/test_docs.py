@@ -141,6 +141,11 @@ def test_the_python_of_the_guide_runs(page, tmp_path, monkeypatch, one_thread):
     assert (tmp_path / "attention.png").exists() == (page == "translating")
 
 
+def test_the_example_of_attention_runs(capsys):
+    run_page("docs/guide/attention.md")
+    assert capsys.readouterr().out.startswith("MultiHeadAttention, 61,536 parameters")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)

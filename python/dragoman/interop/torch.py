@@ -36,11 +36,13 @@ def from_torch_state_dict(state: Mapping[str, npt.ArrayLike], config: Transforme
         float32 arrays, by the names of `Transformer.state_dict`.
 
     Raises:
-        ValueError: a tensor is missing, not expected or of another shape; names it as PyTorch does.
+        ValueError: a tensor is missing, not expected or of another shape; names it as PyTorch does. The config asks
+            for attention that torch.nn.Transformer does not have.
         TypeError: a value does not hold numbers.
     """
     check_types("from_torch_state_dict", TransformerConfig, config=config)
     check_types("from_torch_state_dict", Mapping, state=state)
+    _check_attention("from_torch_state_dict", config)
     shapes = _torch_shapes(config)
     if missing := [name for name in shapes if name not in state]:
         raise ValueError(f"from_torch_state_dict: state must hold {missing[0]}{_more(missing)}, got none")
@@ -76,13 +78,24 @@ def to_torch_state_dict(model: Transformer) -> State:
 
     Raises:
         TypeError: `model` is not a Transformer.
+        ValueError: torch.nn.Transformer has no attention like the model's.
     """
     if not isinstance(model, Transformer):
         raise TypeError(f"to_torch_state_dict: model must be a Transformer, got {type(model).__name__}")
+    _check_attention("to_torch_state_dict", model.config)
     ours = model.state_dict()
     return {
         name: np.concatenate([ours[our_name] for our_name in _our_names(name)]) for name in _torch_shapes(model.config)
     }
+
+
+def _check_attention(op: str, config: TransformerConfig) -> None:
+    only = {"kv_heads": None, "head_dim": None, "attention_scale": None, "window": None, "attention_bias": "qkvo"}
+    for name, value in {**only, "qk_norm": "none"}.items():
+        if (got := getattr(config, name)) != value:
+            raise ValueError(f"{op}: config.{name} must be {value!r}, as in torch.nn.Transformer, got {got!r}")
+    if config.positions in ("relative", "alibi", "shaw", "rotary"):
+        raise ValueError(f"{op}: config.positions must be none in attention, got {config.positions!r}")
 
 
 def _our_names(name: str) -> list[str]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from dragoman.models.config import BlockConfig, TextConfig
 from dragoman.nn import (
+    Alibi,
+    AttentionPositions,
     Embedding,
     LayerNorm,
     LearnedPositionalEncoding,
     Parameter,
+    RelativeBias,
+    RelativeKeysValues,
     RMSNorm,
+    RotaryPositions,
     SinusoidalPositionalEncoding,
     make_norm,
 )
@@ -28,11 +34,35 @@ def embedding(config: TextConfig, vocab_size: int, weight: Parameter | None = No
     )
 
 
-def positions(config: TextConfig) -> SinusoidalPositionalEncoding | LearnedPositionalEncoding:
-    """The table that is added to embeddings."""
+def positions(config: TextConfig) -> SinusoidalPositionalEncoding | LearnedPositionalEncoding | None:
+    """The table that is added to embeddings, if any."""
     if config.positions == "learned":
-        return LearnedPositionalEncoding(config.max_length, config.d_model)
-    return SinusoidalPositionalEncoding(config.d_model)
+        return LearnedPositionalEncoding(config.max_length, config.d_model, config.position_offset)
+    if config.positions == "sinusoidal":
+        return SinusoidalPositionalEncoding(config.d_model, config.position_layout)
+    return None
+
+
+def attention_positions(config: TextConfig, count: int, *, causal: bool = False) -> Iterator[AttentionPositions | None]:
+    """What the self-attention of each of `count` layers knows about positions. Layers share it, but for Shaw's."""
+    head_dim = config.head_dim or config.d_model // config.num_heads
+    shared: AttentionPositions | None = None
+    if config.positions == "relative":
+        shared = RelativeBias(
+            config.num_heads,
+            num_buckets=config.position_buckets,
+            max_distance=config.position_distance or 128,
+            bidirectional=not causal,
+        )
+    elif config.positions == "alibi":
+        shared = Alibi(config.num_heads)
+    elif config.positions == "rotary":
+        shared = RotaryPositions(config.rotary_features or head_dim, base=config.rotary_base)
+    for _ in range(count):
+        if config.positions == "shaw":
+            yield RelativeKeysValues(head_dim, max_distance=config.position_distance or 16)
+        else:
+            yield shared
 
 
 def final_norm(config: BlockConfig) -> LayerNorm | RMSNorm | None:
@@ -57,4 +87,10 @@ def layer_options(config: BlockConfig) -> dict[str, Any]:
         "dropout": config.dropout,
         "attention_dropout": config.attention_dropout,
         "activation_dropout": config.activation_dropout,
+        "kv_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "scale": config.attention_scale,
+        "bias": config.attention_bias,
+        "qk_norm": None if config.qk_norm == "none" else config.qk_norm,
+        "window": config.window,
     }

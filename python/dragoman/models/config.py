@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -99,8 +100,15 @@ class BlockConfig(ModelConfig):
 
     Attributes:
         d_model: size of a row between layers.
-        num_heads: attention heads; a divisor of d_model.
+        num_heads: attention heads; a divisor of d_model, unless head_dim is given.
         d_ff: hidden size of the feed-forward networks.
+        kv_heads: heads of keys and values, a divisor of num_heads (Ainslie et al. 2023, arXiv:2305.13245); None for
+            num_heads.
+        head_dim: size of a head; None for d_model / num_heads.
+        attention_scale: factor on the products of queries and keys; None for 1 / sqrt(head_dim).
+        attention_bias: which projections of attention have a bias: letters of "qkvo".
+        qk_norm: "none", or "rms" for a norm of every head of queries and keys (Henry et al. 2020, arXiv:2010.04245).
+        window: in self-attention a token reads only tokens at most this far from it; None for all.
         norm_first: pre-norm layers, x + sublayer(norm(x)); otherwise post-norm, norm(x + sublayer(x)).
         final_norm: whether a stack ends in a norm; None: pre-norm stacks do, post-norm do not.
         sandwich_norm: pre-norm with a second norm after each sublayer, x + norm(sublayer(norm(x))).
@@ -118,6 +126,12 @@ class BlockConfig(ModelConfig):
     d_model: int
     num_heads: int
     d_ff: int
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    attention_scale: float | None = None
+    attention_bias: str = "qkvo"
+    qk_norm: Literal["none", "rms"] = "none"
+    window: int | None = None
     norm_first: bool = False
     final_norm: bool | None = None
     sandwich_norm: bool = False
@@ -134,9 +148,11 @@ class BlockConfig(ModelConfig):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "activation": ("relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "none"),
         "norm": ("layer", "rms"),
+        "qk_norm": ("none", "rms"),
         "residual": ("add", "concat"),
     }
     sizes: ClassVar[tuple[str, ...]] = ("d_model", "num_heads", "d_ff")
+    optional_sizes: ClassVar[tuple[str, ...]] = ("kv_heads", "head_dim")
     rates: ClassVar[tuple[str, ...]] = ("dropout", "attention_dropout", "activation_dropout")
     flags: ClassVar[tuple[str, ...]] = ("norm_first", "sandwich_norm", "gated", "feed_forward_bias")
     depths: ClassVar[tuple[str, ...]] = ("num_layers",)  # fields that hold the number of layers of a stack
@@ -189,7 +205,17 @@ class BlockConfig(ModelConfig):
         eps = self.norm_eps
         self._check("norm_eps", _is_number(eps) and 0 < eps < 1, "a number in (0, 1)")
         self._check("sandwich_norm", self.norm_first or not self.sandwich_norm, "False without norm_first")
-        self._check("num_heads", self.d_model % self.num_heads == 0, f"a divisor of d_model = {self.d_model}")
+        fits = self.head_dim is not None or self.d_model % self.num_heads == 0
+        self._check("num_heads", fits, f"a divisor of d_model = {self.d_model}")
+        fits = self.kv_heads is None or self.num_heads % self.kv_heads == 0
+        self._check("kv_heads", fits, f"a divisor of num_heads = {self.num_heads}")
+        scale, window = self.attention_scale, self.window
+        fits = scale is None or (_is_number(scale) and 0 < scale < math.inf)
+        self._check("attention_scale", fits, "None or a number above 0")
+        self._check("window", window is None or (_is_int(window) and window >= 0), "None or an int of at least 0")
+        letters = self.attention_bias
+        fits = isinstance(letters, str) and not set(letters) - set("qkvo")
+        self._check("attention_bias", fits, 'made of letters of "qkvo"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +224,16 @@ class TextConfig(BlockConfig):
 
     Attributes:
         vocab_size: number of tokens.
-        positions: "sinusoidal" or "learned".
-        max_length: rows of a learned table of positions, and the longest output of a search by default.
+        positions: tables added to embeddings, "sinusoidal" or "learned"; in self-attention "relative" (Raffel et al.
+            2020), "alibi" (Press et al. 2022), "shaw" (Shaw et al. 2018) or "rotary" (Su et al. 2021), see
+            dragoman.nn; or "none".
+        position_layout: of a sinusoidal table, "interleaved" or "halves".
+        position_offset: rows of a learned table before that of position 0.
+        position_buckets: of relative positions.
+        position_distance: what relative positions tell apart: distances up to it; None for 128, and 16 of shaw.
+        rotary_features: of a head that rotary positions turn; None for all.
+        rotary_base: of rotary positions.
+        max_length: positions of a learned table, and the longest output of a search by default.
         scale_embeddings: multiply embeddings by sqrt(d_model).
         embedding_norm: a norm follows the sum of embeddings and positions, as in BERT.
         embedding_dropout: rate of embeddings with their positions.
@@ -207,7 +241,13 @@ class TextConfig(BlockConfig):
     """
 
     vocab_size: int
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    positions: Literal["sinusoidal", "learned", "relative", "alibi", "shaw", "rotary", "none"] = "sinusoidal"
+    position_layout: Literal["interleaved", "halves"] = "interleaved"
+    position_offset: int = 0
+    position_buckets: int = 32
+    position_distance: int | None = None
+    rotary_features: int | None = None
+    rotary_base: float = 10000.0
     max_length: int = 1024
     scale_embeddings: bool = True
     embedding_norm: bool = False
@@ -217,8 +257,13 @@ class TextConfig(BlockConfig):
     eos_id: int = 2
     unk_id: int = 3
 
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {**BlockConfig.choices, "positions": ("sinusoidal", "learned")}
-    sizes: ClassVar[tuple[str, ...]] = ("vocab_size", *BlockConfig.sizes, "max_length")
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **BlockConfig.choices,
+        "positions": ("sinusoidal", "learned", "relative", "alibi", "shaw", "rotary", "none"),
+        "position_layout": ("interleaved", "halves"),
+    }
+    sizes: ClassVar[tuple[str, ...]] = ("vocab_size", *BlockConfig.sizes, "position_buckets", "max_length")
+    optional_sizes: ClassVar[tuple[str, ...]] = (*BlockConfig.optional_sizes, "position_distance", "rotary_features")
     rates: ClassVar[tuple[str, ...]] = (*BlockConfig.rates, "embedding_dropout")
     flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "scale_embeddings", "embedding_norm")
     ids: ClassVar[tuple[str, ...]] = ("pad_id", "bos_id", "eos_id", "unk_id")
@@ -230,12 +275,29 @@ class TextConfig(BlockConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_positions()
         smallest = min(self.vocab_size, self.output_size)
         for place, name in enumerate(self.ids):
             value = getattr(self, name)
             self._check(name, _is_int(value) and 0 <= value < smallest, f"an int in [0, {smallest})")
             others = [getattr(self, other) for other in self.ids[:place]]
             self._check(name, value not in others, "different from the other special ids")
+
+    def _check_positions(self) -> None:
+        offset, base = self.position_offset, self.rotary_base
+        self._check("position_offset", _is_int(offset) and offset >= 0, "an int of at least 0")
+        self._check("rotary_base", _is_number(base) and 0 < base < math.inf, "a number above 0")
+        if self.positions == "relative":
+            self._check("position_buckets", self.position_buckets >= 4, "an int of at least 4")
+            # A causal stack has no buckets for later tokens, so half of its buckets hold one distance each.
+            near, furthest = self.position_buckets // 2, self.position_distance
+            self._check("position_distance", (furthest or 128) > near, f"above {near}, half of position_buckets")
+        if self.positions == "rotary":
+            size, turned = self.head_dim or self.d_model // self.num_heads, self.rotary_features
+            fits = turned is not None or size % 2 == 0
+            self._check("rotary_features", fits, f"an even number below {size}, the size of a head")
+            fits = turned is None or (turned % 2 == 0 and turned <= size)
+            self._check("rotary_features", fits, f"an even number, at most {size}, the size of a head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +330,7 @@ class TransformerConfig(TextConfig):
         "tie_embeddings": ("none", "two", "three"),
     }
     sizes: ClassVar[tuple[str, ...]] = (*TextConfig.sizes, "num_encoder_layers", "num_decoder_layers")
-    optional_sizes: ClassVar[tuple[str, ...]] = ("tgt_vocab_size", "max_source_length")
+    optional_sizes: ClassVar[tuple[str, ...]] = (*TextConfig.optional_sizes, "tgt_vocab_size", "max_source_length")
     depths: ClassVar[tuple[str, ...]] = ("num_encoder_layers", "num_decoder_layers")
     flags: ClassVar[tuple[str, ...]] = (*TextConfig.flags, "output_bias")
 

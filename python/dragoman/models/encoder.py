@@ -90,7 +90,11 @@ class TextEncoder(Model):
         self.positions = blocks.positions(config)
         layer = blocks.layer_options(config)
         self.encoder = Encoder(
-            [TransformerEncoderLayer(**layer) for _ in range(config.num_layers)], blocks.final_norm(config)
+            [
+                TransformerEncoderLayer(**layer, positions=place)
+                for place in blocks.attention_positions(config, config.num_layers)
+            ],
+            blocks.final_norm(config),
         )
         self.pooler = Linear(config.d_model, config.d_model) if config.pooler else None
         self.head: LabelHead | MaskedLMHead | None = None
@@ -109,7 +113,7 @@ class TextEncoder(Model):
         Returns:
             (tokens, d_model).
         """
-        positions = self.positions(sequences.max_length)
+        positions = None if self.positions is None else self.positions(sequences.max_length)
         return self.encoder(self.embedding(ids, sequences, positions, dtype=self.dtype), sequences)
 
     def __call__(self, batch: IdBatch, words: Words | None = None) -> Tensor:

@@ -72,15 +72,17 @@ class Transformer(Model):
         self.src_embedding = blocks.embedding(config, config.vocab_size)
         self.src_positions = blocks.positions(config)
         layer = blocks.layer_options(config)
+        placed = blocks.attention_positions(config, config.num_encoder_layers)
         self.encoder = Encoder(
-            [TransformerEncoderLayer(**layer) for _ in range(config.num_encoder_layers)], blocks.final_norm(config)
+            [TransformerEncoderLayer(**layer, positions=place) for place in placed], blocks.final_norm(config)
         )
         self.tgt_embedding = blocks.embedding(
             config, config.output_size, self.src_embedding.weight if tied == "three" else None
         )
         self.tgt_positions = blocks.positions(config)
+        placed = blocks.attention_positions(config, config.num_decoder_layers, causal=True)
         self.decoder = Decoder(
-            [TransformerDecoderLayer(**layer) for _ in range(config.num_decoder_layers)], blocks.final_norm(config)
+            [TransformerDecoderLayer(**layer, positions=place) for place in placed], blocks.final_norm(config)
         )
         self.output = Linear(
             d_model,
@@ -100,7 +102,7 @@ class Transformer(Model):
             The memory, (tokens, d_model).
         """
         check_sequences("encode", src_sequences=src_sequences)
-        positions = self.src_positions(src_sequences.max_length)
+        positions = None if self.src_positions is None else self.src_positions(src_sequences.max_length)
         x = self.src_embedding(src_ids, src_sequences, positions, dtype=self.dtype)
         return self.encoder(x, src_sequences)
 
@@ -130,7 +132,8 @@ class Transformer(Model):
             check_types("decode", KVCache, cache=cache)
         starts = None if cache is None else cache.starts()
         longest = tgt_sequences.max_length + (0 if cache is None else max(cache.lengths, default=0))
-        x = self.tgt_embedding(tgt_ids, tgt_sequences, self.tgt_positions(longest), starts, self.dtype)
+        positions = None if self.tgt_positions is None else self.tgt_positions(longest)
+        x = self.tgt_embedding(tgt_ids, tgt_sequences, positions, starts, self.dtype)
         return self.decoder(x, tgt_sequences, memory, src_sequences, cache)
 
     def project(self, hidden: Tensor, sequences: Sequences | None = None) -> Tensor:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from dragoman import arguments, functional
 from dragoman._core import Sequences
+from dragoman.nn.attention_positions import AttentionPositions
 from dragoman.nn.init import xavier_uniform
 from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.linear import Linear
 from dragoman.nn.module import Module
+from dragoman.nn.norm import RMSNorm
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
@@ -35,32 +38,73 @@ def record_attention() -> Iterator[AttentionRecord]:
 
 
 class MultiHeadAttention(Module):
-    """softmax(q k^T / sqrt(head_dim)) v in `num_heads` slices of d_model, between projections
+    """softmax(q k^T / sqrt(head_dim)) v in `num_heads` slices, between projections
     (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
     The projections of queries, keys and values begin Xavier-uniform times sqrt(1/2), that of the output Xavier-uniform.
 
     Args:
         d_model: size of a row of queries, memory and result.
-        num_heads: a divisor of d_model.
+        num_heads: a divisor of d_model, unless head_dim is given.
+        kv_heads: heads of keys and values, a divisor of num_heads: grouped queries (Ainslie et al. 2023,
+            arXiv:2305.13245), with 1 multi-query attention (Shazeer 2019, arXiv:1911.02150); num_heads by default.
+        head_dim: size of a head, d_model / num_heads by default.
+        scale: factor on the products of queries and keys, 1 / sqrt(head_dim) by default.
+        window: a query sees only keys at most this far from it.
+        bias: which projections have one: letters of "qkvo", for queries, keys, values and output.
+        qk_norm: "rms" for an RMSNorm of every head of queries and keys (Henry et al. 2020, arXiv:2010.04245), or None.
+        positions: what attention knows about positions; for self-attention.
         dropout: rate at which weights are dropped in training, in [0, 1).
 
     Raises:
-        ValueError: num_heads does not divide d_model.
+        TypeError, ValueError: naming the argument.
     """
 
-    def __init__(self, d_model: int, num_heads: int, *, dropout: float = 0.0) -> None:
-        d_model = arguments.size("MultiHeadAttention", "d_model", d_model)
-        num_heads = arguments.size("MultiHeadAttention", "num_heads", num_heads)
-        dropout = arguments.rate("MultiHeadAttention", "dropout", dropout)
-        if d_model % num_heads:
-            raise ValueError(f"MultiHeadAttention: num_heads must divide {d_model}, got {num_heads}")
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        *,
+        kv_heads: int | None = None,
+        head_dim: int | None = None,
+        scale: float | None = None,
+        window: int | None = None,
+        bias: str = "qkvo",
+        qk_norm: str | None = None,
+        positions: AttentionPositions | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        op = "MultiHeadAttention"
+        d_model, num_heads = arguments.size(op, "d_model", d_model), arguments.size(op, "num_heads", num_heads)
+        dropout = arguments.rate(op, "dropout", dropout)
+        kv_heads = num_heads if kv_heads is None else arguments.size(op, "kv_heads", kv_heads)
+        if head_dim is None:
+            if d_model % num_heads:
+                raise ValueError(f"{op}: num_heads must divide {d_model}, got {num_heads}")
+            head_dim = d_model // num_heads
+        head_dim = arguments.size(op, "head_dim", head_dim)
+        if num_heads % kv_heads:
+            raise ValueError(f"{op}: kv_heads must divide num_heads = {num_heads}, got {kv_heads}")
+        arguments.check_types(op, str, bias=bias)
+        if set(bias) - set("qkvo"):
+            raise ValueError(f'{op}: bias must be made of letters of "qkvo", got {bias!r}')
+        if qk_norm is not None:
+            arguments.choice(op, "qk_norm", qk_norm, ("rms",))
+        if positions is not None:
+            arguments.check_types(op, AttentionPositions, positions=positions)
         self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.scale = None if scale is None else arguments.number(op, "scale", scale)
+        self.window = None if window is None else arguments.integer(op, "window", window)
         self.dropout = dropout
-        self.q_proj = _projection(d_model)
-        self.k_proj = _projection(d_model)
-        self.v_proj = _projection(d_model)
-        self.out_proj = Linear(d_model, d_model)
+        inner, kv_inner = num_heads * head_dim, kv_heads * head_dim
+        self.q_proj = _projection(d_model, inner, "q" in bias)
+        self.k_proj = _projection(d_model, kv_inner, "k" in bias)
+        self.v_proj = _projection(d_model, kv_inner, "v" in bias)
+        self.out_proj = Linear(inner, d_model, bias="o" in bias)
+        self.q_norm = None if qk_norm is None else RMSNorm(head_dim)
+        self.k_norm = None if qk_norm is None else RMSNorm(head_dim)
+        self.positions = positions
 
     def __call__(
         self,
@@ -89,35 +133,62 @@ class MultiHeadAttention(Module):
         if memory is not None:
             if memory_sequences is None:
                 raise ValueError("MultiHeadAttention: memory_sequences must be given with memory, got None")
+            if self.positions is not None:
+                raise ValueError("MultiHeadAttention: memory must be None with positions, got a Tensor")
             source, k_sequences = memory, memory_sequences
         q = self.q_proj(x, sequences)
+        if self.q_norm is not None:
+            q = _norm_heads(self.q_norm, q)
+        turn = self._turn(sequences, cache)
+        if turn is not None:
+            q = turn(q)
         if cache is None:
-            k, v = self._keys_values(source, k_sequences)
+            k, v = self._keys_values(source, k_sequences, turn)
         elif memory is None:
-            k, v, k_sequences = cache.append(self, *self._keys_values(x, sequences), sequences)
+            k, v, k_sequences = cache.append(self, *self._keys_values(x, sequences, turn), sequences)
         else:
             k, v = cache.memory(self, lambda: self._keys_values(source, k_sequences))
         return self.out_proj(self._attend(q, k, v, sequences, k_sequences, causal), sequences)
 
-    def _keys_values(self, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
-        return self.k_proj(x, sequences), self.v_proj(x, sequences)
+    def _turn(self, sequences: Sequences, cache: KVCache | None) -> Callable[[Tensor], Tensor] | None:
+        """How positions turn the queries and keys of `sequences`, which the cache has counted already."""
+        positions = self.positions
+        if positions is None or not positions.turns:
+            return None
+        if cache is None:
+            return lambda x: positions.turn(x, sequences, self.head_dim, sequences.max_length, None)
+        starts, longest = cache.starts(sequences), max(cache.lengths, default=0)
+        return lambda x: positions.turn(x, sequences, self.head_dim, longest, starts)
+
+    def _keys_values(
+        self, x: Tensor, sequences: Sequences, turn: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        k, v = self.k_proj(x, sequences), self.v_proj(x, sequences)
+        if self.k_norm is not None:
+            k = _norm_heads(self.k_norm, k)
+        return (k if turn is None else turn(k)), v
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, q_sequences: Sequences, k_sequences: Sequences, causal: bool
     ) -> Tensor:
-        rate, num_heads = self.dropout if self.training else 0.0, self.num_heads
+        options: dict[str, Any] = {} if self.positions is None else self.positions.options()
+        options |= {"causal": causal, "window": self.window, "scale": self.scale, "num_heads": self.num_heads}
+        options["dropout"] = self.dropout if self.training else 0.0
         record = _record.get()
         if record is None:
-            return functional.attention(
-                q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate, num_heads=num_heads
-            )
-        out, record[self] = functional.attention(
-            q, k, v, q_sequences, k_sequences, causal=causal, dropout=rate, num_heads=num_heads, return_weights=True
-        )
+            out: Tensor = functional.attention(q, k, v, q_sequences, k_sequences, **options)
+        else:
+            out, record[self] = functional.attention(q, k, v, q_sequences, k_sequences, return_weights=True, **options)
         return out
 
 
-def _projection(d_model: int) -> Linear:
+def _projection(d_model: int, features: int, bias: bool) -> Linear:
     """Of queries, keys or values. Its first weights are smaller than Xavier's, as in fairseq (Ott et al. 2019,
     arXiv:1904.01038): with Xavier's a post-norm model may never learn to look at the source."""
-    return Linear(d_model, d_model, weight=Parameter(xavier_uniform(d_model, d_model, gain=0.5**0.5)))
+    weight = Parameter(xavier_uniform(features, d_model, gain=0.5**0.5))
+    return Linear(d_model, features, bias=bias, weight=weight)
+
+
+def _norm_heads(norm: RMSNorm, x: Tensor) -> Tensor:
+    """x (tokens, heads * head_dim), each head normalised alone. Rows that are not in use hold zeros and stay so."""
+    return norm(x.reshape(-1, norm.weight.shape[0])).reshape(-1, x.shape[1])

@@ -42,6 +42,8 @@ class KVCache:
     def starts(self, new: Sequences | None = None) -> Tensor:
         """int32 (sequences,): the position of the next token of each sequence, or of the first of the rows of `new`,
         which `extend` has counted."""
+        if new is not None:
+            check_sequences("KVCache", new=new)
         return Tensor(_core.kv_cache_starts(self.data, new))
 
     def extend(self, new: Sequences) -> None:

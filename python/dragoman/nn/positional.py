@@ -14,15 +14,21 @@ from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
+SINUSOIDAL_LAYOUTS = ("interleaved", "halves")
 
-def sinusoidal_table(length: int, features: int) -> npt.NDArray[Any]:
+
+def sinusoidal_table(length: int, features: int, layout: str = "interleaved") -> npt.NDArray[Any]:
     """float32 (length, features), computed in float64: column 2i of row p is sin(p / 10000^(2i / features)),
-    column 2i + 1 the cosine of that angle (Vaswani et al. 2017, arXiv:1706.03762, section 3.5)."""
+    column 2i + 1 the cosine of that angle (Vaswani et al. 2017, arXiv:1706.03762, section 3.5). In the layout "halves"
+    all sines come before all cosines."""
     even = np.arange(0, features, 2)
     angles = np.arange(length)[:, None] / 10000.0 ** (even / features)
+    sines, cosines = np.sin(angles), np.cos(angles[:, : features // 2])
+    if layout == "halves":
+        return np.concatenate([sines, cosines], axis=1).astype(np.float32)
     table = np.empty((length, features), np.float32)
-    table[:, 0::2] = np.sin(angles)
-    table[:, 1::2] = np.cos(angles[:, : features // 2])
+    table[:, 0::2] = sines
+    table[:, 1::2] = cosines
     return table
 
 
@@ -31,13 +37,16 @@ class SinusoidalPositionalEncoding(Module):
 
     Args:
         features: size of a row.
+        layout: "interleaved", as in the paper, or "halves": all sines before all cosines, as in tensor2tensor and
+            Marian.
     """
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, layout: str = "interleaved") -> None:
         features = arguments.size("SinusoidalPositionalEncoding", "features", features)
         init.check_room(64, features)
         self.features = features
-        self.table = tensor(sinusoidal_table(64, features))
+        self.layout = arguments.choice("SinusoidalPositionalEncoding", "layout", layout, SINUSOIDAL_LAYOUTS)
+        self.table = tensor(sinusoidal_table(64, features, layout))
 
     def __call__(self, length: int) -> Tensor:
         """The table for positions [0, length): (at least length, features)."""
@@ -45,7 +54,7 @@ class SinusoidalPositionalEncoding(Module):
         table = self.table
         if length > table.shape[0]:
             rows = max(length, 2 * table.shape[0])
-            self.table = table = tensor(sinusoidal_table(rows, self.features), self.table.device)
+            self.table = table = tensor(sinusoidal_table(rows, self.features, self.layout), self.table.device)
         return table
 
 
@@ -53,19 +62,21 @@ class LearnedPositionalEncoding(Module):
     """A trained table (Gehring et al. 2017, arXiv:1705.03122); it begins as N(0, 1 / features).
 
     Args:
-        max_length: rows of the table: the longest sequence.
+        max_length: the longest sequence.
         features: size of a row.
+        offset: rows before that of position 0, which nothing reads: 2 in BART and RoBERTa.
     """
 
-    def __init__(self, max_length: int, features: int) -> None:
+    def __init__(self, max_length: int, features: int, offset: int = 0) -> None:
         max_length = arguments.size("LearnedPositionalEncoding", "max_length", max_length)
         features = arguments.size("LearnedPositionalEncoding", "features", features)
-        self.weight = Parameter(init.normal(max_length, features))
+        self.offset = arguments.integer("LearnedPositionalEncoding", "offset", offset)
+        self.weight = Parameter(init.normal(max_length + self.offset, features))
 
     def __call__(self, length: int) -> Tensor:
         """The table for positions [0, length): (max_length, features). ValueError above max_length."""
         length = arguments.integer("LearnedPositionalEncoding", "length", length)
-        maximum = self.weight.shape[0]
+        maximum = self.weight.shape[0] - self.offset
         if length > maximum:
             raise ValueError(f"LearnedPositionalEncoding: a sequence must have at most {maximum} tokens, got {length}")
-        return self.weight
+        return self.weight[self.offset :] if self.offset else self.weight

@@ -8,6 +8,7 @@ from typing import Any
 from dragoman import arguments, functional
 from dragoman._core import Sequences
 from dragoman.nn.attention import MultiHeadAttention
+from dragoman.nn.attention_positions import AttentionPositions
 from dragoman.nn.feed_forward import FeedForward
 from dragoman.nn.kv_cache import KVCache
 from dragoman.nn.linear import Linear
@@ -41,6 +42,9 @@ class TransformerLayer(Module):
         dropout: rate on the way into a residual connection; all rates in [0, 1), in training only.
         attention_dropout: rate of attention weights.
         activation_dropout: rate of the feed-forward network's hidden values.
+        positions: what self-attention knows about positions; layers may share it.
+        window: in self-attention a token reads only tokens at most this far from it.
+        attention: other options of both MultiHeadAttentions, such as kv_heads and head_dim.
 
     Raises:
         TypeError, ValueError: naming the argument.
@@ -65,6 +69,9 @@ class TransformerLayer(Module):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         activation_dropout: float = 0.0,
+        positions: AttentionPositions | None = None,
+        window: int | None = None,
+        **attention: Any,
     ) -> None:
         op = type(self).__name__
         self.causal = arguments.flag(op, "causal", causal)
@@ -80,11 +87,12 @@ class TransformerLayer(Module):
         activation_dropout = arguments.rate(op, "activation_dropout", activation_dropout)
         sublayers = 3 if arguments.flag(op, "cross_attention", cross_attention) else 2
         # The order of the attributes is that of the parameters in files and in the optimizer.
-        self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
+        attention["dropout"] = attention_dropout
+        self.self_attention = MultiHeadAttention(d_model, num_heads, positions=positions, window=window, **attention)
         self.norm1 = make_norm(norm, d_model, eps=norm_eps)
         self.cross_attention: MultiHeadAttention | None = None
         if cross_attention:
-            self.cross_attention = MultiHeadAttention(d_model, num_heads, dropout=attention_dropout)
+            self.cross_attention = MultiHeadAttention(d_model, num_heads, **attention)
             self.norm2 = make_norm(norm, d_model, eps=norm_eps)
         self.feed_forward = FeedForward(
             d_model, d_ff, activation=activation, gated=gated, bias=feed_forward_bias, dropout=activation_dropout
