@@ -65,7 +65,11 @@ class TextDecoder(Model):
         self.positions = blocks.positions(config)
         layer = blocks.layer_options(config)
         self.decoder = TransformerStack(
-            [TransformerLayer(**layer, causal=True) for _ in range(config.num_layers)], blocks.final_norm(config)
+            [
+                TransformerLayer(**layer, causal=True, positions=place)
+                for place in blocks.attention_positions(config, config.num_layers, causal=True)
+            ],
+            blocks.final_norm(config),
         )
         weight = self.embedding.weight if config.tie_embeddings else None
         self.output = Linear(config.d_model, config.vocab_size, bias=config.output_bias, weight=weight)
@@ -83,7 +87,8 @@ class TextDecoder(Model):
         """
         starts = None if cache is None else cache.starts()
         longest = sequences.max_length + (0 if cache is None else max(cache.lengths, default=0))
-        x = self.embedding(ids, sequences, self.positions(longest), starts, self.dtype)
+        positions = None if self.positions is None else self.positions(longest)
+        x = self.embedding(ids, sequences, positions, starts, self.dtype)
         return self.decoder(x, sequences, cache=cache)
 
     def project(self, hidden: Tensor, sequences: Sequences | None = None) -> Tensor:
