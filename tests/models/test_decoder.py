@@ -194,3 +194,33 @@ def test_logits_that_are_not_finite():
     model.output.weight.copy_(np.full((11, 6), np.nan))
     with pytest.raises(FloatingPointError, match="logits are not finite"):
         sample(model, [[1]], max_length=2)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"positions": "relative", "position_buckets": 4, "position_distance": 5},
+        {"positions": "alibi", "num_heads": 3},
+        {"positions": "shaw", "position_distance": 2},
+        {"positions": "rotary", "rotary_features": 2, "d_model": 8},
+        {"positions": "none", "kv_heads": 1, "qk_norm": "rms", "window": 3},
+        {"positions": "learned", "position_offset": 2},
+        {"positions": "rotary", "d_model": 8, "norm": "rms", "gated": True, "activation": "silu", "norm_first": True,
+         "attention_bias": "", "feed_forward_bias": False, "head_dim": 6},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_kind_of_positions_goes_on_from_the_cache(fields):
+    """Greedy search with the cache takes the tokens that logits of the whole text find."""
+    model = model_of(5, **fields)
+    prompts = [[1, 5, 6, 7, 9], [1]]
+    for prompt, hypotheses in zip(prompts, generate(model, prompts, max_length=6), strict=True):
+        ids = list(prompt)
+        for _ in range(6):
+            row = model.logits([ids])[-1].astype(np.float64)
+            row[[0, 1, 3]] = -np.inf
+            ids.append(int(row.argmax()))
+            if ids[-1] == 2:
+                break
+        expected = ids[len(prompt) :]
+        assert hypotheses[0].ids == (expected[:-1] if expected[-1] == 2 else expected)
