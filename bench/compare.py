@@ -6,6 +6,7 @@ train: forward, loss with label smoothing 0.1, backward and AdamW, with dropout 
 fused AdamW, bfloat16 by autocast, float32 at full precision. It runs plain, with glibc's malloc variables raised, and
 with Debian's libjemalloc2 preloaded where that is installed; the fastest counts. Without dropout and from the same
 weights, both systems must first reach the same falling losses.
+With `--checkpoint-layers`, dragoman alone with and without it: time, the allocator's peak and what memory_plan says.
 decode: greedy search by dragoman alone, at batch 1 and 64.
 ops: the ops of a step by themselves; the systems take turns within a process, after their results were compared.
 Every other measurement runs in a process of its own, and the systems take turns. `--before` adds the dragoman of
@@ -24,14 +25,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from machine import machine
 from ops import each_op
 from training import dragoman_model, dragoman_step, load_torch_weights, torch_step
-from works import MODELS, ORDERS, count_tokens, make_batches
+from works import MODELS, ORDERS, Model, count_tokens, make_batches
 
 Record = dict[str, Any]  # of one work and one system
 
@@ -42,6 +43,7 @@ JEMALLOC = Path("/usr/lib") / os.uname().machine.join(["", "-linux-gnu"]) / "lib
 # From PyTorch's tuning guide: freed memory is kept for the next step.
 JEMALLOC_OPTIONS = "oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1"
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 33), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}  # glibc keeps it, too
+CHECKPOINTING = "dragoman checkpointing"
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative, of a loss: rounding over three steps
 
 
@@ -55,6 +57,8 @@ class System:
 
 def systems(arguments: argparse.Namespace) -> dict[str, System]:
     """By the name in the records."""
+    if arguments.checkpoint_layers:
+        return {"dragoman": System(), CHECKPOINTING: System()}
     ours = {} if arguments.mode == "ops" else {"dragoman": System()}
     if arguments.before:
         ours["dragoman before"] = System(python=arguments.before)
@@ -67,9 +71,18 @@ def systems(arguments: argparse.Namespace) -> dict[str, System]:
     return ours | theirs
 
 
+def model_of(arguments: argparse.Namespace) -> Model:
+    """The model, with the shape of its rectangular work that is asked for."""
+    model = MODELS[arguments.model]
+    if not arguments.shape:
+        return model
+    batch, length = map(int, arguments.shape.split("x"))
+    return replace(model, batch=batch, length=length)
+
+
 def check_losses(arguments: argparse.Namespace) -> None:
     """Both systems, without dropout, from the same weights, on the same few sentences."""
-    model = MODELS[arguments.model]
+    model = model_of(arguments)
     batch = make_batches(model, arguments.batches, 1)[0][:4]
     theirs, torch_state = torch_step(model, arguments.dtype, 0.0)
     transformer = dragoman_model(model, arguments.dtype, 0.0)
@@ -87,9 +100,13 @@ def check_losses(arguments: argparse.Namespace) -> None:
 
 def measure_training(arguments: argparse.Namespace) -> Iterator[Record]:
     """Training steps of one system."""
-    model = MODELS[arguments.model]
+    model = model_of(arguments)
+    transformer = None
     if arguments.system.startswith("dragoman"):
-        step = dragoman_step(dragoman_model(model, arguments.dtype, DROPOUT))
+        transformer = dragoman_model(model, arguments.dtype, DROPOUT)
+        if arguments.system == CHECKPOINTING:
+            transformer.checkpoint_layers = True
+        step = dragoman_step(transformer)
     else:
         step, _ = torch_step(model, arguments.dtype, DROPOUT)
     batches = make_batches(model, arguments.batches, arguments.steps)
@@ -102,12 +119,20 @@ def measure_training(arguments: argparse.Namespace) -> Iterator[Record]:
     # Batches of one size have a median; ragged ones differ, so that only their sum means something.
     typical = statistics.median(seconds) if arguments.batches == "rectangle" else statistics.fmean(seconds)
     shape = f"{model.batch}x{model.length}" if arguments.batches == "rectangle" else f"ragged {arguments.batches}"
+    memory = {}
+    if arguments.checkpoint_layers and transformer is not None:
+        import dragoman as dg
+
+        tokens = max(sum(len(source) for source, _ in batch) for batch in batches)
+        memory["allocator_peak_mib"] = dg.memory_stats()["peak_allocated"] / 2**20
+        memory["planned_peak_mib"] = transformer.memory_plan(tokens)["peak"] / 2**20
     yield {
         "work": f"train {arguments.model} {shape}",
         "system": arguments.system,
         "ms": 1e3 * typical,
         "tokens_per_s": sum(map(count_tokens, batches)) / len(batches) / typical,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        **memory,
     }
 
 
@@ -153,8 +178,10 @@ def measure_decoding(arguments: argparse.Namespace) -> Iterator[Record]:
 def run(arguments: argparse.Namespace, system: System, *more: str) -> list[Record]:
     """What this script measures in a fresh process, started with the same arguments and `more`."""
     command = [system.python, __file__, arguments.mode, *more]
-    for name in ("model", "batches", "dtype", "threads", "steps", "only"):
+    for name in ("model", "batches", "shape", "dtype", "threads", "steps", "only"):
         command += [f"--{name}", str(getattr(arguments, name))]
+    if arguments.checkpoint_layers:
+        command.append("--checkpoint-layers")
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), **system.environment}
     if system.python != sys.executable:
         environment.pop("PYTHONPATH", None)
@@ -170,7 +197,7 @@ def run(arguments: argparse.Namespace, system: System, *more: str) -> list[Recor
 
 def compare(arguments: argparse.Namespace) -> list[Record]:
     """Measures the systems in turns; one record for each work and system."""
-    if arguments.mode == "train":
+    if arguments.mode == "train" and not arguments.checkpoint_layers:
         run(arguments, System(), "--check")
     runs: dict[tuple[str, str], list[Record]] = {}
     for _ in range(arguments.rounds):
@@ -178,7 +205,7 @@ def compare(arguments: argparse.Namespace) -> list[Record]:
             for record in run(arguments, system, "--system", name):
                 runs.setdefault((record["work"], record["system"]), []).append(record)
     settings = {name: getattr(arguments, name) for name in ("dtype", "threads", "rounds")}
-    if arguments.mode != "decode":
+    if arguments.mode != "decode" and not arguments.checkpoint_layers:
         settings |= {"torch": importlib.metadata.version("torch")}
     return [{"bench": arguments.mode, **_median(of_one), **settings, **machine()} for of_one in runs.values()]
 
@@ -197,7 +224,7 @@ def print_ratios(records: list[Record]) -> None:
     """dragoman's speed beside the fastest other system, for every work."""
     for ours in (record for record in records if record["system"] == "dragoman"):
         others = [record for record in records if record["work"] == ours["work"] and record is not ours]
-        earlier = [record for record in others if record["system"] == "dragoman before"]
+        earlier = [record for record in others if record["system"].startswith("dragoman")]
         peers = [record for record in others if record["system"].startswith("torch")]
         for theirs in (min(group, key=lambda record: record["ms"]) for group in (earlier, peers) if group):
             line = f"{ours['work']}, {ours['dtype']}, {ours['threads']} threads: "
@@ -215,6 +242,8 @@ def main() -> None:
     parser.add_argument("mode", choices=MEASURES)
     parser.add_argument("--model", choices=MODELS, default="base")
     parser.add_argument("--batches", choices=ORDERS, default="rectangle", help="all sentences of one length, or ragged")
+    parser.add_argument("--shape", default="", metavar="64x256", help="sentences and their length, of rectangles")
+    parser.add_argument("--checkpoint-layers", action="store_true", help="train: dragoman with and without it")
     parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", default="", metavar="TEXT", help="the ops whose name holds this")

@@ -72,7 +72,7 @@ def torch_step(model: Model, dtype: str, dropout: float) -> tuple[Step, Callable
 
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("highest")
-    max_length = 64
+    max_length = max(64, model.length)
 
     class Translator(nn.Module):
         def __init__(self) -> None:

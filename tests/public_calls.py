@@ -204,6 +204,7 @@ TRAINER = {
     "seed": (INT, 1),
     "compute_dtype": (optional(CHOICE), "bfloat16"),
     "device": (optional(CHOICE) | {"cuda": "cuda"}, "cpu"),
+    "checkpoint_layers": (optional(FLAG), True),
     "schedule": (CHOICE, "cosine"),
     "best_by": (CHOICE, "bleu"),
     "final": (CHOICE, "last"),
@@ -545,6 +546,7 @@ TABLE |= {
     dg.train.Tagging: {"tokenizer": (optional(TENSOR), None), "labels": (LABELS, ["a"])},
     dg.train.LabelScores: {"labels": (LABELS, ["a"])},
     dg.train.LanguageModelling: {"tokenizer": (optional(TENSOR), None)},
+    dg.train.Summarisation: {"tokenizer": (optional(TENSOR), None)},
     dg.train.MaskedLM: {"tokenizer": (optional(TENSOR), None), "ratio": (RATE, 0.1)},
     dg.train.Denoising: {
         "tokenizer": (optional(TENSOR), None),

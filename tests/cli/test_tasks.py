@@ -163,3 +163,34 @@ def test_mistakes_are_one_line(arguments, message, capsys, tmp_path, monkeypatch
 def test_evaluate_needs_the_files_of_the_task(classifier, data, capsys):
     assert main(["evaluate", str(classifier)]) == 2
     assert "needs --source and --target, or --data" in capsys.readouterr().err
+
+
+LAYERS = ["--model-option", "norm=rms", "--model-option=gated=true", "--model-option", "d_model=16", "d_ff=24"]
+
+
+@pytest.mark.parametrize(("task", "suffix"), [("classify", ".tsv"), ("tag", ".conll"), ("lm", ".txt"), ("mlm", ".txt")])
+def test_options_of_the_model(task, suffix, data, tmp_path):
+    folder = tmp_path / "model"
+    more = ["--columns=label,text"] if task == "classify" else []
+    assert train(data, folder, task, suffix, "--steps=1", "--checkpoint-layers", *more, *LAYERS) == 0
+    config = dg.load(folder).config
+    assert (config.norm, config.gated, config.d_model, config.d_ff) == ("rms", True, 16, 24)
+    assert 'model_option = ["norm=rms", "gated=true", "d_model=16", "d_ff=24"]' in (folder / "train.toml").read_text()
+    assert main(["train", f"--config={folder}/train.toml", f"--output={folder}2", "--model-option", "gated=false"]) == 0
+    config = dg.load(f"{folder}2").config
+    assert (config.norm, config.gated, config.d_model) == ("rms", False, 16)
+
+
+def test_options_of_the_model_of_images_and_of_a_body(data, tmp_path, capsys):
+    images = ["--image-size=8", "--channels=1", "--steps=1", "--model-option", "pooling='mean'", "patch_size=2"]
+    assert train(data, tmp_path / "image", "image", ".npz", *images) == 0
+    assert (dg.load(tmp_path / "image").config.pooling, dg.load(tmp_path / "image").config.patch_size) == ("mean", 2)
+    body = tmp_path / "body"
+    assert train(data, body, "mlm", ".txt", "--steps=1", *LAYERS) == 0
+    more = [f"--from={body}", "--steps=1", "--columns=label,text", "--model-option", "normalise=true"]
+    assert train(data, tmp_path / "model", "classify", ".tsv", *more) == 0
+    config = dg.load(tmp_path / "model").config
+    assert (config.norm, config.d_model, config.normalise) == ("rms", 16, True)
+    assert train(data, tmp_path / "other", "tag", ".conll", "--model-option", "num_encoder_layers=2") == 2
+    assert "--model-option: unknown name 'num_encoder_layers'; did you mean num_layers?" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

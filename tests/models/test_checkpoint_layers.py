@@ -3,6 +3,7 @@
 import dragoman as dg
 import numpy as np
 import pytest
+from toy_runs import model_of, pairs_of
 
 RAGGED = ([[4, 5, 6, 7, 8], [], [9], [5, 4] * 9], [[6], [7, 8], [], [4, 5, 6] * 5])
 
@@ -72,3 +73,42 @@ def test_errors_name_the_argument():
         dg.functional.checkpoint(lambda x: x, x, [1])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Model: checkpoint_layers must be a bool, got int"):
         dg.Transformer(dg.TransformerConfig.tiny(vocab_size=12)).checkpoint_layers = 1  # type: ignore[assignment]
+
+
+def test_a_run_with_and_without(tmp_path, rng, one_thread):
+    """The same weights, also where a run goes on with what it did without before."""
+
+    def train(folder, steps, checkpointed, resume=False):
+        model = model_of()
+        options = {"output": folder, "warmup": 1, "batch_tokens": 30, "checkpoint_every": 2, "final": "last"}
+        trainer = dg.Trainer(model, max_steps=steps, checkpoint_layers=checkpointed, **options)
+        assert model.checkpoint_layers == bool(checkpointed)
+        trainer.fit(pairs, resume=resume)
+        return {name: array.tobytes() for name, array in dg.load(folder).state_dict().items()}
+
+    pairs = pairs_of(rng, 12)
+    plain = train(tmp_path / "plain", 4, None)
+    assert train(tmp_path / "whole", 4, True) == plain
+    train(tmp_path / "parts", 2, True)
+    assert train(tmp_path / "parts", 4, False, resume=True) == plain
+
+
+def test_the_option_needs_layers():
+    class Flat(dg.nn.Module):
+        compute_dtype = "float32"
+
+    with pytest.raises(ValueError, match="Trainer: checkpoint_layers needs a Model with a TransformerStack, got Flat"):
+        dg.Trainer(Flat(), task=Flatten(), lr=1.0, checkpoint_layers=True)
+    model = model_of()
+    model.checkpoint_layers = True
+    dg.Trainer(model)  # as the model stands
+    assert model.checkpoint_layers
+    dg.Trainer(model, checkpoint_layers=False)
+    assert not model.checkpoint_layers
+
+
+class Flatten(dg.train.LanguageModelling):
+    """Takes any model."""
+
+    def check_model(self, model):
+        pass

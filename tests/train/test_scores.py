@@ -102,3 +102,53 @@ def test_evaluate_has_the_choice(model_and_tokenizer, tmp_path, capsys, monkeypa
     assert "tok:char" in result["bleu_lowercase_signature"]
     assert main([*arguments, "--bleu-tokenize=ko-mecab"]) == 2
     assert "ko-mecab needs pip install 'sacrebleu[ko]'" in capsys.readouterr().err
+
+
+class TestRouge:
+    """ROUGE, where rouge-score is installed."""
+
+    @pytest.fixture(autouse=True)
+    def needs_the_library(self):
+        pytest.importorskip("rouge_score")
+
+    @staticmethod
+    def rouge_of(kind, outputs, references):
+        metric = scores.rouge(kind)
+        metric.add(outputs[:1], references[:1])  # in two parts
+        metric.add(outputs[1:], references[1:])
+        assert str(metric) == f"{scores.ROUGES[kind]} = {metric.value():.2f}"
+        return metric.value()
+
+    def test_by_hand(self):
+        outputs, references = ["the cat sat down", ""], ["The cat was sitting down.", "a dog"]
+        assert self.rouge_of("rouge1", outputs, references) == pytest.approx(100 * (2 * 3 / 9 + 0) / 2)
+        assert self.rouge_of("rouge2", outputs, references) == pytest.approx(100 * (2 * 1 / 7 + 0) / 2)
+        assert self.rouge_of("rougeL", outputs, references) == pytest.approx(100 * (2 * 3 / 9 + 0) / 2)
+        assert scores.rouge("rouge1").value() == 0
+
+    @pytest.mark.parametrize("kind", scores.ROUGES)
+    def test_english_is_scored_as_by_the_library(self, kind):
+        from rouge_score.rouge_scorer import RougeScorer
+
+        outputs = ["The quick brown fox, it's 3 years old!", "Ten men walk", "no", ""]
+        references = ["A quick fox is 3 years old; it's brown.", "Men walk: ten of them.", "yes", "x"]
+        scorer = RougeScorer([kind])
+        pairs = zip(references, outputs, strict=True)
+        expected = [scorer.score(reference, output)[kind].fmeasure for reference, output in pairs]
+        assert self.rouge_of(kind, outputs, references) == pytest.approx(100 * sum(expected) / 4)
+
+    def test_words_of_every_alphabet_count(self):
+        for text in (*TEXTS, "一只黑狗在跑。", "犬が走る"):
+            for form in ("NFC", "NFD"):
+                assert self.rouge_of("rouge2", [normalize(form, text)], [text]) == pytest.approx(100)
+        assert self.rouge_of("rouge1", ["영화 좋다"], ["음악 좋다"]) == pytest.approx(50)
+        assert self.rouge_of("rouge1", ["黑狗"], ["白狗"]) == pytest.approx(50)
+
+    def test_errors(self, monkeypatch):
+        with pytest.raises(ValueError, match="scores: kind must be one of rouge1, rouge2, rougeL, got 'rouge3'"):
+            scores.rouge("rouge3")
+        with pytest.raises(ValueError, match="references must be 2, as outputs, got 1"):
+            scores.rouge("rouge1").add(["a", "b"], ["a"])
+        monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+        with pytest.raises(ModuleNotFoundError, match=r"ROUGE needs the extra: pip install 'dragoman\[summarise\]'"):
+            scores.rouge("rouge1")

@@ -52,7 +52,7 @@ def expand(arguments: Sequence[str], define: Define) -> list[str]:
     if found.config is not None:
         values = check(_read(found.config), actions, found.config)
     for assignment in found.set or ():
-        values |= check(_assignment(assignment), actions, "--set")
+        values |= check(assigned(assignment, "--set"), actions, "--set")
     spelt: list[str] = []
     for key, value in values.items():
         flag = actions[key].option_strings[0]
@@ -114,11 +114,11 @@ def _read(path: str) -> dict[str, Any]:
         raise ValueError(f"{path}: not a TOML file ({error})") from None
 
 
-def _assignment(text: str) -> dict[str, Any]:
-    """Parses KEY=VALUE. A value that is not TOML is a string."""
+def assigned(text: str, flag: str) -> dict[str, Any]:
+    """Parses KEY=VALUE of an option. A value that is not TOML is a string. ValueError, naming the option."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--set: must be KEY=VALUE, got {text!r}")
+        raise ValueError(f"{flag}: must be KEY=VALUE, got {text!r}")
     try:
         parsed = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):

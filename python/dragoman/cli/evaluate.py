@@ -14,13 +14,15 @@ from dragoman.train import scores
 from dragoman.train.classification import Classification, LabelTask
 from dragoman.train.evaluation import label_scores, losses
 from dragoman.train.image_classification import ImageClassification
-from dragoman.train.tasks import load_task
+from dragoman.train.summarisation import Summarisation
+from dragoman.train.tasks import load_task, task_name
 from dragoman.train.translation import Translation
 
 DESCRIPTION = """\
-Scores a model on a test set. With --source and --target, translations: BLEU, BLEU without case, and chrF, by sacreBLEU,
-with both texts in Unicode form NFC. With --data, the task that the model was trained for: accuracy, macro F1 and the
-scores of each label, in percent; or loss and perplexity. The last line of standard output is a JSON object with all.
+Scores a model on a test set. With --source and --target, translations: BLEU, BLEU without case, and chrF, by sacreBLEU;
+or summaries: ROUGE-1, ROUGE-2 and ROUGE-L, by rouge-score; both with texts in Unicode form NFC. With --data, the task
+that the model was trained for: accuracy, macro F1 and the scores of each label, in percent; or loss and perplexity. The
+last line of standard output is a JSON object with all.
 
 examples:
   dragoman evaluate en-de --source test.en --target test.de
@@ -56,7 +58,7 @@ def command(options: argparse.Namespace) -> None:
 def _task(options: argparse.Namespace) -> None:
     task = load_task(options.folder)
     if isinstance(task, Translation):
-        raise ValueError("--data needs a model of another task; translations are scored by --source and --target")
+        raise ValueError(f"--data needs a model of another task; --task {task.name} is scored by --source and --target")
     if options.columns is not None:
         if not isinstance(task, Classification):
             raise ValueError(f"--columns needs a model that classifies texts, got the task {task.name}")
@@ -76,11 +78,15 @@ def _task(options: argparse.Namespace) -> None:
 
 
 def _translations(options: argparse.Namespace) -> None:
-    metrics = {
-        "bleu": scores.bleu(tokenize=options.bleu_tokenize),
-        "bleu_lowercase": scores.bleu(lowercase=True, tokenize=options.bleu_tokenize),
-        "chrf": scores.chrf(),
-    }
+    metrics: dict[str, scores.Metric]
+    if task_name(options.folder) == Summarisation.name:
+        metrics = {name: scores.rouge(name) for name in scores.ROUGES}
+    else:
+        metrics = {
+            "bleu": scores.bleu(tokenize=options.bleu_tokenize),
+            "bleu_lowercase": scores.bleu(lowercase=True, tokenize=options.bleu_tokenize),
+            "chrf": scores.chrf(),
+        }
     files = choose_columns({"source": [options.source], "target": [options.target]}, options.columns)
     pairs = read_parallel(files["source"], files["target"])
     outputs = Translator.load(options.folder, options.device)(

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dragoman.arguments import shown
+from dragoman.cli.config_file import assigned
 from dragoman.cli.numbers import COUNT, REAL
+from dragoman.cli.parser import did_you_mean
 from dragoman.data.text import Files
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.functional.pool import POOLINGS
@@ -23,11 +26,17 @@ from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import tell
 from dragoman.train.task import Task
 
+_DECIDED = (
+    "vocab_size", "tgt_vocab_size", "head", "labels", "mask_id", "image_size", "channels",
+    "pad_id", "bos_id", "eos_id", "unk_id",
+)  # fmt: skip  # fields that the data and the task decide
+
 DROPOUTS = ("dropout", "embedding_dropout")  # fields that --dropout sets
 
 PATCHES = 8  # patches along a side of an image, where --patch-size is not given and this divides the size
 
 _TASKS_OF = {  # options of some tasks alone, by their `dest`
+    "max_source_length": ("summarise",),
     "pooling": ("classify", "tag"),
     "mask_ratio": ("mlm",),
     "noise": ("denoise",),
@@ -73,6 +82,13 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help=f"image: height and width of a patch (default: the size divided by {PATCHES}, else by 1)",
     )
+    group.add_argument(
+        "--model-option",
+        action="extend",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="a field of the model's config, as norm=rms, gated=true or d_model=192; wins over --preset and --dropout",
+    )
 
 
 def check_given(options: argparse.Namespace, kind: type[Task]) -> None:
@@ -89,6 +105,21 @@ def check_given(options: argparse.Namespace, kind: type[Task]) -> None:
                 raise ValueError(f"--{flag.removesuffix('-data')} does not belong to --task {kind.name}")
     if options.columns is not None and kind.name in ("tag", "image"):
         raise ValueError(f"--columns does not belong to --task {kind.name}")
+    model_options(options, kind)
+
+
+def model_options(options: argparse.Namespace, kind: type[Task]) -> dict[str, Any]:
+    """What --model-option gives, by the names of fields; the last of a name counts. ValueError for no such field."""
+    fields = [field.name for field in dataclasses.fields(kind.config_class)]
+    chosen: dict[str, Any] = {}
+    for text in options.model_option or ():
+        chosen |= assigned(text, "--model-option")
+    for name in chosen:
+        if name not in fields:
+            raise ValueError(f"--model-option: unknown name {shown(name)}{did_you_mean(name, fields)}")
+        if name in _DECIDED:
+            raise ValueError(f"--model-option must not set {name}, which the data and the task decide")
+    return chosen
 
 
 def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Files]) -> Task:
@@ -104,16 +135,18 @@ def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Fil
     return kind.learn(files, options.vocab_size, options.tokenizer_kind, **settings)
 
 
-def new_model(options: argparse.Namespace, task: Task, **overrides: Any) -> Model:
+def new_model(options: argparse.Namespace, task: Task) -> Model:
     """An untrained model for the task: of the preset, or with the body of a trained one."""
     manual_seed(getattr(options, "seed", 0))
-    fields = task.config_fields() | overrides
+    fields = task.config_fields()
     if options.dropout is not None:
         fields |= dict.fromkeys(DROPOUTS, options.dropout)
-    if options.pooling is not None:
-        fields["pooling"] = options.pooling
+    for name in ("pooling", "max_source_length"):
+        if (value := getattr(options, name)) is not None:
+            fields[name] = value
+    chosen = model_options(options, type(task))
     if options.body is not None:
-        config = _body_config(Path(options.body), task, fields)
+        config = _body_config(Path(options.body), task, fields | chosen)
         model = class_of_config(type(config))(config)
         tell(f"{options.body}: {load_body(model, options.body)}")
         return model
@@ -123,7 +156,7 @@ def new_model(options: argparse.Namespace, task: Task, **overrides: Any) -> Mode
     elif cuts_texts(task):
         fields["max_length"] = getattr(options, "max_length", TrainingOptions.max_length)
     preset: Any = getattr(task.config_class, options.preset)
-    return class_of_config(task.config_class)(preset(**fields))
+    return class_of_config(task.config_class)(preset(**fields | chosen))
 
 
 def cuts_texts(task: Task) -> bool:

@@ -24,6 +24,7 @@ from dragoman.train.options import FINALS, TrainingOptions
 from dragoman.train.progress import tell
 from dragoman.train.schedule import SCHEDULES
 from dragoman.train.scores import TOKENIZERS
+from dragoman.train.summarisation import SOURCE_LENGTH
 from dragoman.train.task import Later, Task
 from dragoman.train.tasks import TASKS
 from dragoman.train.trainer import Trainer
@@ -41,11 +42,9 @@ examples:
 """
 
 
-ALIASES = {"translation": "translate", "seq2seq": "translate"}
+ALIASES = {"translation": "translate", "seq2seq": "summarise"}
 
 SCORES = ("loss", *sorted({name for task in TASKS.values() for name in task.scores}))
-
-SOURCE_LENGTH = 1024  # tokens of a source in seq2seq
 
 MINUTES = Number(float, 0, 10**6)
 
@@ -80,15 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=(*TASKS, *ALIASES),
         default="translate",
-        help="translate (or translation): leaves out pairs with a long side; seq2seq: cuts long sources instead, for "
-        "summarisation; classify: labels of texts; tag: tags of words; mlm: masked tokens of text; denoise: text with "
+        help="translate (or translation): leaves out pairs with a long side; summarise (or seq2seq): cuts long sources "
+        "instead; classify: labels of texts; tag: tags of words; mlm: masked tokens of text; denoise: text with "
         "noise; image: labels of images (default: translate)",
     )
     model.add_argument(
         "--max-source-length",
         type=COUNT,
         metavar="N",
-        help=f"seq2seq: maximum tokens of a source; longer ones are cut (default: {SOURCE_LENGTH})",
+        help=f"summarise: maximum tokens of a source; longer ones are cut (default: {SOURCE_LENGTH})",
     )
     model.add_argument(
         "--preset",
@@ -139,12 +138,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "max-length",
         "max_length",
         COUNT,
-        "maximum tokens of a sentence (seq2seq: of a target) (default: 256)",
+        "maximum tokens of a sentence (summarise: of a target) (default: 256)",
     )
     option(training, "min-length", "min_length", COUNT, "minimum tokens of a sentence (default: 1)")
     option(training, "max-ratio", "max_ratio", REAL, "maximum ratio of the two lengths of a pair (default: none)")
     option(training, "accumulate", "accumulate", COUNT, "batches per step (default: 1)")
     choice(training, "compute-dtype", "compute_dtype", ACTIVATION_DTYPES, "dtype of activations (default: float32)")
+    training.add_argument(
+        "--checkpoint-layers",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="compute layers again in backward: less memory, more time, the same bits",
+    )
     option(training, "lr", "lr", REAL, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
     option(training, "warmup", "warmup", COUNT, "steps until the peak, at most half of the run (default: 2000)")
     option(
@@ -173,7 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "steps in a row without a finite gradient that end the run (default: 10)",
     )
     choice(training, "best-by", "best_by", SCORES, "validation score that compares checkpoints (default: loss)")
-    option(training, "valid-beam", "beam", COUNT, "beam size for bleu and chrf (default: 1)")
+    option(training, "valid-beam", "beam", COUNT, "beam size for bleu, chrf and rouge (default: 1)")
     choice(training, "bleu-tokenize", "bleu_tokenize", TOKENIZERS, "sacreBLEU's tokenizer for bleu (default: 13a)")
     option(
         training,
@@ -204,8 +209,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Trains a tokenizer and a model from files of text, or resumes a run."""
-    if options.task != "seq2seq" and options.max_source_length is not None:
-        raise ValueError("--max-source-length needs --task seq2seq")
     kind = TASKS[ALIASES.get(options.task, options.task)]
     check_given(options, kind)
     check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
@@ -220,8 +223,7 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
         model, task = load(output), kind.load(output)
     else:
         task = learn(options, kind, files)
-        lengths = {"max_source_length": options.max_source_length or SOURCE_LENGTH}
-        model = new_model(options, task, **(lengths if options.task == "seq2seq" else {}))
+        model = new_model(options, task)
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     trainer = Trainer(model, task=task, **{name: getattr(options, name) for name in names})
     trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]

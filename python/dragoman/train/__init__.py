@@ -10,6 +10,7 @@ from dragoman.train.label_scores import LabelScores
 from dragoman.train.language_modelling import LanguageModelling
 from dragoman.train.masked_lm import MaskedLM
 from dragoman.train.options import TrainingOptions
+from dragoman.train.summarisation import Summarisation
 from dragoman.train.tagging import Tagging
 from dragoman.train.task import Batch, Later, Score, Task
 from dragoman.train.trainer import Trainer
@@ -28,6 +29,7 @@ __all__ = [
     "MaskedLM",
     "Record",
     "Score",
+    "Summarisation",
     "Tagging",
     "Task",
     "Trainer",

@@ -49,6 +49,8 @@ class TrainingOptions:
         label_smoothing: share of the target distribution that is spread over all classes, in [0, 1). For text the
             classes are the vocabulary.
         compute_dtype: dtype of activations and matrix products, "float32" or "bfloat16". None for the model's own.
+        checkpoint_layers: compute each layer again in backward instead of keeping its activations, see
+            `dragoman.models.Model`; the weights have the same bits. None for as the model stands.
         device: where to train, "cpu" or "cuda"; the model is moved there. None for where it is.
         betas, eps, weight_decay: see `dragoman.optim.AdamW`.
         freeze: shell patterns over the names of parameters, as `embedding.*`: what matches one is not trained.
@@ -94,6 +96,7 @@ class TrainingOptions:
     schedule: str = "inverse_sqrt"
     label_smoothing: float = 0.1
     compute_dtype: str | None = None
+    checkpoint_layers: bool | None = None
     device: str | None = None
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
@@ -129,6 +132,8 @@ class TrainingOptions:
             arguments.choice(op, "compute_dtype", self.compute_dtype, ACTIVATION_DTYPES)
         if self.device is not None:
             check_device(op, self.device)
+        if self.checkpoint_layers is not None:
+            self.checkpoint_layers = arguments.flag(op, "checkpoint_layers", self.checkpoint_layers)
         arguments.check_types(op, str, best_by=self.best_by)
         self.tensorboard = arguments.flag(op, "tensorboard", self.tensorboard)
         if not isinstance(self.freeze, list | tuple):

@@ -22,7 +22,7 @@ from dragoman.train.task import Task
 _SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # order and arithmetic depend on these
 _UNTOLD = {  # options that belong to one call of `fit`, and those that are the same
     *_SAME, "output", "device", "epochs", "max_steps", "max_minutes", "warmup", "callbacks", "tensorboard",
-    "log_interval",
+    "log_interval", "checkpoint_layers",
 }  # fmt: skip
 
 

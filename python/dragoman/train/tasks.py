@@ -11,12 +11,13 @@ from dragoman.train.denoising import Denoising
 from dragoman.train.image_classification import ImageClassification
 from dragoman.train.language_modelling import LanguageModelling
 from dragoman.train.masked_lm import MaskedLM
+from dragoman.train.summarisation import Summarisation
 from dragoman.train.tagging import Tagging
 from dragoman.train.task import TASK, Task
 from dragoman.train.translation import Translation
 
 _ALL: tuple[type[Task], ...] = (
-    Translation, Classification, Tagging, LanguageModelling, MaskedLM, Denoising, ImageClassification,
+    Translation, Summarisation, Classification, Tagging, LanguageModelling, MaskedLM, Denoising, ImageClassification,
 )  # fmt: skip
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in _ALL}

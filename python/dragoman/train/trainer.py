@@ -61,6 +61,8 @@ class Trainer(TrainingOptions):
         if self.compute_dtype is None:
             self.compute_dtype = getattr(self.model, "compute_dtype", "float32")
         self.model.compute_dtype = self.compute_dtype  # type: ignore[attr-defined]
+        if self.checkpoint_layers is not None:
+            self._checkpoint_layers(self.checkpoint_layers)
         if self.lr is None:
             d_model = getattr(getattr(self.model, "config", None), "d_model", None)
             if d_model is None:
@@ -70,6 +72,14 @@ class Trainer(TrainingOptions):
             self.average = checkpoints_to_keep(self.model, ema=self.ema is not None)
         if self.device is not None:
             self.model.to(self.device)
+
+    def _checkpoint_layers(self, value: bool) -> None:
+        """Sets the model's property. ValueError for a model without it, or without layers."""
+        if isinstance(self.model, Model):
+            self.model.checkpoint_layers = value
+        if value and not getattr(self.model, "checkpoint_layers", False):
+            kind = type(self.model).__name__
+            raise ValueError(f"Trainer: checkpoint_layers needs a Model with a TransformerStack, got {kind}")
 
     @property
     def options(self) -> TrainingOptions:

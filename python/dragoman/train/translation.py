@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from dragoman.tensor import Tensor
 from dragoman.train import scores
 from dragoman.train.callbacks import Record
 from dragoman.train.options import TrainingOptions
+from dragoman.train.scores import Metric
 from dragoman.train.seen_text import SeenText
 from dragoman.train.task import Batch, Score, Task
 from dragoman.train.text_task import SAMPLE_BYTES
@@ -43,11 +44,11 @@ class Translation(Task):
     unit = "pair"
     columns = SIDES
     files = SIDES
-    scores = {"bleu": Score("BLEU"), "chrf": Score("chrF")}  # noqa: RUF012
+    scores: ClassVar[Mapping[str, Score]] = {"bleu": Score("BLEU"), "chrf": Score("chrF")}
 
     def __init__(self, tokenizer: Tokenizer | None = None) -> None:
         if tokenizer is not None:
-            arguments.check_types("Translation", Tokenizer, tokenizer=tokenizer)
+            arguments.check_types(type(self).__name__, Tokenizer, tokenizer=tokenizer)
         self.tokenizer = tokenizer
         self._seen = SeenText()
 
@@ -95,9 +96,14 @@ class Translation(Task):
         if options.best_by == "loss":
             return None
         if self.tokenizer is None:
-            raise ValueError("validation: BLEU and chrF need a tokenizer, got none")
+            labels = " and ".join(score.label for score in self.scores.values())
+            raise ValueError(f"validation: {labels} need a tokenizer, got none")
         arguments.check_types("validation", EncoderDecoder, model=model)
-        return TranslationScorer(self.tokenizer, options.beam, options.bleu_tokenize)
+        return TranslationScorer(self.tokenizer, options.beam, self.metrics(options))
+
+    def metrics(self, options: TrainingOptions) -> dict[str, Metric]:
+        """The scores of a validation, by name. ModuleNotFoundError without their library."""
+        return {"bleu": scores.bleu(tokenize=options.bleu_tokenize), "chrf": scores.chrf()}
 
     @property
     def vocab_size(self) -> int:
@@ -138,17 +144,17 @@ class Translation(Task):
 
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
-            raise ValueError("Translation: text needs a tokenizer, got none")
+            raise ValueError(f"{type(self).__name__}: text needs a tokenizer, got none")
         return self.tokenizer
 
 
 class TranslationScorer:
-    """BLEU and chrF of the model's translations, by beam search."""
+    """Scores of what the model writes for each source, by beam search."""
 
-    def __init__(self, tokenizer: Tokenizer, beam: int, bleu_tokenize: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, beam: int, metrics: Mapping[str, Metric]) -> None:
         self._tokenizer = tokenizer
         self._beam = beam
-        self._metrics = {"bleu": scores.bleu(tokenize=bleu_tokenize), "chrf": scores.chrf()}
+        self._metrics = metrics
 
     def add(self, model: EncoderDecoder, batch: Batch, examples: Pairs) -> None:
         decode = self._tokenizer.decode
