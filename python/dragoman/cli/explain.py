@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from dragoman.cli.device_option import add_device_argument
+from dragoman.data.framing import cut, framed_texts, framed_words
+from dragoman.data.images import read_image
 from dragoman.data.pairs import cut_source, source_ids, target_ids
-from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.tokenizer import BOS, Tokenizer
 from dragoman.generate.search import generate
-from dragoman.models.base import Model
+from dragoman.models.decoder import TextDecoder
+from dragoman.models.encoder import TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.models.folder import load
+from dragoman.models.vision import VisionConfig, VisionTransformer
 from dragoman.plot.page import attention_page
 
 DESCRIPTION = """\
 Writes an HTML page that shows, for one text, which tokens each token reads: every layer and head of the encoder, the
-decoder, and from the decoder to the encoder. Any browser opens it, without a network.
+decoder, and from the decoder to the encoder. Any browser opens it, without a network. Of a language model, the text is
+what it would go on from; of a model of images, TEXT names an image file, and a token is a patch.
 
 example:
   dragoman explain en-de "a child sees a boat" --output attention.html
@@ -35,21 +40,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> None:
     """Writes the page and prints its path and, of a translator, the translation."""
     folder = Path(options.folder)
-    model = load(folder).to(options.device)
-    tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    (source,) = source_ids(tokenizer, [options.text])
-    if not isinstance(model, EncoderDecoder):
-        names = tokenizer.tokens(source)
-        attention_page(model.attention_weights(source), names, names, options.output)
-        print(options.output)
-        return
-    source = list(cut_source(source, model.config.max_source_length))
+    model: Any = load(folder).to(options.device)
+    if isinstance(model, EncoderDecoder):
+        _pair(model, Tokenizer.load(folder / "tokenizer.json"), options)
+    elif options.target is not None:
+        raise ValueError(f"--target needs a model that translates, got a {type(model).__name__}")
+    elif isinstance(model, VisionTransformer):
+        config = model.config
+        image = read_image(options.text, config.image_size, config.channels)
+        names = _patches(config)
+        attention_page(model.attention_weights(image), names, None, options.output)
+    elif isinstance(model, TextEncoder | TextDecoder):
+        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        ids = _read_by(model, tokenizer, options.text)
+        names = tokenizer.tokens(ids)
+        attention_page(model.attention_weights(ids), names, names, options.output)
+    else:
+        raise ValueError(f"{folder}: must hold a model of dragoman.models, got a {type(model).__name__}")
+    print(options.output)
+
+
+def _pair(model: Any, tokenizer: Tokenizer, options: argparse.Namespace) -> None:
+    """Writes the page of a text and its translation, and prints the model's own."""
+    (whole,) = source_ids(tokenizer, [options.text])
+    source = list(cut_source(whole, model.config.max_source_length))
     if options.target is None:
         ids = generate(model, [source], beam=5)[0][0].ids
         print(tokenizer.decode(ids))
     else:
         (ids,) = target_ids(tokenizer, [options.target])
     fed = [model.config.bos_id, *ids]
-    weights = cast(Model, model).attention_weights(source, fed)
+    weights = model.attention_weights(source, fed)
     attention_page(weights, tokenizer.tokens(source), tokenizer.tokens(fed), options.output)
-    print(options.output)
+
+
+def _read_by(model: TextEncoder | TextDecoder, tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids that the model reads of a text, as in training and in use."""
+    if isinstance(model, TextDecoder):
+        return [BOS, *tokenizer.encode(text)][: model.config.max_length]
+    ids = framed_words(tokenizer, [text.split()])[0] if model.config.head == "tag" else framed_texts(tokenizer, [text])
+    return list(cut(ids[0], model.config.max_length))
+
+
+def _patches(config: VisionConfig) -> list[str]:
+    """Names of the rows of an image: the class token, and `row,column` of each patch, from 1."""
+    side = range(1, config.image_size // config.patch_size + 1)
+    patches = [f"{row},{column}" for row in side for column in side]
+    return ["class", *patches] if config.pooling == "class" else patches

@@ -25,6 +25,7 @@ from dragoman.predict import (
     Translator,
     predictor_class,
 )
+from dragoman.predict.text_predictor import TextPredictor
 
 DESCRIPTION = """\
 Says what a trained model finds in each line of standard input. For classification: a label, a tab and its probability.
@@ -37,6 +38,11 @@ example:
 """
 
 
+_SERVED_BY = {  # options of some models alone
+    "top": (Classifier, ImageClassifier),
+    "max_length": (LanguageModel, Translator),
+    **dict.fromkeys(("temperature", "top_k", "top_p", "seed"), (LanguageModel,)),
+}
 _DRAWS = ("max_length", "temperature", "top_k", "top_p", "seed")  # options of a language model
 
 
@@ -47,26 +53,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write to FILE, which grows as FILE.part and gets its name when all is done (default: standard output)",
     )
-    parser.add_argument(
-        "--top", type=COUNT, default=1, metavar="N", help="labels of a line, the most probable first (default: 1)"
-    )
+    parser.add_argument("--top", type=COUNT, metavar="N", help="labels of a line, the most probable first (default: 1)")
     parser.add_argument("--vectors", action="store_true", help="the vectors of texts, whatever the model's task")
     going_on = parser.add_argument_group("language models")
     going_on.add_argument("--max-length", type=COUNT, metavar="N", help="maximum tokens of what follows a line")
-    going_on.add_argument(
-        "--temperature", type=REAL, default=0.0, metavar="X", help="0 takes the most probable token (default: 0)"
-    )
+    going_on.add_argument("--temperature", type=REAL, metavar="X", help="0 takes the most probable token (default: 0)")
     going_on.add_argument("--top-k", type=COUNT, metavar="N", help="draw among the N most probable tokens")
     going_on.add_argument(
-        "--top-p", type=REAL, default=1.0, metavar="X", help="draw among the tokens that have X of the probability"
+        "--top-p", type=REAL, metavar="X", help="draw among the tokens that have X of the probability (default: 1)"
     )
-    going_on.add_argument("--seed", type=SEED, default=0, metavar="N", help="of the draws (default: 0)")
+    going_on.add_argument("--seed", type=SEED, metavar="N", help="of the draws (default: 0)")
     add_device_argument(parser)
 
 
 def command(options: argparse.Namespace) -> None:
     """Answers what comes on standard input, as soon as it comes."""
     kind: Any = SentenceEncoder if options.vectors else predictor_class(options.folder)
+    if options.vectors and not issubclass(served := predictor_class(options.folder), TextPredictor):
+        raise ValueError(f"--vectors needs an encoder of text, got a model for a {served.__name__}")
+    for name, kinds in _SERVED_BY.items():
+        if getattr(options, name) is not None and kind not in kinds:
+            needed = " or a ".join(each.__name__ for each in kinds)
+            raise ValueError(f"--{name.replace('_', '-')} needs a model for a {needed}, got one for a {kind.__name__}")
     predictor: Any = kind.load(options.folder, options.device)
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
@@ -91,14 +99,14 @@ def _answers(predictor: Any, texts: list[str], options: argparse.Namespace) -> l
         case Translator():
             return predictor(texts, max_length=options.max_length)
         case LanguageModel():
-            draws = {name: getattr(options, name) for name in _DRAWS}
+            draws = {name: value for name in _DRAWS if (value := getattr(options, name)) is not None}
             return [" ".join(text.splitlines()) for text in predictor(texts, **draws)]
         case _:
             return [_numbers(vector) for vector in predictor(texts)]
 
 
-def _labels(found: Labels, top: int) -> str:
-    return "\t".join(f"{label}\t{probability:.4f}" for label, probability in [*found.items()][:top])
+def _labels(found: Labels, top: int | None) -> str:
+    return "\t".join(f"{label}\t{probability:.4f}" for label, probability in [*found.items()][: top or 1])
 
 
 def _numbers(vector: Sequence[float]) -> str:
