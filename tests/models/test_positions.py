@@ -163,6 +163,25 @@ def test_bfloat16_training(model):
         assert np.linalg.norm(rough - exact) <= 0.3 * np.linalg.norm(exact) + 1e-3, name
 
 
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_an_encoder_of_text(kind, rng, tmp_path):
+    """A text's row does not depend on its batch; the model is saved and loaded; every parameter learns."""
+    sizes = {"vocab_size": 29, "d_model": 16, "num_heads": 4, "d_ff": 24, "num_layers": 2}
+    model = dg.models.TextEncoder(
+        dg.models.EncoderConfig(**sizes, head="classify", labels=("a", "b"), **kind).with_dropout(0.0)
+    )
+    model.load_state_dict(
+        {k: v + rng.normal(0, 0.2, v.shape).astype(np.float32) for k, v in model.state_dict().items()}
+    )
+    together = model.logits(SOURCES)
+    np.testing.assert_allclose(np.concatenate([model.logits([ids]) for ids in SOURCES]), together, atol=1e-6)
+    model.save(tmp_path)
+    np.testing.assert_array_equal(dg.load(tmp_path).logits(SOURCES), together)
+    model.loss(SOURCES, [0, 1, 1, 0]).backward()
+    still = [name for name, p in model.named_parameters() if not p.grad.numpy().any()]
+    assert not [name for name in still if not name.endswith("k_proj.bias")], "softmax does not see a key's bias"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
