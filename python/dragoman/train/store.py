@@ -254,7 +254,8 @@ def _identity_of_data(task: Task, batches: Batches) -> State:
 def _changeable(model: Any, options: TrainingOptions) -> State:
     """The options that a resumed run may change, by name, as JSON gives them back."""
     values = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in _UNTOLD}
-    return {**values, "betas": list(options.betas), **_config(model, rates=True)}
+    listed = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+    return {**values, **listed, **_config(model, rates=True)}
 
 
 def _config(model: Any, *, rates: bool) -> State:
