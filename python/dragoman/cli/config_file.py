@@ -10,6 +10,7 @@ import argparse
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dragoman.arguments import shown
@@ -63,6 +64,13 @@ def expand(arguments: Sequence[str], define: Define) -> list[str]:
         elif value is not False:
             spelt.append(f"{flag}={value}")
     return [*spelt, *arguments]
+
+
+def read(path: str | Path, define: Define) -> dict[str, Value]:
+    """The options in a file, by `dest`. OSError, ValueError as in `expand`."""
+    actions = _actions(define)
+    values = check(_read(str(path)), actions, str(path))
+    return {actions[key].dest: value for key, value in values.items()}
 
 
 def dump(options: argparse.Namespace, fields: Mapping[str, Any], define: Define) -> bytes:

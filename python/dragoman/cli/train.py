@@ -13,6 +13,7 @@ from dragoman.cli.corpus import Corpus, add_columns_argument, corpora
 from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED, Number
 from dragoman.cli.presets import PRESETS
+from dragoman.cli.resumed import keep_as_begun
 from dragoman.cli.task_options import add_file_arguments, add_model_arguments, check_given, learn, new_model
 from dragoman.data.tokenizer import LARGEST, MINIMUM, Kind
 from dragoman.files import atomic_write
@@ -42,6 +43,8 @@ examples:
 """
 
 
+DEFAULTS = {"task": "translate", "preset": "tiny", "vocab_size": 10000, "tokenizer_kind": "bpe"}
+
 ALIASES = {"translation": "translate", "seq2seq": "summarise"}
 
 SCORES = ("loss", *sorted({name for task in TASKS.values() for name in task.scores}))
@@ -70,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--resume",
         action="store_true",
-        help="continue from the newest checkpoint in DIR, with its task, preset, vocabulary and dropout",
+        help="continue from the newest checkpoint in DIR; task, model and vocabulary stay as they were begun",
     )
     files.add_argument("--overwrite", action="store_true", help="replace the run or the model in DIR")
 
@@ -78,7 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--task",
         choices=(*TASKS, *ALIASES),
-        default="translate",
         help="translate (or translation): leaves out pairs with a long side; summarise (or seq2seq): cuts long sources "
         "instead; classify: labels of texts; tag: tags of words; mlm: masked tokens of text; denoise: text with "
         "noise; image: labels of images (default: translate)",
@@ -92,13 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--preset",
         choices=PRESETS,
-        default="tiny",
         help="tiny: 4+4 layers of 128, small: 4+4 of 256, base: 6+6 of 512, big: 6+6 of 1024 (default: tiny)",
     )
     model.add_argument(
         "--vocab-size",
         type=Number(int, MINIMUM, LARGEST),
-        default=10000,
         metavar="N",
         help="maximum tokens of the joint vocabulary, without the 256 bytes (default: 10000)",
     )
@@ -106,7 +106,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         dest="tokenizer_kind",
         choices=get_args(Kind),
-        default="bpe",
         help="byte pairs, a unigram language model or single characters (default: bpe)",
     )
     add_model_arguments(model)
@@ -209,9 +208,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Trains a tokenizer and a model from files of text, or resumes a run."""
+    check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
+    if options.resume:
+        keep_as_begun(options, ALIASES)
+    for name, value in DEFAULTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     kind = TASKS[ALIASES.get(options.task, options.task)]
     check_given(options, kind)
-    check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
     chosen = None if kind.name == "classify" else options.columns  # it reads its tables itself
     with corpora(options, kind.files, chosen) as (files, held_out):
         _train(options, kind, files, held_out)
