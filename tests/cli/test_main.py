@@ -42,12 +42,6 @@ def failing(error):
         (ValueError("two\nlines"), 2, "two lines"),
         (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "out/x: No space left on device"),
         (OSError(errno.EIO, "Input/output error"), 2, "Input/output error"),
-        (
-            FileNotFoundError(errno.ENOENT, "No such file", "/tmp/tokenizer.json"),
-            2,
-            r"/tmp: not a model folder \(it has no tok",
-        ),
-        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "f/config.json"), 2, "f: not a model folder"),
         (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"), 2, ".*surrogates not allowed"),
         (KeyboardInterrupt(), 130, None),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, None),
@@ -157,7 +151,7 @@ def test_numbers_out_of_any_use(option, capsys):
 def test_numbers_that_are_not_finite(option, capsys):
     for text in ("nan", "inf", "-inf", "1e400", "x"):
         assert main(["train", f"--{option}={text}"]) == 2
-        assert f" --{option} must be a number in [" in capsys.readouterr().err
+        assert re.search(f" --{option} must be a (finite )?number", capsys.readouterr().err)
 
 
 def test_a_number_is_read_with_its_limits_included():

@@ -8,7 +8,6 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import dragoman
@@ -23,7 +22,6 @@ COMMANDS = {
     module.__name__.rpartition(".")[2]: module
     for module in (train, translate, predict, evaluate, explain, info, bench, demo)
 }
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 ERRORS = (
     OSError, ValueError, FloatingPointError, ModuleNotFoundError, MemoryError, OverflowError, RecursionError,
 )  # fmt: skip
@@ -102,10 +100,6 @@ def _text(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "the input is nested too deeply"
     if isinstance(error, OSError) and error.filename:
-        path = Path(str(error.filename))
-        if isinstance(error, FileNotFoundError | NotADirectoryError) and path.name in MODEL_FILES:
-            reason = f" (it has no {path.name})" if path.parent.is_dir() else ""
-            return f"{path.parent}: not a model folder{reason}"
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno == errno.EBADF:
         return "standard output is closed"

@@ -15,10 +15,10 @@ from dragoman.cli.parser import did_you_mean
 from dragoman.data.text import Files
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.functional.pool import POOLINGS
-from dragoman.models.base import Model, class_of_config
+from dragoman.models.base import TOKENIZER, Model, class_of_config
 from dragoman.models.body import load_body
 from dragoman.models.config import ModelConfig
-from dragoman.models.folder import read_config
+from dragoman.models.folder import model_folder, read_config
 from dragoman.random import manual_seed
 from dragoman.train.denoising import NOISES
 from dragoman.train.image_classification import ImageClassification
@@ -131,7 +131,8 @@ def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Fil
         settings["ratio"] = options.mask_ratio
     settings |= {name: v for name in ("noise", "image_size", "channels") if (v := getattr(options, name)) is not None}
     if options.body is not None and kind is not ImageClassification:
-        settings["tokenizer"] = Tokenizer.load(Path(options.body) / "tokenizer.json")
+        with model_folder(Path(options.body)):
+            settings["tokenizer"] = Tokenizer.load(Path(options.body) / TOKENIZER)
     return kind.learn(files, options.vocab_size, options.tokenizer_kind, **settings)
 
 

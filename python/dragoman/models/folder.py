@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +21,16 @@ INDEX = WEIGHTS + ".index.json"  # of weights in several files, as transformers 
 
 _OLDEST_MODEL = "encoder_decoder"  # of a config.json from before it named its model
 _MAXIMUM = {CONFIG: 1 << 20, TOKENIZER: 1 << 26}  # bytes
+
+
+@contextmanager
+def model_folder(folder: Path) -> Iterator[None]:
+    """Inside, a missing file is a FileNotFoundError that names the folder and says what it lacks."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        lacks = f" (it has no {Path(str(error.filename)).name})" if folder.is_dir() else ""
+        raise FileNotFoundError(errno.ENOENT, f"not a model folder{lacks}", str(folder)) from None
 
 
 def load(folder: str | Path) -> Model:
@@ -39,9 +51,10 @@ def load(folder: str | Path) -> Model:
 
 def load_with(folder: Path, contents: Mapping[str, bytes]) -> Model:
     """As `load`, where the `contents` of files in the folder, by name, are known: they are what weights must fit."""
-    content = read_bytes(folder / CONFIG, _MAXIMUM[CONFIG])
-    model_class, config = _parse_config(folder / CONFIG, content)
-    path, weights = open_weights(folder)
+    with model_folder(folder):
+        content = read_bytes(folder / CONFIG, _MAXIMUM[CONFIG])
+        model_class, config = _parse_config(folder / CONFIG, content)
+        path, weights = open_weights(folder)
     # The weights say how large the model can be: twice as large leaves room for a parameter that is made, then tied.
     values = sum(math.prod(file.headers[name].shape) for name, file in weights.items())
     try:
@@ -61,7 +74,8 @@ def load_with(folder: Path, contents: Mapping[str, bytes]) -> Model:
 
 def read_config(folder: Path) -> tuple[type[Model], ModelConfig]:
     """The class and the config of the model in a folder. OSError, ValueError as in `load`."""
-    return _parse_config(folder / CONFIG, read_bytes(folder / CONFIG, _MAXIMUM[CONFIG]))
+    with model_folder(folder):
+        return _parse_config(folder / CONFIG, read_bytes(folder / CONFIG, _MAXIMUM[CONFIG]))
 
 
 def _parse_config(path: Path, content: bytes) -> tuple[type[Model], ModelConfig]:

@@ -11,7 +11,7 @@ from dragoman.data.tokenizer import Tokenizer
 from dragoman.data.tokenizer_file import MAXIMUM
 from dragoman.json_file import read_bytes
 from dragoman.models.base import TOKENIZER
-from dragoman.models.folder import load_with
+from dragoman.models.folder import load_with, model_folder
 
 
 def load_with_tokenizer(op: str, folder: str | Path, device: str) -> tuple[Any, Tokenizer]:
@@ -25,6 +25,7 @@ def load_with_tokenizer(op: str, folder: str | Path, device: str) -> tuple[Any, 
     check_device(op, device)
     arguments.check_path(op, "folder", folder)
     path = Path(folder) / TOKENIZER
-    content = read_bytes(path, MAXIMUM)
+    with model_folder(Path(folder)):
+        content = read_bytes(path, MAXIMUM)
     model = load_with(Path(folder), {TOKENIZER: content})
     return model.to(device), Tokenizer.parse(content, path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dragoman.arguments import shown
 from dragoman.json_file import read_object
+from dragoman.models.folder import model_folder
 from dragoman.train.classification import Classification
 from dragoman.train.denoising import Denoising
 from dragoman.train.image_classification import ImageClassification
@@ -30,7 +31,8 @@ def load_task(folder: str | Path) -> Task:
         OSError: a file is missing.
         ValueError: naming the file, if it is damaged or the task unknown.
     """
-    return TASKS[task_name(folder)].load(Path(folder))
+    with model_folder(Path(folder)):
+        return TASKS[task_name(folder)].load(Path(folder))
 
 
 def task_name(folder: str | Path) -> str:
