@@ -29,6 +29,8 @@ _PREFIX = ".dragoman-"  # of temporary files
 
 _CHUNK = 1 << 24
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
 DIGEST = b'"sha256":"'  # before the digest in a header; quotes inside other fields are escaped, so it occurs once
 
 BLANK = b"0" * 64  # stands for the digest while it is taken
@@ -105,7 +107,7 @@ class AtomicFile:
         _remove_stale(path.parent)
         self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # until it is closed: not stale
+            lock(self._descriptor, wait=True)  # not stale
         except OSError:
             self.close()
             raise
@@ -140,6 +142,39 @@ class AtomicFile:
         self._temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def made_folder(path: Path) -> Iterator[None]:
+    """A context in which the folder exists. After an error, a folder that was made for it and is empty goes again."""
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def lock(descriptor: int, *, wait: bool = False) -> bool:
+    """Locks an open file for this process, until it is closed.
+
+    Returns:
+        False where the file system has no locks, as some of clusters and of phones.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `wait` is False.
+        OSError: the lock failed for another reason.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
+
+
 def _write(descriptor: int, data: bytes | memoryview) -> None:
     left = memoryview(data)
     while left:
@@ -161,8 +196,8 @@ def _remove_stale(folder: Path) -> None:
     """Deletes the temporary files on which no living writer holds its lock."""
     for path in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+            if lock(file.fileno()):
+                path.unlink()
 
 
 def write_arrays(
@@ -238,6 +273,8 @@ class SafetensorsFile:
             self._file = opened(str(path), framework="np")
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file ({error})") from None
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
         _check_header(path)
         self.metadata: dict[str, str] = self._file.metadata() or {}
         self.headers: dict[str, ArrayHeader] = {}

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -7,9 +8,11 @@ import tracemalloc
 import dragoman as dg
 import numpy as np
 import pytest
+from dragoman.cli.output_file import OutputFile
 from dragoman.files import atomic_write, write_arrays
 from dragoman.train.averaging import ExponentialAverage, average_checkpoints
 from dragoman.train.checkpoint import FORMAT, CheckpointFolder, load_checkpoint, read_state, save_checkpoint
+from dragoman.train.folder import RunFolder
 from safetensors.numpy import load_file, save
 from toy_runs import CONFIG, model_of
 
@@ -111,6 +114,23 @@ def test_what_a_killed_writer_left_goes_at_the_next_save(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)  # another writer at work
         CheckpointFolder(tmp_path, 1).save(1, of(1), {})
     assert {path.name for path in tmp_path.iterdir()} == {held.name, "step-00000001.safetensors"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(monkeypatch, tmp_path, number):
+    def no_locks(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    (tmp_path / ".dragoman-0123456789abcdef").write_bytes(b"half")  # of a writer that may be alive
+    atomic_write(tmp_path / "file", b"x")
+    with OutputFile(tmp_path / "output") as file:
+        file.write(b"y")
+        file.commit()
+    assert {path.name for path in tmp_path.iterdir()} == {".dragoman-0123456789abcdef", "file", "output"}
+    with pytest.warns(UserWarning, match="run: its file system has no locks"), RunFolder(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_data_is_on_disk_before_the_name(monkeypatch, tmp_path):

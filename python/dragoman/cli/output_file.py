@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from pathlib import Path
+
+from dragoman.files import lock
 
 
 class OutputFile:
@@ -31,7 +32,7 @@ class OutputFile:
         if special:
             return
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._descriptor)
         except BlockingIOError:
             os.close(self._descriptor)
             raise ValueError(f"{self._part}: another process writes it") from None

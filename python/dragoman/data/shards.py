@@ -23,7 +23,7 @@ from dragoman.data.columns import ID_DTYPE, ColumnDigest, Columns, Ids, Lengths,
 from dragoman.data.pairs import SIDES, encode_pairs
 from dragoman.data.text import Column, File, Files, as_files, check_rereadable, iter_parallel
 from dragoman.data.tokenizer import Tokenizer
-from dragoman.files import AtomicFile, atomic_write
+from dragoman.files import AtomicFile, atomic_write, made_folder
 from dragoman.json_file import read_object
 
 FORMAT = "dragoman.data.shards.2"
@@ -211,8 +211,8 @@ def write_shards(
             return Shards(folder)
     except (FileNotFoundError, ValueError):
         pass
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
+        stack.enter_context(made_folder(folder))
         writers: dict[str, _Column] = {}
         count, reported = 0, time.monotonic()
         for block in _blocks(read()):

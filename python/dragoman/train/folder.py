@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from dragoman.data.shards import INDEX
+from dragoman.files import lock
 from dragoman.models.base import CONFIG, TOKENIZER, WEIGHTS
 from dragoman.train.checkpoint import CheckpointFolder
 from dragoman.train.task import TASK
@@ -29,7 +30,8 @@ _RUN = {*_MODEL, CHECKPOINTS, DATA, LOG, TENSORBOARD, OPTIONS, TASK}  # names of
 class RunFolder:
     """A context: inside, the folder is this run's alone.
 
-    The lock is the kernel's, on a file in the folder, so a killed run leaves none. The file goes with the run.
+    The lock is the kernel's, on a file in the folder, so a killed run leaves none. The file goes with the run. On a
+    file system without locks there is none, which is said by a UserWarning.
 
     Args:
         path: of the folder, made where missing; None for a run without one.
@@ -110,7 +112,10 @@ def _lock(folder: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(descriptor):
+                warnings.warn(
+                    f"{folder}: its file system has no locks, so a second run here is not refused", stacklevel=4
+                )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                     os.ftruncate(descriptor, 0)
