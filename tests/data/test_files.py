@@ -183,3 +183,12 @@ def test_pipes_are_copied_once_side_by_side(tmp_path):
     writer.join()
     assert told == [f"reading {', '.join([*pipes, other])}"]
     assert not any(Path(copy).exists() for copy in copies.values())
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_path_that_no_file_can_have_is_named_by_its_argument(tmp_path, side):
+    (tmp_path / "text").write_text("a\n")
+    for path, place in (("\0", side), (["\0"], rf"{side}\[0\]")):
+        files = {"source": tmp_path / "text", "target": tmp_path / "text", side: path}
+        with pytest.raises(ValueError, match=f"^lines: {place} must be a path without a null character, got"):
+            read_parallel(**files)

@@ -4,7 +4,7 @@ import unicodedata
 from typing import get_args
 
 import pytest
-from dragoman.data.tokenizer import BYTES, SPECIALS, Kind, Tokenizer
+from dragoman.data.tokenizer import BYTES, SPECIALS, Kind, Tokenizer, with_token
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -99,6 +99,18 @@ def test_encode_adds_no_special_tokens(tokenizer):
 def test_decode_skips_special_tokens(tokenizer):
     ids = tokenizer.encode(LINES[0])
     assert tokenizer.decode([1, *ids, 2, 0, 0]) == LINES[0]
+
+
+def test_decode_names_an_id_without_a_token(tokenizer):
+    ids, size = tokenizer.encode(LINES[0]), tokenizer.vocab_size
+    for wrong in (size, 2**32 - 1):
+        with pytest.raises(ValueError, match=rf"^Tokenizer: ids\[1\] must be below vocab_size {size}, got {wrong}$"):
+            tokenizer.decode([ids[0], wrong, *ids])
+        assert with_token([wrong, *ids], tokenizer) == ids
+    with pytest.raises(TypeError, match=r"^Tokenizer: ids\[0\] must be an int, got float"):
+        tokenizer.decode([1.0])
+    assert tokenizer.decode([]) == ""
+    assert tokenizer.decode([size - 1]) != ""
 
 
 def test_normalises_to_nfc(tokenizer):

@@ -10,7 +10,7 @@ from dragoman.cli.device_option import add_device_argument
 from dragoman.data.framing import cut, framed_texts, framed_words
 from dragoman.data.images import read_image
 from dragoman.data.pairs import cut_source, source_ids, target_ids
-from dragoman.data.tokenizer import BOS, Tokenizer
+from dragoman.data.tokenizer import BOS, Tokenizer, with_token
 from dragoman.generate.search import generate
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder import TextEncoder
@@ -66,7 +66,7 @@ def _pair(model: Any, tokenizer: Tokenizer, options: argparse.Namespace) -> None
     source = list(cut_source(whole, model.config.max_source_length))
     if options.target is None:
         ids = generate(model, [source], beam=5)[0][0].ids
-        print(tokenizer.decode(ids))
+        print(tokenizer.decode(with_token(ids, tokenizer)))
     else:
         (ids,) = target_ids(tokenizer, [options.target])
     fed = [model.config.bos_id, *ids]

@@ -8,6 +8,10 @@ from typing import Any
 
 from dragoman import _core
 
+_FEW = 16  # texts for which its threads bring nothing
+
+_SWITCH = "TOKENIZERS_PARALLELISM"  # the library reads it before it uses its threads
+
 _started = False
 
 
@@ -28,6 +32,15 @@ def encodings(backend: Any, texts: Sequence[str]) -> list[Any]:
     """The library's encoding of each text, without special tokens."""
     if not texts:
         return []
-    if threads_can_start():
+    if len(texts) > _FEW and threads_can_start():
         return list(backend.encode_batch_fast(list(texts), add_special_tokens=False))
     return [backend.encode(text, add_special_tokens=False) for text in texts]
+
+
+def _after_fork() -> None:
+    """A child has not the library's threads, and a call would wait for them for ever."""
+    if _started:
+        os.environ[_SWITCH] = "false"
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -154,6 +154,7 @@ def read_parallel(source: Files, target: Files) -> list[tuple[str, str]]:
 def as_files(files: Files, op: str = "lines", name: str = "files") -> list[File]:
     """TypeError, in the name of `op` and `name`, for what is neither a path nor a list of paths."""
     if isinstance(files, str | Path | Column):
+        arguments.check_path(op, name, files)
         return [files]
     if not isinstance(files, Sequence) or isinstance(files, bytes):
         raise TypeError(f"{op}: {name} must be a path or a list of paths, got {type(files).__name__}")

@@ -69,6 +69,7 @@ class Tokenizer:
         if not isinstance(backend, library.Tokenizer):
             raise TypeError(f"tokenizer: backend must be a tokenizers.Tokenizer, got {type(backend).__name__}")
         self._backend = backend
+        self._vocab_size = int(backend.get_vocab_size())  # the library counts anew at each call
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = True
@@ -157,7 +158,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Number of tokens, with special ones and bytes."""
-        return int(self._backend.get_vocab_size())
+        return self._vocab_size
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens. TypeError, ValueError for what is no text."""
@@ -176,9 +177,15 @@ class Tokenizer:
         """The text of `ids`. Special tokens are left out; bytes that are not UTF-8 become U+FFFD.
 
         Raises:
-            TypeError, ValueError: an id that is no int of 32 bits, naming its place.
+            TypeError, ValueError: an id that is no int, or has no token, naming its place.
         """
-        return str(_call(self._backend.decode, _numbers(ids), skip_special_tokens=True))
+        numbers = _numbers(ids)
+        if max(numbers, default=0) >= self.vocab_size:
+            place = next(i for i, id in enumerate(numbers) if id >= self.vocab_size)
+            raise ValueError(
+                f"Tokenizer: ids[{place}] must be below vocab_size {self.vocab_size}, got {numbers[place]}"
+            )
+        return str(_call(self._backend.decode, numbers, skip_special_tokens=True))
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """`decode` for many lists of ids. TypeError, ValueError as there."""
@@ -195,6 +202,12 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size})"
+
+
+def with_token(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """The ids that have a token. A model with a larger vocabulary than its tokenizer's may write others."""
+    size = tokenizer.vocab_size
+    return [id for id in ids if id < size]
 
 
 def _numbers(ids: Sequence[int]) -> list[int]:

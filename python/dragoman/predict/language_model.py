@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from dragoman import arguments
 from dragoman.data.batches import cut_batches
-from dragoman.data.tokenizer import BOS, Tokenizer
+from dragoman.data.tokenizer import BOS, Tokenizer, with_token
 from dragoman.generate.sampling import sample
 from dragoman.generate.search import generate
 from dragoman.models.decoder import TextDecoder
@@ -107,7 +107,7 @@ class LanguageModel(Predictor):
                     found = [best[0] for best in generate(self.model, chosen, max_length=max_length)]
                 for i, hypothesis in zip(batch, found, strict=True):
                     # Decoded with the text: a token may begin with the space before its word.
-                    whole = self.tokenizer.decode([*prompts[i], *hypothesis.ids])
+                    whole = self.tokenizer.decode([*prompts[i], *with_token(hypothesis.ids, self.tokenizer)])
                     outputs[i] = whole[len(self.tokenizer.decode(prompts[i])) :]
         return outputs[0] if isinstance(text, str) else outputs
 

@@ -13,7 +13,7 @@ from dragoman import arguments
 from dragoman.data.columns import Columns, Lengths, columns_of
 from dragoman.data.pairs import SIDES, Pair, check_pairs, cut_source, encode_pairs, pair_costs
 from dragoman.data.text import Files, as_files, iter_parallel, sample_lines
-from dragoman.data.tokenizer import Kind, Tokenizer
+from dragoman.data.tokenizer import Kind, Tokenizer, with_token
 from dragoman.generate.search import generate
 from dragoman.models.base import TOKENIZER, Model
 from dragoman.models.encoder_decoder import EncoderDecoder
@@ -159,7 +159,7 @@ class TranslationScorer:
     def add(self, model: EncoderDecoder, batch: Batch, examples: Pairs) -> None:
         decode = self._tokenizer.decode
         found = generate(model, batch.columns["source"], beam=self._beam)
-        outputs = [decode(hypotheses[0].ids) for hypotheses in found]
+        outputs = [decode(with_token(hypotheses[0].ids, self._tokenizer)) for hypotheses in found]
         text = _is_text(examples)
         references = [cast(str, target) if text else decode(cast(Sequence[int], target)) for _, target in examples]
         for metric in self._metrics.values():
