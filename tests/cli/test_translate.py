@@ -69,6 +69,14 @@ def output_of(translator, lines, **options):
     return "".join(f"{one_line(text)}\n" for text in translator(lines, max_length=9, **options)).encode()
 
 
+def test_a_line_that_is_far_too_long_is_named(folder):
+    status, out, error = run(folder, stdin=b"a man\n" + b"a" * 10_000 + b"\na dog\n")
+    assert (status, out.count(b"\n")) == (2, 1)
+    assert error.startswith(
+        b"dragoman translate: standard input: line 2: must have at most 10,000 tokens, got 10,002; "
+    )
+
+
 def test_as_many_lines_as_were_read(folder, translator):
     raw = translator(LINES, max_length=9)
     assert any("\n" in text for text in raw)
@@ -115,7 +123,8 @@ def test_a_bad_line_does_not_lose_the_ones_before_it(folder, translator, tmp_pat
     assert "line 200 is not UTF-8" in second
 
 
-def test_a_line_that_cannot_be_translated_is_named(translator, tmp_path, capsysbinary, monkeypatch):
+@pytest.mark.parametrize("command", ["translate", "predict"])
+def test_a_line_that_cannot_be_translated_is_named(command, translator, tmp_path, capsysbinary, monkeypatch):
     """Here it is longer than the learned positions; the lines before it, which came with it, are translated."""
     config = dataclasses.replace(translator.model.config, positions="learned", max_length=12)
     dg.Transformer(config).save(tmp_path)
@@ -124,13 +133,11 @@ def test_a_line_that_cannot_be_translated_is_named(translator, tmp_path, capsysb
         source.write("a man\n\na dog\ntwo dogs see a man\na dog\n")
         source.seek(0)
         monkeypatch.setattr(sys, "stdin", source)
-        assert main(["translate", str(tmp_path), "--max-length=5"]) == 2
+        assert main([command, str(tmp_path), "--max-length=5"]) == 2
     out, error = capsysbinary.readouterr()
     expected = dg.Translator.load(tmp_path)(["a man", "", "a dog"], max_length=5)
     assert out == "".join(f"{one_line(text)}\n" for text in expected).encode()
-    assert error.startswith(
-        b"dragoman translate: standard input: line 4: Translator: text[0] must have at most 12 tokens"
-    )
+    assert error.startswith(f"dragoman {command}: standard input: line 4: must have at most 12 tokens, got ".encode())
 
 
 def test_n_best_and_scores(folder, translator):

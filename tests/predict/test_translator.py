@@ -6,6 +6,9 @@ DRAGOMAN_FORKS=1000 forks a thousand times in each test of forks.
 import dataclasses
 import os
 import pickle
+import re
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 from dragoman.generate import generate
 from dragoman.predict import Candidate
+from dragoman.predict.translator import LONGEST
 
 pytest.importorskip("tokenizers")
 
@@ -112,9 +116,49 @@ def test_options_are_checked_before_anything_is_translated(translator, options, 
 def test_a_text_longer_than_learned_positions_is_named(translator):
     config = dataclasses.replace(translator.model.config, positions="learned", max_length=8)
     short = dg.Translator(dg.Transformer(config), translator.tokenizer)
-    with pytest.raises(ValueError, match=r"^Translator: text\[1\] must have at most 8 tokens, got \d+$"):
+    with pytest.raises(ValueError, match=r"^Translator: text\[1\] must have at most 8 tokens, got \d+; translate"):
         short(["a man", "a man sees two dogs " * 5])
     assert short(["a man"], max_length=2) == [short("a man", max_length=2)]
+
+
+def test_a_text_that_is_far_too_long_is_named(translator, monkeypatch):
+    assert LONGEST == 10_000
+    monkeypatch.setattr("dragoman.predict.translator.LONGEST", 8)
+    with pytest.raises(ValueError, match=r"^Translator: text\[1\] must have at most 8 tokens, got \d+; translate"):
+        translator(["a man", "a man sees two dogs " * 5])
+    cutting = dataclasses.replace(translator.model.config, max_source_length=12)
+    model = dg.Transformer(cutting)
+    assert dg.Translator(model, translator.tokenizer)("a man sees two dogs " * 5, max_length=2) is not None
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path):
+    for folder, lacks in (("none", ""), (".", r" \(it has no tokenizer.json\)")):
+        with pytest.raises(
+            FileNotFoundError, match=f"not a model folder{lacks}: '{re.escape(str(tmp_path / folder))}'"
+        ):
+            dg.Translator.load(tmp_path / folder)
+    with pytest.raises(FileNotFoundError, match=r"not a model folder \(it has no config.json\)"):
+        dg.load(tmp_path)
+
+
+def test_a_child_of_a_process_that_has_used_the_threads_of_the_tokenizers(translator, tmp_path):
+    """Rust's threads do not live in the child; what the user sets for them must not make it wait for them."""
+    translator.model.save(tmp_path)
+    translator.tokenizer.save(tmp_path / "tokenizer.json")
+    code = """
+import os, sys, dragoman as dg
+translator = dg.Translator.load(sys.argv[1])
+words = [f"a{i}" for i in range(100)]
+ids = translator.tokenizer.encode_batch(words)
+child = os.fork()
+if child == 0:
+    tokenizer = dg.Tokenizer.load(f"{sys.argv[1]}/tokenizer.json")  # remembers no word
+    os._exit(0 if tokenizer.encode_batch(words) == ids else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, env=environment, timeout=60).returncode == 0
 
 
 def test_repr_says_what_it_holds(translator):

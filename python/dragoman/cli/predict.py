@@ -13,7 +13,7 @@ import numpy as np
 from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED
 from dragoman.cli.output_file import OutputFile
-from dragoman.cli.translate import standard_output, texts_of
+from dragoman.cli.translate import answers, standard_output, texts_of
 from dragoman.data.images import read_image
 from dragoman.predict import (
     Classifier,
@@ -79,8 +79,9 @@ def command(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write
-        for _, texts in texts_of(sys.stdin.fileno()):
-            write("".join(f"{line}\n" for line in _answers(predictor, texts, options)).encode())
+        for first, texts in texts_of(sys.stdin.fileno()):
+            for _, found in answers(lambda texts: _answers(predictor, texts, options), first, texts):
+                write("".join(f"{line}\n" for line in found).encode())
         if file is not None:
             file.commit()
 

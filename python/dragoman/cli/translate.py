@@ -18,7 +18,8 @@ from dragoman.predict.translator import Candidate, Translator
 
 DESCRIPTION = """\
 Translates standard input, line by line, to standard output; an empty line stays empty. A line is answered when it
-comes: lines that have come together are translated together.
+comes: lines that have come together are translated together. A line of more than 10,000 tokens ends the command with
+its number, unless the model was trained to cut its sources.
 
 example:
   dragoman translate en-de < test.en > test.de
@@ -28,7 +29,7 @@ example:
 BLOCK = 256  # most lines translated together
 INPUT = "standard input"
 Search = Callable[[list[str]], list[list[Candidate]]]
-ERRORS = (ValueError, FloatingPointError, MemoryError)  # of a translation
+ERRORS = (ValueError, FloatingPointError, MemoryError)  # of an answer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def command(options: argparse.Namespace) -> None:
             stack.enter_context(closing(progress))
         search: Search = partial(translator.candidates, count=count, **search_options(options))  # type: ignore[assignment]
         for first, texts in texts_of(source):
-            for number, found in _answers(search, first, texts):
+            for number, found in answers(search, first, texts):
                 lines = (_lines(options, i, candidates) for i, candidates in enumerate(found, number))
                 write("".join(lines).encode())
                 if progress is not None:
@@ -88,17 +89,17 @@ def texts_of(source: int) -> Iterator[tuple[int, list[str]]]:
         number += len(texts)
 
 
-def _answers(search: Search, first: int, texts: list[str]) -> Iterator[tuple[int, list[list[Candidate]]]]:
-    """The candidates of texts that came together, and the number of the first. After an error, line by line."""
+def answers(answer: Callable[[list[str]], list[Any]], first: int, texts: list[str]) -> Iterator[tuple[int, list[Any]]]:
+    """The answers to texts that came together, and the number of the first. After an error, line by line."""
     try:
-        found = search(texts)
+        found = answer(texts)
     except ERRORS:
         for number, text in enumerate(texts, first):
             try:
-                found = search([text])
+                found = answer([text])
             except ERRORS as error:
                 kind = next(kind for kind in ERRORS if isinstance(error, kind))
-                raise kind(f"{INPUT}: line {number}: {error}") from None
+                raise kind(f"{INPUT}: line {number}: {str(error).partition('text[0] ')[2] or error}") from None
             yield number, found
         return
     yield first, found

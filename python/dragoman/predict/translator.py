@@ -11,13 +11,14 @@ from dragoman import arguments
 from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
 from dragoman.data.texts import check_text, check_texts, is_blank
-from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.tokenizer import Tokenizer, with_token
 from dragoman.generate.search import check_options, generate
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.predict.loading import load_with_tokenizer
 from dragoman.predict.predictor import Predictor
 
 BATCH_TOKENS = 2048  # source tokens translated together
+LONGEST = 10_000  # tokens of a source; time and memory grow with the square
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ class Translator(Predictor):
         """Translates a text, or each of several.
 
         Texts are translated in batches of similar length; a translation does not depend on the texts beside
-        it. A text longer than the config's `max_source_length` is cut, one longer than its learned positions is
-        refused. One without a visible character (empty, of spaces, of zero-width spaces) becomes "".
+        it. A text longer than the config's `max_source_length` is cut. One longer than its learned positions, or
+        without them than 10,000 tokens, is refused. One without a visible character (empty, of spaces, of zero-width
+        spaces) becomes "".
 
         Args:
             text: one text or several.
@@ -195,11 +197,16 @@ class Translator(Predictor):
         maximum = getattr(config, "max_source_length", None)
         ids = [cut_source(source, maximum) for source in source_ids(self.tokenizer, texts)]
         lengths = [0 if is_blank(text) else len(source) for text, source in zip(texts, ids, strict=True)]
-        if getattr(config, "positions", None) == "learned" and max(lengths, default=0) > config.max_length:
-            i = next(i for i, length in enumerate(lengths) if length > config.max_length)
-            raise ValueError(f"Translator: text[{i}] must have at most {config.max_length} tokens, got {lengths[i]}")
+        longest = config.max_length if getattr(config, "positions", None) == "learned" else maximum or LONGEST
+        if max(lengths, default=0) > longest:
+            i = next(i for i, length in enumerate(lengths) if length > longest)
+            raise ValueError(
+                f"Translator: text[{i}] must have at most {longest:,} tokens, got {lengths[i]:,}; "
+                "translate its sentences one by one"
+            )
         order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
         outputs = [[Candidate("", 0.0)] for _ in texts]
+        tokenizer = self.tokenizer
         for batch in cut_batches(order, lengths, BATCH_TOKENS):
             found = generate(
                 self.model,
@@ -209,5 +216,7 @@ class Translator(Predictor):
                 max_length=max_length,
             )
             for i, hypotheses in zip(batch, found, strict=True):
-                outputs[i] = [Candidate(self.tokenizer.decode(h.ids), h.score) for h in hypotheses[:count]]
+                outputs[i] = [
+                    Candidate(tokenizer.decode(with_token(h.ids, tokenizer)), h.score) for h in hypotheses[:count]
+                ]
         return outputs
