@@ -77,7 +77,7 @@ def test_resume_refuses_lines_in_another_order(data, tmp_path, capsys):
     assert train(data, tmp_path / "out", "--steps=2", "--tokenizer=char") == 0
     for folder, files in ((other, {}), (data, {"source": "de", "target": "en"})):
         assert train(folder, tmp_path / "out", "--steps=3", "--resume", **files) == 2
-        assert "must be the same to resume, got other ids in source" in capsys.readouterr().err
+        assert ": the data must be the same to resume, got other ids in source" in capsys.readouterr().err
     assert train(data, tmp_path / "out", "--steps=3", "--resume") == 0
 
 
@@ -203,11 +203,18 @@ def test_data_that_look_wrong_are_named_once(tmp_path, capsys):
     assert words[0] not in capsys.readouterr().err
 
 
+def test_a_refused_run_leaves_no_folder(data, tmp_path, capsys):
+    (data / "short").write_text("x\n")
+    assert train(data, tmp_path / "out", "--steps=1", target="short") == 2
+    assert "they must pair up" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_without_faults_are_not_remarked_on(data, tmp_path, capsys):
     assert train(data, tmp_path / "out", "--steps=1") == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2  # what is trained on, and the loss
-    assert "pairs in" in lines[0]
+    assert lines[0].startswith("40 pairs in 1 batch, 0 left out ")
 
 
 def test_validation_pairs_that_are_too_long_are_counted(data, tmp_path, capsys):

@@ -6,6 +6,8 @@ import argparse
 import math
 from dataclasses import dataclass
 
+LARGEST = 10**38  # of a number; arithmetic runs in float32
+
 
 @dataclass(frozen=True)
 class Number:
@@ -27,12 +29,14 @@ class Number:
         if not self.minimum <= value <= self.maximum:  # NaN, too
             words = "an integer" if self.kind is int else "a number"
             style = "," if self.kind is int else "g"
-            limits = f"[{self.minimum:{style}}, {self.maximum:{style}}]"
-            raise argparse.ArgumentTypeError(f"must be {words} in {limits}, got {text!r}")
+            what = f"{words} in [{self.minimum:{style}}, {self.maximum:{style}}]"
+            if self.maximum == LARGEST:
+                what = "a finite number"
+            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
         return value
 
 
 COUNT = Number(int, 1, 10**9)
 SEED = Number(int, 0, 2**63 - 1)
 THREADS = Number(int, 1, 1024)
-REAL = Number(float, -(10**38), 10**38)  # arithmetic runs in float32
+REAL = Number(float, -LARGEST, LARGEST)

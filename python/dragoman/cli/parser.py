@@ -59,7 +59,7 @@ def name_options(message: str, parser: argparse.ArgumentParser) -> str:
     message = re.sub(rf"\b({'|'.join(switches)})=True\b", lambda found: flags[found[1]], message)
     message = re.sub(rf"^\w+: (?={word}(?: must| needs|=))", "", message)
     message = re.sub(rf"{word}='?([^\s,;)']+)'?", lambda found: f"{flags[found[1]]} {found[2]}", message)
-    message = re.sub(rf"{word}(?= must )", lambda found: flags[found[1]], message)
+    message = re.sub(rf"(?<!the ){word}(?= must )", lambda found: flags[found[1]], message)
     message = re.sub(rf"(?<=needs ){word}", lambda found: flags[found[1]], message)
     return re.sub(word, lambda found: flags[found[1]] if "_" in found[1] else found[0], message)
 

@@ -19,7 +19,7 @@ from dragoman.train.callbacks import Callback, Record
 from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
 from dragoman.train.fine_tuning import layer_groups
 from dragoman.train.options import TrainingOptions
-from dragoman.train.progress import Progress, duration
+from dragoman.train.progress import Progress, counted, duration
 from dragoman.train.schedule import capped_warmup, make_schedule
 from dragoman.train.signals import Stopped, StopSignals
 from dragoman.train.store import Position, RunStore, Sums
@@ -113,14 +113,15 @@ class TrainingRun:
         self.probe = self.batches.epoch(0)[0]  # rows for the last check
         say = self.progress.say
         say(
-            f"{self.batches.count:,} {self.task.unit}s in {len(self.batches.epoch(0)):,} batches, "
-            f"{self.batches.dropped:,} left out for their lengths; rectangles would have added "
-            f"{padding:.0%} padding; {self.model.num_parameters():,} parameters"
+            f"{counted(self.batches.count, self.task.unit)} in "
+            f"{counted(len(self.batches.epoch(0)), 'batch', 'batches')}, {self.batches.dropped:,} left out for their "
+            f"lengths; rectangles would have added {padding:.0%} padding; "
+            f"{counted(self.model.num_parameters(), 'parameter')}"
         )
         for remark in self.task.remarks():
             say(remark)
         if self.warmup != self.options.warmup and not self.first_step:
-            say(f"warm-up in {self.warmup:,} steps, half of the run, instead of {self.options.warmup:,}")
+            say(f"warm-up in {counted(self.warmup, 'step')}, half of the run, instead of {self.options.warmup:,}")
         for path in self.store.damaged:
             say(f"{path}: damaged; going on from step {self.first_step}")
         if self.store.differences:
@@ -230,8 +231,8 @@ class TrainingRun:
         self._event(record, f"step {position.step} skipped: {reason}")
         if position.skipped_in_row >= self.options.max_bad_steps:
             raise FloatingPointError(
-                f"{position.skipped_in_row} steps in a row, up to step {position.step}, had no finite loss and "
-                f"gradient; a lower lr may help ({reason})"
+                f"{counted(position.skipped_in_row, 'step')} in a row, up to step {position.step}, had no finite loss "
+                f"and gradient; a lower lr may help ({reason})"
             )
 
     def _epochs(self) -> float:

@@ -105,6 +105,11 @@ def tell(text: str) -> None:
             os.close(null)
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number and its word: `1 pair`, `1,000 pairs`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds: 1:02:03, 2:03."""
     minutes, rest = divmod(round(seconds), 60)

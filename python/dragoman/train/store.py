@@ -266,7 +266,7 @@ def _config(model: Any, *, rates: bool) -> State:
 
 
 def _words(value: Any) -> str:
-    return "none" if value is None else str(value)
+    return "none" if value in (None, []) else str(value)
 
 
 def _check_identity(path: str | Path, saved: State, run: State) -> None:
