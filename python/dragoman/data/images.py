@@ -29,7 +29,7 @@ def image_files(folder: str | Path) -> list[tuple[Path, str]]:
         (path, label.name) for label in folders for path in sorted(label.iterdir()) if path.suffix.lower() in SUFFIXES
     ]
     if not found:
-        raise ValueError(f"{folder}: folder must hold images as LABEL/FILE, got none")
+        raise ValueError(f"{folder}: a folder as source must hold images as LABEL/FILE, got none")
     return found
 
 
