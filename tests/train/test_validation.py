@@ -219,6 +219,6 @@ def test_a_share_of_the_data_is_held_out(pairs):
     expected = Validation(model, trainer.task, rest, trainer.options)()["valid_loss"]
     *_, found = [record["valid_loss"] for record in records if "valid_loss" in record]
     assert found == pytest.approx(expected, rel=1e-6)
-    for share, message in ((0, "validation must be above 0"), (1.5, "validation must lie in"), (math.nan, "finite")):
-        with pytest.raises(ValueError, match=message):
+    for share in (0, 1.5, math.nan):
+        with pytest.raises(ValueError, match="Trainer: validation must"):
             trainer.fit(pairs, share)
