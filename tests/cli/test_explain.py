@@ -100,3 +100,14 @@ def test_info_of_each_model(explain, capsys):
         assert main(["info", "model"]) == 0
         out = capsys.readouterr().out
         assert '"norm": "rms"' in out and '"positions": "relative"' in out and model_class.__name__ in out
+
+
+def test_a_text_that_no_page_can_show_is_named(explain):
+    status, error = explain(TextEncoder, EncoderConfig, "a" * 600, head="none", max_length=1000)
+    assert status == 2 and "dragoman explain: TEXT must have at most 500 tokens, got 60" in error
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    tokenizer = dg.Tokenizer.load("model/tokenizer.json")
+    sizes = {name: size for name, size in SIZES.items() if name != "num_layers"}
+    dg.Transformer(dg.TransformerConfig(vocab_size=tokenizer.vocab_size, **sizes, **layers)).save("model")
+    assert main(["explain", "model", "a" * 600]) == 2
+    assert main(["explain", "model", "a", "--target", "a" * 600]) == 2

@@ -104,5 +104,13 @@ def test_command_line(tmp_path, capsys, monkeypatch):
 def test_errors_name_the_argument(tokenizer):
     with pytest.raises(TypeError, match="Trainer: model must be a TextDecoder, got Transformer"):
         dg.Trainer(dg.Transformer(dg.TransformerConfig.tiny(vocab_size=20)), task=LanguageModelling(tokenizer))
+    served = dg.LanguageModel(model_of(tokenizer), tokenizer)
+    longest = served.model.config.max_length
+    with pytest.raises(
+        ValueError, match=rf"^LanguageModel: text\[1\] must have at most {longest - 1} tokens, got {longest}"
+    ):
+        served(["", "a" * (longest - 1)])  # a mark stands before the word
+    with pytest.raises(ValueError, match=r"^LanguageModel: text\[0\] must have at most 9,999 tokens, got 10,001"):
+        served("a" * 10_000, max_length=2)
     with pytest.raises(ValueError, match="train of text needs a tokenizer, got none"):
         dg.Trainer(model_of(tokenizer), task=LanguageModelling(), max_steps=1).fit(["abc"])

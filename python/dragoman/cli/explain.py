@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from dragoman.data.framing import cut, framed_texts, framed_words
 from dragoman.data.images import read_image
 from dragoman.data.pairs import cut_source, source_ids, target_ids
 from dragoman.data.tokenizer import BOS, Tokenizer, with_token
-from dragoman.generate.search import generate
+from dragoman.generate.search import generate, limit_of
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder import TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder
@@ -24,9 +25,14 @@ Writes an HTML page that shows, for one text, which tokens each token reads: eve
 decoder, and from the decoder to the encoder. Any browser opens it, without a network. Of a language model, the text is
 what it would go on from; of a model of images, TEXT names an image file, and a token is a patch.
 
+TEXT has at most 500 tokens: the page grows with their square.
+
 example:
   dragoman explain en-de "a child sees a boat" --output attention.html
 """
+
+
+LONGEST = 500  # tokens of a page
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +59,7 @@ def command(options: argparse.Namespace) -> None:
     elif isinstance(model, TextEncoder | TextDecoder):
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
         ids = _read_by(model, tokenizer, options.text)
+        _check_length("TEXT", ids)
         names = tokenizer.tokens(ids)
         attention_page(model.attention_weights(ids), names, names, options.output)
     else:
@@ -64,12 +71,15 @@ def _pair(model: Any, tokenizer: Tokenizer, options: argparse.Namespace) -> None
     """Writes the page of a text and its translation, and prints the model's own."""
     (whole,) = source_ids(tokenizer, [options.text])
     source = list(cut_source(whole, model.config.max_source_length))
+    _check_length("TEXT", source)
     if options.target is None:
-        ids = generate(model, [source], beam=5)[0][0].ids
+        longest = min(LONGEST, limit_of("explain", model, len(source), None))
+        ids = generate(model, [source], beam=5, max_length=longest)[0][0].ids
         print(tokenizer.decode(with_token(ids, tokenizer)))
     else:
         (ids,) = target_ids(tokenizer, [options.target])
     fed = [model.config.bos_id, *ids]
+    _check_length("--target", fed)
     weights = model.attention_weights(source, fed)
     attention_page(weights, tokenizer.tokens(source), tokenizer.tokens(fed), options.output)
 
@@ -80,6 +90,11 @@ def _read_by(model: TextEncoder | TextDecoder, tokenizer: Tokenizer, text: str) 
         return [BOS, *tokenizer.encode(text)][: model.config.max_length]
     ids = framed_words(tokenizer, [text.split()])[0] if model.config.head == "tag" else framed_texts(tokenizer, [text])
     return list(cut(ids[0], model.config.max_length))
+
+
+def _check_length(name: str, ids: Sequence[int]) -> None:
+    if len(ids) > LONGEST + 1:  # a token that frames it
+        raise ValueError(f"{name} must have at most {LONGEST} tokens, got {len(ids)}")
 
 
 def _patches(config: VisionConfig) -> list[str]:

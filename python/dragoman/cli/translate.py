@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -99,10 +100,15 @@ def answers(answer: Callable[[list[str]], list[Any]], first: int, texts: list[st
                 found = answer([text])
             except ERRORS as error:
                 kind = next(kind for kind in ERRORS if isinstance(error, kind))
-                raise kind(f"{INPUT}: line {number}: {str(error).partition('text[0] ')[2] or error}") from None
+                raise kind(f"{INPUT}: line {number}: {_without_place(error)}") from None
             yield number, found
         return
     yield first, found
+
+
+def _without_place(error: BaseException) -> str:
+    """An error of the only text, whose line is named already: without the place in the list."""
+    return re.sub(r"^\w+: text\[0\] (?=must )", "", str(error))
 
 
 def _lines(options: argparse.Namespace, number: int, candidates: list[Candidate]) -> str:

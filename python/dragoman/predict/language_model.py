@@ -17,6 +17,7 @@ from dragoman.predict.loading import load_with_tokenizer
 from dragoman.predict.predictor import Predictor
 
 BATCH_TOKENS = 2048  # of texts that are gone on from together
+LONGEST = 10_000  # tokens of a text; time and memory grow with the square
 
 
 class LanguageModel(Predictor):
@@ -82,12 +83,18 @@ class LanguageModel(Predictor):
             A str for a str, else a list in the order of the texts.
 
         Raises:
-            TypeError, ValueError: naming the argument, and the index of a text that is none.
+            TypeError, ValueError: naming the argument, and the index of a text that is none, or is longer than the
+                config's `max_length`; with `max_length` given, and positions that are not learned, than 10,000 tokens.
         """
         texts = checked_texts("LanguageModel", text)
         temperature = arguments.number("LanguageModel", "temperature", temperature, 0.0)
         prompts = [[BOS, *ids] for ids in self.tokenizer.encode_batch(texts)]
         lengths = [len(ids) for ids in prompts]
+        config = self.model.config
+        room = config.max_length if max_length is None or config.positions == "learned" else LONGEST
+        if max(lengths, default=0) > room:
+            i = next(i for i, length in enumerate(lengths) if length > room)
+            raise ValueError(f"LanguageModel: text[{i}] must have at most {room - 1:,} tokens, got {lengths[i] - 1:,}")
         order = sorted(range(len(prompts)), key=lengths.__getitem__)
         outputs = [""] * len(prompts)
         with self._running:
