@@ -114,3 +114,18 @@ def test_errors_name_the_argument(tokenizer):
         served("a" * 10_000, max_length=2)
     with pytest.raises(ValueError, match="train of text needs a tokenizer, got none"):
         dg.Trainer(model_of(tokenizer), task=LanguageModelling(), max_steps=1).fit(["abc"])
+
+
+def test_a_folder_with_another_kind_of_model_is_named(tokenizer, tmp_path, capsys):
+    folder = tmp_path / "lm"
+    model_of(tokenizer).save(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    (tmp_path / "text").write_text("a\n")
+    files = ["--source", str(tmp_path / "text"), "--target", str(tmp_path / "text")]
+    for command, more in (("translate", []), ("evaluate", files)):
+        assert main([command, str(folder), *more]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"dragoman {command}: {folder}: model must be a") and "got TextDecoder" in error
+    model = dg.LanguageModel.load(folder)
+    count, tokens = model.model.num_parameters(), tokenizer.vocab_size
+    assert repr(model) == f"LanguageModel(TextDecoder, {count:,} parameters, vocab_size={tokens})"

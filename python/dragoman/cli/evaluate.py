@@ -8,6 +8,7 @@ from typing import Any
 
 from dragoman.cli.corpus import add_columns_argument, choose_columns
 from dragoman.cli.search_options import add_search_arguments, search_options
+from dragoman.cli.served import load_served
 from dragoman.data.text import read_parallel
 from dragoman.predict.translator import Translator
 from dragoman.train import scores
@@ -89,7 +90,7 @@ def _translations(options: argparse.Namespace) -> None:
         }
     files = choose_columns({"source": [options.source], "target": [options.target]}, options.columns)
     pairs = read_parallel(files["source"], files["target"])
-    outputs = Translator.load(options.folder, options.device)(
+    outputs = load_served(Translator, options.folder, options.device)(
         [source for source, _ in pairs], **search_options(options)
     )
     references = [target for _, target in pairs]

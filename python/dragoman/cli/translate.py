@@ -14,6 +14,7 @@ from dragoman.cli.input_lines import arriving_lines, count_lines
 from dragoman.cli.numbers import COUNT
 from dragoman.cli.output_file import OutputFile
 from dragoman.cli.search_options import add_search_arguments, search_options
+from dragoman.cli.served import load_served
 from dragoman.data.text import decode_line
 from dragoman.predict.translator import Candidate, Translator
 
@@ -58,7 +59,7 @@ def command(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write
-        translator = Translator.load(options.folder, options.device)
+        translator: Translator = load_served(Translator, options.folder, options.device)
         source = sys.stdin.fileno()
         progress = _progress(source, file is not None)
         if progress is not None:

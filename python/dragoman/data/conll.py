@@ -41,8 +41,3 @@ def iter_conll(files: Files) -> Iterator[TaggedWords]:
             yield words, tags
         if not count:
             raise ValueError(f"{path} has no sentences")
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text, as they stand between spaces."""
-    return text.split()

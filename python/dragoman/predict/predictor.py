@@ -19,7 +19,7 @@ class Predictor:
     child too, whatever runs at the fork; only the futures of the parent stay the parent's.
 
     Args:
-        parts: the arguments of the subclass's constructor, for `copy` and `pickle`.
+        parts: the arguments of the subclass's constructor, for `copy` and `pickle`: the model, and a tokenizer.
     """
 
     def __init__(self, *parts: Any) -> None:
@@ -30,6 +30,12 @@ class Predictor:
     def __reduce__(self) -> tuple[Any, ...]:
         """For `copy` and `pickle`: what it was made of; the copy has a lock and a thread of its own."""
         return type(self), self._parts
+
+    def __repr__(self) -> str:
+        model, *tokenizer = self._parts
+        size = f", {model.num_parameters():,} parameters" if hasattr(model, "num_parameters") else ""
+        tokens = f", vocab_size={tokenizer[0].vocab_size}" if tokenizer else ""
+        return f"{type(self).__name__}({type(model).__name__}{size}{tokens})"
 
     def _start(self) -> None:
         """Makes what belongs to one process: a lock and a thread."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from dragoman import arguments
 from dragoman.data.batches import cut_batches
@@ -60,11 +60,6 @@ class Translator(Predictor):
         self.model = model
         self.tokenizer = tokenizer
         super().__init__(model, tokenizer)
-
-    def __repr__(self) -> str:
-        model: Any = self.model
-        size = f", {model.num_parameters():,} parameters" if hasattr(model, "num_parameters") else ""
-        return f"Translator({type(model).__name__}{size}, vocab_size={self.tokenizer.vocab_size})"
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32") -> Translator:
