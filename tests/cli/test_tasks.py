@@ -1,6 +1,7 @@
 """The command line with each task of the encoder family: train, evaluate, predict, info."""
 
 import json
+import tomllib
 
 import dragoman as dg
 import numpy as np
@@ -194,3 +195,15 @@ def test_options_of_the_model_of_images_and_of_a_body(data, tmp_path, capsys):
     assert train(data, tmp_path / "other", "tag", ".conll", "--model-option", "num_encoder_layers=2") == 2
     assert "--model-option: unknown name 'num_encoder_layers'; did you mean num_layers?" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_task_of_labels_has_a_learning_rate_and_a_warm_up_of_its_own(tmp_path):
+    """0.001 and 200 steps, unless others are given; translation keeps those of TrainingOptions."""
+    table = tmp_path / "table.tsv"
+    table.write_text("label\ttext\n" + "good\ta b\nbad\tc d\n" * 8)
+    files = ["--data", str(table), "--columns", "label,text", "--vocab-size", "64", "--steps", "1", "--threads", "1"]
+    for more, lr, warmup in ([], 0.001, 200), (["--lr", "0.01", "--warmup", "3"], 0.01, 3):
+        folder = tmp_path / f"lr{lr}"
+        assert main(["train", "--task", "classify", *files, "--output", str(folder), *more]) == 0
+        options = tomllib.loads((folder / "train.toml").read_text())
+        assert (options["lr"], options["warmup"]) == (lr, warmup)

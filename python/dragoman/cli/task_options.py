@@ -33,7 +33,7 @@ _DECIDED = (
 
 DROPOUTS = ("dropout", "embedding_dropout")  # fields that --dropout sets
 
-PATCHES = 8  # patches along a side of an image, where --patch-size is not given and this divides the size
+PATCHES = 8  # at most so many along a side of an image, where --patch-size is not given; one has 2 pixels or more
 
 _TASKS_OF = {  # options of some tasks alone, by their `dest`
     "max_source_length": ("summarise",),
@@ -80,7 +80,7 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         "--patch-size",
         type=COUNT,
         metavar="N",
-        help=f"image: height and width of a patch (default: the size divided by {PATCHES}, else by 1)",
+        help=f"image: height and width of a patch (default: 2, or more so that at most {PATCHES} fill a side)",
     )
     group.add_argument(
         "--model-option",
@@ -153,7 +153,8 @@ def new_model(options: argparse.Namespace, task: Task) -> Model:
         return model
     if isinstance(task, ImageClassification):
         size = task.image_size
-        fields["patch_size"] = options.patch_size or max(1, size // PATCHES if size % PATCHES == 0 else 1)
+        fits = [side for side in range(2, size + 1) if size % side == 0 and size // side <= PATCHES]
+        fields["patch_size"] = options.patch_size or min(fits, default=size)
     elif cuts_texts(task):
         fields["max_length"] = getattr(options, "max_length", TrainingOptions.max_length)
     preset: Any = getattr(task.config_class, options.preset)

@@ -149,8 +149,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="compute layers again in backward: less memory, more time, the same bits",
     )
-    option(training, "lr", "lr", REAL, "peak learning rate (default: 0.64 / d_model, tiny 0.005)")
-    option(training, "warmup", "warmup", COUNT, "steps until the peak, at most half of the run (default: 2000)")
+    option(
+        training, "lr", "lr", REAL, "peak learning rate (default: 0.64 / d_model, tiny 0.005; of labels and mlm 0.001)"
+    )
+    option(
+        training,
+        "warmup",
+        "warmup",
+        COUNT,
+        "steps until the peak, at most half of the run (default: 2000; of labels 200)",
+    )
     option(
         training,
         "label-smoothing",
@@ -229,7 +237,8 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
         task = learn(options, kind, files)
         model = new_model(options, task)
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
-    trainer = Trainer(model, task=task, **{name: getattr(options, name) for name in names})
+    given = {name: getattr(options, name) for name in names}
+    trainer = Trainer(model, task=task, **{**kind.defaults, **given})
     trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
     validation = options.valid_fraction if held_out is None else list(task.read(held_out))
     trainer.fit(

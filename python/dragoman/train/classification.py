@@ -19,7 +19,7 @@ from dragoman.models.encoder import EncoderConfig, TextEncoder
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 from dragoman.train.callbacks import Record
-from dragoman.train.label_scores import LABEL_SCORES, LabelScores, checked_labels, largest
+from dragoman.train.label_scores import LABEL_DEFAULTS, LABEL_SCORES, LabelScores, checked_labels, largest
 from dragoman.train.options import TrainingOptions
 from dragoman.train.task import Batch, Score
 from dragoman.train.text_task import TextTask, text_costs
@@ -38,6 +38,7 @@ class LabelTask(TextTask):
     head: ClassVar[str]
     config_class: ClassVar[type[ModelConfig]] = EncoderConfig
     scores: ClassVar[Mapping[str, Score]] = LABEL_SCORES
+    defaults: ClassVar[Mapping[str, Any]] = LABEL_DEFAULTS
 
     def __init__(self, tokenizer: Tokenizer | None = None, labels: Sequence[str] = ()) -> None:
         super().__init__(tokenizer)

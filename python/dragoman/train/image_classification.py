@@ -23,7 +23,7 @@ from dragoman.models.vision import VisionConfig, VisionTransformer
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 from dragoman.train.classification import LabelScorer, ordered_labels
-from dragoman.train.label_scores import LABEL_SCORES, checked_labels, largest
+from dragoman.train.label_scores import LABEL_DEFAULTS, LABEL_SCORES, checked_labels, largest
 from dragoman.train.options import TrainingOptions
 from dragoman.train.task import TASK, Batch, Score, Task
 
@@ -46,6 +46,7 @@ class ImageClassification(Task):
     files = ("data",)
     config_class: ClassVar[type[ModelConfig]] = VisionConfig
     scores: ClassVar[Mapping[str, Score]] = LABEL_SCORES
+    defaults: ClassVar[Mapping[str, Any]] = LABEL_DEFAULTS
 
     def __init__(self, labels: Sequence[str], image_size: int = 32, channels: int = 3) -> None:
         self.labels = checked_labels("ImageClassification", "labels", labels)

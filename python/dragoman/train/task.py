@@ -86,6 +86,8 @@ class Task(ABC):
         files: the names of the arguments of `read`.
         config_class: the config of the models that learn the task, for the command line.
         scores: the scores of validation, by their names in `best_by`. "loss" is always there and not among them.
+        defaults: what `dragoman train` takes for options of training that are not given, where TrainingOptions would
+            suit the task less.
     """
 
     name: ClassVar[str]
@@ -94,6 +96,7 @@ class Task(ABC):
     files: ClassVar[tuple[str, ...]] = ()
     config_class: ClassVar[type[ModelConfig]] = TransformerConfig
     scores: ClassVar[Mapping[str, Score]] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def check(self, name: str, examples: Any) -> None:
