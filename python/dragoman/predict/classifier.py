@@ -16,7 +16,7 @@ from dragoman.data.texts import check_text, check_texts
 from dragoman.models.folder import load
 from dragoman.models.vision import VisionTransformer
 from dragoman.predict.predictor import Predictor
-from dragoman.predict.text_predictor import TextPredictor
+from dragoman.predict.text_predictor import EncoderPredictor
 
 BATCH_ROWS = 4096  # patches read together
 
@@ -38,7 +38,7 @@ class Labels(dict[str, float]):
         return self[self.label]
 
 
-class Classifier(TextPredictor):
+class Classifier(EncoderPredictor):
     """Labels of texts by a trained model. Made by `Classifier.load`.
 
     Any number of threads may call it or `submit`: one prediction runs at a time, on all the library's threads.

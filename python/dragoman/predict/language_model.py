@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from dragoman import arguments
 from dragoman.data.batches import cut_batches
-from dragoman.data.tokenizer import BOS, Tokenizer, with_token
+from dragoman.data.tokenizer import BOS, with_token
 from dragoman.generate.sampling import sample
 from dragoman.generate.search import generate
 from dragoman.models.decoder import TextDecoder
 from dragoman.predict.classifier import checked_texts
-from dragoman.predict.loading import load_with_tokenizer
-from dragoman.predict.predictor import Predictor
+from dragoman.predict.text_predictor import TextPredictor
 
 BATCH_TOKENS = 2048  # of texts that are gone on from together
 LONGEST = 10_000  # tokens of a text; time and memory grow with the square
 
 
-class LanguageModel(Predictor):
+class LanguageModel(TextPredictor):
     """Goes on from texts with a trained decoder-only model. Made by `LanguageModel.load`.
 
     Any number of threads may call it or `submit`: one text runs at a time, on all the library's threads.
@@ -34,32 +32,7 @@ class LanguageModel(Predictor):
         ValueError: the tokenizer has more tokens than the model.
     """
 
-    def __init__(self, model: TextDecoder, tokenizer: Tokenizer) -> None:
-        arguments.check_types("LanguageModel", TextDecoder, model=model)
-        arguments.check_types("LanguageModel", Tokenizer, tokenizer=tokenizer)
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise ValueError(
-                f"LanguageModel: tokenizer must have at most {model.config.vocab_size} tokens, as the model, "
-                f"got {tokenizer.vocab_size}"
-            )
-        self.model = model
-        self.tokenizer = tokenizer
-        super().__init__(model, tokenizer)
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Self:
-        """Reads model.safetensors, config.json and tokenizer.json.
-
-        Args:
-            folder: written by `Trainer` or `dragoman train --task lm`.
-            device: where the model computes, "cpu" or "cuda".
-
-        Raises:
-            OSError: a file is missing.
-            TypeError: the folder holds another kind of model.
-            ValueError: a file that cannot be used, naming it; a device that is not there.
-        """
-        return cls(*load_with_tokenizer("LanguageModel", folder, device))
+    kind = TextDecoder
 
     def __call__(
         self,

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from dragoman.data.framing import cut, framed_texts
 from dragoman.predict.classifier import checked_texts
-from dragoman.predict.text_predictor import TextPredictor
+from dragoman.predict.text_predictor import EncoderPredictor
 
 
-class SentenceEncoder(TextPredictor):
+class SentenceEncoder(EncoderPredictor):
     """Vectors of texts by a trained model: its rows, pooled, as the config says (Reimers & Gurevych 2019,
     arXiv:1908.10084). Made by `SentenceEncoder.load`.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dragoman import arguments
 from dragoman.data.framing import framed_words, words_within
-from dragoman.predict.text_predictor import TextPredictor
+from dragoman.predict.text_predictor import EncoderPredictor
 
 Words = str | Sequence[str]  # a sentence
 TaggedSentence = list[tuple[str, str]]  # word, tag
@@ -18,7 +18,7 @@ TaggedSentence = list[tuple[str, str]]  # word, tag
 _Part = tuple[list[int], list[int]]  # ids with one on either side, and how many each word has
 
 
-class Tagger(TextPredictor):
+class Tagger(EncoderPredictor):
     """Tags of words by a trained model. Made by `Tagger.load`.
 
     Any number of threads may call it or `submit`: one prediction runs at a time, on all the library's threads.

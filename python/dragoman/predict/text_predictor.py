@@ -1,4 +1,4 @@
-"""What serves an encoder of text has in common: the model, the tokenizer, and batches of similar length."""
+"""What serves models of text has in common: the model, the tokenizer, and batches of similar length."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ BATCH_TOKENS = 4096  # tokens read together
 
 
 class TextPredictor(Predictor):
-    """Base of what serves a TextEncoder.
+    """Base of what serves a model of text.
 
     Args:
-        model: with the head that the class needs.
+        model: of the class's `kind`.
         tokenizer: the one that the model was trained with.
 
     Raises:
         TypeError: another kind of model or tokenizer.
-        ValueError: a model with another head; a tokenizer with more tokens than the model.
+        ValueError: the tokenizer has more tokens than the model.
     """
 
-    head: ClassVar[str | None] = None  # that the model must have; None for any
+    kind: ClassVar[type[Any]]  # of the model
 
-    def __init__(self, model: TextEncoder, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         name = type(self).__name__
-        arguments.check_types(name, TextEncoder, model=model)
+        arguments.check_types(name, self.kind, model=model)
         arguments.check_types(name, Tokenizer, tokenizer=tokenizer)
-        if self.head is not None and model.config.head != self.head:
-            raise ValueError(f"{name}: model must have the head {self.head!r}, got {model.config.head!r}")
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ValueError(
                 f"{name}: tokenizer must have at most {model.config.vocab_size} tokens, as the model, "
@@ -61,9 +59,23 @@ class TextPredictor(Predictor):
         """
         arguments.check_path(cls.__name__, "folder", folder)
         model_class, _ = read_config(Path(folder))
-        if not issubclass(model_class, TextEncoder):
-            raise TypeError(f"{cls.__name__}: model must be a TextEncoder, got {model_class.__name__}")
+        if not issubclass(model_class, cls.kind):
+            raise TypeError(f"{cls.__name__}: model must be a {cls.kind.__name__}, got {model_class.__name__}")
         return cls(*load_with_tokenizer(cls.__name__, folder, device))
+
+
+class EncoderPredictor(TextPredictor):
+    """Base of what serves a TextEncoder. ValueError for a model with another head than the class's."""
+
+    kind = TextEncoder
+    head: ClassVar[str | None] = None  # that the model must have; None for any
+
+    def __init__(self, model: TextEncoder, tokenizer: Tokenizer) -> None:
+        super().__init__(model, tokenizer)
+        if self.head is not None and model.config.head != self.head:
+            raise ValueError(
+                f"{type(self).__name__}: model must have the head {self.head!r}, got {model.config.head!r}"
+            )
 
     def _in_batches(
         self, items: Sequence[Any], length: Callable[[Any], int], run: Callable[[list[Any]], Sequence[Any]]

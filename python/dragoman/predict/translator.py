@@ -11,11 +11,11 @@ from dragoman import arguments
 from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
 from dragoman.data.texts import check_text, check_texts, is_blank
-from dragoman.data.tokenizer import Tokenizer, with_token
+from dragoman.data.tokenizer import with_token
 from dragoman.generate.search import check_options, generate
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.predict.loading import load_with_tokenizer
-from dragoman.predict.predictor import Predictor
+from dragoman.predict.text_predictor import TextPredictor
 
 BATCH_TOKENS = 2048  # source tokens translated together
 LONGEST = 10_000  # tokens of a source; time and memory grow with the square
@@ -34,7 +34,7 @@ class Candidate:
     score: float
 
 
-class Translator(Predictor):
+class Translator(TextPredictor):
     """Translates texts with a trained model. Made by `Translator.load`.
 
     Any number of threads may call it or `submit`: one translation runs at a time, on all the library's threads. It
@@ -49,17 +49,7 @@ class Translator(Predictor):
         ValueError: the tokenizer has more tokens than the model.
     """
 
-    def __init__(self, model: EncoderDecoder, tokenizer: Tokenizer) -> None:
-        arguments.check_types("Translator", EncoderDecoder, model=model)
-        arguments.check_types("Translator", Tokenizer, tokenizer=tokenizer)
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise ValueError(
-                f"Translator: tokenizer must have at most {model.config.vocab_size} tokens, "
-                f"as the model, got {tokenizer.vocab_size}"
-            )
-        self.model = model
-        self.tokenizer = tokenizer
-        super().__init__(model, tokenizer)
+    kind = EncoderDecoder
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32") -> Translator:
