@@ -304,7 +304,7 @@ def test_the_defaults_in_the_help_are_those_of_the_trainer():
     flags, checked = {"max_grad_norm": "clip"}, []
     for field in (field for field in fields(dg.Trainer) if field.name != "lr"):
         flag = flags.get(field.name, field.name.replace("_", "-"))
-        if found := re.search(rf"--{flag} [NX] [^-]*?\(default: ([\d.]+)[ )]", text):
+        if found := re.search(rf"--{flag} [NX] [^-]*?\(default: ([\d.]+)[ );]", text):
             checked.append(field.name)
             assert float(found[1]) == field.default, field.name
     assert {"batch_tokens", "warmup", "max_grad_norm", "log_interval"} <= set(checked)
