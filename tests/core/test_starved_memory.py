@@ -56,9 +56,9 @@ def run(script, *, threads=4, **environment):
 
 
 def died_in_numpy(stderr):
-    """Whether the process was ended by a signal while NumPy ran."""
+    """Whether the process was ended by a signal while NumPy ran, as it does in `top_k`, which calls nothing else."""
     frames = stderr.partition("(most recent call first):\n")[2].splitlines()
-    return bool(frames) and "/numpy/" in frames[0]
+    return bool(frames) and ("/numpy/" in frames[0] or frames[0].endswith("in top_k"))
 
 
 def test_ops_without_memory_for_threads():

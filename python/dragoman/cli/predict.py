@@ -25,7 +25,7 @@ from dragoman.predict import (
     Translator,
     predictor_class,
 )
-from dragoman.predict.text_predictor import TextPredictor
+from dragoman.predict.text_predictor import EncoderPredictor
 
 DESCRIPTION = """\
 Says what a trained model finds in each line of standard input. For classification: a label, a tab and its probability.
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> None:
     """Answers what comes on standard input, as soon as it comes."""
     kind: Any = SentenceEncoder if options.vectors else predictor_class(options.folder)
-    if options.vectors and not issubclass(served := predictor_class(options.folder), TextPredictor):
+    if options.vectors and not issubclass(served := predictor_class(options.folder), EncoderPredictor):
         raise ValueError(f"--vectors needs an encoder of text, got a model for a {served.__name__}")
     for name, kinds in _SERVED_BY.items():
         if getattr(options, name) is not None and kind not in kinds:
