@@ -38,10 +38,9 @@ static inline Vec bounded(Vec x) {
   return vmax(broadcast(-10.0f), vmin(broadcast(10.0f), x));
 }
 
-static inline Vec activate(Vec x, Activation activation) {
+// What products' inner loops seldom need stands apart, so that it takes no registers there.
+static __attribute__((noinline)) Vec activate_smooth(Vec x, Activation activation) {
   switch (activation) {
-    case Activation::relu:
-      return vmax(Vec{}, x);
     case Activation::gelu:
       return x * normal(x).cdf;
     case Activation::gelu_tanh:
@@ -57,11 +56,14 @@ static inline Vec activate(Vec x, Activation activation) {
   }
 }
 
-// The derivative of the activation at x. ReLU's is the same at y = relu(x). GELU's is Phi(x) + x phi(x).
-static inline Vec slope(Vec x, Activation activation) {
+static inline Vec activate(Vec x, Activation activation) {
+  if (activation == Activation::none) return x;
+  if (activation == Activation::relu) return vmax(Vec{}, x);
+  return activate_smooth(x, activation);
+}
+
+static __attribute__((noinline)) Vec slope_smooth(Vec x, Activation activation) {
   switch (activation) {
-    case Activation::relu:
-      return x > 0.0f ? broadcast(1.0f) : Vec{};
     case Activation::gelu: {
       const Normal at = normal(x);
       return at.cdf + x * at.pdf;
@@ -86,6 +88,13 @@ static inline Vec slope(Vec x, Activation activation) {
     default:
       return broadcast(1.0f);
   }
+}
+
+// The derivative of the activation at x. ReLU's is the same at y = relu(x). GELU's is Phi(x) + x phi(x).
+static inline Vec slope(Vec x, Activation activation) {
+  if (activation == Activation::none) return broadcast(1.0f);
+  if (activation == Activation::relu) return x > 0.0f ? broadcast(1.0f) : Vec{};
+  return slope_smooth(x, activation);
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -1,6 +1,9 @@
 """dragoman builds, trains and serves Transformers, encoder-decoder first."""
 
-from dragoman import cuda, functional, interop, lora, models, nn, optim
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dragoman import cuda, functional, lora, models, nn, optim
 from dragoman._core import (
     OutOfMemoryError,
     cpu_isa,
@@ -8,18 +11,20 @@ from dragoman._core import (
     num_threads,
 )
 from dragoman.creation import from_dlpack, tensor
-from dragoman.data.tokenizer import Tokenizer
 from dragoman.grad_mode import is_grad_enabled, no_grad
 from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
-from dragoman.predict import Classifier, ImageClassifier, LanguageModel, SentenceEncoder, Tagger
-from dragoman.predict.translator import Translator
 from dragoman.random import manual_seed
 from dragoman.runtime import empty_cache, memory_stats, reset_peak_memory_stats, set_num_threads
 from dragoman.sequences import Sequences
 from dragoman.tensor import Tensor
-from dragoman.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from dragoman import interop
+    from dragoman.data.tokenizer import Tokenizer
+    from dragoman.predict import Classifier, ImageClassifier, LanguageModel, SentenceEncoder, Tagger, Translator
+    from dragoman.train.trainer import Trainer
 
 __version__ = "0.1.0"
 
@@ -58,3 +63,25 @@ __all__ = [
     "set_num_threads",
     "tensor",
 ]
+
+# What is imported at its first use, which makes the import of the package faster.
+_PREDICTORS = ("Classifier", "ImageClassifier", "LanguageModel", "SentenceEncoder", "Tagger", "Translator")
+_LATER = {
+    **dict.fromkeys(_PREDICTORS, "dragoman.predict"),
+    "Tokenizer": "dragoman.data.tokenizer",
+    "Trainer": "dragoman.train.trainer",
+}
+_ROOMS = ("data", "generate", "interop", "predict", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"dragoman.{name}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'dragoman' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
