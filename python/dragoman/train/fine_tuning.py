@@ -17,7 +17,7 @@ def layer_groups(model: Module, decay: float) -> list[ParameterGroup]:
     (Howard & Ruder 2018, arXiv:1801.06146).
 
     The last layer of a model and what comes after it, as a head, have the factor 1; the layer before has `decay`, the
-    one before that `decay`^2. What comes before the first layer, as embeddings, counts as one more layer. In an
+    one before that its square. What comes before the first layer, as embeddings, counts as one more layer. In an
     encoder-decoder the decoder's layers come after the encoder's, and what stands between them counts with the
     encoder's last layer. Frozen parameters have no group.
 
