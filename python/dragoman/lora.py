@@ -130,23 +130,19 @@ def save(model: Module, folder: str | Path, name: str = "default") -> None:
         TypeError, ValueError: naming the argument; no such adapter.
     """
     arguments.check_path("lora.save", "folder", folder)
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    modules: list[str] = []
-    adapter = None
-    for place, layer in _layers(model):
-        for adapter_here in layer.adapters:
-            if adapter_here.name == name:
-                adapter = adapter_here
-                modules.append(place)
-                arrays[f"{_PREFIX}{place}.lora_A.weight"] = adapter.a.numpy()
-                arrays[f"{_PREFIX}{place}.lora_B.weight"] = adapter.b.numpy()
-    if adapter is None:
+    found = _places_of(model, name)
+    if not found:
         raise ValueError(f"lora.save: name must be among {adapters(model)}, got {name!r}")
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for place, (_, adapter) in found.items():
+        arrays[f"{_PREFIX}{place}.lora_A.weight"] = adapter.a.numpy()
+        arrays[f"{_PREFIX}{place}.lora_B.weight"] = adapter.b.numpy()
+    _, adapter = next(iter(found.values()))  # all have one rank, alpha and dropout
     config = _PLAIN | {
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
-        "target_modules": modules,
+        "target_modules": list(found),
         "inference_mode": True,
         "task_type": None,
         "base_model_name_or_path": None,
@@ -205,9 +201,10 @@ def merge(model: Module, name: str | None = None) -> None:
     Raises:
         ValueError: no such adapter; a weight that another layer shares.
     """
-    for place, weight in merged(model, name).items():
-        _linears(model)[place].weight.copy_(weight)
+    weights = merged(model, name)
     for place, layer in _layers(model):
+        if place in weights:
+            layer.weight.copy_(weights[place])
         linear = Linear.__new__(Linear)
         linear.weight, linear.bias, linear.training = layer.weight, layer.bias, layer.training
         _set(model, place, linear)
@@ -226,13 +223,11 @@ def merged(model: Module, name: str | None = None) -> dict[str, npt.NDArray[Any]
         if isinstance(weight, Parameter):
             users[id(weight)] = users.get(id(weight), 0) + 1
     result = {}
-    for place, layer in _layers(model):
-        for adapter in layer.adapters:
-            if adapter.name == chosen:
-                if users[id(layer.weight)] > 1:
-                    raise ValueError(f"lora.merge: the weight of {place} must be its own, but another layer shares it")
-                update = adapter.b.numpy().astype(np.float64) @ adapter.a.numpy().astype(np.float64)
-                result[place] = (layer.weight.numpy() + adapter.scale * update).astype(np.float32)
+    for place, (layer, adapter) in _places_of(model, chosen).items():
+        if users[id(layer.weight)] > 1:
+            raise ValueError(f"lora.merge: the weight of {place} must be its own, but another layer shares it")
+        update = adapter.b.numpy().astype(np.float64) @ adapter.a.numpy().astype(np.float64)
+        result[place] = (layer.weight.numpy() + adapter.scale * update).astype(np.float32)
     return result
 
 
@@ -278,11 +273,11 @@ def _pairs(file: SafetensorsFile) -> dict[str, tuple[npt.NDArray[Any], npt.NDArr
 
 def _put(model: Module, name: str, shapes: dict[str, tuple[int, float, float]]) -> None:
     """Adds adapters of (rank, alpha, dropout) by the names of their Linears, and freezes all else."""
-    choice = _choice(model)
+    choice, linears = _choice(model), _linears(model)
     for parameter in model.parameters():
         parameter.requires_grad = False
     for place, (rank, alpha, dropout) in shapes.items():
-        linear = _linears(model)[place]
+        linear = linears[place]
         if not isinstance(linear, LoRALinear):
             linear = LoRALinear(linear, choice)
             _set(model, place, linear)
@@ -307,6 +302,13 @@ def _linears(model: Module) -> dict[str, Linear]:
 
 def _layers(model: Module) -> list[tuple[str, LoRALinear]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, LoRALinear)]
+
+
+def _places_of(model: Module, name: str) -> dict[str, tuple[LoRALinear, Adapter]]:
+    """By the names of the Linears that have an adapter, each with its adapter of that name."""
+    return {
+        place: (layer, adapter) for place, layer in _layers(model) for adapter in layer.adapters if adapter.name == name
+    }
 
 
 def _choice(model: Module) -> Choice:

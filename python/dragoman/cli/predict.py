@@ -68,9 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Answers what comes on standard input, as soon as it comes."""
-    kind: Any = SentenceEncoder if options.vectors else predictor_class(options.folder)
-    if options.vectors and not issubclass(served := predictor_class(options.folder), EncoderPredictor):
-        raise ValueError(f"--vectors needs an encoder of text, got a model for a {served.__name__}")
+    kind: Any = predictor_class(options.folder)
+    if options.vectors:
+        if not issubclass(kind, EncoderPredictor):
+            raise ValueError(f"--vectors needs an encoder of text, got a model for a {kind.__name__}")
+        kind = SentenceEncoder
     for name, kinds in _SERVED_BY.items():
         if getattr(options, name) is not None and kind not in kinds:
             needed = " or a ".join(each.__name__ for each in kinds)

@@ -304,6 +304,8 @@ class TextConfig(BlockConfig):
 class TransformerConfig(TextConfig):
     """The shape of an encoder-decoder Transformer (Vaswani et al. 2017, arXiv:1706.03762).
 
+    Other attributes as of TextConfig.
+
     Attributes:
         vocab_size: source tokens, and target tokens where `tgt_vocab_size` is None.
         num_encoder_layers, num_decoder_layers: depths; they may differ.
@@ -312,7 +314,6 @@ class TransformerConfig(TextConfig):
             None for sources that are never cut.
         tie_embeddings: "none", "two" (target embedding = output projection) or "three" (source too).
         output_bias: whether the output projection has a bias.
-        others: as of TextConfig and BlockConfig.
 
     Raises:
         ValueError: naming the field, what was expected and what came.
