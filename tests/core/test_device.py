@@ -74,7 +74,8 @@ def test_a_kernel_that_fails_raises_in_the_name_of_its_op():
 
 
 def test_a_kernel_refuses_pointers_to_host_memory():
-    dropout = _core.Dropout(0.5, 1, 2, 3, dg.tensor(0, dtype="int64").data)  # the step in the CPU's memory
+    step = dg.tensor(np.zeros(1 << 20, np.int64)[:1].reshape(()))  # in pages of the CPU's memory that stay mapped
+    dropout = _core.Dropout(0.5, 1, 2, 3, step.data)
     with pytest.raises(RuntimeError, match=r"^dropout_forward: byte \d+ of its parameters points to host memory$"):
         _core.dropout_forward(on_test(2, 3).data, dropout, None)
 
