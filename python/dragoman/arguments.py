@@ -6,6 +6,7 @@ Who checks a number goes on with what the check returns: a number of NumPy is on
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from reprlib import Repr
 from typing import Any
@@ -19,7 +20,12 @@ def check_types(op: str, kind: type, **arguments: Any) -> None:
     """TypeError unless each argument is a `kind`."""
     for name, value in arguments.items():
         if not isinstance(value, kind):
-            raise TypeError(f"{op}: {name} must be a {kind.__name__}, got {type(value).__name__}")
+            raise TypeError(f"{op}: {name} must be {with_article(kind.__name__)}, got {type(value).__name__}")
+
+
+def with_article(noun: str) -> str:
+    """A noun with its article: `an int`, `a str`."""
+    return f"{'an' if noun[:1] in 'AEIOaeio' else 'a'} {noun}"
 
 
 def check_callable(op: str, **arguments: Any) -> None:
@@ -49,7 +55,12 @@ def shown(value: Any) -> str:
     try:
         return _short.repr(value.item() if isinstance(value, np.generic) else value)
     except ValueError:  # Python prints no int of more than 4300 digits
-        return f"an int of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+        return f"an int of {value.bit_length()} bits" if isinstance(value, int) else with_article(type(value).__name__)
+
+
+def described(value: Any) -> str:
+    """The type of a value and how it looks, for a message: `float nan`."""
+    return "None" if value is None else f"{type(value).__name__} {shown(value)}"
 
 
 _short = Repr()
@@ -117,6 +128,13 @@ def check_path(op: str, name: str, value: Any) -> None:
         raise TypeError(f"{op}: {name} must be a path, got {type(value).__name__}")
     if "\0" in os.fspath(value):
         raise ValueError(f"{op}: {name} must be a path without a null character, got {shown(value)}")
+
+
+def check_regular(path: str | os.PathLike[str], why: str = "") -> None:
+    """ValueError for a pipe, a device or a socket, which may never end or never answer. OSError if it is missing."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder has an error of its own
+        raise ValueError(f"{path}: must be a file{why}, got a pipe, a device or a socket")
 
 
 def flag(op: str, name: str, value: Any) -> bool:

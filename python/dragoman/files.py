@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from dragoman.arguments import shown
+from dragoman.arguments import check_regular, shown
 from dragoman.arrays import DTYPES
 from dragoman.json_file import parse_object
 
@@ -263,11 +263,13 @@ class SafetensorsFile:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: naming the file, when it is damaged, or has an array of a dtype that NumPy has not.
+        ValueError: naming the file, when it is damaged, no file but a pipe, or has an array of a dtype that NumPy has
+            not.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
+        check_regular(path)
         try:
             opened: Any = safe_open  # the library's stub leaves it untyped
             self._file = opened(str(path), framework="np")

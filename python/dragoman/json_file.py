@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dragoman.arguments import shown
+from dragoman.arguments import check_regular, shown
 
 MAXIMUM = 1 << 24  # bytes of a file
 
@@ -24,7 +24,13 @@ def read_object(path: str | Path, maximum: int = MAXIMUM) -> dict[str, Any]:
 
 
 def read_bytes(path: str | Path, maximum: int) -> bytes:
-    """What a file holds. ValueError, naming the file, for more than `maximum` bytes."""
+    """What a file holds. ValueError, naming the file, for more than `maximum` bytes, and for a pipe or a device."""
+    check_regular(path)
+    return read_stream(path, maximum)
+
+
+def read_stream(path: str | Path, maximum: int) -> bytes:
+    """As `read_bytes`, and of a pipe, too."""
     with Path(path).open("rb") as file:
         content = file.read(maximum + 1)
     if len(content) > maximum:

@@ -34,8 +34,11 @@ class Tensor:
     __slots__ = ("__weakref__", "data", "function", "grad", "grad_owned", "requires_grad")
 
     def __init__(self, data: _core.Tensor, requires_grad: bool = False) -> None:
+        if type(data) is not _core.Tensor:
+            raise TypeError(
+                f"Tensor: data must be a tensor of the core, got {type(data).__name__}; dragoman.tensor takes arrays"
+            )
         if requires_grad is not False:
-            arguments.check_types("Tensor", _core.Tensor, data=data)
             requires_grad = arguments.flag("Tensor", "requires_grad", requires_grad)
             if requires_grad and data.dtype != "float32":
                 raise TypeError(f"Tensor: data must be float32 for requires_grad, got {data.dtype}")

@@ -75,7 +75,7 @@ def test_an_image_has_patches(explain, tmp_path):
 @pytest.mark.parametrize(
     ("model_class", "config_class", "fields", "option", "message"),
     [
-        (TextEncoder, EncoderConfig, {"head": "tag", "labels": ["x"]}, "--top=2", "a Classifier or a ImageClassifier"),
+        (TextEncoder, EncoderConfig, {"head": "tag", "labels": ["x"]}, "--top=2", "a Classifier or an ImageClassifier"),
         (TextEncoder, EncoderConfig, {}, "--temperature=1", "for a LanguageModel, got one for a SentenceEncoder"),
         (TextDecoder, DecoderConfig, {}, "--top=2", "got one for a LanguageModel"),
         (

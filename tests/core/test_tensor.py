@@ -154,8 +154,10 @@ def test_read_only_arrays_are_not_written():
             TypeError,
             "x must be a Tensor, got ndarray",
         ),
+        (lambda: dg.Tensor(np.ones(2, np.float32)), TypeError, "Tensor: data must .*got ndarray; dragoman.tensor"),
+        (lambda: dg.Tensor(dg.tensor([1.0])), TypeError, "Tensor: data must be a tensor of the core, got Tensor"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_errors_name_the_argument(make, error, message):
     with pytest.raises(error, match=message):

@@ -144,7 +144,7 @@ def test_a_pipe_is_refused_where_it_would_be_read_twice(tmp_path):
     os.mkfifo(pipe)
     for path in (pipe, "/dev/null", Column(pipe, 1)):
         with pytest.raises(
-            ValueError, match="must be a file, because it is read more than once, got a pipe or a device"
+            ValueError, match="must be a file, because it is read more than once, got a pipe, a device or a socket"
         ):
             next(sample_lines(path, 100))
     tokenizer = types.SimpleNamespace(digest=lambda: "")

@@ -1,6 +1,7 @@
 """Readers of tables, tagged words and images."""
 
 import gzip
+import os
 import sys
 
 import numpy as np
@@ -126,7 +127,19 @@ def test_arrays_of_images(tmp_path, rng):
     np.testing.assert_array_equal([image for image, _ in found], images)
     np.savez(tmp_path / "b.npz", images=images)
     np.savez(tmp_path / "c.npz", images=images, labels=[1, 2])
-    (tmp_path / "d.npz").write_bytes(b"PK nothing")
-    for name, message in (("b", "arrays images and labels"), ("c", "got shapes"), ("d", "not a .npz file")):
-        with pytest.raises(ValueError, match=message):
+    np.savez(tmp_path / "e.npz", images=images, labels=np.array([1, "a", None], object))
+    np.save(tmp_path / "one.npy", images)
+    os.rename(tmp_path / "one.npy", tmp_path / "f.npz")
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "g.npz").write_bytes(whole[:60] + bytes(20) + whole[80:])
+    (tmp_path / "h.npz").write_text("great film\tpos\n")
+    (tmp_path / "i.npz").touch()
+    neither, unread = (
+        "folder with files LABEL/FILE, or a .npz file; this is neither",
+        "damaged, or holds Python objects",
+    )
+    messages = {"b": "arrays images and labels", "c": "got shapes", "e": unread, "f": neither, "g": unread}
+    for name, message in (messages | dict.fromkeys("hi", neither)).items():
+        with pytest.raises(ValueError, match=message) as raised:
             list(iter_images(tmp_path / f"{name}.npz", 4, 1))
+        assert "pickle" not in str(raised.value)

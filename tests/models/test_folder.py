@@ -80,7 +80,7 @@ def test_a_users_model_that_cannot_decode_is_refused_where_it_must():
     model = Bag(BagConfig(vocab_size=7))
     with pytest.raises(TypeError, match="generate: model must be an EncoderDecoder or a TextDecoder, got Bag"):
         generate(model, [[3]])
-    with pytest.raises(TypeError, match="Translator: model must be a EncoderDecoder, got Bag"):
+    with pytest.raises(TypeError, match="Translator: model must be an EncoderDecoder, got Bag"):
         dg.Translator(model, None)
 
 

@@ -144,7 +144,7 @@ def test_slopes_of_the_paper():
         (lambda: nn.MultiHeadAttention(8, 4, qk_norm="layer"), "qk_norm must be one of rms, got 'layer'"),
         (lambda: nn.MultiHeadAttention(8, 4, window=-1), "window must be at least 0, got -1"),
         (lambda: nn.MultiHeadAttention(8, 4, scale="1"), "scale must be a number, got str"),
-        (lambda: nn.MultiHeadAttention(8, 4, positions="rotary"), "positions must be a AttentionPositions, got str"),
+        (lambda: nn.MultiHeadAttention(8, 4, positions="rotary"), "positions must be an AttentionPositions, got str"),
         (lambda: nn.RelativeBias(4, num_buckets=3), "num_buckets must be at least 4, got 3"),
         (lambda: nn.RelativeBias(4, max_distance=8), "max_distance must be above 8 for 32 buckets, got 8"),
         (lambda: nn.RotaryPositions(3), "features must be even, got 3"),

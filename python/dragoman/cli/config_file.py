@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dragoman.arguments import shown
+from dragoman.arguments import check_regular, shown
 from dragoman.cli.parser import did_you_mean
-from dragoman.json_file import read_bytes
+from dragoman.json_file import read_stream
 
 Define = Callable[[argparse.ArgumentParser], None]  # adds a command's options to a parser
 Value = str | bool | int | float | list[str]
@@ -68,6 +68,7 @@ def expand(arguments: Sequence[str], define: Define) -> list[str]:
 
 def read(path: str | Path, define: Define) -> dict[str, Value]:
     """The options in a file, by `dest`. OSError, ValueError as in `expand`."""
+    check_regular(path)
     actions = _actions(define)
     values = check(_read(str(path)), actions, str(path))
     return {actions[key].dest: value for key, value in values.items()}
@@ -112,7 +113,7 @@ def _actions(define: Define) -> dict[str, argparse.Action]:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        content = read_bytes(path, _MAXIMUM).decode("utf-8-sig")
+        content = read_stream(path, _MAXIMUM).decode("utf-8-sig")
         if any(line.count(".") > _DOTS for line in content.splitlines()):
             raise ValueError(f"a line must have at most {_DOTS} dots")  # each opens a table in the one before
         return tomllib.loads(content)

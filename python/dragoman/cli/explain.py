@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dragoman.arguments import with_article
 from dragoman.cli.device_option import add_device_argument
 from dragoman.data.framing import cut, framed_texts, framed_words
 from dragoman.data.images import read_image
@@ -50,7 +51,7 @@ def command(options: argparse.Namespace) -> None:
     if isinstance(model, EncoderDecoder):
         _pair(model, Tokenizer.load(folder / "tokenizer.json"), options)
     elif options.target is not None:
-        raise ValueError(f"--target needs a model that translates, got a {type(model).__name__}")
+        raise ValueError(f"--target needs a model that translates, got {with_article(type(model).__name__)}")
     elif isinstance(model, VisionTransformer):
         config = model.config
         image = read_image(options.text, config.image_size, config.channels)
@@ -63,7 +64,7 @@ def command(options: argparse.Namespace) -> None:
         names = tokenizer.tokens(ids)
         attention_page(model.attention_weights(ids), names, names, options.output)
     else:
-        raise ValueError(f"{folder}: must hold a model of dragoman.models, got a {type(model).__name__}")
+        raise ValueError(f"{folder}: must hold a model of dragoman.models, got {with_article(type(model).__name__)}")
     print(options.output)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dragoman.arguments import with_article
 from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED
 from dragoman.cli.output_file import OutputFile
@@ -71,12 +72,14 @@ def command(options: argparse.Namespace) -> None:
     kind: Any = predictor_class(options.folder)
     if options.vectors:
         if not issubclass(kind, EncoderPredictor):
-            raise ValueError(f"--vectors needs an encoder of text, got a model for a {kind.__name__}")
+            raise ValueError(f"--vectors needs an encoder of text, got a model for {with_article(kind.__name__)}")
         kind = SentenceEncoder
     for name, kinds in _SERVED_BY.items():
         if getattr(options, name) is not None and kind not in kinds:
-            needed = " or a ".join(each.__name__ for each in kinds)
-            raise ValueError(f"--{name.replace('_', '-')} needs a model for a {needed}, got one for a {kind.__name__}")
+            needed = " or ".join(with_article(each.__name__) for each in kinds)
+            raise ValueError(
+                f"--{name.replace('_', '-')} needs a model for {needed}, got one for {with_article(kind.__name__)}"
+            )
     predictor: Any = kind.load(options.folder, options.device)
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))

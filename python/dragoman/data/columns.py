@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
-from dragoman.data.texts import shown
+from dragoman.arguments import described
 
 Ids = Sequence[int]  # one cell: token ids, or a label alone
 Columns = Mapping[str, Sequence[Ids]]  # by name, one cell an example
@@ -59,7 +59,7 @@ class Table:
                 raise TypeError(f"Table: column {name} must hold lists of ids, got {type(cells).__name__}")
             for row, cell in enumerate(cells):
                 if type(cell) is not list and not _is_list(cell):
-                    raise TypeError(f"Table: column {name} must hold lists of ids, got {shown(cell)} in row {row}")
+                    raise TypeError(f"Table: column {name} must hold lists of ids, got {described(cell)} in row {row}")
         counts = {name: len(cells) for name, cells in self._columns.items()}
         if len(set(counts.values())) != 1:
             raise ValueError(f"Table: columns must have one length, got {counts}")
@@ -128,7 +128,7 @@ def flat_ids(name: str, cells: Sequence[Ids], first: int = 0) -> npt.NDArray[np.
         for row, cell in enumerate(cells, first):
             if not _is_cell(cell):
                 raise ValueError(
-                    f"data: column {name} must hold integers of 32 bits, got {shown(cell)} in row {row}"
+                    f"data: column {name} must hold integers of 32 bits, got {described(cell)} in row {row}"
                 ) from None
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def read_image(path: str | Path, size: int, channels: int) -> Image:
         from PIL import Image as pillow
     except ModuleNotFoundError:
         raise ModuleNotFoundError("images: needs the extra: pip install 'dragoman[image]'") from None
+    arguments.check_regular(path)
     try:
         with pillow.open(path) as opened:
             scaled = opened.convert(modes[channels]).resize((size, size), pillow.Resampling.BILINEAR)
@@ -73,13 +75,18 @@ def read_arrays(path: str | Path) -> tuple[npt.NDArray[Any], list[str]]:
         ValueError: naming the file and what in it does not fit.
     """
     arguments.check_path("read_arrays", "path", path)
+    arguments.check_regular(path)
+    import zipfile  # slow to import
+
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: images must be a folder with files LABEL/FILE, or a .npz file; this is neither")
     try:
         with np.load(path, allow_pickle=False) as file:
             images, labels = file["images"], file["labels"]
     except KeyError as error:
         raise ValueError(f"{path}: must hold the arrays images and labels ({error})") from None
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a .npz file of arrays ({error})") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+        raise ValueError(f"{path}: an array is damaged, or holds Python objects instead of numbers or texts") from None
     if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
         expected = "images (images, height, width[, channels]) and labels (images,)"
         raise ValueError(f"{path}: must hold {expected}, got shapes {images.shape} and {labels.shape}")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dragoman.arguments import integer
+from dragoman.arguments import described, integer
 from dragoman.data.columns import Ids
-from dragoman.data.texts import check_text, shown
+from dragoman.data.texts import check_text
 from dragoman.data.tokenizer import EOS, Tokenizer
 
 Pair = tuple[Ids, Ids]  # source ids, target ids
@@ -48,7 +48,7 @@ def check_pairs(op: str, name: str, pairs: Sequence[object]) -> None:
     first = pairs[0]
     sides = tuple(map(_kind, first)) if isinstance(first, tuple | list) else ()
     if sides not in (("text", "text"), ("ids", "ids")):
-        raise TypeError(f"{op}: {name}[0] must be two texts or two lists of ids, got {shown(first)}")
+        raise TypeError(f"{op}: {name}[0] must be two texts or two lists of ids, got {described(first)}")
     check = _check_texts if sides[0] == "text" else _check_ids
     for i, pair in enumerate(pairs):
         check(op, f"{name}[{i}]", pair)
@@ -56,7 +56,7 @@ def check_pairs(op: str, name: str, pairs: Sequence[object]) -> None:
 
 def _check_texts(op: str, name: str, pair: Any) -> None:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise TypeError(f"{op}: {name} must be two texts, got {shown(pair)}")
+        raise TypeError(f"{op}: {name} must be two texts, got {described(pair)}")
     for side, text in enumerate(pair):
         if type(text) is not str or not text.isascii():  # most are, and one needs no more checks
             check_text(op, f"{name}[{side}]", text)
@@ -64,7 +64,7 @@ def _check_texts(op: str, name: str, pair: Any) -> None:
 
 def _check_ids(op: str, name: str, pair: Any) -> None:
     if not isinstance(pair, tuple | list) or tuple(map(_kind, pair)) != ("ids", "ids"):
-        raise TypeError(f"{op}: {name} must be two lists of ids, got {shown(pair)}")
+        raise TypeError(f"{op}: {name} must be two lists of ids, got {described(pair)}")
     for side, ids in enumerate(pair):
         if all(kind is not bool and issubclass(kind, int | np.integer) for kind in set(map(type, ids))):
             continue

@@ -141,6 +141,7 @@ class Shards(Sequence[Row]):
 
     def _open(self, name: str, size: int) -> int:
         path = self.folder / name
+        arguments.check_regular(path)
         descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, descriptor)
         if (got := os.fstat(descriptor).st_size) != size:

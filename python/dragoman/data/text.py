@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import os
 import random
-import stat
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -165,9 +164,7 @@ def as_files(files: Files, op: str = "lines", name: str = "files") -> list[File]
 
 def check_rereadable(path: File) -> None:
     """ValueError for a pipe or a device, which can be read once and has no size. OSError if the file is missing."""
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder has an error of its own
-        raise ValueError(f"{path}: must be a file, because it is read more than once, got a pipe or a device")
+    arguments.check_regular(path, ", because it is read more than once")
 
 
 _TABS = "stays in the text; one column of a file can be chosen (option --columns, dragoman.data.Column)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dragoman import arguments
+from dragoman.arguments import described
 
 # Neither spaces nor controls by their category, and yet nothing is to be seen: fillers and the empty Braille pattern.
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -23,7 +23,7 @@ def is_blank(text: str) -> bool:
 def check_text(op: str, name: str, text: object) -> None:
     """TypeError unless `text` is a str; ValueError, naming the place, if it holds half of a surrogate pair."""
     if not isinstance(text, str):
-        raise TypeError(f"{op}: {name} must be a str, got {shown(text)}")
+        raise TypeError(f"{op}: {name} must be a str, got {described(text)}")
     if not text.isascii():
         try:
             text.encode()
@@ -40,21 +40,10 @@ def check_texts(op: str, name: str, texts: Iterable[object]) -> list[str]:
     except TypeError:
         items = None
     if items is None or isinstance(texts, str | bytes):
-        raise TypeError(f"{op}: {name} must be several texts, got {shown(texts)}")
+        raise TypeError(f"{op}: {name} must be several texts, got {described(texts)}")
     checked = []
     for i, text in enumerate(items):
         if type(text) is not str or not text.isascii():
             check_text(op, f"{name}[{i}]", text)
         checked.append(text)
     return checked  # type: ignore[return-value]
-
-
-def shown(value: object, length: int = 60) -> str:
-    """The type of a value and how it looks, cut to `length` characters, for messages."""
-    if value is None:
-        return "None"
-    try:
-        text = repr(value)
-    except ValueError:  # of an int that Python does not print
-        text = arguments.shown(value)
-    return f"{type(value).__name__} {text if len(text) <= length else f'{text[: length - 3]}...'}"

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy.typing as npt
 
 from dragoman import arguments, lora
-from dragoman.arguments import shown
+from dragoman.arguments import check_regular, shown
 from dragoman.files import array_parts, atomic_write_all
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.models.config import ModelConfig
@@ -95,6 +95,8 @@ class Model(Module):
         config = (json.dumps(values, indent=2) + "\n").encode()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for name in beside:
+            check_regular(folder / name)
         digests = {digest_field(CONFIG): sha256(config).hexdigest()}
         digests |= {digest_field(name): sha256((folder / name).read_bytes()).hexdigest() for name in beside}
         weights = array_parts(lora.merged_state(self), {"format": "dragoman", **digests})

@@ -42,4 +42,7 @@ def predictor_class(folder: str | Path) -> type[Predictor]:
         return LanguageModel
     if isinstance(config, TransformerConfig):
         return Translator
-    raise ValueError(f"{folder}: must hold an encoder of text or images or a decoder, got a {type(config).__name__}")
+    raise ValueError(
+        f"{folder}: must hold an encoder of text or images or a decoder, "
+        f"got {arguments.with_article(type(config).__name__)}"
+    )

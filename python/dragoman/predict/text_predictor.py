@@ -60,7 +60,9 @@ class TextPredictor(Predictor):
         arguments.check_path(cls.__name__, "folder", folder)
         model_class, _ = read_config(Path(folder))
         if not issubclass(model_class, cls.kind):
-            raise TypeError(f"{cls.__name__}: model must be a {cls.kind.__name__}, got {model_class.__name__}")
+            raise TypeError(
+                f"{cls.__name__}: model must be {arguments.with_article(cls.kind.__name__)}, got {model_class.__name__}"
+            )
         return cls(*load_with_tokenizer(cls.__name__, folder, device))
 
 

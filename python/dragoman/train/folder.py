@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import warnings
@@ -12,6 +11,7 @@ from typing import Self
 
 from dragoman.data.shards import INDEX
 from dragoman.files import lock
+from dragoman.json_file import read_object
 from dragoman.models.base import CONFIG, TOKENIZER, WEIGHTS
 from dragoman.train.checkpoint import CheckpointFolder
 from dragoman.train.task import TASK
@@ -163,9 +163,9 @@ def _is_shards(folder: Path) -> bool:
     try:
         names = {name for name in os.listdir(folder) if not name.startswith(".")}
         if INDEX in names:
-            index = json.loads((folder / INDEX).read_bytes())
+            index = read_object(folder / INDEX)
             if not index["format"].startswith("dragoman.data."):
                 return False
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, AttributeError):
         return False
     return all(name.endswith((".ids", ".offsets")) for name in names - {INDEX})

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dragoman.arguments import check_regular
 from dragoman.files import atomic_write
 from dragoman.train.callbacks import Record
 
@@ -139,6 +140,7 @@ def _in_notebook() -> bool:
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
+    check_regular(path)
     kept = []
     for line in path.read_text(errors="replace").splitlines():
         try:
