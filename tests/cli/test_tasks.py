@@ -86,7 +86,8 @@ def test_texts_with_labels(classifier, data, capsys, monkeypatch, tmp_path):
 
 def test_words_with_tags(data, capsys, monkeypatch, tmp_path):
     folder = tmp_path / "model"
-    assert train(data, folder, "tag", ".conll", "--steps=60", "--pooling=first") == 0
+    assert train(data, folder, "tag", ".conll", "--steps=60", "--pooling=first", "--token-dropout=0.1") == 0
+    assert json.loads((folder / "task.json").read_text())["token_dropout"] == 0.1
     assert evaluate(capsys, folder, "--data", data / "valid.conll")["accuracy"] > 90
     lines = predict(monkeypatch, tmp_path, folder, "they fish\nthe dog runs\n")
     tag = dg.Tagger.load(folder)
@@ -122,7 +123,9 @@ def test_text_with_noise(noise, data, capsys, tmp_path):
 
 def test_images(data, capsys, monkeypatch, tmp_path):
     folder = tmp_path / "model"
-    assert train(data, folder, "image", ".npz", "--steps=30", "--image-size=8", "--channels=1", "--patch-size=4") == 0
+    options = ["--image-size=8", "--channels=1", "--patch-size=4", "--shift=1"]
+    assert train(data, folder, "image", ".npz", "--steps=30", *options) == 0
+    assert json.loads((folder / "task.json").read_text())["shift"] == 1
     assert evaluate(capsys, folder, "--data", data / "valid.npz")["accuracy"] > 90
     pillow = pytest.importorskip("PIL.Image")
     pillow.fromarray(np.full((16, 16), 190, np.uint8)).save(tmp_path / "light.png")
@@ -148,6 +151,8 @@ def test_a_run_is_resumed_with_its_task(data, capsys, tmp_path):
         (["--source=x", "--target=y", "--valid=z"], "--valid does not belong to --task translate"),
         (["--task=tag", "--data=x", "--columns=1,2"], "--columns does not belong to --task tag"),
         (["--task=tag", "--data=x", "--noise=spans"], "--noise needs --task denoise, got tag"),
+        (["--task=tag", "--data=x", "--shift=1"], "--shift needs --task image, got tag"),
+        (["--task=mlm", "--data=x", "--token-dropout=0.1"], "--token-dropout needs --task classify or tag, got mlm"),
         (["--task=image", "--data=x", "--pooling=max"], "--pooling needs --task classify or tag, got image"),
         (["--task=classify", "--data=x", "--columns=text"], "columns: must be two"),
     ],

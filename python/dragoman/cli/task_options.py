@@ -38,11 +38,13 @@ PATCHES = 8  # at most so many along a side of an image, where --patch-size is n
 _TASKS_OF = {  # options of some tasks alone, by their `dest`
     "max_source_length": ("summarise",),
     "pooling": ("classify", "tag"),
+    "token_dropout": ("classify", "tag"),
     "mask_ratio": ("mlm",),
     "noise": ("denoise",),
     "image_size": ("image",),
     "channels": ("image",),
     "patch_size": ("image",),
+    "shift": ("image",),
 }
 
 
@@ -70,6 +72,12 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--pooling", choices=POOLINGS, help="classify, tag: how the rows of a text or a word become one (default: mean)"
     )
+    group.add_argument(
+        "--token-dropout",
+        type=REAL,
+        metavar="X",
+        help="classify, tag: share of tokens that become <unk> in training (default: 0)",
+    )
     group.add_argument("--mask-ratio", type=REAL, metavar="X", help="mlm: share of chosen tokens (default: 0.15)")
     group.add_argument(
         "--noise", choices=NOISES, help="denoise: spans as in T5, or infilling as in BART (default: spans)"
@@ -81,6 +89,9 @@ def add_model_arguments(group: argparse._ArgumentGroup) -> None:
         type=COUNT,
         metavar="N",
         help=f"image: height and width of a patch (default: 2, or more so that at most {PATCHES} fill a side)",
+    )
+    group.add_argument(
+        "--shift", type=COUNT, metavar="N", help="image: in training, move images by up to N pixels (default: 0)"
     )
     group.add_argument(
         "--model-option",
@@ -129,7 +140,8 @@ def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Fil
         settings["columns"] = [name.strip() for name in options.columns.split(",")]
     if options.mask_ratio is not None:
         settings["ratio"] = options.mask_ratio
-    settings |= {name: v for name in ("noise", "image_size", "channels") if (v := getattr(options, name)) is not None}
+    names = ("noise", "token_dropout", "image_size", "channels", "shift")
+    settings |= {name: v for name in names if (v := getattr(options, name)) is not None}
     if options.body is not None and kind is not ImageClassification:
         with model_folder(Path(options.body)):
             settings["tokenizer"] = Tokenizer.load(Path(options.body) / TOKENIZER)

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
-from dragoman.data.columns import Columns, Lengths
+from dragoman.data.columns import Columns, Ids, Lengths
 from dragoman.data.framing import cut, framed_texts
 from dragoman.data.text import Files
-from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.tokenizer import UNK, Tokenizer
 from dragoman.data.tsv import iter_tsv
 from dragoman.models.config import ModelConfig
 from dragoman.models.encoder import EncoderConfig, TextEncoder
@@ -33,6 +33,8 @@ class LabelTask(TextTask):
     Args:
         tokenizer: needed for examples of text; saved with the model.
         labels: the names of the labels, in the order of their numbers.
+        token_dropout: in training, this share of the tokens is replaced by <unk> (Iyyer et al. 2015, "Deep unordered
+            composition rivals syntactic methods for text classification").
     """
 
     head: ClassVar[str]
@@ -40,8 +42,11 @@ class LabelTask(TextTask):
     scores: ClassVar[Mapping[str, Score]] = LABEL_SCORES
     defaults: ClassVar[Mapping[str, Any]] = LABEL_DEFAULTS
 
-    def __init__(self, tokenizer: Tokenizer | None = None, labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer | None = None, labels: Sequence[str] = (), token_dropout: float = 0.0
+    ) -> None:
         super().__init__(tokenizer)
+        self.token_dropout = arguments.rate(type(self).__name__, "token_dropout", token_dropout)
         self.labels = checked_labels(type(self).__name__, "labels", labels)
         self._numbers = {label: number for number, label in enumerate(self.labels)}
 
@@ -63,7 +68,22 @@ class LabelTask(TextTask):
         return super().learn(files, vocab_size, tokenizer_kind, tokenizer, labels=labels, **settings)
 
     def settings(self) -> dict[str, Any]:
-        return {"labels": list(self.labels)}
+        return {"labels": list(self.labels), "token_dropout": self.token_dropout}
+
+    def made_of(self) -> dict[str, Any]:
+        return {name: value for name, value in super().made_of().items() if name != "token_dropout"}
+
+    def augment(self, rows: Columns, seed: Sequence[int]) -> Columns:
+        if not self.token_dropout:
+            return rows
+        draw = np.random.default_rng(seed)
+        return {**rows, "tokens": [self._dropped(ids, draw) for ids in rows["tokens"]]}
+
+    def _dropped(self, ids: Ids, draw: np.random.Generator) -> Ids:
+        """Ids with <unk> at random places, but for the first and the last."""
+        gone = draw.random(len(ids)) < self.token_dropout
+        gone[[0, -1]] = False
+        return cast(Ids, np.where(gone, UNK, ids).tolist())
 
     def config_fields(self) -> dict[str, Any]:
         return {**super().config_fields(), "head": self.head, "labels": self.labels}
@@ -117,6 +137,7 @@ class Classification(LabelTask):
         tokenizer: needed for examples of text; saved with the model.
         labels: the names of the labels, in the order of their numbers.
         columns: where files have the label and the text, see `dragoman.data.iter_tsv`.
+        token_dropout: in training, this share of the tokens is replaced by <unk>.
     """
 
     name = "classify"
@@ -124,9 +145,13 @@ class Classification(LabelTask):
     columns = ("tokens", "label")
 
     def __init__(
-        self, tokenizer: Tokenizer | None = None, labels: Sequence[str] = (), columns: Sequence[str] = ROLES
+        self,
+        tokenizer: Tokenizer | None = None,
+        labels: Sequence[str] = (),
+        columns: Sequence[str] = ROLES,
+        token_dropout: float = 0.0,
     ) -> None:
-        super().__init__(tokenizer, labels)
+        super().__init__(tokenizer, labels, token_dropout)
         self.file_columns = checked_labels("Classification", "columns", columns)
 
     def is_text(self, example: Any) -> bool:

@@ -38,6 +38,7 @@ class ImageClassification(Task):
         labels: the names of the labels, in the order of their numbers.
         image_size: height and width in pixels. Image files are scaled to it.
         channels: values of a pixel: of image files 1, 3 or 4.
+        shift: in training, images are moved by up to so many pixels in each direction; black comes in.
     """
 
     name = "image"
@@ -48,10 +49,14 @@ class ImageClassification(Task):
     scores: ClassVar[Mapping[str, Score]] = LABEL_SCORES
     defaults: ClassVar[Mapping[str, Any]] = LABEL_DEFAULTS
 
-    def __init__(self, labels: Sequence[str], image_size: int = 32, channels: int = 3) -> None:
+    def __init__(self, labels: Sequence[str], image_size: int = 32, channels: int = 3, shift: int = 0) -> None:
         self.labels = checked_labels("ImageClassification", "labels", labels)
         self.image_size = arguments.size("ImageClassification", "image_size", image_size)
         self.channels = arguments.size("ImageClassification", "channels", channels)
+        self.shift = arguments.integer("ImageClassification", "shift", shift)
+        if self.shift >= self.image_size:
+            expected = f"below image_size = {self.image_size}"
+            raise ValueError(f"ImageClassification: shift must be {expected}, got {self.shift}")
         self._numbers = {label: number for number, label in enumerate(self.labels)}
 
     def check_model(self, model: Module) -> None:
@@ -79,6 +84,17 @@ class ImageClassification(Task):
         pixels = [self._pixels(image) for image, _ in examples]
         return {"pixels": pixels, "label": [[self._number(label)] for _, label in examples]}
 
+    def augment(self, rows: Columns, seed: Sequence[int]) -> Columns:
+        if not self.shift:
+            return rows
+        images = self._images(rows)
+        draw = np.random.default_rng(seed)
+        corners = draw.integers(0, 2 * self.shift, (len(images), 2), endpoint=True)
+        wide = np.pad(images, [(0, 0), (self.shift,) * 2, (self.shift,) * 2, (0, 0)])
+        size = self.image_size
+        moved = [image[y : y + size, x : x + size].ravel() for image, (y, x) in zip(wide, corners, strict=True)]
+        return {**rows, "pixels": cast(Any, moved)}
+
     def costs(
         self, lengths: Lengths, model: VisionTransformer, options: TrainingOptions
     ) -> npt.NDArray[np.integer[Any]]:
@@ -88,7 +104,7 @@ class ImageClassification(Task):
         return Batch(rows, len(rows["label"]), len(rows["label"]) * model.config.num_tokens)
 
     def loss(self, model: VisionTransformer, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
-        return model.loss(self._images(batch), self.truth(batch), options.label_smoothing, num_targets)
+        return model.loss(self._images(batch.columns), self.truth(batch), options.label_smoothing, num_targets)
 
     def scorer(self, model: Any, options: TrainingOptions) -> LabelScorer:
         return LabelScorer(self)
@@ -99,10 +115,10 @@ class ImageClassification(Task):
 
     def predicted(self, model: VisionTransformer, batch: Batch) -> npt.NDArray[np.integer[Any]]:
         """The numbers of the labels that a model finds, (images,)."""
-        return largest(model.logits(self._images(batch)))
+        return largest(model.logits(self._images(batch.columns)))
 
     def save(self, folder: Path) -> None:
-        settings = {"labels": self.labels, "image_size": self.image_size, "channels": self.channels}
+        settings = {**self.made_of(), "shift": self.shift}
         atomic_write(folder / TASK, json.dumps({"task": self.name, **settings}, ensure_ascii=False).encode())
 
     @classmethod
@@ -147,8 +163,8 @@ class ImageClassification(Task):
             array = np.rint(np.clip(array, 0, 1) * 255)
         return cast(Sequence[int], array.astype(np.uint8).ravel())
 
-    def _images(self, batch: Batch) -> npt.NDArray[np.uint8]:
-        pixels = np.array(batch.columns["pixels"], np.uint8)
+    def _images(self, rows: Columns) -> npt.NDArray[np.uint8]:
+        pixels = np.array(rows["pixels"], np.uint8)
         return pixels.reshape(-1, self.image_size, self.image_size, self.channels)
 
 

@@ -156,7 +156,9 @@ class TrainingRun:
     def _group(self, epoch: int, order: Order, first: int) -> list[Batch]:
         """The batches of one step."""
         numbers = range(first, min(first + self.options.accumulate, len(order)))
-        return [self._batch(self.batches.dataset.take(order[i]), (self.options.seed, epoch, i)) for i in numbers]
+        seeds = [(self.options.seed, epoch, i) for i in numbers]
+        taken = [(self.batches.dataset.take(order[seed[-1]]), seed) for seed in seeds]
+        return [self._batch(self.task.augment(rows, seed), seed) for rows, seed in taken]
 
     def _batch(self, rows: Columns, seed: tuple[int, ...] = (0,)) -> Batch:
         return self.task.batch(rows, self.model, seed)

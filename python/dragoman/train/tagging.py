@@ -33,6 +33,7 @@ class Tagging(LabelTask):
     Args:
         tokenizer: needed for examples of text; saved with the model.
         labels: the names of the labels, in the order of their numbers.
+        token_dropout: in training, this share of the tokens is replaced by <unk>.
     """
 
     name = "tag"

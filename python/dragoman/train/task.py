@@ -114,6 +114,10 @@ class Task(ABC):
     def batch(self, rows: Columns, model: Any, seed: Sequence[int]) -> Batch:
         """A batch of some rows. `seed` depends only on the run's seed, the epoch and the place of the batch in it."""
 
+    def augment(self, rows: Columns, seed: Sequence[int]) -> Columns:
+        """The rows of a training batch, changed at random. Validation reads rows as they are. `seed` as of `batch`."""
+        return rows
+
     @abstractmethod
     def loss(self, model: Any, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
         """The sum over the batch's targets, divided by `num_targets`: of all batches of the step. A scalar."""
