@@ -1,9 +1,55 @@
-"""Fixtures: every test starts with the same seed and restores the number of threads."""
+"""Fixtures: every test starts with the same seed and restores the number of threads.
+
+--device emu or --device cuda runs tests on another device: what they make with dg.tensor lies there. "emu" is the CUDA
+backend over the emulator, built by: cmake -S tests/emulator -B build/emulator && cmake --build build/emulator
+"""
+
+import os
+from pathlib import Path
 
 import dragoman as dg
 import numpy as np
 import pytest
 from toy_runs import pairs_of
+
+EMULATOR = Path(__file__).parent.parent / "build" / "emulator" / "libdragoman_emu.so"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", choices=["cpu", "emu", "cuda"], default="cpu", help="where dg.tensor puts its values")
+
+
+def pytest_configure(config):
+    if config.getoption("device") == "emu":
+        os.environ.setdefault("DRAGOMAN_CUDA_LIBRARY", str(EMULATOR))
+
+
+def pytest_collection_modifyitems(config, items):
+    """On another device than the CPU, the tests marked cpu are left out."""
+    if config.getoption("device") == "cpu":
+        return
+    others = [item for item in items if item.get_closest_marker("cpu") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(others)])
+    items[:] = others
+    if (reason := dg.cuda.status()) != "ready":
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _device(request, monkeypatch):
+    """Tensors of float32 and bfloat16 lie on the device by default; ids and indices stay on the CPU."""
+    if request.config.getoption("device") == "cpu":
+        return
+    tensor = dg.tensor
+
+    def on_device(array, device=None, dtype=None, requires_grad=False):
+        made = tensor(array, device or "cpu", dtype, requires_grad)
+        if device is not None or made.dtype not in ("float32", "bfloat16"):
+            return made
+        return tensor(array, "cuda", dtype, requires_grad)
+
+    monkeypatch.setattr(dg, "tensor", on_device)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "core/check.h"
+#include "core/cuda_library.h"
 
 namespace dragoman {
 
@@ -96,18 +97,20 @@ using Allocators = std::array<std::shared_ptr<BlockAllocator>, 3>;  // by Device
 const Allocators& process_allocators() {
   static const auto* allocators = new Allocators([] {
     Allocators made;
-    for (const Device device : {cpu_device, test_device}) {
-      made[static_cast<size_t>(device.kind)] = std::make_shared<BlockAllocator>(device, memory(device));
-    }
+    const auto make = [&](Device device, const Memory& memory) {
+      made[static_cast<size_t>(device.kind)] = std::make_shared<BlockAllocator>(device, memory);
+    };
+    make(cpu_device, memory(cpu_device));
+    make(Device{Device::Kind::cuda}, cuda_memory);  // opened when it is first used
+    make(test_device, memory(test_device));
     return made;
   }());
   return *allocators;
 }
 
 const std::shared_ptr<BlockAllocator>& process_allocator(Device device) {
-  const std::shared_ptr<BlockAllocator>& allocator = process_allocators()[static_cast<size_t>(device.kind)];
-  if (allocator == nullptr) memory(device);  // says what is missing
-  return allocator;
+  if (device.kind == Device::Kind::cuda) check_cuda(device);
+  return process_allocators()[static_cast<size_t>(device.kind)];
 }
 
 // Of the Rehearsal that stands on this thread, or null. A plain pointer: to register a destructor may fail,
@@ -115,15 +118,11 @@ const std::shared_ptr<BlockAllocator>& process_allocator(Device device) {
 thread_local const std::shared_ptr<BlockAllocator>* rehearsal_allocator = nullptr;
 
 void lock_all() {
-  for (const auto& allocator : process_allocators()) {
-    if (allocator != nullptr) allocator->lock();
-  }
+  for (const auto& allocator : process_allocators()) allocator->lock();
 }
 
 void unlock_all() {
-  for (const auto& allocator : process_allocators()) {
-    if (allocator != nullptr) allocator->unlock();
-  }
+  for (const auto& allocator : process_allocators()) allocator->unlock();
 }
 
 [[maybe_unused]] const int fork_handler = pthread_atfork(lock_all, unlock_all, unlock_all);

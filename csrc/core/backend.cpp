@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "core/backend_api.h"
+#include "core/cuda_library.h"
 #include "test/test_device.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -108,8 +109,6 @@ const Variant& variant() {
   return chosen;
 }
 
-constexpr const char* no_cuda = "device: this build has no CUDA backend; use device=\"cpu\"";
-
 // What a Rehearsal runs instead: nothing.
 template <class Params>
 void rehearse(const Params&) {}
@@ -126,17 +125,15 @@ const Kernels rehearsal_table = {
 }  // namespace
 
 const Memory& memory(Device device) {
-  static constexpr const Memory* tables[] = {&host_memory, nullptr, &test::memory};  // by Device::Kind
-  const Memory* table = tables[static_cast<size_t>(device.kind)];
-  CHECK(table != nullptr, no_cuda);
-  return *table;
+  static constexpr const Memory* tables[] = {&host_memory, &cuda_memory, &test::memory};  // by Device::Kind
+  if (device.kind == Device::Kind::cuda) check_cuda(device);
+  return *tables[static_cast<size_t>(device.kind)];
 }
 
 const Kernels& kernels(Device device) {
-  static const Kernels* const tables[] = {variant().table, nullptr, &test::kernels};  // by Device::Kind
-  const Kernels* table = tables[static_cast<size_t>(device.kind)];
-  CHECK(table != nullptr, no_cuda);
-  return Rehearsal::standing() ? rehearsal_table : *table;
+  static const Kernels* const tables[] = {variant().table, &cuda_kernels, &test::kernels};  // by Device::Kind
+  if (device.kind == Device::Kind::cuda) check_cuda(device);
+  return Rehearsal::standing() ? rehearsal_table : *tables[static_cast<size_t>(device.kind)];
 }
 
 void check_status(const BackendApi& api, const char* call, Status status) {

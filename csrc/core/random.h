@@ -4,6 +4,12 @@
 
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define DRAGOMAN_DEVICE __host__ __device__
+#else
+#define DRAGOMAN_DEVICE
+#endif
+
 namespace dragoman {
 
 // The dropout mask of one op call. Element `index` is kept when its 16-bit draw is >= threshold and scaled by
@@ -25,7 +31,7 @@ struct Dropout {
 };
 
 // A kernel's first use of a mask: the step is read from memory, once.
-static inline Dropout at_its_step(const Dropout& dropout) {
+DRAGOMAN_DEVICE static inline Dropout at_its_step(const Dropout& dropout) {
   Dropout fixed = dropout;
   if (dropout.step_at != nullptr) fixed.step = static_cast<uint64_t>(*dropout.step_at);
   return fixed;
@@ -35,7 +41,8 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-static inline PhiloxBlock philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
+DRAGOMAN_DEVICE static inline PhiloxBlock philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2,
+                                                 uint32_t c3) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53} * c0;
@@ -51,12 +58,12 @@ static inline PhiloxBlock philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_
 }
 
 // Draws of the eight logical indices 8 * block .. 8 * block + 7.
-static inline PhiloxBlock dropout_block(const Dropout& dropout, uint32_t block) {
+DRAGOMAN_DEVICE static inline PhiloxBlock dropout_block(const Dropout& dropout, uint32_t block) {
   return philox(dropout.seed, block, dropout.id, static_cast<uint32_t>(dropout.step),
                 static_cast<uint32_t>(dropout.step >> 32));
 }
 
-static inline uint32_t draw_of(const PhiloxBlock& block, int lane) {
+DRAGOMAN_DEVICE static inline uint32_t draw_of(const PhiloxBlock& block, int lane) {
   return (block.word[lane >> 1] >> ((lane & 1) * 16)) & 0xFFFF;
 }
 

@@ -1,0 +1,30 @@
+// The CUDA backend: a library beside this one, opened at the first use of a device `cuda`.
+#pragma once
+
+#include <cstdint>
+
+#include "core/backend.h"
+#include "core/backend_api.h"
+
+namespace dragoman {
+
+// What the library takes from this one.
+struct HostFunctions {
+  void* (*allocate)(
+      int64_t nbytes);  // device memory from the caching allocator; null when there is none left
+  void (*free)(void* block, int64_t nbytes);
+};
+
+// Moves on when BackendApi, HostFunctions or a contract struct does.
+inline constexpr int32_t cuda_api_version = 1;
+
+// The library's one symbol, "dragoman_cuda_api". Null with a sentence in `problem` where CUDA cannot be used.
+using CudaEntry = const BackendApi* (*)(int32_t version, const HostFunctions* host, const char** problem);
+
+// ValueError that says what is missing where this device cannot be used.
+void check_cuda(Device device);
+
+extern const Memory cuda_memory;
+extern const Kernels cuda_kernels;
+
+}  // namespace dragoman
