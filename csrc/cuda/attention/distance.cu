@@ -1,0 +1,148 @@
+// What depends on the distance from query to key: lines of biases, relative tables and their gradients.
+#include "cuda/attention/attention.h"
+
+namespace dragoman::cuda {
+
+namespace {
+
+constexpr int threads = 256;
+
+// As on the CPU (csrc/cpu/attention/distance.h). The logarithm is taken in double and rounded once, as the
+// CPU's is to the last bit but for rare cases.
+__device__ int64_t bucket_of(const AttentionShape& s, int64_t distance) {
+  const int64_t buckets = s.bidirectional ? s.num_buckets / 2 : s.num_buckets;
+  const int64_t first = s.bidirectional && distance > 0 ? buckets : 0;
+  const int64_t away = s.bidirectional && distance > 0 ? distance : max(int64_t{0}, -distance);
+  const int64_t exact = buckets / 2;
+  if (away < exact) return first + away;
+  if (away >= s.max_distance) return first + buckets - 1;
+  const float ratio = static_cast<float>(away) / static_cast<float>(exact);
+  const float part =
+      static_cast<float>(log(static_cast<double>(ratio))) /
+      static_cast<float>(log(static_cast<double>(s.max_distance) / static_cast<double>(exact)));
+  const auto more = static_cast<int64_t>(part * static_cast<float>(buckets - exact));
+  return first + min(buckets - 1, exact + more);
+}
+
+// One thread for each distance.
+__global__ void bias_lines_kernel(AttentionShape s, BiasLines lines, float* first, int32_t* bucket) {
+  const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
+  if (i >= lines.size) return;
+  const int64_t distance = lines.lowest + i;
+  const bool relative = s.bias_kind == BiasKind::relative;
+  const int64_t row = relative ? bucket_of(s, distance) : 0;
+  bucket[i] = static_cast<int32_t>(row);
+  for (int64_t head = 0; head < s.num_heads; ++head) {
+    const float bias = relative ? s.bias[row * s.num_heads + head]
+                                : -s.bias[head] * static_cast<float>(distance < 0 ? -distance : distance);
+    first[head * lines.size + i] = bias * log2_e;
+  }
+}
+
+BiasLines empty_lines(const AttentionShape& s) {
+  BiasLines lines;
+  if (s.bias_kind == BiasKind::none) return lines;
+  lines.lowest =
+      1 - (s.query_offset >= 0 ? s.query_offset + s.q_sequences.max_length : s.k_sequences.max_length);
+  lines.size = s.q_sequences.max_length + s.k_sequences.max_length;
+  return lines;
+}
+
+// One thread for each product.
+template <class T>
+__global__ void multiply_by_table_kernel(AttentionShape s, const T* rows, int64_t stride, const float* table,
+                                         float* to) {
+  const int64_t width = 2 * s.clip + 1, index = int64_t{blockIdx.x} * threads + threadIdx.x;
+  const int64_t row = index / width / s.num_heads, head = index / width % s.num_heads;
+  const Rows& used = s.q_sequences.rows;
+  if (row >= (used.tokens != nullptr ? *used.tokens : used.bound)) return;
+  const T* x = rows + row * stride + head * s.head_dim;
+  const float* y = table + index % width * s.head_dim;
+  float sum = 0.0f;
+  for (int64_t d = 0; d < s.head_dim; ++d) sum += to_float(x[d]) * y[d];
+  to[index] = sum;
+}
+
+constexpr int64_t chunk_rows = 64;
+
+// partial (chunks, 2 * clip + 1, head_dim): a block of threads for each chunk of rows and row of the table.
+template <class T>
+__global__ void table_gradient_kernel(AttentionShape s, const float* sums, const T* rows, int64_t stride,
+                                      float* partial) {
+  const int64_t width = 2 * s.clip + 1, chunk = blockIdx.x / width, r = blockIdx.x % width;
+  const Rows& used = s.q_sequences.rows;
+  const int64_t in_use = used.tokens != nullptr ? *used.tokens : used.bound;
+  const int64_t end = min(in_use, (chunk + 1) * chunk_rows);
+  for (int64_t d = threadIdx.x; d < s.head_dim; d += threads) {
+    float sum = 0.0f;
+    for (int64_t row = chunk * chunk_rows; row < end; ++row) {
+      for (int64_t head = 0; head < s.num_heads; ++head) {
+        sum += sums[(row * s.num_heads + head) * width + r] *
+               to_float(rows[row * stride + head * s.head_dim + d]);
+      }
+    }
+    partial[blockIdx.x * s.head_dim + d] = sum;
+  }
+}
+
+// 32 elements for each block; warp i adds the partial sums i, i + 8, ...
+__global__ void sum_partials_kernel(const float* partial, int64_t count, int64_t size, float factor,
+                                    bool accumulate, float* to) {
+  __shared__ float sums[threads];
+  const int64_t element = int64_t{blockIdx.x} * warp_size + threadIdx.x % warp_size;
+  float sum = 0.0f;
+  if (element < size) {
+    for (int64_t i = threadIdx.x / warp_size; i < count; i += threads / warp_size) {
+      sum += partial[i * size + element];
+    }
+  }
+  sums[threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.x >= warp_size || element >= size) return;
+  for (unsigned i = threadIdx.x + warp_size; i < threads; i += warp_size) sum += sums[i];
+  to[element] = accumulate ? to[element] + sum * factor : sum * factor;
+}
+
+}  // namespace
+
+DistanceScratch::DistanceScratch(const AttentionShape& s)
+    : memory(empty_lines(s).size * (s.num_heads + 1) * int64_t{sizeof(float)}), lines(empty_lines(s)) {
+  if (lines.size == 0) return;
+  float* const first = memory.as<float>();
+  int32_t* const bucket = memory.as<int32_t>() + s.num_heads * lines.size;
+  launch(bias_lines_kernel, grid_of(ceil_div(lines.size, threads)), dim3(threads), 0, s, lines, first,
+         bucket);
+  lines.first = first;
+  lines.bucket = bucket;
+}
+
+void multiply_by_table(const AttentionShape& s, const void* rows, int64_t stride, const float* table,
+                       float* to) {
+  const int64_t products = s.q_sequences.rows.bound * s.num_heads * (2 * s.clip + 1);
+  with_dtype(s.dtype, [&](auto element) {
+    using T = decltype(element);
+    launch(multiply_by_table_kernel<T>, grid_of(ceil_div(products, threads)), dim3(threads), 0, s,
+           static_cast<const T*>(rows), stride, table, to);
+  });
+}
+
+void relative_table_gradient(const AttentionShape& s, const float* sums, const void* rows, int64_t stride,
+                             float factor, bool accumulate, float* dtable) {
+  const int64_t size = (2 * s.clip + 1) * s.head_dim;
+  const int64_t chunks = ceil_div(s.q_sequences.rows.bound, chunk_rows);
+  const Scratch partial(chunks * size * int64_t{sizeof(float)});
+  with_dtype(s.dtype, [&](auto element) {
+    using T = decltype(element);
+    launch(table_gradient_kernel<T>, grid_of(chunks * (2 * s.clip + 1)), dim3(threads), 0, s, sums,
+           static_cast<const T*>(rows), stride, partial.as<float>());
+  });
+  sum_partials(partial.as<float>(), chunks, size, factor, accumulate, dtable);
+}
+
+void sum_partials(const float* partial, int64_t count, int64_t size, float factor, bool accumulate,
+                  float* to) {
+  launch(sum_partials_kernel, grid_of(ceil_div(size, warp_size)), dim3(threads), 0, partial, count, size,
+         factor, accumulate, to);
+}
+
+}  // namespace dragoman::cuda

@@ -1,0 +1,193 @@
+// Shared by attention's kernels: the tasks of a grid, the keys that a query sees, scores, dropout.
+#pragma once
+
+#include "cuda/dropout_mask.h"
+#include "cuda/launch.h"
+#include "cuda/vector.h"
+#include "ops/attention.h"
+
+namespace dragoman::cuda {
+
+constexpr int attention_threads = 128;
+constexpr float log2_e = 1.44269504f;
+
+// Keys or queries [begin, end) of a sequence.
+struct Span {
+  int begin, end;
+};
+
+// One sequence and one query head.
+struct Place {
+  int head, kv_head;
+  int queries, keys;
+  int64_t q_begin, k_begin;  // first rows of the sequence
+  int64_t first_position;    // of the sequence's first query
+
+  __device__ Place(const AttentionShape& s, int64_t sequence, int head)
+      : head(head),
+        kv_head(head / static_cast<int>(s.num_heads / s.kv_heads)),
+        queries(s.q_sequences.lengths[sequence]),
+        keys(s.k_sequences.lengths[sequence]),
+        q_begin(s.q_sequences.offsets[sequence]),
+        k_begin(s.k_sequences.offsets[sequence]),
+        first_position(s.query_offset >= 0 ? s.query_offset : keys - queries) {}
+
+  // The keys that a query sees. Neither end decreases from one query to the next.
+  __device__ Span keys_of(const AttentionShape& s, int query) const {
+    const int64_t position = first_position + query;
+    int64_t begin = 0, end = keys;
+    if (s.causal) end = min(end, position + 1);
+    if (s.window >= 0) {
+      begin = min(end, max(int64_t{0}, position - s.window));
+      end = min(end, position + s.window + 1);
+    }
+    return {static_cast<int>(begin), static_cast<int>(max(begin, end))};
+  }
+
+  // The queries that see one of the keys [begin, end).
+  __device__ Span queries_of(const AttentionShape& s, int begin, int end) const {
+    int64_t first = 0, last = queries;
+    if (s.causal) first = max(first, begin - first_position);
+    if (s.window >= 0) {
+      first = max(first, begin - s.window - first_position);
+      last = min(last, end + s.window - first_position);
+    }
+    first = min(first, last);
+    return {static_cast<int>(max(int64_t{0}, first)), static_cast<int>(max(int64_t{0}, last))};
+  }
+
+  __device__ int64_t q_index(const AttentionShape& s, int query) const {
+    return (q_begin + query) * s.q_stride + head * s.head_dim;
+  }
+  __device__ int64_t k_index(const AttentionShape& s, int key) const {
+    return (k_begin + key) * s.k_stride + kv_head * s.head_dim;
+  }
+  __device__ int64_t v_index(const AttentionShape& s, int key) const {
+    return (k_begin + key) * s.v_stride + kv_head * s.head_dim;
+  }
+  // Of logsumexp; times head_dim, of out.
+  __device__ int64_t row_index(const AttentionShape& s, int query) const {
+    return (q_begin + query) * s.num_heads + head;
+  }
+  // The first block of eight draws of a query's mask.
+  __device__ uint32_t mask_block(const AttentionShape& s, int query) const {
+    return static_cast<uint32_t>(row_index(s, query) * ((s.k_sequences.max_length + 7) / 8));
+  }
+};
+
+// -- The grid: a block of threads for each tile of rows, head and sequence --
+
+inline int64_t tiles_of(const SequencesView& sequences, int side) {
+  return ceil_div(sequences.max_length, side);
+}
+
+// At least one block, which writes the zeros of the tail.
+inline dim3 attention_grid(const SequencesView& sequences, int64_t heads, int side) {
+  return grid_of(max(int64_t{1}, tiles_of(sequences, side) * heads * sequences.num_sequences));
+}
+
+struct Task {
+  int64_t sequence;
+  int head, first;  // the first row of the tile
+
+  // Empty where the sequence is shorter or the grid has more blocks than tasks.
+  __device__ Task(const SequencesView& sequences, int64_t heads, int side)
+      : sequence(sequences.num_sequences), head(0), first(0) {
+    const int64_t tiles = (sequences.max_length + side - 1) / side;
+    if (tiles * sequences.num_sequences == 0) return;
+    sequence = blockIdx.x / tiles / heads;
+    head = static_cast<int>(blockIdx.x / tiles % heads);
+    first = static_cast<int>(blockIdx.x % tiles) * side;
+  }
+  __device__ bool empty(const SequencesView& sequences) const {
+    return sequence >= sequences.num_sequences || first >= sequences.lengths[sequence];
+  }
+};
+
+// All blocks of a grid together write zeros to the rows that are not in use.
+template <class T>
+__device__ void zero_tail(T* data, const Rows& rows, int64_t features) {
+  const int64_t in_use = rows.tokens != nullptr ? *rows.tokens : rows.bound;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = in_use * features + int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+       i < rows.capacity * features; i += step) {
+    data[i] = from_float<T>(0.0f);
+  }
+}
+
+// -- What scores and weights get by the distance from query to key --
+
+// For each head the biases of all distances in order, times log2 e. Null without a bias.
+struct BiasLines {
+  const float* first = nullptr;     // (num_heads, size)
+  const int32_t* bucket = nullptr;  // (size,)
+  int64_t lowest = 0, size = 0;     // distances [lowest, lowest + size)
+};
+
+// Products of rows with the rows of relative tables: (q_capacity, num_heads, 2 * clip + 1), or null.
+struct RelativeProducts {
+  const float* keys = nullptr;    // q with relative_keys
+  const float* values = nullptr;  // dout with relative_values
+};
+
+// The row of a relative table for a distance.
+__device__ inline int64_t relative_row(int64_t clip, int64_t distance) {
+  return clip + max(-clip, min(clip, distance));
+}
+
+// One query: what makes the exponent of a weight, to the base 2, out of a product q k.
+struct QueryScores {
+  Span keys;
+  float factor;
+  const float* line;      // biases of the head at the query's distance to key 0, or null
+  const float* relative;  // what relative keys add, by distance, or null
+  int64_t position, clip;
+
+  __device__ QueryScores(const AttentionShape& s, const BiasLines& lines, const float* relative_products,
+                         const Place& place, int query)
+      : keys(place.keys_of(s, query)),
+        factor(s.scale * log2_e),
+        line(nullptr),
+        relative(nullptr),
+        position(place.first_position + query),
+        clip(s.clip) {
+    if (lines.first != nullptr) line = lines.first + place.head * lines.size - position - lines.lowest;
+    if (relative_products != nullptr) {
+      relative = relative_products + place.row_index(s, query) * (2 * clip + 1);
+    }
+  }
+
+  __device__ bool sees(int key) const { return key >= keys.begin && key < keys.end; }
+
+  // Of a key that the query sees.
+  __device__ float at(int key, float product) const {
+    if (relative != nullptr) product += relative[relative_row(clip, key - position)];
+    product *= factor;
+    return line == nullptr ? product : product + line[key];
+  }
+};
+
+// -- Dropout --
+
+// Bit j says whether index 8 * block + j is kept.
+__device__ inline uint32_t kept_bits(const Dropout& dropout, uint32_t block) {
+  const PhiloxBlock words = dropout_block(dropout, block);
+  uint32_t bits = 0;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) bits |= uint32_t{draw_of(words, j) >= dropout.threshold} << j;
+  return bits;
+}
+
+// -- Backward --
+
+// What a query's softmax was. A query without keys has the weights 0.
+__device__ inline float used_logsumexp(float logsumexp) {
+  return logsumexp == -INFINITY ? INFINITY : logsumexp;
+}
+
+// A softmax over one key is constant: no gradient, where dweight - delta leaves rounding errors.
+__device__ inline bool varies(const Span& keys) {
+  return keys.end - keys.begin > 1;
+}
+
+}  // namespace dragoman::cuda
