@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def _device(request, monkeypatch):
-    """Tensors of float32 and bfloat16 lie on the device by default; ids and indices stay on the CPU."""
+    """Tensors of float32 and bfloat16 and parameters lie on the device by default; ids and indices stay on the CPU."""
     if request.config.getoption("device") == "cpu":
         return
     tensor = dg.tensor
@@ -50,6 +50,19 @@ def _device(request, monkeypatch):
         return tensor(array, "cuda", dtype, requires_grad)
 
     monkeypatch.setattr(dg, "tensor", on_device)
+    init = dg.nn.Parameter.__init__
+
+    def init_on_device(self, array):
+        init(self, array)
+        self.move("cuda")
+
+    monkeypatch.setattr(dg.nn.Parameter, "__init__", init_on_device)
+
+
+@pytest.fixture
+def device(request):
+    """Where dg.tensor and parameters put floats."""
+    return "cpu" if request.config.getoption("device") == "cpu" else "cuda"
 
 
 @pytest.fixture(autouse=True)

@@ -158,13 +158,13 @@ def test_numpy_arrays_are_no_operands():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_scale_by_a_factor_in_memory(rng, dtype):
+def test_scale_by_a_factor_in_memory(rng, device, dtype):
     x, factor = dg.tensor(rng.standard_normal(37), dtype=dtype), dg.tensor(np.array(-1.5, np.float32))
     expected = (x * -1.5).data.numpy()
     y = x.data.clone()
     _core.scale_by(y, factor.data)
     np.testing.assert_array_equal(y.numpy(), expected)
     with pytest.raises(ValueError, match=r"scale_by: factor must have one element, got shape \(2,\)"):
-        _core.scale_by(y, _core.Tensor.zeros([2]))
+        _core.scale_by(y, dg.tensor(np.zeros(2)).data)
     with pytest.raises(TypeError, match="scale_by: factor must be float32, got int32"):
-        _core.scale_by(y, _core.Tensor.zeros([1], "int32"))
+        _core.scale_by(y, _core.Tensor.zeros([1], "int32", device))

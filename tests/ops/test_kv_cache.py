@@ -175,7 +175,11 @@ def test_steps_over_a_cache_are_the_whole_causal_pass(rng):
             "attention must be at least 0, got -1",
         ),
         (lambda c, rows: _core.kv_cache_memory(c, 4), ValueError, "must hold the memory for attention 4, got none"),
-        (lambda c, rows: _core.kv_cache_reorder(c, rows(3)), TypeError, "indices must be int32, got float32"),
+        (
+            lambda c, rows: _core.kv_cache_reorder(c, dg.tensor([1.0], "cpu").data),
+            TypeError,
+            "indices must be int32, got float32",
+        ),
         (
             lambda c, rows: _core.kv_cache_reorder(c, dg.tensor(np.array([3], np.int32)).data),
             ValueError,
@@ -189,9 +193,9 @@ def test_steps_over_a_cache_are_the_whole_causal_pass(rng):
     ],
     ids=range(13),
 )
-def test_errors_name_the_argument(rng, call, error, message):
+def test_errors_name_the_argument(rng, device, call, error, message):
     cache = _core.KVCache(3)
     append(cache, rng, [1, 1, 1])
     with pytest.raises(error, match=f"KVCache: .*{message}" if "KVCache" not in message else message):
-        call(cache, lambda *shape: _core.Tensor.zeros([n for n in shape if n.__class__ is int], *shape[2:]))
+        call(cache, lambda n, features, dtype="float32": _core.Tensor.zeros([n, features], dtype, device))
     assert cache.lengths == [1, 1, 1]

@@ -9,8 +9,8 @@ from dragoman import _core
 from dragoman.train.averaging import ExponentialAverage
 
 
-def core(array):
-    return dg.tensor(array).data
+def core(array, *device):
+    return dg.tensor(array, *device).data
 
 
 SCALARS = {"beta1": 0.9, "beta2": 0.98, "eps": 1e-9}
@@ -18,25 +18,25 @@ SCALARS = {"beta1": 0.9, "beta2": 0.98, "eps": 1e-9}
 
 @pytest.mark.parametrize("size", [1, 31, 33, 1023, 100_003])
 @pytest.mark.parametrize("clipped", [False, True])
-def test_adamw_step_matches_reference(rng, size, clipped):
+def test_adamw_step_matches_reference(rng, device, size, clipped):
     """Five steps over three segments, each of its own learning rate and decay; the kernel counts them and clips."""
     cuts = np.array([0, size // 3, size // 2, size], np.int64)
     lr_scale, decay = np.array([1, 0.5, 2], np.float32), np.array([0.1, 0, 0.01], np.float32)
     spread = lambda per_segment: np.repeat(per_segment.astype(np.float64), np.diff(cuts))  # noqa: E731
     parameters = rng.standard_normal(size).astype(np.float32)
     truth = [parameters.astype(np.float64), np.zeros(size), np.zeros(size)]
-    arenas = [core(parameters), _core.Tensor.zeros([size]), _core.Tensor.zeros([size])]
+    arenas = [core(parameters), *(_core.Tensor.zeros([size], "float32", device) for _ in range(2))]
     norm, max_norm = (4.0, 1.0) if clipped else (4.0, 8.0)
-    count = _core.Tensor.zeros([], "int64")
+    count = _core.Tensor.zeros([], "int64", device)
     for step in range(1, 6):
         gradients = rng.standard_normal(size).astype(np.float32)
-        cleared, shadow = core(gradients.copy()), _core.Tensor.empty([size], "bfloat16")
+        cleared, shadow = core(gradients.copy()), _core.Tensor.empty([size], "bfloat16", device)
         _core.adamw_step(
             arenas[0],
             cleared,
             *arenas[1:],
             shadow,
-            core(cuts),
+            core(cuts, device),
             core(lr_scale),
             core(decay),
             lr=core(np.array(0.01, np.float32)),
@@ -63,12 +63,12 @@ def test_adamw_step_matches_reference(rng, size, clipped):
 
 
 @pytest.mark.parametrize("norm", [np.nan, np.inf])
-def test_adamw_step_writes_nothing_where_the_norm_is_not_finite(rng, norm):
+def test_adamw_step_writes_nothing_where_the_norm_is_not_finite(rng, device, norm):
     arrays = [rng.standard_normal(37).astype(np.float32) for _ in range(4)]
-    arenas, count = [core(array.copy()) for array in arrays], core(np.array(5))
-    per_segment = [core(np.array([0, 37])), core(np.ones(1, np.float32)), core(np.ones(1, np.float32))]
+    arenas, count = [core(array.copy()) for array in arrays], core(np.array(5), device)
+    per_segment = [core(np.array([0, 37]), device), core(np.ones(1, np.float32)), core(np.ones(1, np.float32))]
     lr, norm = core(np.array(0.1, np.float32)), core(np.array(norm, np.float32))
-    shadow = _core.Tensor.zeros([37], "bfloat16")
+    shadow = _core.Tensor.zeros([37], "bfloat16", device)
     _core.adamw_step(*arenas, shadow, *per_segment, lr, norm, count, max_norm=1.0, **SCALARS)
     for arena, array in zip(arenas, arrays, strict=True):
         np.testing.assert_array_equal(arena.numpy(), array)
@@ -84,7 +84,7 @@ def test_moving_average_matches_reference(rng, size):
     expected = average.astype(np.float64) + 0.1 * (x.astype(np.float64) - average)
     np.testing.assert_allclose(moved.numpy(), expected, rtol=1e-6, atol=1e-6)
     with pytest.raises(ValueError, match=rf"moving_average: average must have shape \({size + 1},\), got \({size},\)"):
-        _core.moving_average(moved, _core.Tensor.zeros([size + 1]), 0.1)
+        _core.moving_average(moved, core(np.zeros(size + 1, np.float32)), 0.1)
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 1023, 300_001])
@@ -413,6 +413,7 @@ def on_test_device(model):
     return model
 
 
+@pytest.mark.cpu
 def test_a_step_on_a_device_reads_the_norm_alone(rng, monkeypatch):
     """Both optimizers get the same gradients; the bits are those of the CPU."""
     monkeypatch.setattr(dg.random, "_step_at", {})  # no Program with dropout follows the step

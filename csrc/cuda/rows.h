@@ -1,0 +1,40 @@
+// Shared by row-wise kernels: the rows in use, and sums and maxima over a row.
+#pragma once
+
+#include <cstdint>
+
+#include "core/sequences.h"
+#include "cuda/vector.h"
+
+namespace dragoman::cuda {
+
+constexpr int block_threads = 256, block_warps = block_threads / warp_size;
+constexpr int group_size = 8;                          // elements that a thread handles at a time
+constexpr int warp_elements = warp_size * group_size;  // elements that a warp handles at a time
+
+inline Rows all_rows(int64_t count) {
+  return {count, count, nullptr};
+}
+
+__device__ inline int64_t rows_in_use(const Rows& rows) {
+  return rows.tokens == nullptr ? rows.bound : *rows.tokens;
+}
+
+// x as it will be read again from memory of type T.
+template <class T>
+__device__ inline float rounded(float x) {
+  return to_float(from_float<T>(x));
+}
+
+// The sum over one warp, or over a block of more warps with `shared` memory of 32 floats.
+template <int warps>
+__device__ inline float team_sum(float x, float* shared) {
+  return warps == 1 ? warp_sum(x) : block_sum(x, shared);
+}
+
+template <int warps>
+__device__ inline float team_max(float x, float* shared) {
+  return warps == 1 ? warp_max(x) : block_max(x, shared);
+}
+
+}  // namespace dragoman::cuda
