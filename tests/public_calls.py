@@ -524,6 +524,7 @@ TABLE |= {
         "top_k": (optional(INT) | {"zero": 0}, 2),
         "top_p": (ABOVE_0 | {"above 1": 1.5}, 0.5),
         "seed": (INT, 1),
+        "places": (optional(without(LABELS, "two lists")), [3]),
     },
     dg.LanguageModel: {"model": (TENSOR, TEXT_DECODER), "tokenizer": (TENSOR, TOKENIZER)},
     dg.models.VisionConfig: VISION_KINDS,
@@ -542,8 +543,8 @@ TABLE |= {
     dg.ImageClassifier: {"model": (TENSOR, IMAGES)},
     dg.train.layer_groups: {"model": (TENSOR, MODEL), "decay": (without(ABOVE_0, "one") | {"above": 1.5}, 0.5)},
     dg.train.Classification: {"tokenizer": (optional(TENSOR), None), "labels": (LABELS, ["a"])}
-    | {"columns": (LABELS, ["1", "2"])},
-    dg.train.Tagging: {"tokenizer": (optional(TENSOR), None), "labels": (LABELS, ["a"])},
+    | {"columns": (LABELS, ["1", "2"]), "token_dropout": (RATE, 0.1)},
+    dg.train.Tagging: {"tokenizer": (optional(TENSOR), None), "labels": (LABELS, ["a"]), "token_dropout": (RATE, 0.1)},
     dg.train.LabelScores: {"labels": (LABELS, ["a"])},
     dg.train.LanguageModelling: {"tokenizer": (optional(TENSOR), None)},
     dg.train.Summarisation: {"tokenizer": (optional(TENSOR), None)},
@@ -555,7 +556,8 @@ TABLE |= {
         "mean_span": (AT_LEAST_0 | {"zero": 0, "half": 0.5}, 2.0),
         "sentinels": (INT | {"one": 1}, 9),
     },
-    dg.train.ImageClassification: {"labels": (LABELS, ["a"]), "image_size": (SIZE, 8), "channels": (SIZE, 1)},
+    dg.train.ImageClassification: {"labels": (LABELS, ["a"]), "image_size": (SIZE, 8), "channels": (SIZE, 1)}
+    | {"shift": (INT | {"as large": 8}, 2)},
     dg.random.set_state: {"state": (MAPPING, STATE)},
     dg.models.register: {"name": (NAME, "a name")},
 }

@@ -84,7 +84,7 @@ class Accuracy:
     def __init__(self):
         self.right = self.count = 0
 
-    def add(self, model, batch, examples):
+    def add(self, model, batch, examples, loss):
         assert len(examples) == len(batch.columns["labels"])
         labels = np.concatenate([*map(np.asarray, batch.columns["labels"])])
         self.right += int((model.scores(batch.columns["tokens"]).numpy().argmax(1) == labels).sum())

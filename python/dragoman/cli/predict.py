@@ -85,14 +85,14 @@ def command(options: argparse.Namespace) -> None:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write
         for first, texts in texts_of(sys.stdin.fileno()):
-            for _, found in answers(lambda texts: _answers(predictor, texts, options), first, texts):
+            for _, found in answers(lambda place, texts: _answers(predictor, place, texts, options), first, texts):
                 write("".join(f"{line}\n" for line in found).encode())
         if file is not None:
             file.commit()
 
 
-def _answers(predictor: Any, texts: list[str], options: argparse.Namespace) -> list[str]:
-    """The answer for each text, without its last line feed."""
+def _answers(predictor: Any, place: int, texts: list[str], options: argparse.Namespace) -> list[str]:
+    """The answer for each text, without its last line feed. `place` is the number of the first line."""
     match predictor:
         case Classifier():
             return [_labels(found, options.top) for found in predictor(texts)]
@@ -106,7 +106,7 @@ def _answers(predictor: Any, texts: list[str], options: argparse.Namespace) -> l
             return predictor(texts, max_length=options.max_length)
         case LanguageModel():
             draws = {name: value for name in _DRAWS if (value := getattr(options, name)) is not None}
-            return [" ".join(text.splitlines()) for text in predictor(texts, **draws)]
+            return [" ".join(text.splitlines()) for text in predictor(texts, **draws, place=place)]
         case _:
             return [_numbers(vector) for vector in predictor(texts)]
 

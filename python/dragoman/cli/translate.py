@@ -66,7 +66,7 @@ def command(options: argparse.Namespace) -> None:
             stack.enter_context(closing(progress))
         search: Search = partial(translator.candidates, count=count, **search_options(options))  # type: ignore[assignment]
         for first, texts in texts_of(source):
-            for number, found in answers(search, first, texts):
+            for number, found in answers(lambda _, texts: search(texts), first, texts):
                 lines = (_lines(options, i, candidates) for i, candidates in enumerate(found, number))
                 write("".join(lines).encode())
                 if progress is not None:
@@ -91,14 +91,17 @@ def texts_of(source: int) -> Iterator[tuple[int, list[str]]]:
         number += len(texts)
 
 
-def answers(answer: Callable[[list[str]], list[Any]], first: int, texts: list[str]) -> Iterator[tuple[int, list[Any]]]:
-    """The answers to texts that came together, and the number of the first. After an error, line by line."""
+def answers(
+    answer: Callable[[int, list[str]], list[Any]], first: int, texts: list[str]
+) -> Iterator[tuple[int, list[Any]]]:
+    """The answers to texts that came together, and the number of the first, which `answer` gets, too. After an error,
+    line by line."""
     try:
-        found = answer(texts)
+        found = answer(first, texts)
     except ERRORS:
         for number, text in enumerate(texts, first):
             try:
-                found = answer([text])
+                found = answer(number, [text])
             except ERRORS as error:
                 kind = next(kind for kind in ERRORS if isinstance(error, kind))
                 raise kind(f"{INPUT}: line {number}: {_without_place(error)}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +24,7 @@ def sample(
     top_k: int | None = None,
     top_p: float = 1.0,
     seed: int = 0,
+    places: Sequence[int] | None = None,
 ) -> list[Hypothesis]:
     """Draws one output for each sentence, token by token; pad, bos and unk are never drawn.
 
@@ -33,8 +36,9 @@ def sample(
         top_k: only the `top_k` most probable tokens are drawn (Fan et al. 2018, arXiv:1805.04833); None for all.
         top_p: in (0, 1]: only the most probable tokens are drawn whose probabilities together reach `top_p`
             (Holtzman et al. 2020, arXiv:1904.09751).
-        seed: the same seed gives the same outputs. What a sentence draws depends on its place in the batch, and on no
-            other sentence.
+        seed: the same seed gives the same outputs. What a sentence draws depends on its place, and on no other
+            sentence.
+        places: of the sentences, ints of at least 0; None for 0, 1, 2 and so on.
 
     Returns:
         For each sentence its output; the score is the sum of the drawn tokens' log probabilities under the model, at
@@ -46,17 +50,12 @@ def sample(
         FloatingPointError: a logit is NaN or infinite.
     """
     check_model("sample", model)
-    temperature = arguments.positive("sample", "temperature", temperature)
-    if top_k is not None:
-        top_k = arguments.integer("sample", "top_k", top_k, 1)
-    top_p = arguments.positive("sample", "top_p", top_p)
-    if top_p > 1:
-        raise ValueError(f"sample: top_p must be at most 1, got {top_p:g}")
-    seed = arguments.integer("sample", "seed", seed)
-    if max_length is not None:
-        max_length = arguments.integer("sample", "max_length", max_length)
+    max_length, temperature, top_k, top_p, seed = check_draws("sample", max_length, temperature, top_k, top_p, seed)
     model.pack_source("sample", src_batch)  # checks the ids
-    draws = [np.random.default_rng([seed, i]) for i in range(len(src_batch))]
+    places = range(len(src_batch)) if places is None else arguments.integers("sample", "places", places)
+    if len(places) != len(src_batch):
+        raise ValueError(f"sample: places must hold {len(src_batch)} ints, one a sentence, got {len(places)}")
+    draws = [np.random.default_rng([seed, place]) for place in places]
     limits = [limit_of("sample", model, len(ids), max_length) for ids in src_batch]
     ids: list[list[int]] = [[] for _ in src_batch]
     scores = [0.0] * len(ids)
@@ -86,6 +85,22 @@ def sample(
                 logits = steps.next([ids[i][-1] for i in live], parents, live).numpy()
                 rows = list(range(len(live)))
     return [Hypothesis(each, score) for each, score in zip(ids, scores, strict=True)]
+
+
+def check_draws(
+    op: str, max_length: int | None, temperature: float, top_k: int | None, top_p: float, seed: int
+) -> tuple[int | None, float, int | None, float, int]:
+    """The options of `sample` as Python's numbers. TypeError, ValueError otherwise, in the name of `op`."""
+    temperature = arguments.positive(op, "temperature", temperature)
+    if top_k is not None:
+        top_k = arguments.integer(op, "top_k", top_k, 1)
+    top_p = arguments.positive(op, "top_p", top_p)
+    if top_p > 1:
+        raise ValueError(f"{op}: top_p must be at most 1, got {top_p:g}")
+    seed = arguments.integer(op, "seed", seed)
+    if max_length is not None:
+        max_length = arguments.integer(op, "max_length", max_length)
+    return max_length, temperature, top_k, top_p, seed
 
 
 def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

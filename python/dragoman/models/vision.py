@@ -169,13 +169,8 @@ class VisionTransformer(Model):
         return self.encoder(x, self._sequences(count))
 
 
-def cut_patches(op: str, images: npt.ArrayLike, config: VisionConfig) -> npt.NDArray[np.float32]:
-    """The patches of images as rows of values from -1 to 1, float32 (images * num_patches, patch_size^2 * channels).
-
-    Raises:
-        TypeError, ValueError: images of another dtype or shape.
-    """
-    array = np.asarray(images)
+def check_images(op: str, array: npt.NDArray[Any], config: VisionConfig) -> npt.NDArray[Any]:
+    """The images as (images, height, width, channels). TypeError, ValueError as of `cut_patches`."""
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise TypeError(f"{op}: images must be uint8 or floats, got dtype {array.dtype}")
     height, width, channels = config.image_shape
@@ -183,7 +178,18 @@ def cut_patches(op: str, images: npt.ArrayLike, config: VisionConfig) -> npt.NDA
         array = array[..., None]
     if array.shape[1:] != config.image_shape:
         raise ValueError(f"{op}: images must have shape (images, {height}, {width}, {channels}), got {array.shape}")
-    size, rows = config.patch_size, height // config.patch_size
+    return array
+
+
+def cut_patches(op: str, images: npt.ArrayLike, config: VisionConfig) -> npt.NDArray[np.float32]:
+    """The patches of images as rows of values from -1 to 1, float32 (images * num_patches, patch_size^2 * channels).
+
+    Raises:
+        TypeError, ValueError: images of another dtype or shape.
+    """
+    array = check_images(op, np.asarray(images), config)
+    size, channels = config.patch_size, config.channels
+    rows = config.image_size // size
     scaled = array.astype(np.float32) / np.float32(127.5 if array.dtype == np.uint8 else 0.5) - np.float32(1)
     parts = scaled.reshape(len(array), rows, size, rows, size, channels).transpose(0, 1, 3, 2, 4, 5)
     return np.ascontiguousarray(parts).reshape(-1, size * size * channels)

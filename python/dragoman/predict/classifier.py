@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
-from dragoman.arrays import check_device
+from dragoman.arrays import as_array, check_device
 from dragoman.data.framing import cut, framed_texts
-from dragoman.data.texts import check_text, check_texts
+from dragoman.data.texts import check_text
 from dragoman.models.folder import load
-from dragoman.models.vision import VisionTransformer
+from dragoman.models.vision import VisionTransformer, check_images
 from dragoman.predict.predictor import Predictor
-from dragoman.predict.text_predictor import EncoderPredictor
+from dragoman.predict.text_predictor import EncoderPredictor, checked_texts
 
 BATCH_ROWS = 4096  # patches read together
 
@@ -81,7 +81,7 @@ class Classifier(EncoderPredictor):
 
     def submit(self, text: str) -> Future[Labels]:
         """Queues a text and returns at once; `.result()` waits for its labels. TypeError, ValueError at once."""
-        checked_texts("Classifier", text)
+        check_text("Classifier", "text", text)
         return self._submit(lambda: self(text))
 
 
@@ -109,12 +109,18 @@ class ImageClassifier(Predictor):
         arguments.check_path("ImageClassifier", "folder", folder)
         return cls(cast(VisionTransformer, load(folder).to(device)))
 
+    @overload
+    def __call__(self, images: list[npt.NDArray[Any]]) -> list[Labels]: ...
+
+    @overload
+    def __call__(self, images: npt.ArrayLike) -> Any: ...
+
     def __call__(self, images: npt.ArrayLike) -> Any:
         """The labels of an image, or of each of several.
 
         Args:
-            images: one image (height, width, channels) or several (images, height, width, channels); of one channel,
-                the last axis may be left out. uint8, or floats in which 0 is black and 1 white.
+            images: one image (height, width, channels) or several (images, height, width, channels), or a list of
+                images; of one channel, the last axis may be left out. uint8, or floats in which 0 is black and 1 white.
 
         Returns:
             Labels for one image, else a list of them.
@@ -122,21 +128,31 @@ class ImageClassifier(Predictor):
         Raises:
             TypeError, ValueError: images of another dtype or shape.
         """
-        array = np.asarray(images)
-        shape = self.model.config.image_shape
-        one = array.shape == shape or (*array.shape, 1) == shape
-        batch = array[None] if one else array
+        batch, one = self._checked(images)
         size = max(1, BATCH_ROWS // self.model.config.num_tokens)
         labels = self.model.config.labels
         found: list[Labels] = []
         with self._running:
-            for first in range(0, max(len(batch), 1), size):
+            for first in range(0, len(batch), size):
                 found += with_labels(self.model.logits(batch[first : first + size]), labels)
         return found[0] if one else found
 
     def submit(self, image: npt.ArrayLike) -> Future[Any]:
-        """Queues an image, or several, and returns at once; `.result()` waits for the labels."""
+        """Queues an image, or several, and returns at once; `.result()` waits for the labels. TypeError, ValueError at
+        once."""
+        self._checked(image)
         return self._submit(lambda: self(image))
+
+    def _checked(self, images: npt.ArrayLike) -> tuple[npt.NDArray[Any], bool]:
+        """The images as one array (images, height, width[, channels]), and whether it is of one image alone."""
+        array = as_array("ImageClassifier", "images", images)
+        shape = self.model.config.image_shape
+        if isinstance(images, list | tuple) and not images:
+            return np.empty((0, *shape), np.uint8), False
+        one = array.shape == shape or (*array.shape, 1) == shape
+        batch = array[None] if one else array
+        check_images("ImageClassifier", batch, self.model.config)
+        return batch, one
 
 
 def with_labels(logits: npt.NDArray[Any], labels: tuple[str, ...]) -> list[Labels]:
@@ -148,13 +164,3 @@ def with_labels(logits: npt.NDArray[Any], labels: tuple[str, ...]) -> list[Label
     return [
         Labels((labels[i], float(row[i])) for i in places) for row, places in zip(probabilities, order, strict=True)
     ]
-
-
-def checked_texts(op: str, text: object) -> list[str]:
-    """One text or several as a list. TypeError, ValueError as in `check_text`, naming the index."""
-    if isinstance(text, str):
-        check_text(op, "text", text)
-        return [text]
-    if not isinstance(text, list | tuple):
-        raise TypeError(f"{op}: text must be a str or a list of them, got {type(text).__name__}")
-    return check_texts(op, "text", text)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, overload
 
 from dragoman import arguments
 from dragoman.data.batches import cut_batches
+from dragoman.data.texts import check_text
 from dragoman.data.tokenizer import BOS, with_token
-from dragoman.generate.sampling import sample
+from dragoman.generate.sampling import check_draws, sample
 from dragoman.generate.search import generate
 from dragoman.models.decoder import TextDecoder
-from dragoman.predict.classifier import checked_texts
-from dragoman.predict.text_predictor import TextPredictor
+from dragoman.predict.text_predictor import TextPredictor, checked_texts
 
 BATCH_TOKENS = 2048  # of texts that are gone on from together
 LONGEST = 10_000  # tokens of a text; time and memory grow with the square
@@ -34,6 +34,32 @@ class LanguageModel(TextPredictor):
 
     kind = TextDecoder
 
+    @overload
+    def __call__(
+        self,
+        text: str,
+        *,
+        max_length: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+        place: int = 0,
+    ) -> str: ...
+
+    @overload
+    def __call__(
+        self,
+        text: list[str],
+        *,
+        max_length: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+        place: int = 0,
+    ) -> list[str]: ...
+
     def __call__(
         self,
         text: str | list[str],
@@ -43,14 +69,18 @@ class LanguageModel(TextPredictor):
         top_k: int | None = None,
         top_p: float = 1.0,
         seed: int = 0,
-    ) -> Any:
+        place: int = 0,
+    ) -> str | list[str]:
         """What follows a text, or each of several, without the text itself.
+
+        What follows a text does not depend on the texts beside it; what is drawn depends on its place among them.
 
         Args:
             text: one text or several; "" for one from the beginning.
             max_length: maximum number of tokens of what follows; by default what the config's `max_length` leaves.
             temperature: 0 for the most probable token at each place, else as of `dragoman.generate.sample`.
             top_k, top_p, seed: of `sample`, where the temperature is above 0.
+            place: of the first text, where the texts go on a longer list: they draw what they would draw in it.
 
         Returns:
             A str for a str, else a list in the order of the texts.
@@ -60,7 +90,7 @@ class LanguageModel(TextPredictor):
                 config's `max_length`; with `max_length` given, and positions that are not learned, than 10,000 tokens.
         """
         texts = checked_texts("LanguageModel", text)
-        temperature = arguments.number("LanguageModel", "temperature", temperature, 0.0)
+        draws = _checked_draws(max_length, temperature, top_k, top_p, seed, place)
         prompts = [[BOS, *ids] for ids in self.tokenizer.encode_batch(texts)]
         lengths = [len(ids) for ids in prompts]
         config = self.model.config
@@ -74,15 +104,7 @@ class LanguageModel(TextPredictor):
             for batch in cut_batches(order, lengths, BATCH_TOKENS):
                 chosen = [prompts[i] for i in batch]
                 if temperature:
-                    found = sample(
-                        self.model,
-                        chosen,
-                        max_length=max_length,
-                        temperature=temperature,
-                        top_k=top_k,
-                        top_p=top_p,
-                        seed=seed,
-                    )
+                    found = sample(self.model, chosen, **draws, places=[place + i for i in batch])
                 else:
                     found = [best[0] for best in generate(self.model, chosen, max_length=max_length)]
                 for i, hypothesis in zip(batch, found, strict=True):
@@ -91,7 +113,32 @@ class LanguageModel(TextPredictor):
                     outputs[i] = whole[len(self.tokenizer.decode(prompts[i])) :]
         return outputs[0] if isinstance(text, str) else outputs
 
-    def submit(self, text: str, **options: Any) -> Future[str]:
-        """Queues a text, with the options of a call, and returns at once; `.result()` waits for what follows."""
-        checked_texts("LanguageModel", text)
-        return self._submit(lambda: self(text, **options))
+    def submit(
+        self,
+        text: str,
+        *,
+        max_length: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Future[str]:
+        """Queues a text, with the options of a call, and returns at once; `.result()` waits for what follows.
+        TypeError, ValueError at once, but for a text that is too long."""
+        check_text("LanguageModel", "text", text)
+        draws = _checked_draws(max_length, temperature, top_k, top_p, seed, 0)
+        return self._submit(lambda: self(text, **draws))
+
+
+def _checked_draws(
+    max_length: int | None, temperature: float, top_k: int | None, top_p: float, seed: int, place: int
+) -> dict[str, Any]:
+    """The options of `sample`. TypeError, ValueError for bad ones, and where they would not count."""
+    op = "LanguageModel"
+    temperature = arguments.number(op, "temperature", temperature, 0.0)
+    arguments.integer(op, "place", place)
+    max_length, _, top_k, top_p, seed = check_draws(op, max_length, temperature or 1.0, top_k, top_p, seed)
+    if not temperature and (top_k is not None or top_p < 1):
+        name = "top_p" if top_k is None else "top_k"
+        raise ValueError(f"{op}: {name} needs a temperature above 0, got {temperature:g}")
+    return {"max_length": max_length, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}

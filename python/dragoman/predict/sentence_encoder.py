@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman.data.framing import cut, framed_texts
-from dragoman.predict.classifier import checked_texts
-from dragoman.predict.text_predictor import EncoderPredictor
+from dragoman.data.texts import check_text
+from dragoman.predict.text_predictor import EncoderPredictor, checked_texts
 
 
 class SentenceEncoder(EncoderPredictor):
@@ -43,5 +43,5 @@ class SentenceEncoder(EncoderPredictor):
 
     def submit(self, text: str) -> Future[npt.NDArray[np.float32]]:
         """Queues a text and returns at once; `.result()` waits for its vector. TypeError, ValueError at once."""
-        checked_texts("SentenceEncoder", text)
+        check_text("SentenceEncoder", "text", text)
         return self._submit(lambda: self(text))

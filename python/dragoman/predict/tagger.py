@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import overload
 
 import numpy as np
 
-from dragoman import arguments
 from dragoman.data.framing import framed_words, words_within
+from dragoman.data.texts import check_text, check_texts
 from dragoman.predict.text_predictor import EncoderPredictor
 
-Words = str | Sequence[str]  # a sentence
+Words = str | list[str]  # a sentence
 TaggedSentence = list[tuple[str, str]]  # word, tag
 
 _Part = tuple[list[int], list[int]]  # ids with one on either side, and how many each word has
@@ -33,7 +32,13 @@ class Tagger(EncoderPredictor):
 
     head = "tag"
 
-    def __call__(self, text: Words | Sequence[Words]) -> Any:
+    @overload
+    def __call__(self, text: str) -> TaggedSentence: ...
+
+    @overload
+    def __call__(self, text: list[str] | list[list[str]] | list[Words]) -> list[TaggedSentence]: ...
+
+    def __call__(self, text: str | list[str] | list[list[str]] | list[Words]) -> TaggedSentence | list[TaggedSentence]:
         """The words of a sentence with their tags, or of each of several sentences.
 
         A result does not depend on the sentences beside it. A sentence that is longer than the config's `max_length` is
@@ -47,9 +52,9 @@ class Tagger(EncoderPredictor):
             A list of (word, tag) for a str, else a list of such lists, in the order of the sentences.
 
         Raises:
-            TypeError: naming the argument.
+            TypeError, ValueError: naming the argument, and the place of a text or word that is none.
         """
-        sentences = [text.split()] if isinstance(text, str) else _checked(text)
+        sentences = _checked([text] if isinstance(text, str) else text)
         parts, owners = self._parts_of(sentences)
         labels = self.model.config.labels
         found = self._in_batches(parts, lambda part: len(part[0]), self._numbers)
@@ -60,8 +65,9 @@ class Tagger(EncoderPredictor):
         return tagged[0] if isinstance(text, str) else tagged
 
     def submit(self, text: str) -> Future[TaggedSentence]:
-        """Queues a sentence and returns at once; `.result()` waits for its words with tags."""
-        arguments.check_types("Tagger", str, text=text)
+        """Queues a sentence and returns at once; `.result()` waits for its words with tags. TypeError, ValueError at
+        once."""
+        check_text("Tagger", "text", text)
         return self._submit(lambda: self(text))
 
     def _numbers(self, parts: list[_Part]) -> list[list[int]]:
@@ -99,10 +105,10 @@ def _checked(text: object) -> list[list[str]]:
     sentences = []
     for i, sentence in enumerate(text):
         if isinstance(sentence, str):
+            check_text("Tagger", f"text[{i}]", sentence)
             sentences.append(sentence.split())
         elif isinstance(sentence, list | tuple):
-            arguments.check_types("Tagger", str, **{f"text[{i}][{j}]": word for j, word in enumerate(sentence)})
-            sentences.append(list(sentence))
+            sentences.append(check_texts("Tagger", f"text[{i}]", sentence))
         else:
             raise TypeError(f"Tagger: text[{i}] must be a text or a list of words, got {type(sentence).__name__}")
     return sentences

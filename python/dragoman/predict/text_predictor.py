@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from dragoman import arguments
 from dragoman.data.batches import cut_batches
+from dragoman.data.texts import check_text, check_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.encoder import TextEncoder
 from dragoman.models.folder import read_config
@@ -64,6 +65,16 @@ class TextPredictor(Predictor):
                 f"{cls.__name__}: model must be {arguments.with_article(cls.kind.__name__)}, got {model_class.__name__}"
             )
         return cls(*load_with_tokenizer(cls.__name__, folder, device))
+
+
+def checked_texts(op: str, text: object) -> list[str]:
+    """One text or several as a list. TypeError, ValueError as in `check_text`, naming the index."""
+    if isinstance(text, str):
+        check_text(op, "text", text)
+        return [text]
+    if not isinstance(text, list | tuple):
+        raise TypeError(f"{op}: text must be a str or a list of them, got {type(text).__name__}")
+    return check_texts(op, "text", text)
 
 
 class EncoderPredictor(TextPredictor):

@@ -10,12 +10,12 @@ from typing import overload
 from dragoman import arguments
 from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
-from dragoman.data.texts import check_text, check_texts, is_blank
+from dragoman.data.texts import check_text, is_blank
 from dragoman.data.tokenizer import with_token
 from dragoman.generate.search import check_options, generate
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.predict.loading import load_with_tokenizer
-from dragoman.predict.text_predictor import TextPredictor
+from dragoman.predict.text_predictor import TextPredictor, checked_texts
 
 BATCH_TOKENS = 2048  # source tokens translated together
 LONGEST = 10_000  # tokens of a source; time and memory grow with the square
@@ -164,13 +164,7 @@ class Translator(TextPredictor):
         self, text: str | list[str], beam: int, length_penalty: float, max_length: int | None, count: int
     ) -> list[list[Candidate]]:
         """The best `count` candidates of each text, or of the only one."""
-        if isinstance(text, str):
-            check_text("Translator", "text", text)
-            texts = [text]
-        else:
-            if not isinstance(text, list | tuple):
-                raise TypeError(f"Translator: text must be a str or a list of them, got {type(text).__name__}")
-            texts = check_texts("Translator", "text", text)
+        texts = checked_texts("Translator", text)
         options = check_options("Translator", beam, length_penalty, max_length)
         with self._running:
             return self._translate(texts, *options, count)

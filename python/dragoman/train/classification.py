@@ -121,7 +121,7 @@ class LabelScorer:
         self._task = task
         self._scores = LabelScores(task.labels)
 
-    def add(self, model: Any, batch: Batch, examples: Sequence[Any]) -> None:
+    def add(self, model: Any, batch: Batch, examples: Sequence[Any], loss: float) -> None:
         self._scores.add(self._task.truth(batch), self._task.predicted(model, batch))
 
     def record(self) -> Record:

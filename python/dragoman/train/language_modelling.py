@@ -76,8 +76,8 @@ class CharacterScorer:
         self._tokenizer = tokenizer
         self._nats, self._characters = 0.0, 0
 
-    def add(self, model: TextDecoder, batch: Batch, examples: Sequence[Any]) -> None:
-        self._nats += model.loss(batch.columns["tokens"], num_targets=1).item()
+    def add(self, model: TextDecoder, batch: Batch, examples: Sequence[Any], loss: float) -> None:
+        self._nats += loss
         for example in examples:
             text = example if isinstance(example, str) else self._tokenizer.decode(example[0])
             self._characters += len(text.strip()) + 1

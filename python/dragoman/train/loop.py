@@ -20,12 +20,14 @@ from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
 from dragoman.train.fine_tuning import layer_groups
 from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import Progress, counted, duration
-from dragoman.train.schedule import capped_warmup, make_schedule
+from dragoman.train.schedule import capped_warmup, fitted_warmup, make_schedule
 from dragoman.train.signals import Stopped, StopSignals
 from dragoman.train.store import Position, RunStore, Sums
 from dragoman.train.task import Batch, Task
 from dragoman.train.tensorboard import TensorBoard
 from dragoman.train.validation import Ranking, Validation
+
+MEASURED = (0.05, 0.5)  # shares of the time limit after which the warm-up is fitted to it
 
 
 class TrainingRun:
@@ -82,6 +84,9 @@ class TrainingRun:
             self.position, self.sums = Position(), Sums()
             store.begin(self.position, self.sums)
         self.first_step = self.position.step
+        self.to_measure = list(MEASURED)
+        if self.position.warmup is not None and options.max_minutes is not None:
+            self._set_warmup(min(self.warmup, self.position.warmup))
         self.progress = Progress(self.store.log, self.first_step, self.total_steps)
         self.callbacks: list[Callback] = list(options.callbacks)
         if options.tensorboard and self.store.output is not None:
@@ -134,6 +139,28 @@ class TrainingRun:
         limits = [options.max_steps, options.epochs and options.epochs * an_epoch]
         return min((limit for limit in limits if limit is not None), default=None)
 
+    def _set_warmup(self, steps: int) -> None:
+        assert self.options.lr is not None
+        self.warmup = steps
+        self.schedule = make_schedule(self.options.schedule, self.options.lr, steps, self.total_steps)
+
+    def _fit_warmup(self) -> None:
+        """Cuts a warm-up that would take more than half of the minutes, by the speed so far."""
+        minutes, step = self.options.max_minutes, self.position.step
+        if minutes is None or step >= self.warmup or not self.to_measure:
+            return
+        done = (time.monotonic() - self.started) / (60 * minutes)
+        if done < self.to_measure[0]:
+            return
+        self.to_measure = [share for share in self.to_measure if done < share]
+        if (warmup := fitted_warmup(self.warmup, self.first_step, step, done)) < self.warmup:
+            self._set_warmup(warmup)
+            self.position.warmup = warmup
+            self.progress.say(
+                f"warm-up in {counted(warmup, 'step')}, half of what the time limit allows, instead of "
+                f"{self.options.warmup:,}"
+            )
+
     def _finished(self) -> bool:
         options, position = self.options, self.position
         return (
@@ -168,6 +195,7 @@ class TrainingRun:
         position, accumulate = self.position, self.options.accumulate
         for first, group in zip(starts, groups, strict=True):
             self._step(group)
+            self._fit_warmup()
             position.batch = min(first + accumulate, batches)
             if ended := position.batch == batches:
                 position.epoch, position.batch = position.epoch + 1, 0

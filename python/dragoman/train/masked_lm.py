@@ -114,7 +114,7 @@ class MaskedScorer:
     def __init__(self) -> None:
         self._right = self._count = 0
 
-    def add(self, model: TextEncoder, batch: Batch, examples: Sequence[Any]) -> None:
+    def add(self, model: TextEncoder, batch: Batch, examples: Sequence[Any], loss: float) -> None:
         targets = np.concatenate([np.asarray(each) for each in batch.columns["targets"]])
         places = np.flatnonzero(targets >= 0)
         found = model.logits(batch.columns["tokens"], places=places).argmax(1)

@@ -42,8 +42,8 @@ class TrainingOptions:
             for no limit.
         accumulate: number of batches in a step. Gradients are divided by the targets of all of them.
         lr: peak learning rate. None for 0.64 / d_model, with d_model from the model's config.
-        warmup: number of steps in which the learning rate rises to its peak. At most half of the run, where its
-            number of steps is known.
+        warmup: number of steps in which the learning rate rises to its peak. At most half of the run: of its steps,
+            where their number is known, and of the steps that max_minutes allow, by the speed of the first ones.
         schedule: how the learning rate falls after the peak. "inverse_sqrt" has no end. "cosine" and "linear" fall
             until the end of the run and need max_steps or epochs; the first epoch decides how many steps an epoch has.
         label_smoothing: share of the target distribution that is spread over all classes, in [0, 1). For text the

@@ -92,6 +92,13 @@ def capped_warmup(warmup: int, steps: int | None) -> int:
     return warmup if steps is None else min(warmup, max(1, steps // 2))
 
 
+def fitted_warmup(warmup: int, first: int, step: int, done: float) -> int:
+    """The warm-up in a run that went from step `first` to `step`, at least, in the share `done` of its time limit: at
+    most half of the steps that the limit allows at this speed, but not in the past."""
+    expected = first + int((step - first) / done)
+    return min(warmup, max(step + 1, expected // 2))
+
+
 def make_schedule(name: str, lr: float, warmup: int, steps: int | None) -> Schedule:
     """The schedule called `name`, one of SCHEDULES.
 

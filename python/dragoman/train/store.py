@@ -38,6 +38,7 @@ class Position:
         best_step, best_score: of the best validation.
         since_best: number of validations after the best one.
         due: whether the validation and the checkpoint of `step` are still missing.
+        warmup: steps of the warm-up, where a time limit has cut it.
     """
 
     step: int = 0
@@ -50,6 +51,7 @@ class Position:
     best_score: float | None = None
     since_best: int = 0
     due: bool = False
+    warmup: int | None = None
 
 
 @dataclass

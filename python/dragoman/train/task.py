@@ -65,8 +65,9 @@ class Score:
 class Scorer(Protocol):
     """Scores of a corpus that comes batch by batch."""
 
-    def add(self, model: Any, batch: Batch, examples: Sequence[Any]) -> None:
-        """Adds a batch; `examples` are those that it was made from. Runs off the tape and without dropout."""
+    def add(self, model: Any, batch: Batch, examples: Sequence[Any], loss: float) -> None:
+        """Adds a batch; `examples` are those that it was made from, `loss` is the sum over its targets. Runs off the
+        tape and without dropout."""
 
     def record(self) -> Record:
         """The scores by their names in `Task.scores`; other entries go to the log, too."""

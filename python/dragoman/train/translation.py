@@ -156,7 +156,7 @@ class TranslationScorer:
         self._beam = beam
         self._metrics = metrics
 
-    def add(self, model: EncoderDecoder, batch: Batch, examples: Pairs) -> None:
+    def add(self, model: EncoderDecoder, batch: Batch, examples: Pairs, loss: float) -> None:
         decode = self._tokenizer.decode
         found = generate(model, batch.columns["source"], beam=self._beam)
         outputs = [decode(with_token(hypotheses[0].ids, self._tokenizer)) for hypotheses in found]

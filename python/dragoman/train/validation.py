@@ -71,11 +71,12 @@ class Validation:
                 loss = self.task.loss(self.model, batch, batch.num_targets, self.options).item()
                 if not math.isfinite(loss):
                     raise FloatingPointError(f"validation: the loss must be finite, got {loss}")
-                total += loss * batch.num_targets
+                loss *= batch.num_targets
+                total += loss
                 targets += batch.num_targets
                 used += len(examples)
                 if scorer is not None:
-                    scorer.add(self.model, batch, examples)
+                    scorer.add(self.model, batch, examples, loss)
         self.left_out = len(self.examples) - used
         loss = total / targets
         record: Record = {"valid_loss": loss, "valid_perplexity": math.exp(min(loss, 700.0))}
