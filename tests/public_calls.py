@@ -77,6 +77,7 @@ ATTENTION = {
 }
 LETTERS = without(OBJECTS, "empty string") | NONE | NUMBERS | {"unknown": "qx", "capitals": "QKVO"}
 HEAD = {
+    "d_memory": (optional(SIZE), None),
     "kv_heads": (optional(SIZE) | {"no divisor": 3}, 1),
     "head_dim": (optional(SIZE), None),
     "scale": (optional(NUMBER), 0.5),
@@ -92,6 +93,7 @@ LOSS = {
     **ROWS,
 }
 RATES = {name: (RATE, 0.1) for name in ("dropout", "attention_dropout", "activation_dropout")}
+SPECIAL_IDS = {"too large": 9, "of text": ["a"], "twice": [2, 2], "fraction": [1.5]}
 LAYER = {
     "d_model": (SIZE, 4),
     "num_heads": (SIZE | {"no divisor": 3}, 2),
@@ -147,7 +149,13 @@ CONFIG_KINDS = {
     "tie_embeddings": (CHOICE, "two"),
     "norm_eps": (without(ABOVE_0, "huge"), 1e-5),
     **{name: (RATE, 0.1) for name in (*RATES, "embedding_dropout")},
-    **{name: (INT | {"too large": 9}, i) for i, name in enumerate(("pad_id", "bos_id", "eos_id", "unk_id"))},
+    **{name: (optional(INT) | {"too large": 9}, i) for name, i in (("pad_id", 0), ("bos_id", None), ("unk_id", 2))},
+    "eos_id": (INT | SPECIAL_IDS, [2, 3]),
+    "start_id": (optional(INT) | SPECIAL_IDS, [0, 1]),
+    **{
+        name: (without(OBJECTS, "dict") | NUMBERS | {"unknown": {"d_modl": 4}, "size": {"d_ff": 0}}, {"d_ff": 4})
+        for name in ("encoder", "decoder")
+    },
 }
 
 MODEL = dg.Transformer(dg.TransformerConfig(**CONFIG))
@@ -376,7 +384,7 @@ TABLE = {
     | {"bias": (FLAG, False)},
     nn.TransformerLayer: LAYER | HEAD | {"causal": (FLAG, True), "cross_attention": (FLAG, True)},
     nn.TransformerEncoderLayer: LAYER | HEAD,
-    nn.TransformerDecoderLayer: LAYER | HEAD,
+    nn.TransformerDecoderLayer: LAYER | HEAD | {"d_memory": (optional(SIZE), 6)},
     dg.TransformerConfig: CONFIG_KINDS,
     nn.Encoder: {"layers": (LAYERS, MODEL.encoder.layers), "norm": (optional(TENSOR), nn.LayerNorm(4))},
     nn.Decoder: {"layers": (LAYERS, MODEL.decoder.layers), "norm": (optional(TENSOR), nn.LayerNorm(4))},

@@ -12,9 +12,9 @@ from dragoman._core import (
 )
 from dragoman.creation import from_dlpack, tensor
 from dragoman.grad_mode import is_grad_enabled, no_grad
-from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.folder import load
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.random import manual_seed
 from dragoman.runtime import empty_cache, memory_stats, reset_peak_memory_stats, set_num_threads
 from dragoman.sequences import Sequences

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import dragoman as dg
 import pytest
 from dragoman.cli import main
 from dragoman.train.checkpoint import CheckpointFolder
@@ -224,3 +225,22 @@ def test_validation_pairs_that_are_too_long_are_counted(data, tmp_path, capsys):
     assert train(data, tmp_path / "out", "--steps=4", "--checkpoint-every=1", *valid) == 0
     error = capsys.readouterr().err
     assert error.count("validation left out 1 of 2 pairs, which are longer than max_length=256") == 1
+
+
+def test_sides_that_differ_and_a_start_of_its_own(data, tmp_path, capsys):
+    """By command line: trained, resumed, translated, evaluated and explained from the folder."""
+    own = ["start_id=[0, 7]", "d_model=12", "num_heads=2", "d_ff=8", "num_encoder_layers=1", "num_decoder_layers=1"]
+    own += ["tie_embeddings=two", "encoder={d_model=8, num_heads=4, kv_heads=2}"]
+    output, steps = tmp_path / "model", ["--lr=1e-3", "--batch-tokens=200", "--checkpoint-every=1"]
+    assert train(data, output, "--steps=1", *steps, "--model-option", *own) == 0
+    assert train(data, output, "--steps=2", *steps, "--model-option", *own, "--resume") == 0
+    config = dg.load(output).config
+    assert config.start_id == (0, 7) and config.encoder == {"d_model": 8, "num_heads": 4, "kv_heads": 2}
+    capsys.readouterr()
+    pair = [f"--source={data / 'en'}", f"--target={data / 'de'}"]
+    assert main(["evaluate", str(output), *pair, "--max-length=4", "--threads=1"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["sentences"] == 40
+    assert main(["explain", str(output), "abc", f"--output={tmp_path / 'page.html'}"]) == 0
+    assert isinstance(dg.Translator.load(output)("abc", max_length=4), str)
+    assert train(data, tmp_path / "other", "--model-option", "encoder={d_modl=8}") == 2
+    assert "encoder must hold fields of a side, got 'd_modl'; did you mean d_model?" in capsys.readouterr().err

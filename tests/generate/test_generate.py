@@ -4,7 +4,7 @@ import dragoman as dg
 import numpy as np
 import pytest
 from dragoman import _core
-from dragoman.generate import Hypothesis, KVCache, generate, top_k
+from dragoman.generate import Hypothesis, KVCache, generate, sample, top_k
 
 SOURCES = [[5, 6, 7], [8], [9, 10, 11, 4, 5, 6], [], [4, 4]]
 
@@ -19,14 +19,14 @@ def make_model(seed=0, **overrides):
     return model
 
 
-def log_probs(model, src, prefixes):
-    """Log probabilities of the token after bos + ids, for prefixes of one length, by the uncached model."""
-    logits = model.logits([src] * len(prefixes), [[1, *ids] for ids in prefixes])
+def log_probs(model, src, prefixes, start):
+    """Log probabilities of the token after start + ids, for prefixes of one length, by the uncached model."""
+    logits = model.logits([src] * len(prefixes), [[*start, *ids] for ids in prefixes])
     last = logits.reshape(len(prefixes), -1, 13)[:, -1].astype(np.float64)
     return last - np.log(np.exp(last).sum(1, keepdims=True))
 
 
-def brute_force(model, src, beam, limit, alpha):
+def brute_force(model, src, beam, limit, alpha, start=(1,), ends=(2,), never=(0, 1, 3)):
     """Beam search for one sentence, with a full pass of the model for each hypothesis."""
     live, finished = [((), 0.0)], []
 
@@ -35,13 +35,13 @@ def brute_force(model, src, beam, limit, alpha):
 
     for _ in range(limit):
         extensions = []
-        probs = log_probs(model, src, [ids for ids, _ in live])
+        probs = log_probs(model, src, [ids for ids, _ in live], start)
         for (ids, total), row in zip(live, probs, strict=True):
-            extensions += [((*ids, token), total + row[token]) for token in range(13) if token not in (0, 1, 3)]
+            extensions += [((*ids, token), total + row[token]) for token in range(13) if token not in never]
         extensions.sort(key=lambda extension: -extension[1])
-        ended = [e for e in extensions[:beam] if e[0][-1] == 2]
+        ended = [e for e in extensions[:beam] if e[0][-1] in ends]
         finished += [(ids[:-1], score(total, len(ids))) for ids, total in ended]
-        live = [e for e in extensions[: 2 * beam] if e[0][-1] != 2][:beam]
+        live = [e for e in extensions if e[0][-1] not in ends][:beam]
         finished = sorted(finished, key=lambda h: -h[1])[:beam]
         if len(finished) == beam and (not live or score(live[0][1], len(live[0][0])) <= finished[-1][1]):
             live = []
@@ -60,6 +60,40 @@ def test_search_against_brute_force(seed, beam, alpha, max_length):
         expected = brute_force(model, src, beam, limit, alpha)
         assert [tuple(h.ids) for h in hypotheses] == [ids for ids, _ in expected]
         np.testing.assert_allclose([h.score for h in hypotheses], [score for _, score in expected], atol=1e-5)
+
+
+SPECIAL = {  # fields of the config; what begins, what ends and what is never in an output
+    "start = pad": ({"start_id": 0}, (0,), (2,), (0, 1, 3)),
+    "start = eos, forced": ({"start_id": [2, 1]}, (2, 1), (2,), (0, 1, 3)),
+    "several forced": ({"start_id": [1, 7, 4, 9]}, (1, 7, 4, 9), (2,), (0, 1, 3)),
+    "several eos": ({"eos_id": [2, 5, 8]}, (1,), (2, 5, 8), (0, 1, 3)),
+    "bos = eos": ({"bos_id": 2, "pad_id": 2, "unk_id": 2}, (2,), (2,), ()),
+    "no pad": ({"pad_id": None}, (1,), (2,), (1, 3)),
+    "eos alone": ({"pad_id": None, "bos_id": None, "unk_id": None, "start_id": 2}, (2,), (2,), ()),
+}
+
+
+@pytest.mark.parametrize(("fields", "start", "ends", "never"), SPECIAL.values(), ids=SPECIAL)
+def test_special_ids_against_brute_force(fields, start, ends, never):
+    model = make_model(2, **fields)
+    for beam in (1, 3):
+        results = generate(model, SOURCES, beam=beam, max_length=7)
+        for src, hypotheses in zip(SOURCES, results, strict=True):
+            expected = brute_force(model, src, beam, 7, 0.6, start, ends, never)
+            assert [tuple(h.ids) for h in hypotheses] == [ids for ids, _ in expected]
+            np.testing.assert_allclose([h.score for h in hypotheses], [score for _, score in expected], atol=1e-5)
+    cold = sample(model, SOURCES, max_length=7, temperature=1e-6)
+    assert [h.ids for h in cold] == [best[0].ids for best in generate(model, SOURCES, max_length=7)]
+
+
+def test_forced_tokens_take_places_of_learned_positions():
+    model = make_model(positions="learned", max_length=8, start_id=[1, 7, 4])
+    assert all(len(h.ids) <= 6 for (h,) in generate(model, SOURCES))
+    with pytest.raises(ValueError, match="generate: max_length must be at most 6, got 7"):
+        generate(model, SOURCES, max_length=7)
+    sides = {"encoder": {"max_length": 6}, "decoder": {"max_length": 20}}
+    model = make_model(positions="learned", max_length=8, **sides)
+    assert len(generate(model, [[4] * 6], max_length=20)) == 1
 
 
 def test_searches_end_in_both_ways():

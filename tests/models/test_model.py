@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import dragoman as dg
 import numpy as np
@@ -27,22 +28,25 @@ class Reference:
     """The model in float64 NumPy, from the paper, with the weights of a state dict."""
 
     def __init__(self, model):
-        self.config, self.state = (
-            model.config,
-            {k: v.astype(np.float64) for k, v in model.state_dict().items()},
-        )
+        self.config = model.config
+        self.state = {k: v.astype(np.float64) for k, v in model.state_dict().items()}
+
+    def side(self, name):
+        """The fields of the stack, embedding or table of that name."""
+        own = self.config.encoder if name.startswith(("encoder", "src")) else self.config.decoder
+        return SimpleNamespace(**vars(self.config) | (own or {}))
 
     def linear(self, x, name):
         return reference.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
 
     def norm(self, x, name):
-        eps = self.config.norm_eps
-        if self.config.norm == "rms":
+        eps = self.side(name).norm_eps
+        if self.side(name).norm == "rms":
             return reference.rms_norm(x, self.state[f"{name}.weight"], eps)
         return reference.layer_norm(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"], eps)
 
     def attention(self, x, memory, name, causal=False):
-        config = self.config
+        config = self.side(name)
         heads, size = config.num_heads, config.head_dim or config.d_model // config.num_heads
         kv_heads = config.kv_heads or heads
         q, k, v = (
@@ -56,21 +60,21 @@ class Reference:
             )
         options = {"scale": config.attention_scale}
         if "self_attention" in name:
-            q, k = self.turned(q), self.turned(k)
+            q, k = self.turned(q, config), self.turned(k, config)
             options |= {"causal": causal, "window": config.window, **self.by_distance(name, causal)}
         out, _ = reference.attention(q, k, v, [len(x)], [len(memory)], **options)
         return self.linear(out.reshape(len(x), heads * size), f"{name}.out_proj")
 
-    def turned(self, x):
-        if self.config.positions != "rotary":
+    def turned(self, x, config):
+        if config.positions != "rotary":
             return x
-        pairs = (self.config.rotary_features or x.shape[2]) // 2
+        pairs = (config.rotary_features or x.shape[2]) // 2
         return reference.rotary(
-            x, np.arange(len(x))[:, None] * self.config.rotary_base ** (-np.arange(pairs) / max(pairs, 1))
+            x, np.arange(len(x))[:, None] * config.rotary_base ** (-np.arange(pairs) / max(pairs, 1))
         )
 
     def by_distance(self, name, causal):
-        config, positions = self.config, f"{name}.positions"
+        config, positions = self.side(name), f"{name}.positions"
         if config.positions == "alibi":
             return {"alibi_slopes": dg.nn.attention_positions.alibi_slopes(config.num_heads).astype(np.float64)}
         if config.positions == "shaw":
@@ -81,75 +85,79 @@ class Reference:
         return {}
 
     def feed_forward(self, x, name):
-        hidden = self.linear(x, f"{name}.linear1")
-        if self.config.gated:
-            hidden = reference.gate(self.linear(x, f"{name}.gate"), hidden, self.config.activation)
+        config, hidden = self.side(name), self.linear(x, f"{name}.linear1")
+        if config.gated:
+            hidden = reference.gate(self.linear(x, f"{name}.gate"), hidden, config.activation)
         else:
-            hidden = reference.activation(hidden, self.config.activation)
+            hidden = reference.activation(hidden, config.activation)
         return self.linear(hidden, f"{name}.linear2")
 
     def sublayer(self, x, norm, function):
-        layer, place = norm.rsplit(".norm", 1)
-        y = function(self.norm(x, norm) if self.config.norm_first else x)
-        if self.config.sandwich_norm:
+        config, (layer, place) = self.side(norm), norm.rsplit(".norm", 1)
+        y = function(self.norm(x, norm) if config.norm_first else x)
+        if config.sandwich_norm:
             y = self.norm(y, f"{layer}.output_norms.{int(place) - 1}")
-        if self.config.residual == "concat":
+        if config.residual == "concat":
             x = self.linear(np.hstack([y, x]), f"{layer}.residual_projections.{int(place) - 1}")
         else:
             x = x + y
-        return x if self.config.norm_first else self.norm(x, norm)
+        return x if config.norm_first else self.norm(x, norm)
 
     def embed(self, ids, name, norm, positions):
-        d_model = self.config.d_model
-        if self.config.positions == "learned":
-            offset = self.config.position_offset
+        config = self.side(norm)
+        if config.positions == "learned":
+            offset = config.position_offset
             table = self.state[f"{positions}.weight"][offset : offset + len(ids)]
-        elif self.config.positions == "sinusoidal":
-            table = reference.sinusoidal_positions(len(ids), d_model)
-            if self.config.position_layout == "halves":
+        elif config.positions == "sinusoidal":
+            table = reference.sinusoidal_positions(len(ids), config.d_model)
+            if config.position_layout == "halves":
                 table = np.concatenate([table[:, 0::2], table[:, 1::2]], 1)
         else:
             table = 0.0
-        scale = d_model**0.5 if self.config.scale_embeddings else 1.0
-        x = self.state[f"{name}.weight"][np.array(ids, int)].reshape(-1, d_model) * scale + table
-        return self.norm(x, f"{norm}.norm") if self.config.embedding_norm else x
+        scale = config.d_model**0.5 if config.scale_embeddings else 1.0
+        x = self.state[f"{name}.weight"][np.array(ids, int)].reshape(-1, config.d_model) * scale + table
+        return self.norm(x, f"{norm}.norm") if config.embedding_norm else x
+
+    def stack(self, x, name, depth, memory=None):
+        for i in range(depth):
+            layer = f"{name}.layers.{i}"
+            x = self.sublayer(
+                x,
+                f"{layer}.norm1",
+                lambda x, layer=layer: self.attention(x, x, f"{layer}.self_attention", memory is not None),
+            )
+            if memory is not None:
+                x = self.sublayer(
+                    x,
+                    f"{layer}.norm2",
+                    lambda x, layer=layer: self.attention(x, memory, f"{layer}.cross_attention"),
+                )
+            norm = f"{layer}.norm{2 if memory is None else 3}"
+            x = self.sublayer(x, norm, lambda x, layer=layer: self.feed_forward(x, f"{layer}.feed_forward"))
+        config = self.side(name)
+        ends_in_norm = config.norm_first if config.final_norm is None else config.final_norm
+        return self.norm(x, f"{name}.norm") if ends_in_norm else x
 
     def logits(self, src, tgt):
         config = self.config
         source = "src_embedding"
-        target = source if config.tie_embeddings == "three" else "tgt_embedding"
+        target = source if config.tie_embeddings in ("three", "inputs") else "tgt_embedding"
         memory = self.embed(src, source, "src_embedding", "src_positions")
-        for i in range(config.num_encoder_layers):
-            name = f"encoder.layers.{i}"
-            memory = self.sublayer(
-                memory, f"{name}.norm1", lambda x, name=name: self.attention(x, x, f"{name}.self_attention")
-            )
-            memory = self.sublayer(
-                memory, f"{name}.norm2", lambda x, name=name: self.feed_forward(x, f"{name}.feed_forward")
-            )
-        if config.ends_in_norm:
-            memory = self.norm(memory, "encoder.norm")
+        memory = self.stack(memory, "encoder", config.num_encoder_layers)
         x = self.embed(tgt, target, "tgt_embedding", "tgt_positions")
-        for i in range(config.num_decoder_layers):
-            name = f"decoder.layers.{i}"
-            x = self.sublayer(
-                x, f"{name}.norm1", lambda x, name=name: self.attention(x, x, f"{name}.self_attention", True)
-            )
-            x = self.sublayer(
-                x, f"{name}.norm2", lambda x, name=name: self.attention(x, memory, f"{name}.cross_attention")
-            )
-            x = self.sublayer(x, f"{name}.norm3", lambda x, name=name: self.feed_forward(x, f"{name}.feed_forward"))
-        if config.ends_in_norm:
-            x = self.norm(x, "decoder.norm")
-        weight = self.state["output.weight" if config.tie_embeddings == "none" else f"{target}.weight"]
+        x = self.stack(x, "decoder", config.num_decoder_layers, memory)
+        tied = config.tie_embeddings in ("two", "three")
+        weight = self.state[f"{target}.weight" if tied else "output.weight"]
         return reference.linear(x, weight, self.state.get("output.bias"))
 
     def loss(self, src_batch, tgt_batch, smoothing):
         total, count = 0.0, 0
         for src, tgt in zip(src_batch, tgt_batch, strict=True):
-            logits = self.logits(src, [1, *tgt])
+            start, end = self.config.start_id, self.config.eos_id
+            start = [1] if start is None else [start] if isinstance(start, int) else list(start)
+            targets = [*tgt, end if isinstance(end, int) else end[0]]
+            logits = self.logits(src, [*start, *tgt])[len(start) - 1 :]
             log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-            targets = [*tgt, 2]
             picked = log_probs[np.arange(len(targets)), targets]
             total -= ((1 - smoothing) * picked + smoothing * log_probs.mean(1)).sum()
             count += len(targets)
@@ -173,6 +181,16 @@ CONFIGS = [
     {"positions": "none", "window": 1, "qk_norm": "rms"},
     {"positions": "learned", "position_offset": 2, "max_length": 6},
     {"position_layout": "halves", "window": 0},
+    {"tie_embeddings": "two", "encoder": {"d_model": 8, "num_heads": 2, "d_ff": 9, "kv_heads": 1}},
+    {
+        "tie_embeddings": "none",
+        "tgt_vocab_size": 17,
+        "encoder": {"d_model": 10, "num_heads": 5, "norm_first": True, "positions": "alibi", "norm": "rms"},
+        "decoder": {"d_model": 8, "num_heads": 4, "kv_heads": 2, "head_dim": 3, "gated": True, "embedding_norm": True},
+    },
+    {"encoder": {"num_heads": 2, "positions": "learned", "max_length": 7}, "decoder": {"positions": "rotary"}},
+    {"tie_embeddings": "inputs", "output_bias": True, "start_id": 0, "pad_id": 0},
+    {"start_id": [2, 1], "eos_id": (2, 5), "pad_id": None, "unk_id": None, "bos_id": None},
 ]
 
 
@@ -294,7 +312,7 @@ def test_attention_weights():
     assert all((layer[:, 0, 1] == 0).all() for layer in weights["decoder"])
 
 
-@pytest.mark.parametrize(("tied", "count"), [("none", 3), ("two", 2), ("three", 1)])
+@pytest.mark.parametrize(("tied", "count"), [("none", 3), ("two", 2), ("inputs", 2), ("three", 1)])
 def test_tied_embeddings_are_one_parameter(tied, count):
     model = dg.Transformer(small_config(tie_embeddings=tied))
     weights = {id(module.weight) for module in (model.src_embedding, model.tgt_embedding, model.output)}
@@ -462,6 +480,12 @@ def test_with_dropout_sets_every_rate():
         ("num_decoder_layers", 0),
         ("tgt_vocab_size", 14),
         ("tgt_vocab_size", -1),
+        ("encoder", 3),
+        ("decoder", ["d_model"]),
+        ("start_id", 13),
+        ("start_id", []),
+        ("eos_id", [2, 2]),
+        ("eos_id", None),
         ("norm_first", 1),
         ("final_norm", "yes"),
         ("activation", "swish"),
@@ -475,15 +499,47 @@ def test_with_dropout_sets_every_rate():
         ("attention_dropout", float("nan")),
         ("embedding_dropout", -0.1),
         ("eos_id", 13),
-        ("unk_id", 1),
+        ("unk_id", -1),
         ("bos_id", False),
     ],
 )
 def test_a_bad_field_is_named(field, value):
     with pytest.raises(ValueError, match=r"TransformerConfig: \w+ must be .*, got ") as caught:
         small_config(**{field: value})
-    if value != 3:  # a vocabulary that small shows in the last special id
+    if (field, value) != ("vocab_size", 3):  # a vocabulary that small shows in the last special id
         assert f"{field} must be" in str(caught.value) and f"got {shown(value)}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"encoder": {"d_modl": 8}}, "encoder must hold fields of a side, got 'd_modl'; did you mean d_model[?]"),
+        ({"decoder": {"vocab_size": 8}}, "decoder must hold fields of a side, got 'vocab_size'"),
+        ({"decoder": {3: 8}}, "decoder must hold fields of a side, got 3"),
+        ({"encoder": {"num_heads": 5}}, "encoder: num_heads must be a divisor of d_model = 12, got 5"),
+        ({"decoder": {"encoder": {}}}, "decoder must hold fields of a side, got 'encoder'"),
+        ({"encoder": {"d_model": 6}}, 'tie_embeddings must be "none" or "two" .* d_model 6 and 12, got \'three\''),
+        ({"bos_id": None}, "start_id must be given where bos_id is None, got None"),
+        ({"encoder": {"positions": "learned", "max_length": 4}, "max_source_length": 5}, "max_source_length .* = 4"),
+    ],
+    ids=str,
+)
+def test_what_the_sides_and_special_ids_refuse(fields, message):
+    with pytest.raises(ValueError, match=f"TransformerConfig: {message}"):
+        small_config(**fields)
+
+
+def test_the_sides_of_a_config():
+    config = small_config(encoder={"d_model": np.int64(8), "num_heads": 2, "dropout": 0.3}, tie_embeddings="two")
+    assert (config.encoder_side.d_model, config.decoder_side.d_model, config.encoder_side.dropout) == (8, 12, 0.3)
+    assert config.with_dropout(0.0).encoder_side.dropout == 0.0
+    assert dg.TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert isinstance(hash(config), int)
+    model = dg.Transformer(config)
+    assert model.decoder.layers[0].cross_attention.k_proj.weight.shape == (12, 8)
+    assert {name for name, _ in model.named_parameters()} == {
+        name for name, _ in dg.Transformer(small_config(tie_embeddings="two")).named_parameters()
+    }
 
 
 def test_config_is_frozen_and_closed():

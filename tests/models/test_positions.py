@@ -1,4 +1,5 @@
-"""Every kind of position in an encoder-decoder: with the cache, recorded, in training, and what a config refuses."""
+"""Every kind of position, and sides that differ, in an encoder-decoder: with the cache, recorded, in training, and what
+a config refuses."""
 
 import copy
 
@@ -21,9 +22,17 @@ KINDS = {
     "grouped": {"positions": "rotary", "kv_heads": 2, "head_dim": 6, "qk_norm": "rms", "attention_bias": "qkv"},
     "window": {"positions": "alibi", "window": 3, "kv_heads": 1},
 }
+SIDES = {
+    "widths": {
+        "tie_embeddings": "two",
+        "encoder": {"d_model": 12, "num_heads": 3, "d_ff": 20, "positions": "relative", "norm_first": True},
+        "decoder": {"kv_heads": 2, "head_dim": 6, "positions": "rotary"},
+    },
+    "heads": {"encoder": {"num_heads": 8, "d_ff": 9}, "decoder": {"num_heads": 2, "norm": "rms", "norm_first": True}},
+}
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
+@pytest.fixture(params=[*KINDS.values(), *SIDES.values()], ids=[*KINDS, *SIDES])
 def model(request, rng):
     config = dg.TransformerConfig(
         vocab_size=29, d_model=16, num_heads=4, d_ff=24, num_encoder_layers=2, num_decoder_layers=2, **request.param

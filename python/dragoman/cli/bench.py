@@ -22,8 +22,8 @@ from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.generate.search import generate
 from dragoman.grad_mode import no_grad
 from dragoman.models.batch import IdBatch
-from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.optim import AdamW
 from dragoman.random import manual_seed
 

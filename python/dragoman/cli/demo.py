@@ -20,8 +20,9 @@ from dragoman.cli.demo_dates import FORMATS, LOCALES, make_corpus
 from dragoman.cli.numbers import SEED
 from dragoman.data.pairs import source_ids
 from dragoman.data.tokenizer import SPECIALS, UNK, Tokenizer, with_bytes
-from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.special_ids import start_ids
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.predict.translator import Translator
 from dragoman.random import manual_seed
 from dragoman.train.progress import tell
@@ -181,7 +182,7 @@ def draw_attention(translator: Translator, pair: tuple[str, str], path: Path) ->
     model, tokenizer = cast(Transformer, translator.model), translator.tokenizer
     source = source_ids(tokenizer, [pair[0]])[0]
     target = tokenizer.encode(pair[1])
-    weights = model.attention_weights(source, [model.config.bos_id, *target])["cross"][-1]
+    weights = model.attention_weights(source, [*start_ids(model.config), *target])["cross"][-1]
     src, tgt = ([*(tokenizer.decode([id]).strip() or "␣" for id in ids), "</s>"] for ids in (source[:-1], target))
     layers, heads = model.config.num_decoder_layers, model.config.num_heads
     title = f"cross-attention of decoder layer {layers} of {layers}, mean of {heads} heads"

@@ -18,6 +18,7 @@ from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder import TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.models.folder import load
+from dragoman.models.special_ids import start_ids
 from dragoman.models.vision import VisionConfig, VisionTransformer
 from dragoman.plot.page import attention_page
 
@@ -79,7 +80,7 @@ def _pair(model: Any, tokenizer: Tokenizer, options: argparse.Namespace) -> None
         print(tokenizer.decode(with_token(ids, tokenizer)))
     else:
         (ids,) = target_ids(tokenizer, [options.target])
-    fed = [model.config.bos_id, *ids]
+    fed = [*start_ids(model.config), *ids]
     _check_length("--target", fed)
     weights = model.attention_weights(source, fed)
     attention_page(weights, tokenizer.tokens(source), tokenizer.tokens(fed), options.output)

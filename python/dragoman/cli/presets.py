@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dragoman.models.config import TransformerConfig
+from dragoman.models.transformer_config import TransformerConfig
 
 PRESETS = {
     "tiny": TransformerConfig.tiny,

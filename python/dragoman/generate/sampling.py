@@ -13,6 +13,7 @@ from dragoman.generate.steps import steps_of
 from dragoman.models.batch import IdBatch
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.models.special_ids import end_ids, unwritten_ids
 
 
 def sample(
@@ -26,7 +27,7 @@ def sample(
     seed: int = 0,
     places: Sequence[int] | None = None,
 ) -> list[Hypothesis]:
-    """Draws one output for each sentence, token by token; pad, bos and unk are never drawn.
+    """Draws one output for each sentence, token by token; pad, bos and unk are never drawn, as in `generate`.
 
     Args:
         model: in either mode; dropout is off.
@@ -61,7 +62,7 @@ def sample(
     scores = [0.0] * len(ids)
     live = [i for i, limit in enumerate(limits) if limit]
     config = model.config
-    forbidden = [config.pad_id, config.bos_id, config.unk_id]
+    forbidden, ends = list(unwritten_ids(config)), end_ids(config)
     if live:
         with model.inference():
             steps = steps_of("sample", model, src_batch)
@@ -73,7 +74,7 @@ def sample(
                 parents: list[int] = []
                 for row, i, token, log_prob in zip(rows, live, chosen, log_probs, strict=True):
                     scores[i] += float(log_prob[token])
-                    if token != config.eos_id:
+                    if token not in ends:
                         ids[i].append(token)
                         if len(ids[i]) < limits[i]:
                             parents.append(row)

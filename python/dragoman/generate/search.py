@@ -13,6 +13,7 @@ from dragoman.generate.steps import Steps, steps_of
 from dragoman.models.batch import IdBatch
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.models.special_ids import end_ids, start_ids, unwritten_ids
 from dragoman.nn import KVCache
 from dragoman.tensor import Tensor
 
@@ -31,7 +32,7 @@ class Hypothesis:
     """One output.
 
     Attributes:
-        ids: target ids, without bos and eos.
+        ids: target ids, without start and eos.
         score: log probability / length penalty.
     """
 
@@ -50,11 +51,12 @@ def generate(
     """Searches the most probable output by greedy or beam search: a target for each source, or, of a decoder-only
     model, what follows each text.
 
-    Each step extends the best `beam` hypotheses of a sentence by one token; pad, bos and unk are never chosen. Of the
-    best `beam` extensions, those that end in eos are finished. The search of a sentence ends when `beam` hypotheses are
-    finished and the best unfinished one, if it ended now, would not be among the best `beam`. Scores are
-    log P / ((5 + length) / 6)^length_penalty; the length counts eos (Wu et al. 2016, arXiv:1609.08144, section 7). Ties
-    go to the better parent, then to the lower id. A sentence's result does not depend on the others in the batch.
+    Each step extends the best `beam` hypotheses of a sentence by one token; pad, bos and unk are never chosen, unless
+    the config has the same id for an eos. Of the best `beam` extensions, those that end in an eos are finished. The
+    search of a sentence ends when `beam` hypotheses are finished and the best unfinished one, if it ended now, would
+    not be among the best `beam`. Scores are log P / ((5 + length) / 6)^length_penalty; the length counts eos (Wu et al.
+    2016, arXiv:1609.08144, section 7). Ties go to the better parent, then to the lower id. A sentence's result does not
+    depend on the others in the batch.
 
     Args:
         model: in either mode; dropout is off.
@@ -82,7 +84,9 @@ def generate(
     active = [search for search in searches if not search.done]
     if active:
         with model.inference():
-            _run(steps_of("generate", model, src_batch), active, beam)
+            # As many candidates a beam as may end and one more, and those that are never chosen.
+            candidates = (len(end_ids(model.config)) + 1) * beam + len(unwritten_ids(model.config))
+            _run(steps_of("generate", model, src_batch), active, candidates)
     return [search.result() for search in searches]
 
 
@@ -105,13 +109,12 @@ def check_model(op: str, model: Any) -> None:
         raise TypeError(f"{op}: model must be an EncoderDecoder or a TextDecoder, got {type(model).__name__}")
 
 
-def _run(steps: Steps, active: list[_Search], beam: int) -> None:
+def _run(steps: Steps, active: list[_Search], candidates: int) -> None:
     """Steps all searches together until each is done; the rows of the model are their live hypotheses."""
     logits = steps.first()
     rows = [search.sentence for search in active]  # of the logits, a row for each live hypothesis
     while True:
-        # Two candidates a beam, as half of them may end, and the three that are never chosen.
-        ids, log_probs = _most_probable(logits, 2 * beam + 3)
+        ids, log_probs = _most_probable(logits, candidates)
         parents: list[int] = []
         first = 0
         for search in active:
@@ -136,7 +139,7 @@ class _Search:
         self._finished: list[Hypothesis] = []
         self._cut: list[Hypothesis] = [] if limit else [Hypothesis([], 0.0)]
         self._beam, self._limit, self._length_penalty = beam, limit, length_penalty
-        self._eos, self._forbidden = config.eos_id, (config.pad_id, config.bos_id, config.unk_id)
+        self._ends, self._unwritten = end_ids(config), unwritten_ids(config)
 
     @property
     def done(self) -> bool:
@@ -153,8 +156,8 @@ class _Search:
             For each hypothesis that is live now, the one it extends.
         """
         totals = log_probs + np.array([log_prob for _, log_prob in self.live])[:, None]
-        totals[np.isin(ids, self._forbidden)] = -np.inf
-        order = np.argsort(-totals, axis=None, kind="stable")[: 2 * self._beam]
+        totals[np.isin(ids, self._unwritten)] = -np.inf
+        order = np.argsort(-totals, axis=None, kind="stable")[: (len(self._ends) + 1) * self._beam]
         live: list[tuple[list[int], float]] = []
         parents: list[int] = []
         for rank, (parent, column) in enumerate(zip(*np.unravel_index(order, totals.shape), strict=True)):
@@ -162,7 +165,7 @@ class _Search:
             prefix = self.live[parent][0]
             if total == -np.inf:
                 break
-            if token == self._eos:
+            if token in self._ends:
                 if rank < self._beam:
                     self._finished.append(self._hypothesis(prefix, total, len(prefix) + 1))
             elif len(live) < self._beam:
@@ -193,12 +196,13 @@ class _Search:
 
 def limit_of(op: str, model: EncoderDecoder | TextDecoder, length: int, max_length: int | None) -> int:
     """Maximum number of tokens of an output, for `length` tokens that the model reads first."""
-    longest = int(model.config.max_length)
     goes_on = isinstance(model, TextDecoder)
-    room = max(longest - length, 0) if goes_on else longest
+    side = getattr(model.config, "decoder_side", model.config)
+    taken = length if goes_on else len(start_ids(model.config)) - 1  # places that no token of the output has
+    room = max(int(side.max_length) - taken, 0)
     if max_length is None:
         return room if goes_on else min(2 * length + 10, room)
-    if model.config.positions == "learned" and max_length > room:
+    if side.positions == "learned" and max_length > room:
         raise ValueError(f"{op}: max_length must be at most {room}, got {max_length}")
     return max_length
 

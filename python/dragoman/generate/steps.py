@@ -13,6 +13,7 @@ from dragoman._core import Sequences
 from dragoman.models.batch import IdBatch
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.models.special_ids import start_ids
 from dragoman.nn import KVCache
 from dragoman.nn.lora import rows_of
 from dragoman.tensor import Tensor
@@ -72,8 +73,10 @@ class _Translation(_Cached):
         self._memory = model.encode(ids, sequences)
 
     def first(self) -> Tensor:
-        begin = [self._model.config.bos_id] * self._rows
-        return self.next(begin, list(range(self._rows)), range(self._rows))
+        rows = list(range(self._rows))
+        for id in start_ids(self._model.config):
+            logits = self.next([id] * self._rows, rows, rows)
+        return logits
 
     def _step(self, ids: npt.NDArray[np.int32], one_each: Sequences, sentences: List[int]) -> Tensor:
         everyone = list(sentences) == list(range(len(self._source.lengths)))

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman.arguments import check_types
-from dragoman.models.config import TransformerConfig
 from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.transformer_config import TransformerConfig
 
 State = dict[str, npt.NDArray[Any]]
 
@@ -91,7 +91,7 @@ def to_torch_state_dict(model: Transformer) -> State:
 
 def _check_attention(op: str, config: TransformerConfig) -> None:
     only = {"kv_heads": None, "head_dim": None, "attention_scale": None, "window": None, "attention_bias": "qkvo"}
-    for name, value in {**only, "qk_norm": "none"}.items():
+    for name, value in {**only, "qk_norm": "none", "encoder": None, "decoder": None}.items():
         if (got := getattr(config, name)) != value:
             raise ValueError(f"{op}: config.{name} must be {value!r}, as in torch.nn.Transformer, got {got!r}")
     if config.positions in ("relative", "alibi", "shaw", "rotary"):

@@ -2,11 +2,12 @@
 
 from dragoman.models.base import Model, register
 from dragoman.models.body import BodyReport, load_body
-from dragoman.models.config import BlockConfig, ModelConfig, TextConfig, TransformerConfig
+from dragoman.models.config import BlockConfig, ModelConfig, TextConfig
 from dragoman.models.decoder import DecoderConfig, TextDecoder
 from dragoman.models.encoder import EncoderConfig, TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder, Transformer
 from dragoman.models.folder import load
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.models.vision import VisionConfig, VisionTransformer
 
 __all__ = [

@@ -43,7 +43,7 @@ def positions(config: TextConfig) -> SinusoidalPositionalEncoding | LearnedPosit
     return None
 
 
-def attention_positions(config: TextConfig, count: int, *, causal: bool = False) -> Iterator[AttentionPositions | None]:
+def _attention_positions(config: TextConfig, count: int, causal: bool) -> Iterator[AttentionPositions | None]:
     """What the self-attention of each of `count` layers knows about positions. Layers share it, but for Shaw's."""
     head_dim = config.head_dim or config.d_model // config.num_heads
     shared: AttentionPositions | None = None
@@ -70,8 +70,17 @@ def final_norm(config: BlockConfig) -> LayerNorm | RMSNorm | None:
     return make_norm(config.norm, config.d_model, eps=config.norm_eps) if config.ends_in_norm else None
 
 
-def layer_options(config: BlockConfig) -> dict[str, Any]:
-    """The arguments of a TransformerLayer."""
+def layers(config: BlockConfig, count: int, *, causal: bool = False) -> Iterator[dict[str, Any]]:
+    """The arguments of each of `count` TransformerLayers of a stack, but for `causal`."""
+    if isinstance(config, TextConfig):
+        for positions in _attention_positions(config, count, causal):
+            yield {**_layer_options(config), "positions": positions}
+    else:
+        for _ in range(count):
+            yield _layer_options(config)
+
+
+def _layer_options(config: BlockConfig) -> dict[str, Any]:
     return {
         "d_model": config.d_model,
         "num_heads": config.num_heads,

@@ -237,7 +237,9 @@ class TextConfig(BlockConfig):
         scale_embeddings: multiply embeddings by sqrt(d_model).
         embedding_norm: a norm follows the sum of embeddings and positions, as in BERT.
         embedding_dropout: rate of embeddings with their positions.
-        pad_id, bos_id, eos_id, unk_id: padding, beginning and end of a sentence, unknown token.
+        pad_id, bos_id, unk_id: padding, beginning of a sentence, unknown token; None for no such token. Special ids may
+            be the same. Outputs never contain these, except where one is an eos_id, too.
+        eos_id: what ends a sentence; or several, each of which ends an output. Training writes the first.
     """
 
     vocab_size: int
@@ -252,10 +254,10 @@ class TextConfig(BlockConfig):
     scale_embeddings: bool = True
     embedding_norm: bool = False
     embedding_dropout: float = 0.1
-    pad_id: int = 0
-    bos_id: int = 1
-    eos_id: int = 2
-    unk_id: int = 3
+    pad_id: int | None = 0
+    bos_id: int | None = 1
+    eos_id: int | tuple[int, ...] = 2
+    unk_id: int | None = 3
 
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **BlockConfig.choices,
@@ -266,7 +268,6 @@ class TextConfig(BlockConfig):
     optional_sizes: ClassVar[tuple[str, ...]] = (*BlockConfig.optional_sizes, "position_distance", "rotary_features")
     rates: ClassVar[tuple[str, ...]] = (*BlockConfig.rates, "embedding_dropout")
     flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "scale_embeddings", "embedding_norm")
-    ids: ClassVar[tuple[str, ...]] = ("pad_id", "bos_id", "eos_id", "unk_id")
 
     @property
     def output_size(self) -> int:
@@ -276,12 +277,22 @@ class TextConfig(BlockConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_positions()
-        smallest = min(self.vocab_size, self.output_size)
-        for place, name in enumerate(self.ids):
-            value = getattr(self, name)
-            self._check(name, _is_int(value) and 0 <= value < smallest, f"an int in [0, {smallest})")
-            others = [getattr(self, other) for other in self.ids[:place]]
-            self._check(name, value not in others, "different from the other special ids")
+        for name in ("pad_id", "bos_id", "unk_id"):
+            self._check_id(name, optional=True)
+        self._check_id("eos_id", several=True)
+
+    def _check_id(self, name: str, *, optional: bool = False, several: bool = False) -> None:
+        """Checks a field that holds a token, or None where it is optional. A list of several becomes a tuple."""
+        value, smallest = getattr(self, name), min(self.vocab_size, self.output_size)
+        expected = f"an int in [0, {smallest})" + (", or a list of them" if several else "")
+        if several and isinstance(value, list | tuple):
+            ids = [id.item() if isinstance(id, np.generic) else id for id in value]
+            good = all(_is_int(id) and 0 <= id < smallest for id in ids)
+            self._check(name, bool(ids) and good and len(set(ids)) == len(ids), f"{expected}, all different")
+            object.__setattr__(self, name, tuple(ids))
+        else:
+            good = _is_int(value) and 0 <= value < smallest
+            self._check(name, good or (optional and value is None), ("None or " if optional else "") + expected)
 
     def _check_positions(self) -> None:
         offset, base = self.position_offset, self.rotary_base
@@ -298,56 +309,6 @@ class TextConfig(BlockConfig):
             self._check("rotary_features", fits, f"an even number below {size}, the size of a head")
             fits = turned is None or (turned % 2 == 0 and turned <= size)
             self._check("rotary_features", fits, f"an even number, at most {size}, the size of a head")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransformerConfig(TextConfig):
-    """The shape of an encoder-decoder Transformer (Vaswani et al. 2017, arXiv:1706.03762).
-
-    Other attributes as of TextConfig.
-
-    Attributes:
-        vocab_size: source tokens, and target tokens where `tgt_vocab_size` is None.
-        num_encoder_layers, num_decoder_layers: depths; they may differ.
-        tgt_vocab_size: target tokens; None for as many as source tokens.
-        max_source_length: tokens, </s> included, to which Trainer and Translator cut sources, as in summarisation;
-            None for sources that are never cut.
-        tie_embeddings: "none", "two" (target embedding = output projection) or "three" (source too).
-        output_bias: whether the output projection has a bias.
-
-    Raises:
-        ValueError: naming the field, what was expected and what came.
-    """
-
-    num_encoder_layers: int
-    num_decoder_layers: int
-    tgt_vocab_size: int | None = None
-    max_source_length: int | None = None
-    tie_embeddings: Literal["none", "two", "three"] = "three"
-    output_bias: bool = False
-
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **TextConfig.choices,
-        "tie_embeddings": ("none", "two", "three"),
-    }
-    sizes: ClassVar[tuple[str, ...]] = (*TextConfig.sizes, "num_encoder_layers", "num_decoder_layers")
-    optional_sizes: ClassVar[tuple[str, ...]] = (*TextConfig.optional_sizes, "tgt_vocab_size", "max_source_length")
-    depths: ClassVar[tuple[str, ...]] = ("num_encoder_layers", "num_decoder_layers")
-    flags: ClassVar[tuple[str, ...]] = (*TextConfig.flags, "output_bias")
-
-    @property
-    def output_size(self) -> int:
-        """Number of target tokens."""
-        return self.vocab_size if self.tgt_vocab_size is None else self.tgt_vocab_size
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        longest = self.max_source_length
-        if self.positions == "learned" and longest is not None:
-            reach = f"at most max_length = {self.max_length}, the rows of learned positions"
-            self._check("max_source_length", longest <= self.max_length, reach)
-        fits = self.tie_embeddings != "three" or self.output_size == self.vocab_size
-        self._check("tgt_vocab_size", fits, f"{self.vocab_size}, the source's, to tie three embeddings")
 
 
 def check_labels(config: ModelConfig, needed: bool) -> tuple[str, ...]:

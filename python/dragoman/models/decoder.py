@@ -63,13 +63,9 @@ class TextDecoder(Model):
         super().__init__(config, compute_dtype)
         self.embedding = blocks.embedding(config, config.vocab_size)
         self.positions = blocks.positions(config)
-        layer = blocks.layer_options(config)
+        layers = blocks.layers(config, config.num_layers, causal=True)
         self.decoder = TransformerStack(
-            [
-                TransformerLayer(**layer, causal=True, positions=place)
-                for place in blocks.attention_positions(config, config.num_layers, causal=True)
-            ],
-            blocks.final_norm(config),
+            [TransformerLayer(**layer, causal=True) for layer in layers], blocks.final_norm(config)
         )
         weight = self.embedding.weight if config.tie_embeddings else None
         self.output = Linear(config.d_model, config.vocab_size, bias=config.output_bias, weight=weight)

@@ -88,14 +88,8 @@ class TextEncoder(Model):
         super().__init__(config, compute_dtype)
         self.embedding = blocks.embedding(config, config.vocab_size)
         self.positions = blocks.positions(config)
-        layer = blocks.layer_options(config)
-        self.encoder = Encoder(
-            [
-                TransformerEncoderLayer(**layer, positions=place)
-                for place in blocks.attention_positions(config, config.num_layers)
-            ],
-            blocks.final_norm(config),
-        )
+        layers = blocks.layers(config, config.num_layers)
+        self.encoder = Encoder([TransformerEncoderLayer(**layer) for layer in layers], blocks.final_norm(config))
         self.pooler = Linear(config.d_model, config.d_model) if config.pooler else None
         self.head: LabelHead | MaskedLMHead | None = None
         if config.head == "mlm":

@@ -15,7 +15,8 @@ from dragoman.arguments import check_types, integer
 from dragoman.models import blocks
 from dragoman.models.base import Model, register
 from dragoman.models.batch import LENGTH, IdBatch, check_pairs, even_batch, pack_ids
-from dragoman.models.config import TransformerConfig
+from dragoman.models.special_ids import end_ids, start_ids
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.nn import (
     Decoder,
     Encoder,
@@ -30,7 +31,8 @@ from dragoman.tensor import Tensor, check_sequences
 
 @runtime_checkable
 class EncoderDecoder(Protocol):
-    """What a search needs of a model; methods as of Transformer. The config holds the special ids and max_length."""
+    """What a search needs of a model; methods as of Transformer. The config holds the special ids (pad_id, bos_id,
+    eos_id, unk_id, and start_id where it is not bos_id) and max_length."""
 
     config: Any
 
@@ -68,28 +70,20 @@ class Transformer(Model):
 
     def __init__(self, config: TransformerConfig, compute_dtype: str = "float32") -> None:
         super().__init__(config, compute_dtype)
-        d_model, tied = config.d_model, config.tie_embeddings
-        self.src_embedding = blocks.embedding(config, config.vocab_size)
-        self.src_positions = blocks.positions(config)
-        layer = blocks.layer_options(config)
-        placed = blocks.attention_positions(config, config.num_encoder_layers)
-        self.encoder = Encoder(
-            [TransformerEncoderLayer(**layer, positions=place) for place in placed], blocks.final_norm(config)
-        )
-        self.tgt_embedding = blocks.embedding(
-            config, config.output_size, self.src_embedding.weight if tied == "three" else None
-        )
-        self.tgt_positions = blocks.positions(config)
-        placed = blocks.attention_positions(config, config.num_decoder_layers, causal=True)
+        source, target = config.encoder_side, config.decoder_side
+        self.src_embedding = blocks.embedding(source, config.vocab_size)
+        self.src_positions = blocks.positions(source)
+        layers = blocks.layers(source, config.num_encoder_layers)
+        self.encoder = Encoder([TransformerEncoderLayer(**layer) for layer in layers], blocks.final_norm(source))
+        shared = self.src_embedding.weight if config.ties_inputs else None
+        self.tgt_embedding = blocks.embedding(target, config.output_size, shared)
+        self.tgt_positions = blocks.positions(target)
+        layers = blocks.layers(target, config.num_decoder_layers, causal=True)
         self.decoder = Decoder(
-            [TransformerDecoderLayer(**layer, positions=place) for place in placed], blocks.final_norm(config)
+            [TransformerDecoderLayer(**layer, d_memory=source.d_model) for layer in layers], blocks.final_norm(target)
         )
-        self.output = Linear(
-            d_model,
-            config.output_size,
-            bias=config.output_bias,
-            weight=None if tied == "none" else self.tgt_embedding.weight,
-        )
+        weight = self.tgt_embedding.weight if config.ties_output else None
+        self.output = Linear(target.d_model, config.output_size, bias=config.output_bias, weight=weight)
 
     def encode(self, src_ids: npt.ArrayLike | Tensor, src_sequences: Sequences) -> Tensor:
         """What the decoder reads.
@@ -99,7 +93,7 @@ class Transformer(Model):
             src_sequences: where each sentence begins.
 
         Returns:
-            The memory, (tokens, d_model).
+            The memory, (tokens, d_model of the encoder).
         """
         check_sequences("encode", src_sequences=src_sequences)
         positions = None if self.src_positions is None else self.src_positions(src_sequences.max_length)
@@ -117,7 +111,7 @@ class Transformer(Model):
         """The decoder's output for every target token, each of which sees itself and the earlier ones.
 
         Args:
-            tgt_ids: (tokens,) integers, with bos; with a cache, those that follow the ones it holds.
+            tgt_ids: (tokens,) integers, with the start; with a cache, those that follow the ones it holds.
             tgt_sequences: where each sentence begins in tgt_ids.
             memory: (source tokens, d_model), from `encode`.
             src_sequences: sentence i of the target reads sentence i of the memory.
@@ -145,7 +139,7 @@ class Transformer(Model):
 
         Args:
             src_batch: source ids, a list a sentence.
-            tgt_batch: target ids as fed to the decoder (with bos), a list a sentence.
+            tgt_batch: target ids as fed to the decoder, with the start (`start_id` of the config), a list a sentence.
 
         Returns:
             (target tokens, target vocabulary), sentence after sentence: on the tape and with dropout in training, in
@@ -181,7 +175,7 @@ class Transformer(Model):
 
         Args:
             src_batch: source ids, a list a sentence.
-            tgt_batch: target ids without bos and eos: bos + ids are fed, ids + eos are predicted.
+            tgt_batch: target ids without start and eos: start + ids are fed, ids + eos are predicted.
             label_smoothing: how much of the target distribution is spread over the vocabulary.
             num_targets: what the sum is divided by (of all batches of a step); the batch's own by default.
 
@@ -196,26 +190,28 @@ class Transformer(Model):
         check_pairs("loss", src_batch, tgt_batch)
         if not len(tgt_batch):
             raise ValueError("loss: tgt_batch must hold at least one sentence, got none")
-        bos, eos = self.config.bos_id, self.config.eos_id
-        fed = np.fromiter(chain.from_iterable((bos, *ids) for ids in tgt_batch), np.int32)
-        predicted = np.fromiter(chain.from_iterable((*ids, eos) for ids in tgt_batch), np.int32)
-        tgt_sequences = Sequences([len(ids) + 1 for ids in tgt_batch])
+        start, eos = start_ids(self.config), end_ids(self.config)[0]
+        forced = [-1] * (len(start) - 1)  # no targets
+        fed = np.fromiter(chain.from_iterable((*start, *ids) for ids in tgt_batch), np.int32)
+        predicted = np.fromiter(chain.from_iterable((*forced, *ids, eos) for ids in tgt_batch), np.int32)
+        tgt_sequences = Sequences([len(start) + len(ids) for ids in tgt_batch])
         hidden = self.decode(fed, tgt_sequences, self.encode(src_ids, src_sequences), src_sequences)
         return self.output.cross_entropy(hidden, predicted, label_smoothing=label_smoothing, num_targets=num_targets)
 
     def example_batch(self, tokens: int | tuple[int, int]) -> tuple[IdBatch, IdBatch]:
-        """Sources and targets of so many tokens, the targets' <s> included; `tokens` of both or a pair of counts."""
+        """Sources and targets of so many tokens, the targets' start included; `tokens` of both or a pair of counts."""
         sides = tokens if isinstance(tokens, tuple) and len(tokens) == 2 else (tokens, tokens)
         source, target = (integer("memory_plan", "tokens", side, 1, _MOST) for side in sides)
         sentences = -(-max(source, target) // LENGTH)
-        return even_batch(source, sentences), even_batch(target - sentences, sentences)
+        started = sentences * len(start_ids(self.config))
+        return even_batch(source, sentences), even_batch(max(target - started, 0), sentences)
 
     def attention_weights(self, src_ids: Sequence[int], tgt_ids: Sequence[int]) -> dict[str, list[npt.NDArray[Any]]]:
         """Where each token of one sentence pair looks.
 
         Args:
             src_ids: source ids.
-            tgt_ids: target ids as fed to the decoder (with bos).
+            tgt_ids: target ids as fed to the decoder, with the start.
 
         Returns:
             For "encoder" and "decoder" (self-attention) and "cross" (target to source), an array

@@ -102,10 +102,8 @@ class VisionTransformer(Model):
         self.class_token = Parameter(init.normal(1, config.d_model)) if config.pooling == "class" else None
         self.positions = LearnedPositionalEncoding(config.num_tokens, config.d_model)
         self.dropout = Dropout(config.embedding_dropout)
-        layer = blocks.layer_options(config)
-        self.encoder = Encoder(
-            [TransformerEncoderLayer(**layer) for _ in range(config.num_layers)], blocks.final_norm(config)
-        )
+        layers = blocks.layers(config, config.num_layers)
+        self.encoder = Encoder([TransformerEncoderLayer(**layer) for layer in layers], blocks.final_norm(config))
         self.head = LabelHead(config.d_model, len(config.labels), config.dropout)
 
     def encode(self, images: npt.ArrayLike) -> Tensor:

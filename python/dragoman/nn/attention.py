@@ -44,8 +44,9 @@ class MultiHeadAttention(Module):
     The projections of queries, keys and values begin Xavier-uniform times sqrt(1/2), that of the output Xavier-uniform.
 
     Args:
-        d_model: size of a row of queries, memory and result.
+        d_model: size of a row of queries and result.
         num_heads: a divisor of d_model, unless head_dim is given.
+        d_memory: size of a row of the memory, d_model by default.
         kv_heads: heads of keys and values, a divisor of num_heads: grouped queries (Ainslie et al. 2023,
             arXiv:2305.13245), with 1 multi-query attention (Shazeer 2019, arXiv:1911.02150); num_heads by default.
         head_dim: size of a head, d_model / num_heads by default.
@@ -65,6 +66,7 @@ class MultiHeadAttention(Module):
         d_model: int,
         num_heads: int,
         *,
+        d_memory: int | None = None,
         kv_heads: int | None = None,
         head_dim: int | None = None,
         scale: float | None = None,
@@ -76,6 +78,7 @@ class MultiHeadAttention(Module):
     ) -> None:
         op = "MultiHeadAttention"
         d_model, num_heads = arguments.size(op, "d_model", d_model), arguments.size(op, "num_heads", num_heads)
+        d_memory = d_model if d_memory is None else arguments.size(op, "d_memory", d_memory)
         dropout = arguments.rate(op, "dropout", dropout)
         kv_heads = num_heads if kv_heads is None else arguments.size(op, "kv_heads", kv_heads)
         if head_dim is None:
@@ -99,8 +102,8 @@ class MultiHeadAttention(Module):
         self.dropout = dropout
         inner, kv_inner = num_heads * head_dim, kv_heads * head_dim
         self.q_proj = _projection(d_model, inner, "q" in bias)
-        self.k_proj = _projection(d_model, kv_inner, "k" in bias)
-        self.v_proj = _projection(d_model, kv_inner, "v" in bias)
+        self.k_proj = _projection(d_memory, kv_inner, "k" in bias)
+        self.v_proj = _projection(d_memory, kv_inner, "v" in bias)
         self.out_proj = Linear(inner, d_model, bias="o" in bias)
         self.q_norm = None if qk_norm is None else RMSNorm(head_dim)
         self.k_norm = None if qk_norm is None else RMSNorm(head_dim)
@@ -121,7 +124,7 @@ class MultiHeadAttention(Module):
         Args:
             x: (tokens, d_model), what asks.
             sequences: of x.
-            memory: (memory tokens, d_model), what is read; x itself by default.
+            memory: (memory tokens, d_memory), what is read; x itself by default.
             memory_sequences: of memory; sequence i of x reads sequence i of it.
             causal: a token reads only itself and earlier ones.
             cache: where keys and values are kept from one step of decoding to the next.

@@ -32,6 +32,7 @@ class TransformerLayer(Module):
         d_ff: size of the feed-forward network's hidden row.
         causal: in self-attention a token reads only itself and earlier ones.
         cross_attention: there is attention to a memory between self-attention and the feed-forward network.
+        d_memory: size of a row of the memory; d_model by default.
         norm_first: pre-norm.
         sandwich_norm: pre-norm with a second norm after each sublayer; needs norm_first.
         norm: "layer" or "rms".
@@ -58,6 +59,7 @@ class TransformerLayer(Module):
         *,
         causal: bool = False,
         cross_attention: bool = False,
+        d_memory: int | None = None,
         norm_first: bool = False,
         sandwich_norm: bool = False,
         norm: str = "layer",
@@ -86,13 +88,15 @@ class TransformerLayer(Module):
         attention_dropout = arguments.rate(op, "attention_dropout", attention_dropout)
         activation_dropout = arguments.rate(op, "activation_dropout", activation_dropout)
         sublayers = 3 if arguments.flag(op, "cross_attention", cross_attention) else 2
+        if d_memory is not None and not cross_attention:
+            raise ValueError(f"{op}: d_memory must be None without cross_attention, got {d_memory!r}")
         # The order of the attributes is that of the parameters in files and in the optimizer.
         attention["dropout"] = attention_dropout
         self.self_attention = MultiHeadAttention(d_model, num_heads, positions=positions, window=window, **attention)
         self.norm1 = make_norm(norm, d_model, eps=norm_eps)
         self.cross_attention: MultiHeadAttention | None = None
         if cross_attention:
-            self.cross_attention = MultiHeadAttention(d_model, num_heads, **attention)
+            self.cross_attention = MultiHeadAttention(d_model, num_heads, d_memory=d_memory, **attention)
             self.norm2 = make_norm(norm, d_model, eps=norm_eps)
         self.feed_forward = FeedForward(
             d_model, d_ff, activation=activation, gated=gated, bias=feed_forward_bias, dropout=activation_dropout
@@ -119,7 +123,7 @@ class TransformerLayer(Module):
         Args:
             x: (tokens, d_model).
             sequences: of x.
-            memory: (memory tokens, d_model) for a layer with cross-attention, else None.
+            memory: (memory tokens, d_memory) for a layer with cross-attention, else None.
             memory_sequences: of memory; sequence i of x reads sequence i of it.
             cache: keys and values of earlier tokens, for a causal layer.
 
@@ -208,7 +212,7 @@ class TransformerStack(Module):
         Args:
             x: (tokens, d_model).
             sequences: of x.
-            memory: (memory tokens, d_model), an encoder's output, for layers with cross-attention.
+            memory: (memory tokens, d_memory), an encoder's output, for layers with cross-attention.
             memory_sequences: of memory; sequence i of x reads sequence i of it.
             cache: holds the earlier tokens; it grows by those of x.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dragoman import arguments
-from dragoman.models.config import TransformerConfig
 from dragoman.models.decoder import DecoderConfig
 from dragoman.models.encoder import EncoderConfig
 from dragoman.models.folder import read_config
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.models.vision import VisionConfig
 from dragoman.predict.classifier import Classifier, ImageClassifier
 from dragoman.predict.language_model import LanguageModel

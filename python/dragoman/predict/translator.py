@@ -176,7 +176,8 @@ class Translator(TextPredictor):
         maximum = getattr(config, "max_source_length", None)
         ids = [cut_source(source, maximum) for source in source_ids(self.tokenizer, texts)]
         lengths = [0 if is_blank(text) else len(source) for text, source in zip(texts, ids, strict=True)]
-        longest = config.max_length if getattr(config, "positions", None) == "learned" else maximum or LONGEST
+        side = getattr(config, "encoder_side", config)
+        longest = side.max_length if getattr(side, "positions", None) == "learned" else maximum or LONGEST
         if max(lengths, default=0) > longest:
             i = next(i for i, length in enumerate(lengths) if length > longest)
             raise ValueError(

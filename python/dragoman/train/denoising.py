@@ -14,8 +14,10 @@ from dragoman.data.columns import Columns, Lengths
 from dragoman.data.pairs import cut_source
 from dragoman.data.text import Files, iter_texts
 from dragoman.data.tokenizer import EOS, Tokenizer
-from dragoman.models.config import ModelConfig, TransformerConfig
+from dragoman.models.config import ModelConfig
 from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.special_ids import start_ids
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 from dragoman.train.noise import cut_spans, fill_in, permute, random_spans
@@ -87,11 +89,11 @@ class Denoising(TextTask):
 
     def costs(self, lengths: Lengths, model: Transformer, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
         tokens = lengths["tokens"]
-        return np.where(tokens >= 2, text_costs(tokens + 1, model.config.max_length, options), 0)
+        return np.where(tokens >= 2, text_costs(tokens + 1, _longest(model.config) + 1, options), 0)
 
     def batch(self, rows: Columns, model: Transformer, seed: Sequence[int]) -> Batch:
         draw = np.random.default_rng(seed)
-        maximum, first = model.config.max_length - 1, model.config.vocab_size - 1
+        maximum, first = _longest(model.config), model.config.vocab_size - 1
         sources, targets = [], []
         for tokens, sentences in zip(rows["tokens"], rows["sentences"], strict=True):
             ids = tokens[:maximum]
@@ -120,3 +122,9 @@ class Denoising(TextTask):
     @classmethod
     def examples(cls, files: Mapping[str, Files], **settings: Any) -> Iterable[str]:
         return iter_texts(files["data"])
+
+
+def _longest(config: TransformerConfig) -> int:
+    """Tokens of a text that both sides have places for, one of them beside what begins or ends it."""
+    longest = min(config.encoder_side.max_length, config.decoder_side.max_length)
+    return max(longest - len(start_ids(config)), 1)

@@ -15,6 +15,7 @@ from dragoman.data.text import Files, iter_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.config import ModelConfig
 from dragoman.models.encoder import EncoderConfig, TextEncoder
+from dragoman.models.special_ids import end_ids
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 from dragoman.train.callbacks import Record
@@ -77,20 +78,20 @@ class MaskedLM(TextTask):
         tokens = [cut(ids, config.max_length) for ids in rows["tokens"]]
         lengths = lengths_of(tokens)
         ids = np.concatenate([np.asarray(each, np.int32) for each in tokens])
-        free = np.setdiff1d(
-            np.arange(config.vocab_size), [config.pad_id, config.bos_id, config.eos_id, config.unk_id, config.mask_id]
-        )
+        ends = end_ids(config)
+        special = [config.pad_id, config.bos_id, *ends, config.unk_id, config.mask_id]
+        free = np.setdiff1d(np.arange(config.vocab_size), [id for id in special if id is not None])
         masked, targets = mask_tokens(
             ids,
             lengths,
-            may_be_chosen=~np.isin(ids, [config.bos_id, config.eos_id]),
+            may_be_chosen=~np.isin(ids, [*ends] if config.bos_id is None else [config.bos_id, *ends]),
             ratio=self.ratio,
             mask_id=cast(int, config.mask_id),
             random_ids=free,
             seed=seed,
         )
-        ends = np.cumsum(lengths)[:-1]
-        columns = {"tokens": _cells(masked, ends), "targets": _cells(targets, ends)}
+        edges = np.cumsum(lengths)[:-1]
+        columns = {"tokens": _cells(masked, edges), "targets": _cells(targets, edges)}
         return Batch(columns, int((targets >= 0).sum()), len(ids))
 
     def loss(self, model: TextEncoder, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:

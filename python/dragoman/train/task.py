@@ -14,7 +14,8 @@ import numpy.typing as npt
 from dragoman.data.columns import Columns, Lengths
 from dragoman.data.shards import Shards, write_shards
 from dragoman.data.text import Files
-from dragoman.models.config import ModelConfig, TransformerConfig
+from dragoman.models.config import ModelConfig
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
 from dragoman.train.callbacks import Record
