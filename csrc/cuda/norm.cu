@@ -1,6 +1,6 @@
 #include "ops/norm.h"
 
-#include "core/check.h"
+#include "cuda/check.h"
 #include "cuda/device.h"
 #include "cuda/dropout_mask.h"
 #include "cuda/kernels.h"
@@ -28,13 +28,12 @@ struct Team {
 
 // Calls body with the smallest team for rows of so many features.
 template <class Body>
-void with_team(const char* op, int64_t features, const Body& body) {
+void with_team(int64_t features, const Body& body) {
   if (features <= Team<1, 1>::most_features) return body(Team<1, 1>());
   if (features <= Team<1, 2>::most_features) return body(Team<1, 2>());
   if (features <= Team<1, 4>::most_features) return body(Team<1, 4>());
   if (features <= Team<8, 2>::most_features) return body(Team<8, 2>());
-  CHECK((features <= Team<8, 8>::most_features), op, ": x may have ", Team<8, 8>::most_features,
-        " features on cuda, got ", features);
+  if (features > Team<8, 8>::most_features) unsupported("norms of more than 16384 features");
   return body(Team<8, 8>());
 }
 
@@ -177,10 +176,10 @@ __global__ void __launch_bounds__(block_threads)
   for (int64_t i = threadIdx.x; i < 2 * norm.features; i += block_threads) partial_chunk[i] = sums[i];
 }
 
-void forward(const char* op, const ResidualNormForward& p) {
+void forward(const ResidualNormForward& p) {
   const LayerNormForward& norm = p.norm;
   with_dtype(norm.dtype, [&](auto element) {
-    with_team(op, norm.features, [&](auto team) {
+    with_team(norm.features, [&](auto team) {
       using Team = decltype(team);
       launch(norm_forward_kernel<decltype(element), Team>,
              grid_of(ceil_div(norm.rows.capacity, Team::per_block)), block_threads, 0, p);
@@ -188,13 +187,13 @@ void forward(const char* op, const ResidualNormForward& p) {
   });
 }
 
-void backward(const char* op, const ResidualNormBackward& p) {
+void backward(const ResidualNormBackward& p) {
   const LayerNormBackward& norm = p.norm;
   const int64_t chunks = ceil_div(norm.rows.capacity, chunk_rows), columns = 2 * norm.features;
   const Scratch scratch(chunks * columns * static_cast<int64_t>(sizeof(float)));
   float* partial = scratch.as<float>();
   with_dtype(norm.dtype, [&](auto element) {
-    with_team(op, norm.features, [&](auto team) {
+    with_team(norm.features, [&](auto team) {
       launch(norm_backward_kernel<decltype(element), decltype(team)>, grid_of(chunks), block_threads,
              static_cast<size_t>(columns) * sizeof(float), p, partial);
     });
@@ -210,19 +209,19 @@ void backward(const char* op, const ResidualNormBackward& p) {
 }  // namespace
 
 void layer_norm_forward(const LayerNormForward& p) {
-  forward("layer_norm", {.x = nullptr, .residual = nullptr, .sum = nullptr, .dropout = {}, .norm = p});
+  forward({.x = nullptr, .residual = nullptr, .sum = nullptr, .dropout = {}, .norm = p});
 }
 
 void residual_norm_forward(const ResidualNormForward& p) {
-  forward("residual_norm", p);
+  forward(p);
 }
 
 void layer_norm_backward(const LayerNormBackward& p) {
-  backward("layer_norm_backward", {.dx = nullptr, .dropout = {}, .norm = p});
+  backward({.dx = nullptr, .dropout = {}, .norm = p});
 }
 
 void residual_norm_backward(const ResidualNormBackward& p) {
-  backward("residual_norm_backward", p);
+  backward(p);
 }
 
 }  // namespace dragoman::cuda
