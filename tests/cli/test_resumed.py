@@ -40,6 +40,8 @@ def begun(data, tmp_path_factory):
         ("--model-option norm=rms", "without it"),
         ("--task mlm", "with translate"),
         ("--pooling mean", "without it"),
+        ("--token-dropout 0.1", "without it"),
+        ("--shift 1", "without it"),
         ("--from other", "without it"),
     ],
 )

@@ -134,8 +134,9 @@ def test_images(data, capsys, monkeypatch, tmp_path):
 
 def test_a_run_is_resumed_with_its_task(data, capsys, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(data, whole, "tag", ".conll", "--steps=6", "--pooling=max") == 0
-    assert train(data, parts, "tag", ".conll", "--steps=4", "--pooling=max") == 0
+    more = ["--pooling=max", "--schedule=inverse_sqrt"]  # a rate that does not depend on the last step
+    assert train(data, whole, "tag", ".conll", "--steps=6", *more) == 0
+    assert train(data, parts, "tag", ".conll", "--steps=4", *more) == 0
     assert main(["train", "--config", str(parts / "train.toml"), "--resume", "--steps=6", "--threads=1"]) == 0
     states = dg.load(whole).state_dict(), dg.load(parts).state_dict()
     for name, array in states[0].items():
@@ -202,13 +203,34 @@ def test_options_of_the_model_of_images_and_of_a_body(data, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_task_of_labels_has_a_learning_rate_and_a_warm_up_of_its_own(tmp_path):
-    """0.001 and 200 steps, unless others are given; translation keeps those of TrainingOptions."""
-    table = tmp_path / "table.tsv"
-    table.write_text("label\ttext\n" + "good\ta b\nbad\tc d\n" * 8)
-    files = ["--data", str(table), "--columns", "label,text", "--vocab-size", "64", "--steps", "1", "--threads", "1"]
-    for more, lr, warmup in ([], 0.001, 200), (["--lr", "0.01", "--warmup", "3"], 0.01, 3):
-        folder = tmp_path / f"lr{lr}"
-        assert main(["train", "--task", "classify", *files, "--output", str(folder), *more]) == 0
-        options = tomllib.loads((folder / "train.toml").read_text())
-        assert (options["lr"], options["warmup"]) == (lr, warmup)
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], {"lr": 0.001, "warmup": 200, "schedule": "linear", "epochs": 10, "final": "average"}),
+        (["--valid=table.tsv"], {"schedule": "linear", "epochs": 10, "best_by": "accuracy", "final": "best"}),
+        (
+            ["--valid-fraction=0.2", "--steps=1"],
+            {"schedule": "linear", "steps": 1, "epochs": None, "final": "best"},
+        ),
+        (["--minutes=0.0001"], {"schedule": "inverse_sqrt", "epochs": None}),
+        (
+            ["--lr=0.01", "--warmup=3", "--schedule=cosine", "--epochs=1"],
+            {"lr": 0.01, "warmup": 3, "schedule": "cosine"},
+        ),
+    ],
+    ids=str,
+)
+def test_a_task_of_labels_has_options_of_training_of_its_own(more, expected, tmp_path, monkeypatch):
+    """Unless others are given. A schedule that ends at 0 needs epochs or steps, the best weights validation data."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.tsv").write_text("label\ttext\n" + "good\ta b\nbad\tc d\n" * 8)
+    files = [
+        "--data=table.tsv",
+        "--columns=label,text",
+        "--vocab-size=64",
+        "--threads=1",
+        "--model-option=num_layers=1",
+    ]
+    assert main(["train", "--task=classify", "--output=model", *files, *more]) == 0
+    options = tomllib.loads((tmp_path / "model" / "train.toml").read_text())
+    assert {name: options.get(name) for name in expected} == expected

@@ -12,8 +12,8 @@ from dragoman.train.folder import OPTIONS
 from dragoman.train.tasks import task_name
 
 KEPT = (
-    "task", "max_source_length", "preset", "vocab_size", "tokenizer_kind", "dropout", "body", "pooling", "mask_ratio",
-    "noise", "image_size", "channels", "patch_size", "model_option",
+    "task", "max_source_length", "preset", "vocab_size", "tokenizer_kind", "dropout", "body", "pooling",
+    "token_dropout", "mask_ratio", "noise", "image_size", "channels", "patch_size", "shift", "model_option",
 )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ _DECIDED = (
     "pad_id", "bos_id", "eos_id", "unk_id",
 )  # fmt: skip  # fields that the data and the task decide
 
+LIMITS = ("epochs", "max_steps", "max_minutes")  # of a run
+
 DROPOUTS = ("dropout", "embedding_dropout")  # fields that --dropout sets
 
 PATCHES = 8  # at most so many along a side of an image, where --patch-size is not given; one has 2 pixels or more
@@ -146,6 +148,15 @@ def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Fil
         with model_folder(Path(options.body)):
             settings["tokenizer"] = Tokenizer.load(Path(options.body) / TOKENIZER)
     return kind.learn(files, options.vocab_size, options.tokenizer_kind, **settings)
+
+
+def training_defaults(kind: type[Task], given: Mapping[str, Any], validated: bool) -> dict[str, Any]:
+    """The task's own defaults for options of training, without those that are given or do not go with them."""
+    limited = not given.keys().isdisjoint(LIMITS)
+    without = {*given, *(LIMITS if limited else ()), *(() if validated else ("final",))}
+    if limited and given.keys().isdisjoint(("epochs", "max_steps")):
+        without.add("schedule")  # one that ends at 0 needs to know the last step
+    return {name: value for name, value in kind.defaults.items() if name not in without}
 
 
 def new_model(options: argparse.Namespace, task: Task) -> Model:

@@ -14,7 +14,14 @@ from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED, Number
 from dragoman.cli.presets import PRESETS
 from dragoman.cli.resumed import keep_as_begun
-from dragoman.cli.task_options import add_file_arguments, add_model_arguments, check_given, learn, new_model
+from dragoman.cli.task_options import (
+    add_file_arguments,
+    add_model_arguments,
+    check_given,
+    learn,
+    new_model,
+    training_defaults,
+)
 from dragoman.data.tokenizer import LARGEST, MINIMUM, Kind
 from dragoman.files import atomic_write
 from dragoman.functional.operands import ACTIVATION_DTYPES
@@ -124,7 +131,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def choice(group: argparse._ArgumentGroup, flag: str, name: str, values: Sequence[str], text: str) -> None:
         group.add_argument(f"--{flag}", dest=name, choices=values, default=argparse.SUPPRESS, help=text)
 
-    limits = parser.add_argument_group("limits", "the first one reached ends the run; 30 epochs when none is given")
+    limits = parser.add_argument_group(
+        "limits", "the first one reached ends the run; by default 30 epochs, of labels 10"
+    )
     option(limits, "epochs", "epochs", COUNT, "passes over the data")
     option(limits, "steps", "max_steps", COUNT, "optimizer steps")
     option(limits, "minutes", "max_minutes", MINUTES, "wall-clock time")
@@ -176,7 +185,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="parameters that are not trained, by shell patterns over their names, as 'embedding.*'",
     )
     option(training, "layer-decay", "layer_decay", REAL, "factor on the rate from a layer to the one below")
-    choice(training, "schedule", "schedule", SCHEDULES, "decay of the learning rate (default: inverse_sqrt)")
+    choice(
+        training,
+        "schedule",
+        "schedule",
+        SCHEDULES,
+        "decay of the learning rate (default: inverse_sqrt; of labels linear)",
+    )
     option(
         training,
         "max-bad-steps",
@@ -184,7 +199,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         COUNT,
         "steps in a row without a finite gradient that end the run (default: 10)",
     )
-    choice(training, "best-by", "best_by", SCORES, "validation score that compares checkpoints (default: loss)")
+    choice(
+        training,
+        "best-by",
+        "best_by",
+        SCORES,
+        "validation score that compares checkpoints (default: loss; of labels accuracy)",
+    )
     option(training, "valid-beam", "beam", COUNT, "beam size for bleu, chrf and rouge (default: 1)")
     choice(training, "bleu-tokenize", "bleu_tokenize", TOKENIZERS, "sacreBLEU's tokenizer for bleu (default: 13a)")
     option(
@@ -202,7 +223,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "number of last checkpoints to keep (default: 8, or fewer where they take over 4 GiB)",
     )
     option(training, "ema", "ema", REAL, "decay of a moving average of the weights (default: none)")
-    choice(training, "final", "final", FINALS, "weights of the final model (default: average)")
+    choice(training, "final", "final", FINALS, "weights of the final model (default: average; of labels best)")
     training.add_argument(
         "--tensorboard",
         action="store_true",
@@ -238,7 +259,8 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
         model = new_model(options, task)
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     given = {name: getattr(options, name) for name in names}
-    trainer = Trainer(model, task=task, **{**kind.defaults, **given})
+    validated = held_out is not None or options.valid_fraction is not None
+    trainer = Trainer(model, task=task, **training_defaults(kind, given, validated), **given)
     trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
     validation = options.valid_fraction if held_out is None else list(task.read(held_out))
     trainer.fit(

@@ -12,8 +12,15 @@ from dragoman import arguments
 from dragoman.train.callbacks import Record
 from dragoman.train.task import Score
 
-# An encoder with a new head learns at a lower rate than a translator, and soon.
-LABEL_DEFAULTS: dict[str, Any] = {"lr": 1e-3, "warmup": 200}
+# An encoder with a new head learns at a lower rate than a translator, and soon knows the training data by heart.
+LABEL_DEFAULTS: dict[str, Any] = {
+    "lr": 1e-3,
+    "warmup": 200,
+    "schedule": "linear",
+    "epochs": 10,
+    "best_by": "accuracy",
+    "final": "best",
+}
 LABEL_SCORES = {"accuracy": Score("accuracy"), "macro_f1": Score("macro F1")}
 
 

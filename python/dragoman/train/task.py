@@ -89,7 +89,7 @@ class Task(ABC):
         config_class: the config of the models that learn the task, for the command line.
         scores: the scores of validation, by their names in `best_by`. "loss" is always there and not among them.
         defaults: what `dragoman train` takes for options of training that are not given, where TrainingOptions would
-            suit the task less.
+            suit the task less. Its limits count where no limit is given, `final` with validation data alone.
     """
 
     name: ClassVar[str]
