@@ -25,15 +25,14 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """On another device than the CPU, the tests marked cpu are left out."""
-    if config.getoption("device") == "cpu":
-        return
-    others = [item for item in items if item.get_closest_marker("cpu") is None]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(others)])
-    items[:] = others
-    if (reason := dg.cuda.status()) != "ready":
+    """Leaves out tests that are about other devices, and skips the rest where the device is not there."""
+    on_cpu = config.getoption("device") == "cpu"
+    left_out = [item for item in items if item.get_closest_marker("cuda" if on_cpu else "cpu")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+    if not on_cpu and not dg.cuda.is_available():
         for item in items:
-            item.add_marker(pytest.mark.skip(reason=reason))
+            item.add_marker(pytest.mark.skip(reason=dg.cuda.status()))
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ def tensor(
 
     Args:
         array: anything NumPy takes; Python floats and float64 become float32.
-        device: "cpu"; on another device the values are copied. "cuda" is refused while this build has no CUDA backend.
+        device: "cpu"; on another device the values are copied. "cuda" where `dragoman.cuda.is_available()`.
         dtype: float32, bfloat16, int32, int64, bool, int8 or uint8; the array's own by default.
         requires_grad: only for float32.
 

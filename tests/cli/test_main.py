@@ -101,7 +101,7 @@ def test_a_mistake_is_named_in_the_words_of_the_user(arguments, message, capsys)
     assert re.fullmatch(message + "\n", capsys.readouterr().err)
 
 
-@pytest.mark.skipif(dg.cuda.status() == "ready", reason="CUDA is there")
+@pytest.mark.skipif(dg.cuda.is_available(), reason="CUDA is there")
 def test_cuda_that_is_not_there(capsys):
     files = ["--source", "x", "--target", "y"]
     for command in (["translate", "m"], ["evaluate", "m", *files], ["train", *files, "--output", "z"]):

@@ -20,12 +20,12 @@ def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGrou
 
 def device(choice: str) -> str:
     """The device that --device names: "cpu" or "cuda". ValueError for one that is not there."""
-    sentence = "ready" if choice == "cpu" else cuda_sentence()
-    if choice == "cuda" and sentence != "ready":
-        raise ValueError(f"--device cuda: {sentence}")
-    return "cuda" if choice != "cpu" and sentence == "ready" else "cpu"
+    available = choice != "cpu" and cuda.is_available()
+    if choice == "cuda" and not available:
+        raise ValueError(f"--device cuda: {cuda_sentence()}")
+    return "cuda" if available else "cpu"
 
 
 def cuda_sentence() -> str:
-    """ "ready", or why CUDA cannot be used; without the hint about an argument of Python."""
+    """That CUDA is ready, or why CUDA cannot be used; without the hint about an argument of Python."""
     return cuda.status().removeprefix("device: ").removesuffix('; use device="cpu"')
