@@ -43,6 +43,7 @@ def begun(data, tmp_path_factory):
         ("--token-dropout 0.1", "without it"),
         ("--shift 1", "without it"),
         ("--from other", "without it"),
+        ("--lowercase", "without it"),
     ],
 )
 def test_another_value_is_refused(begun, data, option, was, capsys):

@@ -139,6 +139,35 @@ def test_a_tokenizer_that_looks_beyond_words():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_lower_case(kind, tmp_path):
+    Tokenizer.train(LINES, 200, kind, lowercase=True).save(tmp_path / "tokenizer.json")
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
+    for text in (*LINES, "", " ÄÖÜ  \u1e9e ", "A\u030aΔ", "İ", "ABC</S>"):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == unicodedata.normalize("NFC", "".join(map(str.lower, text)))
+        assert tokenizer.encode_batch([text, text.upper()]) == [ids, tokenizer.encode(text.upper())]
+    assert tokenizer.encode(LINES[0].upper()) == tokenizer.encode(LINES[0].lower())
+    assert tokenizer._words is not None  # the words of a text are looked up
+
+
+def test_punctuation_is_no_part_of_a_word():
+    tokenizer = Tokenizer.train(['The dog, the dog. A "dog" (dog) and a T-Shirt...'] * 50, 300)
+    names = tokenizer.tokens(tokenizer.encode('A dog. (dog) "dog", T-Shirt...'))
+    assert names == ["▁A", "▁dog", ".", "▁(", "dog", ")", '▁"', "dog", '"', ",", "▁T-Shirt", "..."]
+
+
+def test_words_of_a_tokenizer_that_splits_at_spaces_alone(tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    content = json.loads(path.read_text())
+    content["pre_tokenizer"] = content["pre_tokenizer"]["pretokenizers"][0]
+    path.write_text(json.dumps(content))
+    loaded = Tokenizer.load(path)
+    assert loaded._words is not None
+    assert loaded.encode_batch(LINES) == [loaded.encode(line) for line in LINES]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_training_is_deterministic(kind):
     lines = [f"{line} {word}" for line in LINES for word in ["mechanic", "repairs", "engine", "car"]]
     assert len({Tokenizer.train(iter(lines), 200, kind).digest() for _ in range(3)}) == 1

@@ -12,8 +12,8 @@ from dragoman.train.folder import OPTIONS
 from dragoman.train.tasks import task_name
 
 KEPT = (
-    "task", "max_source_length", "preset", "vocab_size", "tokenizer_kind", "dropout", "body", "pooling",
-    "token_dropout", "mask_ratio", "noise", "image_size", "channels", "patch_size", "shift", "model_option",
+    "task", "max_source_length", "preset", "vocab_size", "tokenizer_kind", "lowercase", "dropout", "body",
+    "pooling", "token_dropout", "mask_ratio", "noise", "image_size", "channels", "patch_size", "shift", "model_option",
 )  # fmt: skip
 
 
@@ -35,13 +35,16 @@ def keep_as_begun(options: argparse.Namespace, tasks: Mapping[str, str]) -> None
     for name in KEPT:
         given, was = getattr(options, name), values.get(name)
         if given is not None and tasks.get(str(given), given) != tasks.get(str(was), was):
-            how = "was begun without it" if was is None else f"was begun with {_words(was)}"
+            how = "was begun without it" if was is None else f"was begun with{_words(was)}"
             raise ValueError(
-                f"{flags[name]} {_words(given)} does not go with --resume: the run in {options.output} "
+                f"{flags[name]}{_words(given)} does not go with --resume: the run in {options.output} "
                 f"{'has its own' if begun is None and was is None else how}"
             )
         setattr(options, name, was)
 
 
 def _words(value: Any) -> str:
-    return " ".join(value) if isinstance(value, list) else str(value)
+    """An option's value as it is given, after a space; nothing for a flag."""
+    if value is True:
+        return ""
+    return " " + (" ".join(value) if isinstance(value, list) else str(value))

@@ -65,7 +65,7 @@ def add_file_arguments(group: argparse._ArgumentGroup) -> None:
         dest="body",
         metavar="FOLDER",
         help="begin with the sizes, the vocabulary and, where they fit, the weights of a trained model; --preset, "
-        "--vocab-size and --tokenizer do not count then",
+        "--vocab-size, --tokenizer and --lowercase do not count then",
     )
 
 
@@ -109,6 +109,8 @@ def check_given(options: argparse.Namespace, kind: type[Task]) -> None:
     for name, tasks in _TASKS_OF.items():
         if getattr(options, name) is not None and kind.name not in tasks:
             raise ValueError(f"--{name.replace('_', '-')} needs --task {' or '.join(tasks)}, got {kind.name}")
+    if options.lowercase and kind.name == "image":
+        raise ValueError("--lowercase does not belong to --task image")
     for name in kind.files:
         if getattr(options, name) is None:
             raise ValueError(f"--task {kind.name} needs {' and '.join(f'--{file}' for file in kind.files)}")
@@ -142,7 +144,7 @@ def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Fil
         settings["columns"] = [name.strip() for name in options.columns.split(",")]
     if options.mask_ratio is not None:
         settings["ratio"] = options.mask_ratio
-    names = ("noise", "token_dropout", "image_size", "channels", "shift")
+    names = ("noise", "token_dropout", "lowercase", "image_size", "channels", "shift")
     settings |= {name: v for name in names if (v := getattr(options, name)) is not None}
     if options.body is not None and kind is not ImageClassification:
         with model_folder(Path(options.body)):

@@ -115,6 +115,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Kind),
         help="byte pairs, a unigram language model or single characters (default: bpe)",
     )
+    model.add_argument(
+        "--lowercase", action="store_true", default=None, help="the tokenizer writes every text in lower case"
+    )
     add_model_arguments(model)
     model.add_argument("--dropout", type=REAL, metavar="P", help="dropout rate (default: 0.1; tiny and big 0.3)")
 
@@ -174,6 +177,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "label_smoothing",
         REAL,
         "share that is spread over the vocabulary, in [0, 1) (default: 0.1)",
+    )
+    option(
+        training,
+        "bpe-dropout",
+        "bpe_dropout",
+        REAL,
+        "translate, summarise: share of the merges of byte pairs that are left out of training text, anew for every "
+        "batch (default: 0; 0.1 helps small corpora)",
     )
     option(training, "weight-decay", "weight_decay", REAL, "weight decay of AdamW (default: 0)")
     option(training, "clip", "max_grad_norm", REAL, "maximum norm of the gradient (default: 1)")

@@ -1,6 +1,7 @@
 """Files of text, of tagged words and of images; the tokenizer, token ids on the disk, and batches."""
 
 from dragoman.data.batches import Batches
+from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Dataset, Table
 from dragoman.data.conll import iter_conll
 from dragoman.data.held_out import Subset, hold_out
@@ -20,6 +21,7 @@ from dragoman.data.tsv import iter_tsv
 
 __all__ = [
     "Batches",
+    "BpeDropout",
     "Column",
     "Columns",
     "Dataset",

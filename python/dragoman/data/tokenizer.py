@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from dragoman import arguments
 from dragoman.data.encodings import encodings, threads_can_start
 from dragoman.data.texts import check_text, check_texts
-from dragoman.data.tokenizer_file import MAXIMUM, parse_tokenizer
+from dragoman.data.tokenizer_file import MAXIMUM, PUNCTUATION, parse_tokenizer
 from dragoman.data.word_cache import WordCache
 from dragoman.files import atomic_write
 from dragoman.json_file import read_bytes
@@ -76,7 +76,9 @@ class Tokenizer:
         self._words = WordCache(backend) if _reads_words(backend) else None
 
     @classmethod
-    def train(cls, lines: Iterable[str], vocab_size: int = 10000, kind: Kind = "bpe") -> Tokenizer:
+    def train(
+        cls, lines: Iterable[str], vocab_size: int = 10000, kind: Kind = "bpe", *, lowercase: bool = False
+    ) -> Tokenizer:
         """Learns a vocabulary from text.
 
         Args:
@@ -85,6 +87,7 @@ class Tokenizer:
                 small text may give fewer.
             kind: "bpe", "unigram" or "char". In the first two, characters take at most half of the vocabulary, and
                 the rarest are written as bytes.
+            lowercase: write every text in lower case, here and whenever the tokenizer is used.
 
         Raises:
             ModuleNotFoundError: without the `tokenizers` library.
@@ -96,7 +99,7 @@ class Tokenizer:
         if vocab_size > LARGEST:
             raise ValueError(f"tokenizer: vocab_size must be at most {LARGEST:,}, got {vocab_size}")
         library = _library()
-        normalizer = _normalizer(library)
+        normalizer = _normalizer(library, arguments.flag("tokenizer", "lowercase", lowercase))
         texts = [normalizer.normalize_str(line) for line in check_texts("tokenizer", "lines", lines)]
         size = vocab_size - len(SPECIALS)
         alphabet, texts = _alphabet(texts, size if kind == "char" else size // 2)
@@ -200,6 +203,18 @@ class Tokenizer:
             raise ValueError(f"tokens: ids must lie in [0, {self.vocab_size}), got {ids[names.index(None)]}")
         return names
 
+    def merges(self) -> list[tuple[int, int, int]]:
+        """The merges of byte-pair encoding, first the one that is done first: ids of left, right and what they form.
+
+        Raises:
+            ValueError: a tokenizer of another kind.
+        """
+        model = json.loads(self._backend.to_str())["model"]
+        if model["type"] != "BPE" or not model["merges"]:
+            raise ValueError("Tokenizer: bpe_dropout needs the kind bpe")
+        ids, prefix = model["vocab"], model.get("continuing_subword_prefix") or ""
+        return [(ids[left], ids[right], ids[left + right.removeprefix(prefix)]) for left, right in model["merges"]]
+
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size})"
 
@@ -228,24 +243,34 @@ def _ids_error(ids: Any) -> Exception:
     return TypeError(f"Tokenizer: ids must be a list of ints, got {type(ids).__name__}")
 
 
-def _normalizer(library: Any) -> Any:
+def _normalizer(library: Any, lowercase: bool) -> Any:
     """Puts a mark before every word, also before the first, so that a text keeps a space at its beginning."""
     steps = library.normalizers
-    return steps.Sequence([steps.NFC(), steps.Replace(" ", _SPACE), steps.Prepend(_SPACE)])
+    case = [steps.Lowercase()] if lowercase else []
+    return steps.Sequence([*case, steps.NFC(), steps.Replace(" ", _SPACE), steps.Prepend(_SPACE)])
 
 
 def _pre_tokenizer(library: Any) -> Any:
+    """Splits a text into words and punctuation. Words with hyphens stay whole."""
+    marks = library.pre_tokenizers.Split(library.Regex(PUNCTUATION), "isolated")
+    return library.pre_tokenizers.Sequence([_words(library), marks])
+
+
+def _words(library: Any) -> Any:
+    """Splits a text at spaces."""
     return library.pre_tokenizers.Metaspace(_SPACE, prepend_scheme="never")
 
 
 def _reads_words(backend: Any) -> bool:
     """Whether the first step is to split a text at spaces, as in the tokenizers that are trained here."""
     library = _library()
-    ours = _normalizer(library), _pre_tokenizer(library)
-    theirs = backend.normalizer, backend.pre_tokenizer
-    return all(
-        their is not None and their.__getstate__() == our.__getstate__()
-        for our, their in zip(ours, theirs, strict=True)
+    normalizer, splitter = backend.normalizer, backend.pre_tokenizer
+    if normalizer is None or splitter is None:
+        return False
+    ours = [_normalizer(library, lowercase) for lowercase in (False, True)]
+    spaces = _words(library)
+    return any(normalizer.__getstate__() == our.__getstate__() for our in ours) and any(
+        splitter.__getstate__() == our.__getstate__() for our in (_pre_tokenizer(library), spaces)
     )
 
 

@@ -24,6 +24,8 @@ _DEPTH = 4  # sequences inside each other
 _TEXT = 64  # characters of a prefix, a suffix or a replacement
 _GROWTH = 64  # how many times as long a text may become
 
+PUNCTUATION = "\u2581?[^\\P{P}-]+"  # what the tokenizers that are trained here split off: all but the hyphen
+
 # Expressions whose time is proportional to the text. Others are refused: some take a time that is exponential.
 _EXPRESSIONS = (
     " {2,}",
@@ -31,6 +33,7 @@ _EXPRESSIONS = (
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    PUNCTUATION,
 )
 
 Check = Callable[[str, Any], Any]  # where the value stands, the value; raises ValueError

@@ -62,10 +62,11 @@ class LabelTask(TextTask):
         vocab_size: int,
         tokenizer_kind: str,
         tokenizer: Tokenizer | None = None,
+        lowercase: bool = False,
         **settings: Any,
     ) -> Any:
         labels = ordered_labels(cls.labels_of(cls.examples(files, **settings)))
-        return super().learn(files, vocab_size, tokenizer_kind, tokenizer, labels=labels, **settings)
+        return super().learn(files, vocab_size, tokenizer_kind, tokenizer, lowercase, labels=labels, **settings)
 
     def settings(self) -> dict[str, Any]:
         return {"labels": list(self.labels), "token_dropout": self.token_dropout}

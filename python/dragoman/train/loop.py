@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dragoman import random
 from dragoman.data.batches import Batches, Order
@@ -66,6 +66,7 @@ class TrainingRun:
             options.max_grad_norm,
             [] if options.layer_decay is None else layer_groups(model, options.layer_decay),
         )
+        self.split = task.splitter(options) if options.bpe_dropout else None
         self.ema = None if options.ema is None else ExponentialAverage(model, options.ema)
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
         if self.ema is not None:
@@ -183,9 +184,11 @@ class TrainingRun:
     def _group(self, epoch: int, order: Order, first: int) -> list[Batch]:
         """The batches of one step."""
         numbers = range(first, min(first + self.options.accumulate, len(order)))
-        seeds = [(self.options.seed, epoch, i) for i in numbers]
-        taken = [(self.batches.dataset.take(order[seed[-1]]), seed) for seed in seeds]
-        return [self._batch(self.task.augment(rows, seed), seed) for rows, seed in taken]
+        return [self._training_batch(order[i], (self.options.seed, epoch, i)) for i in numbers]
+
+    def _training_batch(self, places: Sequence[int], seed: tuple[int, ...]) -> Batch:
+        rows = self.task.augment(self.batches.dataset.take(places), seed)
+        return self._batch(rows if self.split is None else self.split(rows, seed), seed)
 
     def _batch(self, rows: Columns, seed: tuple[int, ...] = (0,)) -> Batch:
         return self.task.batch(rows, self.model, seed)

@@ -48,6 +48,8 @@ class TrainingOptions:
             until the end of the run and need max_steps or epochs; the first epoch decides how many steps an epoch has.
         label_smoothing: share of the target distribution that is spread over all classes, in [0, 1). For text the
             classes are the vocabulary.
+        bpe_dropout: probability, in [0, 1), with which a merge of byte pairs is left out of training text, see
+            `dragoman.data.BpeDropout`. For tasks of sentence pairs, with a tokenizer of the kind "bpe".
         compute_dtype: dtype of activations and matrix products, "float32" or "bfloat16". None for the model's own.
         checkpoint_layers: compute each layer again in backward instead of keeping its activations, see
             `dragoman.models.Model`; the weights have the same bits. None for as the model stands.
@@ -95,6 +97,7 @@ class TrainingOptions:
     warmup: int = 2000
     schedule: str = "inverse_sqrt"
     label_smoothing: float = 0.1
+    bpe_dropout: float = 0.0
     compute_dtype: str | None = None
     checkpoint_layers: bool | None = None
     device: str | None = None
@@ -165,6 +168,7 @@ class TrainingOptions:
         if self.max_ratio is not None:
             self.max_ratio = arguments.number(op, "max_ratio", self.max_ratio, 1.0)
         self.label_smoothing = arguments.number(op, "label_smoothing", self.label_smoothing, 0.0, 1.0)
+        self.bpe_dropout = arguments.number(op, "bpe_dropout", self.bpe_dropout, 0.0, 1.0)
         if self.layer_decay is not None:
             self.layer_decay = check_decay(op, "layer_decay", self.layer_decay)
         if self.ema is not None:

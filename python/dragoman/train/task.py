@@ -124,6 +124,14 @@ class Task(ABC):
     def loss(self, model: Any, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
         """The sum over the batch's targets, divided by `num_targets`: of all batches of the step. A scalar."""
 
+    def splitter(self, options: TrainingOptions) -> Callable[[Columns, Sequence[int]], Columns]:
+        """What `bpe_dropout` does to the rows of a batch of training, from a seed as in `batch`.
+
+        Raises:
+            ValueError: a task without it, or a tokenizer of another kind than "bpe".
+        """
+        raise ValueError(f"Trainer: bpe_dropout must be 0 for the task {self.name}, got {options.bpe_dropout}")
+
     def check_model(self, model: Module) -> None:  # noqa: B027
         """TypeError or ValueError for a model that cannot learn this task."""
 

@@ -100,11 +100,12 @@ class TextTask(Task):
         vocab_size: int,
         tokenizer_kind: str,
         tokenizer: Tokenizer | None = None,
+        lowercase: bool = False,
         **settings: Any,
     ) -> Self:
         if tokenizer is None:
             texts = sample_texts(cls.texts(cls.examples(files, **settings)), files["data"], SAMPLE_BYTES)
-            tokenizer = Tokenizer.train(texts, vocab_size, cast(Kind, tokenizer_kind))
+            tokenizer = Tokenizer.train(texts, vocab_size, cast(Kind, tokenizer_kind), lowercase=lowercase)
         return cls(tokenizer, **settings)
 
     @classmethod

@@ -58,6 +58,8 @@ class Trainer(TrainingOptions):
         if self.output is not None and not hasattr(self.model, "save"):
             raise TypeError(f"Trainer: model must have a method save beside output, got {type(self.model).__name__}")
         arguments.choice("Trainer", "best_by", self.best_by, ("loss", *self.task.scores))
+        if self.bpe_dropout:
+            self.task.splitter(self.options)
         if self.compute_dtype is None:
             self.compute_dtype = getattr(self.model, "compute_dtype", "float32")
         self.model.compute_dtype = self.compute_dtype  # type: ignore[attr-defined]

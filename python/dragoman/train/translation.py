@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
+from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Lengths, columns_of
 from dragoman.data.pairs import SIDES, Pair, check_pairs, cut_source, encode_pairs, pair_costs
 from dragoman.data.text import Files, as_files, iter_parallel, sample_lines
@@ -89,6 +90,16 @@ class Translation(Task):
         targets = sum(map(len, target)) + len(target)  # each is followed by </s>
         return Batch({"source": source, "target": target}, targets, targets + sum(map(len, source)))
 
+    def splitter(self, options: TrainingOptions) -> Callable[[Columns, Sequence[int]], Columns]:
+        if self.tokenizer is None:
+            raise ValueError("Trainer: bpe_dropout needs a tokenizer, got none")
+        split = BpeDropout(self.tokenizer, options.bpe_dropout, options.max_length - 1)  # a target's </s> follows
+
+        def rows_anew(rows: Columns, seed: Sequence[int]) -> Columns:
+            return {name: split(rows[name], [*seed, place]) for place, name in enumerate(SIDES)}
+
+        return rows_anew
+
     def loss(self, model: Model, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:
         return model.loss(batch.columns["source"], batch.columns["target"], options.label_smoothing, num_targets)
 
@@ -124,13 +135,14 @@ class Translation(Task):
         vocab_size: int,
         tokenizer_kind: str,
         tokenizer: Tokenizer | None = None,
+        lowercase: bool = False,
         **settings: Any,
     ) -> Self:
         if tokenizer is not None:
             return cls(tokenizer, **settings)
         paths = [path for side in SIDES for path in as_files(files[side])]
         lines = sample_lines(paths, SAMPLE_BYTES)
-        return cls(Tokenizer.train(lines, vocab_size, cast(Kind, tokenizer_kind)), **settings)
+        return cls(Tokenizer.train(lines, vocab_size, cast(Kind, tokenizer_kind), lowercase=lowercase), **settings)
 
     def read(self, files: Mapping[str, Files]) -> Iterator[tuple[str, str]]:
         return iter_parallel(files["source"], files["target"])
