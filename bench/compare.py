@@ -6,7 +6,8 @@ train: forward, loss with label smoothing 0.1, backward and AdamW, with dropout 
 fused AdamW, bfloat16 by autocast, float32 at full precision. It runs plain, with glibc's malloc variables raised, and
 with Debian's libjemalloc2 preloaded where that is installed; the fastest counts. Without dropout and from the same
 weights, both systems must first reach the same falling losses.
-With `--checkpoint-layers`, dragoman alone with and without it: time, the allocator's peak and what memory_plan says.
+With `--checkpoint-layers`, dragoman alone with and without it: time, the allocator's peak and what memory_plan says;
+one process each and two steps, if nothing else is asked for.
 decode: greedy search by dragoman alone, at batch 1 and 64.
 ops: the ops of a step by themselves; the systems take turns within a process, after their results were compared.
 Every other measurement runs in a process of its own, and the systems take turns. `--before` adds the dragoman of
@@ -110,7 +111,8 @@ def measure_training(arguments: argparse.Namespace) -> Iterator[Record]:
     else:
         step, _ = torch_step(model, arguments.dtype, DROPOUT)
     batches = make_batches(model, arguments.batches, arguments.steps)
-    step(batches[-1])  # to warm up
+    # To warm up. Long steps, as of --checkpoint-layers, are not worth a whole one.
+    step(batches[-1][:4] if arguments.checkpoint_layers else batches[-1])
     seconds = []
     for batch in batches:
         start = time.perf_counter()
@@ -234,6 +236,19 @@ def print_ratios(records: list[Record]) -> None:
             print(line)
 
 
+def print_checkpointing(records: list[Record]) -> None:
+    """Time and memory of a step with and without --checkpoint-layers."""
+    plain, checkpointing = records
+    print(f"{plain['work']}, {plain['dtype']}, {plain['threads']} threads")
+    for words, record in (("without", plain), ("with", checkpointing)):
+        print(
+            f"  {words:8}{record['ms'] / 1e3:7.2f} s a step, {record['allocator_peak_mib']:7,.0f} MiB at the peak "
+            f"(memory_plan: {record['planned_peak_mib']:,.0f}), {record['peak_mib']:7,.0f} MiB of the process"
+        )
+    memory = checkpointing["allocator_peak_mib"] / plain["allocator_peak_mib"]
+    print(f"  {checkpointing['ms'] / plain['ms']:.2f} of the time in {memory:.2f} of the memory")
+
+
 MEASURES = {"train": measure_training, "decode": measure_decoding, "ops": measure_ops}
 
 
@@ -247,13 +262,15 @@ def main() -> None:
     parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", default="", metavar="TEXT", help="the ops whose name holds this")
-    parser.add_argument("--steps", type=int, default=3, help="training steps in a process; seconds of decoding")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each system")
+    parser.add_argument("--steps", type=int, help="training steps in a process; seconds of decoding (3)")
+    parser.add_argument("--rounds", type=int, help="processes of each system (3)")
     parser.add_argument("--before", metavar="PYTHON", help="an interpreter with another dragoman, measured in turns")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append the records, a line each")
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--system", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    steps, rounds = (2, 1) if arguments.checkpoint_layers else (3, 3)
+    arguments.steps, arguments.rounds = arguments.steps or steps, arguments.rounds or rounds
     if arguments.check:
         check_losses(arguments)
     elif arguments.system:
@@ -261,7 +278,7 @@ def main() -> None:
             print(json.dumps(record), flush=True)
     else:
         records = compare(arguments)
-        print_ratios(records)
+        (print_checkpointing if arguments.checkpoint_layers else print_ratios)(records)
         if arguments.json:
             with arguments.json.open("a") as file:
                 file.writelines(json.dumps(record) + "\n" for record in records)

@@ -82,3 +82,6 @@ def test_a_run_from_python_has_its_own_model(data, tmp_path, capsys):
     said = f"--preset tiny does not go with --resume: the run in {output} has its own\n"
     assert capsys.readouterr().err.endswith(said)
     assert train(data, output, "--resume", "--steps=2", "--lr=1e-3", "--warmup=1") == 0
+    assert not (output / "train.toml").exists()  # a preset in it would be of another model
+    assert train(data, output, "--resume", "--steps=3", "--lr=1e-3", "--warmup=1") == 0
+    assert "warmup" not in capsys.readouterr().err

@@ -8,7 +8,7 @@ from dragoman import _core
 from dragoman.models import DecoderConfig, EncoderConfig, TextDecoder, TextEncoder, VisionConfig, VisionTransformer
 
 SIZES = {"d_model": 64, "num_heads": 4, "d_ff": 256}
-TOKENS = 1000
+TOKENS = 2000
 
 MODELS = {
     "classify": (TextEncoder, EncoderConfig, {"num_layers": 4, "head": "classify", "labels": ["a", "b"]}),
@@ -22,7 +22,7 @@ MODELS = {
 
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_plan_is_near_the_allocators_peak(name, checkpointed):
+def test_the_plan_is_near_the_allocators_peak(name, checkpointed, one_thread):
     model_class, config_class, fields = MODELS[name]
     vocab = {} if name == "image" else {"vocab_size": 300}
     gc.collect()
@@ -35,5 +35,4 @@ def test_the_plan_is_near_the_allocators_peak(name, checkpointed):
         model.loss(*model.example_batch(TOKENS)).backward()
         optimizer.step()
     measured = dg.memory_stats()["peak_allocated"] - before
-    # Kernels take scratch memory, which a plan leaves out. It is a larger share of one layer than of all.
-    assert model.memory_plan(TOKENS)["peak"] == pytest.approx(measured, rel=0.2 if checkpointed else 0.1)
+    assert model.memory_plan(TOKENS)["peak"] == pytest.approx(measured, rel=0.02)

@@ -272,7 +272,8 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
     given = {name: getattr(options, name) for name in names}
     validated = held_out is not None or options.valid_fraction is not None
     trainer = Trainer(model, task=task, **training_defaults(kind, given, validated), **given)
-    trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
+    if not options.resume:
+        trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
     validation = options.valid_fraction if held_out is None else list(task.read(held_out))
     trainer.fit(
         Later(lambda: task.shards(files, output / DATA, tell)),
@@ -283,12 +284,11 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
 
 
 class _KeepOptions(Callback):
-    """Writes the options of a new run."""
+    """Writes the options of a new run. A resumed run has them already, or cannot know those of its model."""
 
     def __init__(self, path: Path, toml: bytes) -> None:
         self._path = path
         self._toml = toml
 
     def on_begin(self, step: int) -> None:
-        if not self._path.exists():  # a resumed run has it, unless it was killed at once
-            atomic_write(self._path, self._toml)
+        atomic_write(self._path, self._toml)

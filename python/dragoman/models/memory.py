@@ -15,8 +15,8 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
     """Bytes that a training step of `model` with AdamW takes at its peak, without running one.
 
     A copy of the model, `type(model)(model.config, compute_dtype)`, goes through a step on `example_batch(tokens)`. Its
-    ops take their memory and do nothing, so the plan counts what a step would count. It leaves out scratch memory that
-    a kernel frees before it returns, the interpreter, and the data.
+    ops take their memory and do nothing, so the plan counts what a step would count. It leaves out the panels of matrix
+    products (some 100 KiB a thread), the interpreter, and the data.
 
     Args:
         model: a Model of any compute_dtype, which is used where `compute_dtype` is None.
