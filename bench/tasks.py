@@ -28,14 +28,15 @@ from machine import machine
 
 RELATIVE = "--batch-tokens 2048 --model-option positions=relative"
 MASKED = "--task mlm --columns 2 --vocab-size 3000 --mask-ratio 0.4 --lr 2e-3 --warmup 300 --schedule linear "
-MASKED += f"--dropout 0 --label-smoothing 0 --epochs 8 {RELATIVE}"
-SENTIMENT = "--task classify --columns label,text --lr 5e-4 --dropout 0.2 --epochs 3 --batch-tokens 2048"
+MASKED += f"--dropout 0 --epochs 8 {RELATIVE}"
+SENTIMENT = "--task classify --columns label,text --lr 7e-4 --dropout 0.2 --epochs 3 --batch-tokens 2048"
 FEW = "--task classify --columns label,text --lr 5e-4 --dropout 0.2 --epochs 10 --batch-tokens 1024"
-ALONE = f"--task classify --columns label,text --vocab-size 3000 --dropout 0.2 --epochs 10 {RELATIVE}"
-UPOS = f"--task tag --vocab-size 3000 --lr 2e-3 --dropout 0.2 --token-dropout 0.05 --epochs 12 {RELATIVE}"
+ALONE = "--task classify --columns label,text --vocab-size 3000 --dropout 0.2 --epochs 15 --batch-tokens 1024 "
+ALONE += "--model-option positions=relative"
+UPOS = f"--task tag --vocab-size 3000 --lr 2e-3 --dropout 0.2 --token-dropout 0.05 --epochs 24 {RELATIVE}"
 DIGITS = "--task image --image-size 8 --channels 1 --lr 2e-3 --dropout 0.1 --epochs 60 --batch-tokens 512 "
 DIGITS += "--model-option d_model=64 d_ff=128 num_layers=3"
-CHARACTERS = "--task lm --tokenizer char --lr 2e-3 --warmup 300 --schedule linear --dropout 0 --label-smoothing 0 "
+CHARACTERS = "--task lm --tokenizer char --lr 2e-3 --warmup 300 --schedule linear --dropout 0 "
 CHARACTERS += "--epochs 5 --model-option norm_first=true norm=rms activation=silu gated=true positions=rotary"
 LABELLED = 2000
 

@@ -234,3 +234,11 @@ def test_a_task_of_labels_has_options_of_training_of_its_own(more, expected, tmp
     assert main(["train", "--task=classify", "--output=model", *files, *more]) == 0
     options = tomllib.loads((tmp_path / "model" / "train.toml").read_text())
     assert {name: options.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("task", ["lm", "mlm"])
+def test_models_of_text_are_trained_without_label_smoothing(task, data, tmp_path):
+    for more, expected in ([], 0.0), (["--label-smoothing=0.2"], 0.2):
+        folder = tmp_path / str(expected)
+        assert train(data, folder, task, ".txt", "--steps=1", *more) == 0
+        assert tomllib.loads((folder / "train.toml").read_text())["label_smoothing"] == expected

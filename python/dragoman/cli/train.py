@@ -176,7 +176,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "label-smoothing",
         "label_smoothing",
         REAL,
-        "share that is spread over the vocabulary, in [0, 1) (default: 0.1)",
+        "share that is spread over the vocabulary, in [0, 1) (default: 0.1; of lm and mlm 0)",
     )
     option(
         training,

@@ -39,6 +39,7 @@ class LanguageModelling(TextTask):
     columns = ("tokens",)
     config_class: ClassVar[type[ModelConfig]] = DecoderConfig
     scores: ClassVar[Mapping[str, Score]] = {"bits_per_character": Score("bits per character", larger_is_better=False)}
+    defaults: ClassVar[Mapping[str, Any]] = {"label_smoothing": 0.0}
 
     def check_model(self, model: Module) -> None:
         arguments.check_types("Trainer", TextDecoder, model=model)

@@ -42,7 +42,7 @@ class MaskedLM(TextTask):
     columns = ("tokens",)
     config_class: ClassVar[type[ModelConfig]] = EncoderConfig
     scores: ClassVar[Mapping[str, Score]] = {"accuracy": Score("accuracy")}
-    defaults: ClassVar[Mapping[str, Any]] = {"lr": 1e-3}
+    defaults: ClassVar[Mapping[str, Any]] = {"lr": 1e-3, "label_smoothing": 0.0}
 
     def __init__(self, tokenizer: Tokenizer | None = None, ratio: float = 0.15) -> None:
         super().__init__(tokenizer)
