@@ -37,10 +37,10 @@ def backward(out, upstream):
 
 def poison_cache():
     """Fills the free blocks of the caching allocator with NaN, so that a test sees output that no kernel wrote."""
-    kept = []
+    kept, device = [], dg.tensor(0.0).device
     for exponent in range(8, 19):
         for quarters in (5, 6, 7, 8):
-            block = _core.Tensor.empty([(quarters << exponent) // 16])
+            block = _core.Tensor.empty([(quarters << exponent) // 16], "float32", device)
             block.copy_(np.full(block.shape, np.nan, np.float32))
             kept += [block]
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdlib>
 #include <new>
 
 #include "core/check.h"
@@ -25,8 +26,19 @@ int64_t rounded_size(int64_t nbytes) {
 
 }  // namespace
 
+BlockAllocator::BlockAllocator(Device device, const Memory& memory)
+    : device_(device),
+      memory_(memory),
+      cached_(memory.cached && std::getenv("DRAGOMAN_NO_CACHE") == nullptr) {}
+
+// A device's blocks that nobody uses again have the size that was asked for, so that no overrun stays inside.
+int64_t BlockAllocator::block_size(int64_t nbytes) const {
+  const bool exact = !cached_ && device_.kind == Device::Kind::cuda;
+  return exact ? std::max<int64_t>(1, nbytes) : rounded_size(nbytes);
+}
+
 void* BlockAllocator::allocate(int64_t nbytes) {
-  const int64_t size = rounded_size(nbytes);
+  const int64_t size = block_size(nbytes);
   const std::lock_guard lock(mutex_);
   void* block = nullptr;
   if (auto cached = free_blocks_.find(size); cached != free_blocks_.end() && !cached->second.empty()) {
@@ -42,10 +54,10 @@ void* BlockAllocator::allocate(int64_t nbytes) {
 }
 
 void BlockAllocator::free(void* block, int64_t nbytes) noexcept {
-  const int64_t size = rounded_size(nbytes);
+  const int64_t size = block_size(nbytes);
   const std::lock_guard lock(mutex_);
   stats_.allocated -= size;
-  if (memory_.cached) {
+  if (cached_) {
     try {
       free_blocks_[size].push_back(block);
       return;

@@ -15,9 +15,10 @@ namespace dragoman {
 
 // Keeps freed blocks by size for the next request of that size. On a device with one stream a
 // freed block may go to the next op at once, because kernels run in the order in which they were started.
+// With DRAGOMAN_NO_CACHE in the environment nothing is kept, for tools that watch each block of memory.
 class BlockAllocator {
  public:
-  explicit BlockAllocator(Device device, const Memory& memory) : device_(device), memory_(memory) {}
+  explicit BlockAllocator(Device device, const Memory& memory);
   BlockAllocator(const BlockAllocator&) = delete;
   BlockAllocator& operator=(const BlockAllocator&) = delete;
   ~BlockAllocator() { release_cached(); }
@@ -33,11 +34,13 @@ class BlockAllocator {
   void unlock() { mutex_.unlock(); }
 
  private:
+  int64_t block_size(int64_t nbytes) const;
   void* from_system(int64_t size);
   int64_t release_cached();  // returns the bytes
 
   const Device device_;
   const Memory& memory_;
+  const bool cached_;
   std::mutex mutex_;
   std::unordered_map<int64_t, std::vector<void*>> free_blocks_;
   MemoryStats stats_{};
