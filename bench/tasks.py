@@ -33,7 +33,8 @@ SENTIMENT = "--task classify --columns label,text --lr 7e-4 --dropout 0.2 --epoc
 FEW = "--task classify --columns label,text --lr 5e-4 --dropout 0.2 --epochs 10 --batch-tokens 1024"
 ALONE = "--task classify --columns label,text --vocab-size 3000 --dropout 0.2 --epochs 15 --batch-tokens 1024 "
 ALONE += "--model-option positions=relative"
-UPOS = f"--task tag --vocab-size 3000 --lr 2e-3 --dropout 0.2 --token-dropout 0.05 --epochs 24 {RELATIVE}"
+UPOS = "--task tag --vocab-size 3000 --bpe-dropout 0.1 --lr 2e-3 --dropout 0.2 --token-dropout 0.05 --epochs 20 "
+UPOS += RELATIVE
 DIGITS = "--task image --image-size 8 --channels 1 --lr 2e-3 --dropout 0.1 --epochs 60 --batch-tokens 512 "
 DIGITS += "--model-option d_model=64 d_ff=128 num_layers=3"
 CHARACTERS = "--task lm --tokenizer char --lr 2e-3 --warmup 300 --schedule linear --dropout 0 "

@@ -1,10 +1,12 @@
 """Random changes of training examples: moved images, dropped tokens."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from dragoman.data.tokenizer import BOS, EOS, UNK
-from dragoman.train import Classification, ImageClassification, Tagging, Trainer
-from family import OPTIONS, bits, encoder_for, reviews_of, tokenizer_of, vision_for
+from dragoman.train import Classification, ImageClassification, Tagging, Trainer, TrainingOptions
+from family import OPTIONS, bits, encoder_for, reviews_of, sentences_of, tokenizer_of, vision_for
 
 
 def test_images_are_moved_within_the_limit(rng):
@@ -61,6 +63,29 @@ def test_training_reads_changed_examples_and_validation_does_not(name, rng):
     (plain, before), (changed, after) = seen
     assert before != after
     np.testing.assert_allclose(plain, changed, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["classify", "tag"])
+def test_words_are_split_anew(name, rng):
+    tokenizer = tokenizer_of("bpe")
+    if name == "classify":
+        task, examples = Classification(tokenizer, ["neg", "pos"]), reviews_of(rng, 30)
+    else:
+        task, examples = Tagging(tokenizer, ["DET", "NOUN", "PRON", "VERB"]), sentences_of(rng, 30)
+    rows = task.encode(examples)
+    anew = task.splitter(TrainingOptions(bpe_dropout=0.5))(rows, (0, 0, 0))
+    texts = [tokenizer.decode(ids) for ids in rows["tokens"]]
+    assert [tokenizer.decode(ids) for ids in anew["tokens"]] == texts
+    assert sum(map(len, anew["tokens"])) > sum(map(len, rows["tokens"]))
+    assert {(ids[0], ids[-1]) for ids in anew["tokens"]} == {(BOS, EOS)}
+    if name == "tag":
+        assert anew["labels"] == rows["labels"]
+        for ids, counts, (words, _) in zip(anew["tokens"], anew["words"], examples, strict=True):
+            assert len(ids) == sum(counts) + 2
+            ends = np.cumsum([1, *counts])
+            assert [tokenizer.decode(ids[a:b]) for a, b in pairwise(ends)] == words
+    trainer = Trainer(encoder_for(task), task=task, max_steps=2, bpe_dropout=0.5, **OPTIONS)
+    assert np.isfinite(trainer.fit(examples, examples)[-1]["valid_loss"])
 
 
 def test_settings_are_kept_and_do_not_change_the_ids(tmp_path):

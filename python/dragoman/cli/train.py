@@ -183,8 +183,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bpe-dropout",
         "bpe_dropout",
         REAL,
-        "translate, summarise: share of the merges of byte pairs that are left out of training text, anew for every "
-        "batch (default: 0; 0.1 helps small corpora)",
+        "translate, summarise, classify, tag: share of the merges of byte pairs that are left out of training text, "
+        "anew for every batch (default: 0; 0.1 helps small corpora)",
     )
     option(training, "weight-decay", "weight_decay", REAL, "weight decay of AdamW (default: 0)")
     option(training, "clip", "max_grad_norm", REAL, "maximum norm of the gradient (default: 1)")

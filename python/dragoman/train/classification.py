@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
+from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Ids, Lengths
 from dragoman.data.framing import cut, framed_texts
 from dragoman.data.text import Files
@@ -85,6 +86,14 @@ class LabelTask(TextTask):
         gone = draw.random(len(ids)) < self.token_dropout
         gone[[0, -1]] = False
         return cast(Ids, np.where(gone, UNK, ids).tolist())
+
+    def splitter(self, options: TrainingOptions) -> Callable[[Columns, Sequence[int]], Columns]:
+        split = BpeDropout(self._tokenizer(), options.bpe_dropout, options.max_length)
+        return lambda rows, seed: self.split(rows, split, seed)
+
+    def split(self, rows: Columns, split: BpeDropout, seed: Sequence[int]) -> Columns:
+        """Rows whose words are split anew."""
+        return {**rows, "tokens": split(rows["tokens"], seed)}
 
     def config_fields(self) -> dict[str, Any]:
         return {**super().config_fields(), "head": self.head, "labels": self.labels}

@@ -187,8 +187,9 @@ class TrainingRun:
         return [self._training_batch(order[i], (self.options.seed, epoch, i)) for i in numbers]
 
     def _training_batch(self, places: Sequence[int], seed: tuple[int, ...]) -> Batch:
-        rows = self.task.augment(self.batches.dataset.take(places), seed)
-        return self._batch(rows if self.split is None else self.split(rows, seed), seed)
+        rows = self.batches.dataset.take(places)
+        rows = self.task.augment(rows if self.split is None else self.split(rows, seed), seed)
+        return self._batch(rows, seed)
 
     def _batch(self, rows: Columns, seed: tuple[int, ...] = (0,)) -> Batch:
         return self.task.batch(rows, self.model, seed)

@@ -49,7 +49,8 @@ class TrainingOptions:
         label_smoothing: share of the target distribution that is spread over all classes, in [0, 1). For text the
             classes are the vocabulary.
         bpe_dropout: probability, in [0, 1), with which a merge of byte pairs is left out of training text, see
-            `dragoman.data.BpeDropout`. For tasks of sentence pairs, with a tokenizer of the kind "bpe".
+            `dragoman.data.BpeDropout`. For tasks of sentence pairs and labels, with a tokenizer of the kind
+            "bpe".
         compute_dtype: dtype of activations and matrix products, "float32" or "bfloat16". None for the model's own.
         checkpoint_layers: compute each layer again in backward instead of keeping its activations, see
             `dragoman.models.Model`; the weights have the same bits. None for as the model stands.

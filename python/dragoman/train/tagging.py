@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Ids, Lengths
 from dragoman.data.conll import TaggedWords, iter_conll
 from dragoman.data.framing import framed_words, words_within
@@ -58,6 +59,17 @@ class Tagging(LabelTask):
             "labels": [[self.number(tag) for tag in tags] for _, tags in examples],
         }
 
+    def split(self, rows: Columns, split: BpeDropout, seed: Sequence[int]) -> Columns:
+        words = [part for ids, counts in zip(rows["tokens"], rows["words"], strict=True) for part in parts(ids, counts)]
+        anew = iter(split(words, seed))
+        tokens: list[Ids] = []
+        numbers: list[Ids] = []
+        for ids, counts in zip(rows["tokens"], rows["words"], strict=True):
+            found = [next(anew) for _ in counts]
+            tokens.append([ids[0], *chain.from_iterable(found), ids[-1]])
+            numbers.append([len(word) for word in found])
+        return {**rows, "tokens": tokens, "words": numbers}
+
     def costs(self, lengths: Lengths, model: TextEncoder, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
         costs = text_costs(lengths["tokens"], model.config.max_length, options)
         return np.where(lengths["words"] > 0, costs, 0)
@@ -96,3 +108,9 @@ class Tagging(LabelTask):
     @classmethod
     def labels_of(cls, examples: Iterable[TaggedWords]) -> Iterator[str]:
         return (tag for _, tags in examples for tag in tags)
+
+
+def parts(ids: Ids, counts: Sequence[int]) -> list[Ids]:
+    """The ids of each word, of ids with one before and one after the words."""
+    ends = [1, *(1 + end for end in accumulate(counts))]
+    return [ids[start:end] for start, end in pairwise(ends)]
