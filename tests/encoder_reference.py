@@ -39,12 +39,14 @@ class EncoderReference:
         return self.norm(x, "encoder.norm") if self.config.ends_in_norm else x
 
     def text(self, ids):
-        """The rows of one text."""
+        """The rows of one text, its types those of `types_of`."""
         x = self.state["embedding.weight"][ids] * (self.config.d_model**0.5 if self.config.scale_embeddings else 1.0)
         if self.config.positions == "learned":
             x = x + self.state["positions.weight"][: len(ids)]
         else:
             x = x + reference.sinusoidal_positions(len(ids), self.config.d_model)
+        if self.config.token_types is not None:
+            x = x + self.state["embedding.type_weight"][types_of(ids, self.config)]
         return self.layers(self.norm(x, "embedding.norm") if self.config.embedding_norm else x)
 
     def image(self, image):
@@ -60,12 +62,18 @@ class EncoderReference:
 
     def labels(self, rows):
         if getattr(self.config, "pooler", False):
-            rows = np.tanh(self.linear(rows, "pooler"))
+            rows = reference.activation(self.linear(rows, "pooler"), self.config.head_activation or "tanh")
         return self.linear(rows, "head.output")
 
     def masked(self, rows):
-        hidden = self.norm(reference.activation(self.linear(rows, "head.transform"), "gelu"), "head.norm")
+        hidden = reference.activation(self.linear(rows, "head.transform"), self.config.head_activation or "gelu")
+        hidden = self.norm(hidden, "head.norm")
         return reference.linear(hidden, self.state["embedding.weight"], self.state["head.output.bias"])
+
+
+def types_of(ids, config):
+    """Two tokens of a type, then two of the next."""
+    return [place // 2 % config.token_types for place in range(len(ids))]
 
 
 def pooled(rows, kind):

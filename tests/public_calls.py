@@ -84,6 +84,7 @@ HEAD = {
     "window": (optional(INT), 1),
     "bias": (LETTERS, "qv"),
     "qk_norm": (optional(CHOICE), "rms"),
+    "norm_eps": (AT_LEAST_0, 1e-6),
     "positions": (optional(TENSOR), nn.Alibi(2)),
 }
 LOSS = {
@@ -93,6 +94,15 @@ LOSS = {
     **ROWS,
 }
 RATES = {name: (RATE, 0.1) for name in ("dropout", "attention_dropout", "activation_dropout")}
+SCALING = (
+    OBJECTS
+    | NUMBERS
+    | {
+        "no factor": {"type": "linear"},
+        "unknown": {"type": "dynamic", "factor": 2.0},
+        "low": {"type": "ntk", "factor": 0.5},
+    }
+)
 SPECIAL_IDS = {"too large": 9, "of text": ["a"], "twice": [2, 2], "fraction": [1.5]}
 LAYER = {
     "d_model": (SIZE, 4),
@@ -134,7 +144,13 @@ CONFIG_KINDS = {
     "residual": (CHOICE, "concat"),
     "activation": (CHOICE, "relu"),
     "positions": (CHOICE, "learned"),
-    "position_layout": (CHOICE, "halves"),
+    "position_layout": (CHOICE, "fairseq"),
+    "rotary_scaling": (SCALING, {"type": "linear", "factor": 2.0}),
+    "layers": (
+        without(optional(OBJECTS), "tuple of dicts") | NUMBERS | {"unknown": [{"windw": 1}], "size": [{"d_ff": 0}]},
+        [{"window": 1}, {}],
+    ),
+    "output_scale": (without(ABOVE_0, "huge"), 0.5),
     "position_offset": (without(INT, "huge"), 2),
     "position_buckets": (without(SIZE, "too many", "huge"), 8),
     **{
@@ -366,9 +382,14 @@ TABLE = {
         "dropout": (RATE, 0.1),
         "weight": (optional(WEIGHT), nn.Embedding(5, 4).weight),
         "norm": (optional(TENSOR), nn.LayerNorm(4)),
+        "token_types": (optional(SIZE), 2),
     },
     nn.Dropout: {"p": (RATE, 0.1)},
-    nn.SinusoidalPositionalEncoding: {"features": (SIZE, 4), "layout": (CHOICE, "halves")},
+    nn.SinusoidalPositionalEncoding: {
+        "features": (SIZE, 4),
+        "layout": (CHOICE, "halves"),
+        "offset": (INT | {"too large": 2**40}, 2),
+    },
     nn.LearnedPositionalEncoding: {"max_length": (SIZE, 5), "features": (SIZE, 4), "offset": (INT, 2)},
     nn.RelativeBias: {
         "num_heads": (SIZE, 2),
@@ -378,7 +399,11 @@ TABLE = {
     },
     nn.Alibi: {"num_heads": (SIZE, 2)},
     nn.RelativeKeysValues: {"head_dim": (SIZE, 4), "max_distance": (SIZE, 3)},
-    nn.RotaryPositions: {"features": (SIZE | {"odd": 3}, 4), "base": (ABOVE_0, 100.0)},
+    nn.RotaryPositions: {
+        "features": (SIZE | {"odd": 3}, 4),
+        "base": (ABOVE_0, 100.0),
+        "scaling": (SCALING, {"type": "llama3", "factor": 2.0}),
+    },
     nn.MultiHeadAttention: {name: LAYER[name] for name in ("d_model", "num_heads", "dropout")} | HEAD,
     nn.FeedForward: {name: LAYER[name] for name in ("d_model", "d_ff", "activation", "gated", "dropout")}
     | {"bias": (FLAG, False)},
@@ -452,6 +477,8 @@ ENCODER_KINDS = {
     "pooler": (FLAG, True),
     "normalise": (FLAG, True),
     "mask_id": (optional(INT) | {"too large": 9}, 8),
+    "head_activation": (optional(CHOICE), "silu"),
+    "token_types": (optional(COUNT), 2),
 }
 VISION_KINDS = {
     **{name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.VisionConfig)},

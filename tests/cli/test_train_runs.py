@@ -243,4 +243,5 @@ def test_sides_that_differ_and_a_start_of_its_own(data, tmp_path, capsys):
     assert main(["explain", str(output), "abc", f"--output={tmp_path / 'page.html'}"]) == 0
     assert isinstance(dg.Translator.load(output)("abc", max_length=4), str)
     assert train(data, tmp_path / "other", "--model-option", "encoder={d_modl=8}") == 2
-    assert "encoder must hold fields of a side, got 'd_modl'; did you mean d_model?" in capsys.readouterr().err
+    message = "encoder must hold only fields in which it may differ, got 'd_modl'; did you mean d_model?"
+    assert message in capsys.readouterr().err

@@ -6,8 +6,9 @@ import dragoman as dg
 import numpy as np
 import pytest
 import reference
+from dragoman import program
 from dragoman.models import EncoderConfig, TextEncoder
-from encoder_reference import EncoderReference, pooled
+from encoder_reference import EncoderReference, pooled, types_of
 from gradcheck import numerical_gradient
 
 BATCH = [[1, 5, 6, 7, 2], [1, 2], [1, 8, 4, 2]]
@@ -43,13 +44,15 @@ CASES = [
     ({"head": "classify", "labels": ["a", "b"], "pooling": "last", "scale_embeddings": False}, None, [1, -1, 1]),
     (
         {"head": "classify", "labels": ["a", "b"], "pooling": "first", "positions": "learned", "pooler": True}
-        | {"embedding_norm": True, "scale_embeddings": False, "activation": "gelu"},
+        | {"embedding_norm": True, "scale_embeddings": False, "activation": "gelu", "token_types": 2},
         None,
         [1, 0, 1],
     ),  # BERT
     ({"head": "tag", "labels": ["x", "y", "z"]}, None, [[-1, 0, 1, 2, -1], [-1, -1], [0, 0, 1, 2]]),
     ({"head": "tag", "labels": ["x", "y", "z"], "pooling": "first"}, WORDS, [[2, 1], [], [0, 2]]),
     ({"head": "tag", "labels": ["x", "y", "z"], "pooling": "mean"}, WORDS, [[2, 1], [], [0, -1]]),
+    ({"head": "classify", "labels": ["a", "b"], "pooler": True, "head_activation": "relu"}, None, [1, 0, 1]),
+    ({"head": "mlm", "head_activation": "gelu_tanh", "token_types": 3}, None, [[-1, 5, -1, 9, -1], [-1, -1], [1] * 4]),
     ({"head": "mlm", "mask_id": 9, "activation": "gelu"}, None, [[-1, 5, -1, 9, -1], [-1, -1], [-1, -1, 4, -1]]),
 ]
 
@@ -63,13 +66,46 @@ def test_logits_loss_and_gradients_are_those_of_the_formulas(fields, words, targ
     def loss():
         return reference.cross_entropy(logits_of(truth, head, kind, words), flat, 0.1)
 
-    np.testing.assert_allclose(model.logits(BATCH, words), logits_of(truth, head, kind, words), atol=2e-5)
-    result = model.loss(BATCH, targets, 0.1, words=words)
+    types = None if model.config.token_types is None else [types_of(ids, model.config) for ids in BATCH]
+    actual = model.logits(BATCH, words, types=types)
+    np.testing.assert_allclose(actual, logits_of(truth, head, kind, words), atol=2e-5)
+    result = model.loss(BATCH, targets, 0.1, words=words, types=types)
     assert result.item() == pytest.approx(loss(), abs=1e-5)
     result.backward()
     for name, parameter in model.named_parameters():
         expected = numerical_gradient(loss, truth.state[name])
         np.testing.assert_allclose(parameter.grad.numpy(), expected, atol=2e-5, err_msg=name)
+
+
+def test_types_of_tokens(tmp_path):
+    """All 0 where none are given; with dropout and without a norm; recorded; saved; refused where they do not fit."""
+    model = model_of(token_types=2, embedding_dropout=0.5)
+    zeros = [[0] * len(ids) for ids in BATCH]
+    np.testing.assert_array_equal(model.logits(BATCH), model.logits(BATCH, types=zeros))
+    types = [[i % 2 for i in range(len(ids))] for ids in BATCH]
+    other = model.logits(BATCH, types=types)
+    assert (other != model.logits(BATCH)).any() and (model.vectors(BATCH, types) != model.vectors(BATCH)).any()
+    dropped = model(BATCH, types=types).numpy()
+    assert (dropped != model(BATCH, types=types).numpy()).any()
+    model.save(tmp_path)
+    np.testing.assert_array_equal(dg.load(tmp_path).logits(BATCH, types=types), other)
+
+    def inputs(lengths):
+        draw = np.random.default_rng(len(lengths))
+        ids, kinds = (dg.tensor(draw.integers(0, n, sum(lengths)).astype(np.int32)) for n in (10, 2))
+        return ids, dg.Sequences(lengths), kinds
+
+    with model.inference():
+        recorded = program.record(model.encode, inputs([3, 2]), inputs([1, 4, 2]))
+        np.testing.assert_array_equal(recorded(*inputs([5]))[0].numpy(), model.encode(*inputs([5])).numpy())
+    with pytest.raises(ValueError, match=r"logits: types must be lists of \[5, 2, 4\] types, got \[5, 2, 3\]"):
+        model.logits(BATCH, types=[*types[:2], [0] * 3])
+    with pytest.raises(ValueError, match=r"loss: types\[0\]\[1\] must lie in \[0, 2\)"):
+        model_of(head="mlm", token_types=2).loss(BATCH, BATCH, types=[[0, 2, 0, 0, 0], *types[1:]])
+    with pytest.raises(ValueError, match="vectors: types must be None without token_types"):
+        model_of().vectors(BATCH, types)
+    with pytest.raises(ValueError, match="Embedding: types must be None without token_types"):
+        model_of().encode([1, 2], dg.Sequences([2]), [0, 0])
 
 
 @pytest.mark.parametrize("kind", ["mean", "max", "first", "last"])

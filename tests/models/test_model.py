@@ -32,9 +32,12 @@ class Reference:
         self.state = {k: v.astype(np.float64) for k, v in model.state_dict().items()}
 
     def side(self, name):
-        """The fields of the stack, embedding or table of that name."""
+        """The fields of the stack, layer, embedding or table of that name."""
         own = self.config.encoder if name.startswith(("encoder", "src")) else self.config.decoder
-        return SimpleNamespace(**vars(self.config) | (own or {}))
+        fields = vars(self.config) | (own or {})
+        if ".layers." in name and fields["layers"]:
+            fields |= fields["layers"][int(name.split(".")[2]) % len(fields["layers"])]
+        return SimpleNamespace(**fields)
 
     def linear(self, x, name):
         return reference.linear(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"))
@@ -55,7 +58,7 @@ class Reference:
         )
         if config.qk_norm == "rms":
             q, k = (
-                reference.rms_norm(rows, self.state[f"{name}.{kind}_norm.weight"])
+                reference.rms_norm(rows, self.state[f"{name}.{kind}_norm.weight"], config.norm_eps)
                 for kind, rows in (("q", q), ("k", k))
             )
         options = {"scale": config.attention_scale}
@@ -69,9 +72,9 @@ class Reference:
         if config.positions != "rotary":
             return x
         pairs = (config.rotary_features or x.shape[2]) // 2
-        return reference.rotary(
-            x, np.arange(len(x))[:, None] * config.rotary_base ** (-np.arange(pairs) / max(pairs, 1))
-        )
+        factor = 1.0 if config.rotary_scaling is None else config.rotary_scaling["factor"]  # of the type "linear"
+        angles = np.arange(len(x))[:, None] / factor * config.rotary_base ** (-np.arange(pairs) / max(pairs, 1))
+        return reference.rotary(x, angles)
 
     def by_distance(self, name, causal):
         config, positions = self.side(name), f"{name}.positions"
@@ -79,8 +82,9 @@ class Reference:
             return {"alibi_slopes": dg.nn.attention_positions.alibi_slopes(config.num_heads).astype(np.float64)}
         if config.positions == "shaw":
             return {f"relative_{kind}": self.state[f"{positions}.{kind}"] for kind in ("keys", "values")}
-        if config.positions == "relative":  # one table for the layers of a stack
-            table = self.state[f"{name.split('.')[0]}.layers.0.self_attention.positions.weight"]
+        if config.positions == "relative":  # one table for the layers of a stack with as many heads
+            tables = [v for k, v in self.state.items() if k.startswith(name[:7]) and k.endswith("positions.weight")]
+            (table,) = [table for table in tables if table.shape[1] == config.num_heads]
             return {"relative_bias": table, "bidirectional": not causal, "max_distance": config.position_distance}
         return {}
 
@@ -109,9 +113,13 @@ class Reference:
             offset = config.position_offset
             table = self.state[f"{positions}.weight"][offset : offset + len(ids)]
         elif config.positions == "sinusoidal":
-            table = reference.sinusoidal_positions(len(ids), config.d_model)
+            offset, half = config.position_offset, config.d_model // 2
+            table = reference.sinusoidal_positions(offset + len(ids), config.d_model)[offset:]
             if config.position_layout == "halves":
                 table = np.concatenate([table[:, 0::2], table[:, 1::2]], 1)
+            elif config.position_layout == "fairseq":
+                angles = (offset + np.arange(len(ids)))[:, None] * np.exp(-np.arange(half) * np.log(10000) / (half - 1))
+                table = np.concatenate([np.sin(angles), np.cos(angles)], 1)
         else:
             table = 0.0
         scale = config.d_model**0.5 if config.scale_embeddings else 1.0
@@ -148,7 +156,7 @@ class Reference:
         x = self.stack(x, "decoder", config.num_decoder_layers, memory)
         tied = config.tie_embeddings in ("two", "three")
         weight = self.state[f"{target}.weight" if tied else "output.weight"]
-        return reference.linear(x, weight, self.state.get("output.bias"))
+        return reference.linear(x * config.output_scale, weight, self.state.get("output.bias"))
 
     def loss(self, src_batch, tgt_batch, smoothing):
         total, count = 0.0, 0
@@ -189,6 +197,23 @@ CONFIGS = [
         "decoder": {"d_model": 8, "num_heads": 4, "kv_heads": 2, "head_dim": 3, "gated": True, "embedding_norm": True},
     },
     {"encoder": {"num_heads": 2, "positions": "learned", "max_length": 7}, "decoder": {"positions": "rotary"}},
+    {"position_layout": "fairseq", "position_offset": 2},
+    {"position_layout": "halves", "position_offset": 1, "output_scale": 0.3, "output_bias": True},
+    {"layers": [{"window": 1, "num_heads": 2, "d_ff": 7, "positions": "alibi"}, {"gated": True, "attention_bias": ""}]},
+    {
+        "positions": "rotary",
+        "rotary_scaling": {"type": "linear", "factor": 2.5},
+        "qk_norm": "rms",
+        "norm_eps": 1e-2,
+        "decoder": {"layers": [{}, {"positions": "none", "activation": "silu"}, {"kv_heads": 1}]},
+    },
+    {
+        "positions": "relative",
+        "position_buckets": 6,
+        "position_distance": 5,
+        "layers": [{}, {"num_heads": 2}],
+        "encoder": {"layers": [{"positions": "none"}, {}]},
+    },
     {"tie_embeddings": "inputs", "output_bias": True, "start_id": 0, "pad_id": 0},
     {"start_id": [2, 1], "eos_id": (2, 5), "pad_id": None, "unk_id": None, "bos_id": None},
 ]
@@ -513,12 +538,21 @@ def test_a_bad_field_is_named(field, value):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"encoder": {"d_modl": 8}}, "encoder must hold fields of a side, got 'd_modl'; did you mean d_model[?]"),
-        ({"decoder": {"vocab_size": 8}}, "decoder must hold fields of a side, got 'vocab_size'"),
-        ({"decoder": {3: 8}}, "decoder must hold fields of a side, got 3"),
+        ({"encoder": {"d_modl": 8}}, "encoder must hold only fields .* got 'd_modl'; did you mean d_model[?]"),
+        ({"decoder": {"vocab_size": 8}}, "decoder must hold only fields .* got 'vocab_size'"),
+        ({"decoder": {3: 8}}, "decoder must hold only fields .* got 3"),
         ({"encoder": {"num_heads": 5}}, "encoder: num_heads must be a divisor of d_model = 12, got 5"),
-        ({"decoder": {"encoder": {}}}, "decoder must hold fields of a side, got 'encoder'"),
+        ({"decoder": {"encoder": {}}}, "decoder must hold only fields .* got 'encoder'"),
         ({"encoder": {"d_model": 6}}, 'tie_embeddings must be "none" or "two" .* d_model 6 and 12, got \'three\''),
+        ({"layers": [{"windw": 3}]}, "layers must hold only fields .* got 'windw'; did you mean window[?]"),
+        ({"layers": [{}, {"d_model": 6}]}, "layers must hold only fields .* got 'd_model'"),
+        ({"layers": [{"num_heads": 5}]}, "layers: num_heads must be a divisor of d_model = 12, got 5"),
+        ({"layers": []}, "layers must be None or a list of at least one dict of fields, got "),
+        ({"layers": [{"positions": "learned"}]}, "layers must be without sinusoidal and learned positions"),
+        ({"encoder": {"layers": [{"kv_heads": 2}]}}, "encoder: layers: kv_heads must be a divisor of num_heads = 3"),
+        ({"output_scale": 0}, "output_scale must be a number above 0, got 0"),
+        ({"rotary_scaling": {"type": "ntk", "factor": 0.5}}, "rotary_scaling must have a number factor of at least 1"),
+        ({"rotary_base": 0.5, "rotary_scaling": {"type": "ntk", "factor": 2}}, "rotary_base must be above 1 with"),
         ({"bos_id": None}, "start_id must be given where bos_id is None, got None"),
         ({"encoder": {"positions": "learned", "max_length": 4}, "max_source_length": 5}, "max_source_length .* = 4"),
     ],

@@ -1,5 +1,5 @@
-"""Every kind of position, and sides that differ, in an encoder-decoder: with the cache, recorded, in training, and what
-a config refuses."""
+"""Every kind of position and of block, and sides that differ, in an encoder-decoder: with the cache, recorded, in
+training, and what a config refuses."""
 
 import copy
 
@@ -11,16 +11,27 @@ from dragoman.nn import KVCache
 
 KINDS = {
     "sinusoidal": {},
-    "halves": {"position_layout": "halves"},
+    "halves": {"position_layout": "halves", "position_offset": 3},
+    "fairseq": {"position_layout": "fairseq", "position_offset": 2},
     "learned": {"positions": "learned", "position_offset": 2},
     "none": {"positions": "none"},
     "relative": {"positions": "relative", "position_buckets": 8, "position_distance": 20, "attention_scale": 1.0},
     "alibi": {"positions": "alibi"},
     "shaw": {"positions": "shaw", "position_distance": 3},
     "rotary": {"positions": "rotary"},
-    "partial": {"positions": "rotary", "rotary_features": 2},
+    "partial": {"positions": "rotary", "rotary_features": 2, "rotary_scaling": {"type": "linear", "factor": 2.0}},
+    "scaled": {"positions": "rotary", "rotary_scaling": {"type": "llama3", "factor": 8, "original_max_length": 32}},
     "grouped": {"positions": "rotary", "kv_heads": 2, "head_dim": 6, "qk_norm": "rms", "attention_bias": "qkv"},
     "window": {"positions": "alibi", "window": 3, "kv_heads": 1},
+}
+BLOCKS = {
+    "layers": {
+        "layers": [{"window": 4, "positions": "rotary"}, {"num_heads": 2, "kv_heads": 1, "gated": True}],
+        "positions": "none",
+        "output_scale": 0.25,
+    },
+    "sandwich": {"norm_first": True, "sandwich_norm": True, "norm": "rms", "gated": True, "activation": "gelu_tanh"},
+    "concat": {"residual": "concat", "embedding_norm": True, "feed_forward_bias": False, "activation": "tanh"},
 }
 SIDES = {
     "widths": {
@@ -32,7 +43,11 @@ SIDES = {
 }
 
 
-@pytest.fixture(params=[*KINDS.values(), *SIDES.values()], ids=[*KINDS, *SIDES])
+ALL = KINDS | BLOCKS | SIDES
+TEXTS = [*KINDS, "sandwich", "concat"]
+
+
+@pytest.fixture(params=[*ALL.values()], ids=ALL)
 def model(request, rng):
     config = dg.TransformerConfig(
         vocab_size=29, d_model=16, num_heads=4, d_ff=24, num_encoder_layers=2, num_decoder_layers=2, **request.param
@@ -172,7 +187,7 @@ def test_bfloat16_training(model):
         assert np.linalg.norm(rough - exact) <= 0.3 * np.linalg.norm(exact) + 1e-3, name
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("kind", [(KINDS | BLOCKS)[name] for name in TEXTS], ids=TEXTS)
 def test_an_encoder_of_text(kind, rng, tmp_path):
     """A text's row does not depend on its batch; the model is saved and loaded; every parameter learns."""
     sizes = {"vocab_size": 29, "d_model": 16, "num_heads": 4, "d_ff": 24, "num_layers": 2}
@@ -198,7 +213,7 @@ def test_an_encoder_of_text(kind, rng, tmp_path):
             {"positions": "absolute"},
             "positions must be one of sinusoidal, learned, relative, alibi, shaw, rotary, none",
         ),
-        ({"position_layout": "sines"}, "position_layout must be one of interleaved, halves, got 'sines'"),
+        ({"position_layout": "sines"}, "position_layout must be one of interleaved, halves, fairseq, got 'sines'"),
         ({"position_offset": -1}, "position_offset must be an int of at least 0, got -1"),
         ({"positions": "relative", "position_buckets": 3}, "position_buckets must be an int of at least 4, got 3"),
         ({"positions": "relative", "position_distance": 16}, "position_distance must be above 16, half of"),

@@ -149,12 +149,30 @@ def test_slopes_of_the_paper():
         (lambda: nn.RelativeBias(4, max_distance=8), "max_distance must be above 8 for 32 buckets, got 8"),
         (lambda: nn.RotaryPositions(3), "features must be even, got 3"),
         (lambda: nn.RotaryPositions(4, base=0), "base must be above 0, got 0"),
+        (lambda: nn.RotaryPositions(4, scaling="linear"), "scaling must be None or a dict, got str"),
+        (lambda: nn.RotaryPositions(4, scaling={"factor": 2}), "scaling must have a type of linear, ntk, llama3, yarn"),
+        (lambda: nn.RotaryPositions(4, scaling={"type": "ntk"}), "must have a number factor of at least 1, got None"),
+        (
+            lambda: nn.RotaryPositions(4, scaling={"type": "linear", "factor": 2, "beta_fast": 3}),
+            "scaling of type linear must have only factor, got 'beta_fast'",
+        ),
+        (
+            lambda: nn.RotaryPositions(4, scaling={"type": "llama3", "factor": 2, "low_freq_factor": 4}),
+            "scaling must have a low_freq_factor below high_freq_factor, got 4 and 4.0",
+        ),
+        (
+            lambda: nn.RotaryPositions(4, base=1, scaling={"type": "ntk", "factor": 2}),
+            "base must be above 1 with scaling",
+        ),
         (lambda: nn.Alibi(0), "num_heads must be at least 1, got 0"),
         (lambda: nn.RelativeKeysValues(4, max_distance=0), "max_distance must be at least 1, got 0"),
         (lambda: nn.LearnedPositionalEncoding(4, 2, offset=-1), "offset must be at least 0, got -1"),
-        (lambda: nn.SinusoidalPositionalEncoding(4, "sines"), "layout must be one of interleaved, halves, got 'sines'"),
+        (
+            lambda: nn.SinusoidalPositionalEncoding(4, "sines"),
+            "layout must be one of interleaved, halves, fairseq, got",
+        ),
     ],
-    ids=range(17),
+    ids=range(23),
 )
 def test_errors_name_the_argument(make, message):
     with pytest.raises((ValueError, TypeError), match=message):

@@ -4,7 +4,7 @@ import dragoman as dg
 import numpy as np
 import pytest
 import reference
-from dragoman.nn.attention_positions import rotary_table
+from dragoman.nn.rotary import rotary_table
 from gradcheck import check_by_differences, check_op
 
 

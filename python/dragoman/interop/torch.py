@@ -91,7 +91,7 @@ def to_torch_state_dict(model: Transformer) -> State:
 
 def _check_attention(op: str, config: TransformerConfig) -> None:
     only = {"kv_heads": None, "head_dim": None, "attention_scale": None, "window": None, "attention_bias": "qkvo"}
-    for name, value in {**only, "qk_norm": "none", "encoder": None, "decoder": None}.items():
+    for name, value in {**only, "qk_norm": "none", "layers": None, "encoder": None, "decoder": None}.items():
         if (got := getattr(config, name)) != value:
             raise ValueError(f"{op}: config.{name} must be {value!r}, as in torch.nn.Transformer, got {got!r}")
     if config.positions in ("relative", "alibi", "shaw", "rotary"):

@@ -22,12 +22,15 @@ from dragoman.nn import (
 )
 
 
-def embedding(config: TextConfig, vocab_size: int, weight: Parameter | None = None) -> Embedding:
-    """The embedding of `vocab_size` tokens, with the weight given or one of its own."""
+def embedding(
+    config: TextConfig, vocab_size: int, weight: Parameter | None = None, token_types: int | None = None
+) -> Embedding:
+    """The embedding of `vocab_size` tokens, with the weight given or one of its own, and of types of tokens."""
     return Embedding(
         vocab_size,
         config.d_model,
         weight=weight,
+        token_types=token_types,
         norm=make_norm(config.norm, config.d_model, eps=config.norm_eps) if config.embedding_norm else None,
         scale=config.d_model**0.5 if config.scale_embeddings else 1.0,
         dropout=config.embedding_dropout,
@@ -39,30 +42,34 @@ def positions(config: TextConfig) -> SinusoidalPositionalEncoding | LearnedPosit
     if config.positions == "learned":
         return LearnedPositionalEncoding(config.max_length, config.d_model, config.position_offset)
     if config.positions == "sinusoidal":
-        return SinusoidalPositionalEncoding(config.d_model, config.position_layout)
+        return SinusoidalPositionalEncoding(config.d_model, config.position_layout, config.position_offset)
     return None
 
 
-def _attention_positions(config: TextConfig, count: int, causal: bool) -> Iterator[AttentionPositions | None]:
-    """What the self-attention of each of `count` layers knows about positions. Layers share it, but for Shaw's."""
+def _attention_positions(
+    config: TextConfig, causal: bool, shared: dict[str, AttentionPositions]
+) -> AttentionPositions | None:
+    """What a layer's self-attention knows about positions. Layers with the same fields share it, but for Shaw's."""
     head_dim = config.head_dim or config.d_model // config.num_heads
-    shared: AttentionPositions | None = None
-    if config.positions == "relative":
-        shared = RelativeBias(
-            config.num_heads,
-            num_buckets=config.position_buckets,
-            max_distance=config.position_distance or 128,
-            bidirectional=not causal,
+    kind, heads, distance = config.positions, config.num_heads, config.position_distance
+    if kind == "shaw":
+        return RelativeKeysValues(head_dim, max_distance=distance or 16)
+    features, base, scaling = config.rotary_features or head_dim, config.rotary_base, config.rotary_scaling
+    fields = {
+        "relative": (heads, config.position_buckets, distance),
+        "alibi": (heads,),
+        "rotary": (features, base, scaling),
+    }
+    key = f"{kind} {fields.get(kind)}"
+    if key not in shared and kind == "relative":
+        shared[key] = RelativeBias(
+            heads, num_buckets=config.position_buckets, max_distance=distance or 128, bidirectional=not causal
         )
-    elif config.positions == "alibi":
-        shared = Alibi(config.num_heads)
-    elif config.positions == "rotary":
-        shared = RotaryPositions(config.rotary_features or head_dim, base=config.rotary_base)
-    for _ in range(count):
-        if config.positions == "shaw":
-            yield RelativeKeysValues(head_dim, max_distance=config.position_distance or 16)
-        else:
-            yield shared
+    elif key not in shared and kind == "alibi":
+        shared[key] = Alibi(heads)
+    elif key not in shared and kind == "rotary":
+        shared[key] = RotaryPositions(features, base=base, scaling=scaling)
+    return shared.get(key)
 
 
 def final_norm(config: BlockConfig) -> LayerNorm | RMSNorm | None:
@@ -72,12 +79,13 @@ def final_norm(config: BlockConfig) -> LayerNorm | RMSNorm | None:
 
 def layers(config: BlockConfig, count: int, *, causal: bool = False) -> Iterator[dict[str, Any]]:
     """The arguments of each of `count` TransformerLayers of a stack, but for `causal`."""
-    if isinstance(config, TextConfig):
-        for positions in _attention_positions(config, count, causal):
-            yield {**_layer_options(config), "positions": positions}
-    else:
-        for _ in range(count):
-            yield _layer_options(config)
+    shared: dict[str, AttentionPositions] = {}
+    for place in range(count):
+        layer = config.of_layer(place)
+        options = _layer_options(layer)
+        if isinstance(layer, TextConfig):
+            options["positions"] = _attention_positions(layer, causal, shared)
+        yield options
 
 
 def _layer_options(config: BlockConfig) -> dict[str, Any]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from dragoman.arguments import check_types, shown
+from dragoman.nn.positional import SINUSOIDAL_LAYOUTS
+from dragoman.nn.rotary import check_scaling
 
 FORMAT = 1  # of config.json
 
@@ -75,7 +78,7 @@ class ModelConfig:
             self._check(name, value is None or _is_size(value), "None or an int above 0")
         for name in self.rates:
             value = getattr(self, name)
-            self._check(name, _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
+            self._check(name, is_number(value) and 0 <= value < 1, "a number in [0, 1)")
         for name in self.flags:
             self._check(name, isinstance(getattr(self, name), bool), "a bool")
 
@@ -121,6 +124,10 @@ class BlockConfig(ModelConfig):
         dropout: rate on the way into residual connections; all rates in [0, 1), in training only.
         attention_dropout: rate of attention weights.
         activation_dropout: rate of the feed-forward networks' hidden values.
+        layers: where layers differ, a list of dicts of their own fields, those of attention, of the feed-forward
+            network and of positions in attention. Layer i has those of item i; after the last item the list begins
+            again. So [{"window": 511}, {}] gives every other layer a window (Child et al. 2019, arXiv:1904.10509). None
+            for layers that are alike.
     """
 
     d_model: int
@@ -144,6 +151,7 @@ class BlockConfig(ModelConfig):
     dropout: float = 0.1
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
+    layers: tuple[dict[str, Any], ...] | None = dataclasses.field(default=None, hash=False)
 
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "activation": ("relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "none"),
@@ -156,6 +164,10 @@ class BlockConfig(ModelConfig):
     rates: ClassVar[tuple[str, ...]] = ("dropout", "attention_dropout", "activation_dropout")
     flags: ClassVar[tuple[str, ...]] = ("norm_first", "sandwich_norm", "gated", "feed_forward_bias")
     depths: ClassVar[tuple[str, ...]] = ("num_layers",)  # fields that hold the number of layers of a stack
+    of_layers: ClassVar[tuple[str, ...]] = (  # fields that `layers` may hold
+        *("num_heads", "kv_heads", "head_dim", "attention_scale", "attention_bias", "qk_norm", "window"),
+        *("d_ff", "activation", "gated", "feed_forward_bias"),
+    )
 
     @classmethod
     def tiny(cls, **overrides: Any) -> Self:
@@ -199,23 +211,59 @@ class BlockConfig(ModelConfig):
         """Whether a stack ends in a norm."""
         return self.norm_first if self.final_norm is None else self.final_norm
 
+    def of_layer(self, place: int) -> Self:
+        """The config with the own fields of the layer at `place` of a stack."""
+        if not self.layers:
+            return self
+        own: dict[str, Any] = self.layers[place % len(self.layers)]
+        return dataclasses.replace(self, layers=None, **own)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
         eps = self.norm_eps
-        self._check("norm_eps", _is_number(eps) and 0 < eps < 1, "a number in (0, 1)")
+        self._check("norm_eps", is_number(eps) and 0 < eps < 1, "a number in (0, 1)")
         self._check("sandwich_norm", self.norm_first or not self.sandwich_norm, "False without norm_first")
         fits = self.head_dim is not None or self.d_model % self.num_heads == 0
         self._check("num_heads", fits, f"a divisor of d_model = {self.d_model}")
         fits = self.kv_heads is None or self.num_heads % self.kv_heads == 0
         self._check("kv_heads", fits, f"a divisor of num_heads = {self.num_heads}")
         scale, window = self.attention_scale, self.window
-        fits = scale is None or (_is_number(scale) and 0 < scale < math.inf)
+        fits = scale is None or (is_number(scale) and 0 < scale < math.inf)
         self._check("attention_scale", fits, "None or a number above 0")
         self._check("window", window is None or (_is_int(window) and window >= 0), "None or an int of at least 0")
         letters = self.attention_bias
         fits = isinstance(letters, str) and not set(letters) - set("qkvo")
         self._check("attention_bias", fits, 'made of letters of "qkvo"')
+        if self.layers is not None:
+            self._check_layers()
+
+    def _check_layers(self) -> None:
+        items: Any = self.layers
+        good = isinstance(items, list | tuple) and len(items) > 0 and all(isinstance(item, dict) for item in items)
+        self._check("layers", good, "None or a list of at least one dict of fields")
+        object.__setattr__(self, "layers", tuple(self._own_fields("layers", item, self.of_layers) for item in items))
+        for place in range(len(items)):
+            with self._named("layers"):
+                self.of_layer(place)  # checks the values
+
+    def _own_fields(self, argument: str, own: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+        """A copy of the fields in which a part differs, with Python's numbers. ValueError for one that is not its."""
+        for name in own:
+            if name not in fields:
+                close = difflib.get_close_matches(str(name), fields, 1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                expected = "only fields in which it may differ"
+                raise ValueError(f"{type(self).__name__}: {argument} must hold {expected}, got {shown(name)}{hint}")
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in own.items()}
+
+    @contextmanager
+    def _named(self, argument: str) -> Iterator[None]:
+        """Inside, an error names the field that holds the one that is wrong, too."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(str(error).replace(": ", f": {argument}: ", 1)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,12 +275,13 @@ class TextConfig(BlockConfig):
         positions: tables added to embeddings, "sinusoidal" or "learned"; in self-attention "relative" (Raffel et al.
             2020), "alibi" (Press et al. 2022), "shaw" (Shaw et al. 2018) or "rotary" (Su et al. 2021), see
             dragoman.nn; or "none".
-        position_layout: of a sinusoidal table, "interleaved" or "halves".
-        position_offset: rows of a learned table before that of position 0.
+        position_layout: of a sinusoidal table, "interleaved", "halves" or "fairseq".
+        position_offset: rows of a table before that of the first token.
         position_buckets: of relative positions.
         position_distance: what relative positions tell apart: distances up to it; None for 128, and 16 of shaw.
         rotary_features: of a head that rotary positions turn; None for all.
         rotary_base: of rotary positions.
+        rotary_scaling: how they are slowed for longer texts, see dragoman.nn.RotaryPositions; or None.
         max_length: positions of a learned table, and the longest output of a search by default.
         scale_embeddings: multiply embeddings by sqrt(d_model).
         embedding_norm: a norm follows the sum of embeddings and positions, as in BERT.
@@ -250,6 +299,7 @@ class TextConfig(BlockConfig):
     position_distance: int | None = None
     rotary_features: int | None = None
     rotary_base: float = 10000.0
+    rotary_scaling: dict[str, Any] | None = dataclasses.field(default=None, hash=False)
     max_length: int = 1024
     scale_embeddings: bool = True
     embedding_norm: bool = False
@@ -262,12 +312,16 @@ class TextConfig(BlockConfig):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **BlockConfig.choices,
         "positions": ("sinusoidal", "learned", "relative", "alibi", "shaw", "rotary", "none"),
-        "position_layout": ("interleaved", "halves"),
+        "position_layout": SINUSOIDAL_LAYOUTS,
     }
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", *BlockConfig.sizes, "position_buckets", "max_length")
     optional_sizes: ClassVar[tuple[str, ...]] = (*BlockConfig.optional_sizes, "position_distance", "rotary_features")
     rates: ClassVar[tuple[str, ...]] = (*BlockConfig.rates, "embedding_dropout")
     flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "scale_embeddings", "embedding_norm")
+    of_layers: ClassVar[tuple[str, ...]] = (
+        *BlockConfig.of_layers,
+        *("positions", "position_buckets", "position_distance", "rotary_features", "rotary_base", "rotary_scaling"),
+    )
 
     @property
     def output_size(self) -> int:
@@ -277,6 +331,8 @@ class TextConfig(BlockConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_positions()
+        fits = all(item.get("positions") not in ("sinusoidal", "learned") for item in self.layers or ())
+        self._check("layers", fits, "without sinusoidal and learned positions, which are those of embeddings")
         for name in ("pad_id", "bos_id", "unk_id"):
             self._check_id(name, optional=True)
         self._check_id("eos_id", several=True)
@@ -297,7 +353,11 @@ class TextConfig(BlockConfig):
     def _check_positions(self) -> None:
         offset, base = self.position_offset, self.rotary_base
         self._check("position_offset", _is_int(offset) and offset >= 0, "an int of at least 0")
-        self._check("rotary_base", _is_number(base) and 0 < base < math.inf, "a number above 0")
+        self._check("rotary_base", is_number(base) and 0 < base < math.inf, "a number above 0")
+        if self.rotary_scaling is not None:
+            self._check("rotary_base", base > 1, "above 1 with rotary_scaling")
+            scaling = check_scaling(type(self).__name__, "rotary_scaling", self.rotary_scaling)
+            object.__setattr__(self, "rotary_scaling", scaling)
         if self.positions == "relative":
             self._check("position_buckets", self.position_buckets >= 4, "an int of at least 4")
             # A causal stack has no buckets for later tokens, so half of its buckets hold one distance each.
@@ -329,5 +389,5 @@ def _is_size(value: Any) -> bool:
     return _is_int(value) and value >= 1
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -42,6 +42,9 @@ class EncoderConfig(TextConfig):
         pooler: with "classify", a projection with tanh lies between the pooled row and the head, as in BERT.
         normalise: whether `vectors` have length 1.
         max_length: tokens to which texts are cut in training and in use; rows of a learned table of positions.
+        head_activation: of the pooler, "tanh" by default, and of the head "mlm", "gelu" by default.
+        token_types: how many types of tokens there are, each with an embedding, as BERT's first and second text; None
+            for no types.
         mask_id: the token that stands for a masked one, for "mlm"; None for no such token.
 
     Raises:
@@ -56,15 +59,21 @@ class EncoderConfig(TextConfig):
     normalise: bool = False
     max_length: int = 512
     mask_id: int | None = None
+    head_activation: str | None = None
+    token_types: int | None = None
 
     choices: ClassVar[Any] = {**TextConfig.choices, "head": HEADS, "pooling": POOLINGS}
     sizes: ClassVar[tuple[str, ...]] = (*TextConfig.sizes, "num_layers")
+    optional_sizes: ClassVar[tuple[str, ...]] = (*TextConfig.optional_sizes, "token_types")
     flags: ClassVar[tuple[str, ...]] = (*TextConfig.flags, "pooler", "normalise")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "labels", check_labels(self, self.head in ("classify", "tag")))
         self._check("pooler", self.head == "classify" or not self.pooler, 'False without the head "classify"')
+        kinds = self.choices["activation"]
+        fits = self.head_activation is None or (isinstance(self.head_activation, str) and self.head_activation in kinds)
+        self._check("head_activation", fits, f"None or one of {', '.join(kinds)}")
         mask = self.mask_id
         good = mask is None or (isinstance(mask, int) and not isinstance(mask, bool) and 0 <= mask < self.vocab_size)
         self._check("mask_id", good, f"None or an int in [0, {self.vocab_size})")
@@ -86,37 +95,41 @@ class TextEncoder(Model):
 
     def __init__(self, config: EncoderConfig, compute_dtype: str = "float32") -> None:
         super().__init__(config, compute_dtype)
-        self.embedding = blocks.embedding(config, config.vocab_size)
+        self.embedding = blocks.embedding(config, config.vocab_size, token_types=config.token_types)
         self.positions = blocks.positions(config)
         layers = blocks.layers(config, config.num_layers)
         self.encoder = Encoder([TransformerEncoderLayer(**layer) for layer in layers], blocks.final_norm(config))
         self.pooler = Linear(config.d_model, config.d_model) if config.pooler else None
         self.head: LabelHead | MaskedLMHead | None = None
         if config.head == "mlm":
-            self.head = MaskedLMHead(self.embedding.weight, config.norm_eps)
+            self.head = MaskedLMHead(self.embedding.weight, config.norm_eps, config.head_activation or "gelu")
         elif config.head != "none":
             self.head = LabelHead(config.d_model, len(config.labels), config.dropout)
 
-    def encode(self, ids: npt.ArrayLike | Tensor, sequences: Sequences) -> Tensor:
+    def encode(
+        self, ids: npt.ArrayLike | Tensor, sequences: Sequences, types: npt.ArrayLike | Tensor | None = None
+    ) -> Tensor:
         """The encoder's rows.
 
         Args:
             ids: (tokens,) integers, text after text.
             sequences: where each text begins.
+            types: (tokens,) the type of each token, below the config's `token_types`; all 0 by default.
 
         Returns:
             (tokens, d_model).
         """
         positions = None if self.positions is None else self.positions(sequences.max_length)
-        return self.encoder(self.embedding(ids, sequences, positions, dtype=self.dtype), sequences)
+        return self.encoder(self.embedding(ids, sequences, positions, dtype=self.dtype, types=types), sequences)
 
-    def __call__(self, batch: IdBatch, words: Words | None = None) -> Tensor:
+    def __call__(self, batch: IdBatch, words: Words | None = None, types: IdBatch | None = None) -> Tensor:
         """The head's scores, in the mode that the model stands in.
 
         Args:
             batch: ids, a list a text.
             words: with the head "tag", how many tokens each word of each text has. One token before the words and
                 one after them belong to no word. None for scores of tokens.
+            types: the types of tokens, a list a text; None for all 0.
 
         Returns:
             (texts, labels) with the head "classify", (words or tokens, labels) with "tag", (tokens, vocabulary) with
@@ -126,30 +139,34 @@ class TextEncoder(Model):
             TypeError, ValueError: an id that is no integer or not in the vocabulary, naming its place; words that do
                 not fit the batch, or another head.
         """
-        rows = self._rows("TextEncoder", batch, words)
+        rows = self._rows("TextEncoder", batch, words, types)
         return rows if self.head is None else self.head(rows)
 
     def logits(
-        self, batch: IdBatch, words: Words | None = None, places: npt.ArrayLike | None = None
+        self,
+        batch: IdBatch,
+        words: Words | None = None,
+        places: npt.ArrayLike | None = None,
+        types: IdBatch | None = None,
     ) -> npt.NDArray[Any]:
         """As a call, but without dropout and off the tape whatever the mode; a float32 array.
 
         Args:
-            batch, words: as of a call.
+            batch, words, types: as of a call.
             places: (n,) the rows that are wanted, in their order; None for all.
         """
         with self.inference():
-            rows = self._rows("logits", batch, words)
+            rows = self._rows("logits", batch, words, types)
             if places is not None:
                 rows = functional.gather(rows, places)
             return (rows if self.head is None else self.head(rows)).numpy()
 
-    def vectors(self, batch: IdBatch) -> npt.NDArray[Any]:
+    def vectors(self, batch: IdBatch, types: IdBatch | None = None) -> npt.NDArray[Any]:
         """A vector for each text, float32 (texts, d_model): its rows, pooled, and of length 1 if the config says so
         (Reimers & Gurevych 2019, arXiv:1908.10084). Errors as of a call."""
         with self.inference():
-            ids, sequences = pack_ids("vectors", "batch", batch, self.config.vocab_size)
-            pooled = functional.pool(self.encode(ids, sequences), sequences, self.config.pooling)
+            rows, sequences = self._encode("vectors", batch, types)
+            pooled = functional.pool(rows, sequences, self.config.pooling)
             return (unit_length(pooled) if self.config.normalise else pooled).numpy()
 
     def loss(
@@ -159,6 +176,7 @@ class TextEncoder(Model):
         label_smoothing: float = 0.0,
         num_targets: int | None = None,
         words: Words | None = None,
+        types: IdBatch | None = None,
     ) -> Tensor:
         """Mean cross entropy of the targets.
 
@@ -168,7 +186,7 @@ class TextEncoder(Model):
                 labels of its words or tokens, with "mlm" the token at each place. -1 is no target.
             label_smoothing: how much of the target distribution is spread over all classes.
             num_targets: what the sum is divided by (of all batches of a step); the batch's own by default.
-            words: as in a call.
+            words, types: as in a call.
 
         Returns:
             A scalar.
@@ -178,7 +196,7 @@ class TextEncoder(Model):
         """
         if self.head is None:
             raise ValueError('loss: head must be "classify", "tag" or "mlm", got "none", which learns nothing')
-        rows = self._rows("loss", batch, words)
+        rows = self._rows("loss", batch, words, types)
         if self.config.head == "classify":
             flat = np.asarray(targets)
         else:
@@ -202,16 +220,27 @@ class TextEncoder(Model):
         batch = even_batch(tokens, -(-tokens // LENGTH))
         return batch, [0] * len(batch) if self.config.head == "classify" else batch
 
-    def _rows(self, op: str, batch: IdBatch, words: Words | None) -> Tensor:
-        """The rows that the head reads."""
+    def _encode(self, op: str, batch: IdBatch, types: IdBatch | None) -> tuple[Tensor, Sequences]:
+        """The encoder's rows of a batch, and their Sequences."""
         ids, sequences = pack_ids(op, "batch", batch, self.config.vocab_size)
-        rows = self.encode(ids, sequences)
+        if types is None:
+            return self.encode(ids, sequences), sequences
+        if self.config.token_types is None:
+            raise ValueError(f"{op}: types must be None without token_types in the config, got a list")
+        kinds, counted = pack_ids(op, "types", types, self.config.token_types)
+        if counted.lengths != sequences.lengths:
+            raise ValueError(f"{op}: types must be lists of {sequences.lengths} types, got {counted.lengths}")
+        return self.encode(ids, sequences, kinds), sequences
+
+    def _rows(self, op: str, batch: IdBatch, words: Words | None, types: IdBatch | None) -> Tensor:
+        """The rows that the head reads."""
+        rows, sequences = self._encode(op, batch, types)
         if words is not None:
             return self._word_rows(op, rows, sequences, words)
         if self.config.head != "classify":
             return rows
         pooled = functional.pool(rows, sequences, self.config.pooling)
-        return pooled if self.pooler is None else self.pooler(pooled, activation="tanh")
+        return pooled if self.pooler is None else self.pooler(pooled, activation=self.config.head_activation or "tanh")
 
     def _word_rows(self, op: str, rows: Tensor, sequences: Sequences, words: Words) -> Tensor:
         """One row for each word."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import functional
 from dragoman._core import Sequences
 from dragoman.arguments import check_types, integer
 from dragoman.models import blocks
@@ -132,7 +133,11 @@ class Transformer(Model):
 
     def project(self, hidden: Tensor, sequences: Sequences | None = None) -> Tensor:
         """Logits: hidden (tokens, d_model) -> (tokens, target vocabulary)."""
-        return self.output(hidden, sequences)
+        return self.output(self._scaled(hidden), sequences)
+
+    def _scaled(self, hidden: Tensor) -> Tensor:
+        scale = self.config.output_scale
+        return hidden if scale == 1 else functional.scale(hidden, scale)
 
     def __call__(self, src_batch: IdBatch, tgt_batch: IdBatch) -> Tensor:
         """Scores of the token after each target token, in the mode that the model stands in.
@@ -195,7 +200,7 @@ class Transformer(Model):
         fed = np.fromiter(chain.from_iterable((*start, *ids) for ids in tgt_batch), np.int32)
         predicted = np.fromiter(chain.from_iterable((*forced, *ids, eos) for ids in tgt_batch), np.int32)
         tgt_sequences = Sequences([len(start) + len(ids) for ids in tgt_batch])
-        hidden = self.decode(fed, tgt_sequences, self.encode(src_ids, src_sequences), src_sequences)
+        hidden = self._scaled(self.decode(fed, tgt_sequences, self.encode(src_ids, src_sequences), src_sequences))
         return self.output.cross_entropy(hidden, predicted, label_smoothing=label_smoothing, num_targets=num_targets)
 
     def example_batch(self, tokens: int | tuple[int, int]) -> tuple[IdBatch, IdBatch]:

@@ -36,15 +36,17 @@ class LabelHead(Module):
 
 
 class MaskedLMHead(Module):
-    """Scores of a token at each place: a projection with GELU, a norm, and the embeddings as weights, with a bias
-    (Devlin et al. 2019, arXiv:1810.04805).
+    """Scores of a token at each place: a projection with an activation, a norm, and the embeddings as weights, with a
+    bias (Devlin et al. 2019, arXiv:1810.04805).
 
     Args:
         weight: of the embeddings, (vocabulary, features); shared.
         norm_eps: added to the variance in the norm.
+        activation: of the projection.
     """
 
-    def __init__(self, weight: Parameter, norm_eps: float) -> None:
+    def __init__(self, weight: Parameter, norm_eps: float, activation: str = "gelu") -> None:
+        self.activation = activation
         vocab_size, features = weight.shape
         self.transform = Linear(features, features)
         self.norm = LayerNorm(features, eps=norm_eps)
@@ -62,7 +64,7 @@ class MaskedLMHead(Module):
         return self.output.cross_entropy(x, ids, label_smoothing=label_smoothing, num_targets=num_targets)
 
     def _transformed(self, x: Tensor, sequences: Sequences | None = None) -> Tensor:
-        return self.norm(self.transform(x, sequences, activation="gelu"), sequences)
+        return self.norm(self.transform(x, sequences, activation=self.activation), sequences)
 
 
 def unit_length(x: Tensor) -> Tensor:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
-
-from dragoman.arguments import shown
-from dragoman.models.config import TextConfig
+from dragoman.models.config import TextConfig, is_number
 
 SIDES = ("encoder", "decoder")
 
@@ -39,6 +36,8 @@ class TransformerConfig(TextConfig):
         tie_embeddings: "none"; "two", target embedding = output projection; "inputs", source = target embedding, as in
             T5 v1.1; or "three", all of them. Sides of other widths share no embedding.
         output_bias: whether the output projection has a bias.
+        output_scale: factor on the decoder's rows before the output projection: 1 / sqrt(d_model) in T5, whose
+            embeddings are tied but not scaled.
 
     Raises:
         ValueError: naming the field, what was expected and what came.
@@ -53,6 +52,7 @@ class TransformerConfig(TextConfig):
     start_id: int | tuple[int, ...] | None = None
     tie_embeddings: Literal["none", "two", "inputs", "three"] = "three"
     output_bias: bool = False
+    output_scale: float = 1.0
 
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **TextConfig.choices,
@@ -103,6 +103,8 @@ class TransformerConfig(TextConfig):
         if source.positions == "learned" and longest is not None:
             reach = f"at most max_length = {source.max_length}, the rows of learned positions"
             self._check("max_source_length", longest <= source.max_length, reach)
+        scale = self.output_scale
+        self._check("output_scale", is_number(scale) and 0 < scale < math.inf, "a number above 0")
         if self.start_id is not None:
             self._check_id("start_id", several=True)
         self._check("start_id", self.start_id is not None or self.bos_id is not None, "given where bos_id is None")
@@ -118,20 +120,12 @@ class TransformerConfig(TextConfig):
             return
         self._check(name, isinstance(own, dict), "None or a dict of the fields that differ")
         fields = [field.name for field in dataclasses.fields(TextConfig) if field.name not in _OF_BOTH]
-        for key in own:
-            if key not in fields:
-                close = difflib.get_close_matches(key, fields, 1) if isinstance(key, str) else []
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise ValueError(f"TransformerConfig: {name} must hold fields of a side, got {shown(key)}{hint}")
-        plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in own.items()}
-        object.__setattr__(self, name, plain)
-        self._side(name)  # checks the values
+        object.__setattr__(self, name, self._own_fields(name, own, fields))
+        with self._named(name):
+            self._side(name)  # checks the values
 
     def _side(self, name: str) -> Self:
         own = getattr(self, name)
         if own is None:
             return self
-        try:
-            return dataclasses.replace(self, encoder=None, decoder=None, max_source_length=None, **own)
-        except ValueError as error:
-            raise ValueError(str(error).replace(": ", f": {name}: ", 1)) from None
+        return dataclasses.replace(self, encoder=None, decoder=None, max_source_length=None, **own)

@@ -6,7 +6,6 @@ from dragoman.nn.attention_positions import (
     AttentionPositions,
     RelativeBias,
     RelativeKeysValues,
-    RotaryPositions,
 )
 from dragoman.nn.dropout import Dropout
 from dragoman.nn.embedding import Embedding
@@ -16,6 +15,7 @@ from dragoman.nn.linear import Linear
 from dragoman.nn.module import Module
 from dragoman.nn.norm import LayerNorm, RMSNorm, make_norm
 from dragoman.nn.positional import LearnedPositionalEncoding, SinusoidalPositionalEncoding
+from dragoman.nn.rotary import RotaryPositions
 from dragoman.nn.transformer import (
     Decoder,
     Encoder,

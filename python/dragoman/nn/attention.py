@@ -54,6 +54,7 @@ class MultiHeadAttention(Module):
         window: a query sees only keys at most this far from it.
         bias: which projections have one: letters of "qkvo", for queries, keys, values and output.
         qk_norm: "rms" for an RMSNorm of every head of queries and keys (Henry et al. 2020, arXiv:2010.04245), or None.
+        norm_eps: of these norms.
         positions: what attention knows about positions; for self-attention.
         dropout: rate at which weights are dropped in training, in [0, 1).
 
@@ -73,6 +74,7 @@ class MultiHeadAttention(Module):
         window: int | None = None,
         bias: str = "qkvo",
         qk_norm: str | None = None,
+        norm_eps: float = 1e-5,
         positions: AttentionPositions | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -93,6 +95,7 @@ class MultiHeadAttention(Module):
             raise ValueError(f'{op}: bias must be made of letters of "qkvo", got {bias!r}')
         if qk_norm is not None:
             arguments.choice(op, "qk_norm", qk_norm, ("rms",))
+        norm_eps = arguments.number(op, "norm_eps", norm_eps, 0.0)
         if positions is not None:
             arguments.check_types(op, AttentionPositions, positions=positions)
         self.num_heads = num_heads
@@ -105,8 +108,8 @@ class MultiHeadAttention(Module):
         self.k_proj = _projection(d_memory, kv_inner, "k" in bias)
         self.v_proj = _projection(d_memory, kv_inner, "v" in bias)
         self.out_proj = Linear(inner, d_model, bias="o" in bias)
-        self.q_norm = None if qk_norm is None else RMSNorm(head_dim)
-        self.k_norm = None if qk_norm is None else RMSNorm(head_dim)
+        self.q_norm = None if qk_norm is None else RMSNorm(head_dim, eps=norm_eps)
+        self.k_norm = None if qk_norm is None else RMSNorm(head_dim, eps=norm_eps)
         self.positions = positions
 
     def __call__(

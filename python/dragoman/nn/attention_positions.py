@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import arguments, functional
+from dragoman import arguments
 from dragoman._core import Sequences
 from dragoman.creation import tensor
 from dragoman.nn import init
@@ -120,45 +120,3 @@ class RelativeKeysValues(AttentionPositions):
 
     def options(self) -> dict[str, Any]:
         return {"relative_keys": self.keys, "relative_values": self.values}
-
-
-def rotary_table(length: int, features: int, base: float = 10000.0) -> npt.NDArray[Any]:
-    """float32 (length, features), computed in float64: row p holds cos(p * base^(-2i / features)) for every
-    i < features / 2, then the sines."""
-    angles = np.arange(length)[:, None] * base ** (-2.0 * np.arange(features // 2) / max(features, 1))
-    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-
-
-class RotaryPositions(AttentionPositions):
-    """Turns queries and keys by angles that grow with the position (Su et al. 2021, RoFormer, arXiv:2104.09864).
-    It has no parameters and no longest sequence.
-
-    Args:
-        features: of a head that are turned, an even number; the others stay as they are.
-        base: feature pair i turns by position * base^(-2i / features).
-
-    Raises:
-        TypeError, ValueError: naming the argument.
-    """
-
-    turns = True
-
-    def __init__(self, features: int, *, base: float = 10000.0) -> None:
-        features = arguments.size("RotaryPositions", "features", features)
-        init.check_room(64, features)
-        if features % 2:
-            raise ValueError(f"RotaryPositions: features must be even, got {features}")
-        self.features = features
-        self.base = arguments.positive("RotaryPositions", "base", base)
-        self.table = tensor(rotary_table(64, features, self.base))
-
-    def __call__(self, length: int) -> Tensor:
-        """The table of `functional.rotary` for positions [0, length): (at least length, features)."""
-        table = self.table
-        if length > table.shape[0]:
-            rows = max(length, 2 * table.shape[0])
-            self.table = table = tensor(rotary_table(rows, self.features, self.base), self.table.device)
-        return table
-
-    def turn(self, x: Tensor, sequences: Sequences, head_dim: int, length: int, starts: Tensor | None) -> Tensor:
-        return functional.rotary(x, self(length), sequences, head_dim=head_dim, starts=starts)

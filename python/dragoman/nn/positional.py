@@ -14,16 +14,21 @@ from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
-SINUSOIDAL_LAYOUTS = ("interleaved", "halves")
+SINUSOIDAL_LAYOUTS = ("interleaved", "halves", "fairseq")
 
 
-def sinusoidal_table(length: int, features: int, layout: str = "interleaved") -> npt.NDArray[Any]:
-    """float32 (length, features), computed in float64: column 2i of row p is sin(p / 10000^(2i / features)),
-    column 2i + 1 the cosine of that angle (Vaswani et al. 2017, arXiv:1706.03762, section 3.5). In the layout "halves"
-    all sines come before all cosines."""
-    even = np.arange(0, features, 2)
-    angles = np.arange(length)[:, None] / 10000.0 ** (even / features)
-    sines, cosines = np.sin(angles), np.cos(angles[:, : features // 2])
+def sinusoidal_table(length: int, features: int, layout: str = "interleaved", offset: int = 0) -> npt.NDArray[Any]:
+    """float32 (length, features), computed in float64: column 2i of row p is sin((p + offset) / 10000^(2i / features)),
+    column 2i + 1 the cosine of that angle (Vaswani et al. 2017, arXiv:1706.03762, section 3.5). Other layouts are those
+    of SinusoidalPositionalEncoding."""
+    places = np.arange(offset, offset + length)[:, None]
+    half = features // 2
+    if layout == "fairseq":
+        angles = places / 10000.0 ** (np.arange(half) / max(half - 1, 1))
+        rest = np.zeros((length, features - 2 * half))
+        return np.concatenate([np.sin(angles), np.cos(angles), rest], axis=1).astype(np.float32)
+    angles = places / 10000.0 ** (np.arange(0, features, 2) / features)
+    sines, cosines = np.sin(angles), np.cos(angles[:, :half])
     if layout == "halves":
         return np.concatenate([sines, cosines], axis=1).astype(np.float32)
     table = np.empty((length, features), np.float32)
@@ -37,16 +42,19 @@ class SinusoidalPositionalEncoding(Module):
 
     Args:
         features: size of a row.
-        layout: "interleaved", as in the paper, or "halves": all sines before all cosines, as in tensor2tensor and
-            Marian.
+        layout: "interleaved", as in the paper; "halves", all sines before all cosines, as transformers' Marian and
+            Pegasus have it; or "fairseq", the same with frequencies 10000^(-i / (features / 2 - 1)), as in
+            tensor2tensor, fairseq (Ott et al. 2019, arXiv:1904.01038) and M2M100.
+        offset: the position that the first token has: 2 in M2M100.
     """
 
-    def __init__(self, features: int, layout: str = "interleaved") -> None:
+    def __init__(self, features: int, layout: str = "interleaved", offset: int = 0) -> None:
         features = arguments.size("SinusoidalPositionalEncoding", "features", features)
         init.check_room(64, features)
         self.features = features
         self.layout = arguments.choice("SinusoidalPositionalEncoding", "layout", layout, SINUSOIDAL_LAYOUTS)
-        self.table = tensor(sinusoidal_table(64, features, layout))
+        self.offset = arguments.integer("SinusoidalPositionalEncoding", "offset", offset, 0, 2**31)
+        self.table = tensor(sinusoidal_table(64, features, layout, self.offset))
 
     def __call__(self, length: int) -> Tensor:
         """The table for positions [0, length): (at least length, features)."""
@@ -54,7 +62,8 @@ class SinusoidalPositionalEncoding(Module):
         table = self.table
         if length > table.shape[0]:
             rows = max(length, 2 * table.shape[0])
-            self.table = table = tensor(sinusoidal_table(rows, self.features, self.layout), self.table.device)
+            grown = sinusoidal_table(rows, self.features, self.layout, self.offset)
+            self.table = table = tensor(grown, self.table.device)
         return table
 
 

@@ -91,7 +91,7 @@ class TransformerLayer(Module):
         if d_memory is not None and not cross_attention:
             raise ValueError(f"{op}: d_memory must be None without cross_attention, got {d_memory!r}")
         # The order of the attributes is that of the parameters in files and in the optimizer.
-        attention["dropout"] = attention_dropout
+        attention |= {"dropout": attention_dropout, "norm_eps": norm_eps}
         self.self_attention = MultiHeadAttention(d_model, num_heads, positions=positions, window=window, **attention)
         self.norm1 = make_norm(norm, d_model, eps=norm_eps)
         self.cross_attention: MultiHeadAttention | None = None
