@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "cuda_bf16.h"
 #include "cuda_runtime.h"
@@ -104,8 +105,10 @@ inline void wait_copies() {
   }
 }
 
+// Denormal results are zero.
 inline float exp2_fast(float x) {
-  return exp2f(x);
+  const float y = exp2f(x);
+  return y < std::numeric_limits<float>::min() ? 0.0f : y;
 }
 
 }  // namespace dragoman::cuda

@@ -38,10 +38,6 @@ void multiply_by_table(const AttentionShape& s, const void* rows, int64_t stride
 void relative_table_gradient(const AttentionShape& s, const float* sums, const void* rows, int64_t stride,
                              float factor, bool accumulate, float* dtable);
 
-// to (size,) = or += factor times the sum of partial (count, size), in a fixed order.
-void sum_partials(const float* partial, int64_t count, int64_t size, float factor, bool accumulate,
-                  float* to);
-
 // Of any dtype, head_dim and options.
 void plain_attention_forward(const AttentionForward& p, const BiasLines& lines);
 void plain_attention_backward(const AttentionBackward& p, const BiasLines& lines);

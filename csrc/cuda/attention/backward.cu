@@ -3,6 +3,7 @@
 // anew. The other cases are in plain_backward.cu.
 #include "cuda/attention/attention.h"
 #include "cuda/attention/mma_tile.h"
+#include "cuda/sum_rows.h"
 
 namespace dragoman::cuda {
 
@@ -44,7 +45,7 @@ __device__ void make_delta(const AttentionBackward& p, const Place& place, const
 
 // One tile of queries, 16 for each warp, over the key tiles that some of them sees.
 template <int D>
-__global__ void __launch_bounds__(attention_threads)
+__global__ void __launch_bounds__(attention_threads, 2)
     attention_dq_kernel(AttentionBackward p, BiasLines lines, float* delta, float* dbias, bool whole) {
   DYNAMIC_SHARED(shared);
   __shared__ float tile_delta[side];
@@ -100,7 +101,7 @@ __global__ void __launch_bounds__(attention_threads)
         task.first + in_tile <= last ? used_logsumexp(p.logsumexp[place.row_index(s, row[half])]) : INFINITY;
   }
   const QueryScores rows[2] = {{s, lines, nullptr, place, row[0]}, {s, lines, nullptr, place, row[1]}};
-  const uint32_t mask[2] = {place.mask_block(s, row[0]), place.mask_block(s, row[1])};
+  const int64_t mask[2] = {place.mask_index(s, row[0]), place.mask_index(s, row[1])};
   float sums[D / 8][4] = {};
   for (int tile = begin; tile < end; ++tile) {
     if (tile + 1 < end) load_keys(tile + 1);
@@ -158,9 +159,7 @@ __global__ void __launch_bounds__(attention_threads)
 
 // -- dk and dv --
 
-// Queries of a step: fewer for wide heads, whose sums take many registers.
-template <int D>
-constexpr int step_queries = D <= 64 ? 64 : 32;
+constexpr int step = 32;  // queries: the sums of two outputs take many registers
 
 // What a step needs of a query beside its tiles.
 struct QueryState {
@@ -169,46 +168,42 @@ struct QueryState {
 };
 
 template <int D>
-constexpr int dkv_stage_bytes = step_queries<D> * (2 * row_bytes<D> + static_cast<int>(sizeof(QueryState)));
+constexpr int dkv_stage_bytes = step * (2 * row_bytes<D> + static_cast<int>(sizeof(QueryState)));
 template <int D>
 constexpr int dkv_bytes = 2 * side * row_bytes<D> + 2 * dkv_stage_bytes<D>;
 
-// The dropout mask of a tile of a warp's 16 keys and 8 N queries. A lane computes the blocks of two queries,
-// and gets the others of its columns from the lanes of other rows.
-template <int N>
+// The dropout mask of a tile of a warp's 16 keys and a step's queries. A lane computes the two blocks of one
+// query, and gets those of its columns from the other lanes.
 struct KeptQueries {
-  uint32_t word[N];  // of the lanes n * 4 + lane % 4
+  uint32_t word[step / 8][2];  // of the queries n * 8 + lane % 4 * 2 and + 1
 
-  // Lane n * 4 + t computes queries n * 8 + 2 t and + 1. block(query) is the first one of the query's row,
-  // `first` the warp's first key in blocks.
-  template <class Block>
-  __device__ KeptQueries(const Dropout& dropout, const Block& block, uint32_t first) {
+  // `index` is the mask's of query `lane` and the warp's first key.
+  __device__ KeptQueries(const Dropout& dropout, int64_t index) {
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
-    uint32_t mine = 0;
-    if (lane / 4 < N) {
+    const bool draws = dropout.threshold != 0;
+    const uint32_t mine = draws ? kept_bits(dropout, index) | kept_bits(dropout, index + 8) << 8 : ~0u;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        mine |= kept_bits(dropout, block(lane * 2 + i % 2) + first + static_cast<uint32_t>(i / 2)) << i * 8;
+    for (int n = 0; n < step / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        word[n][i] = draws ? __shfl_sync(~0u, mine, n * 8 + lane % 4 * 2 + i) : ~0u;
       }
     }
-    __syncwarp();
-#pragma unroll
-    for (int n = 0; n < N; ++n) word[n] = __shfl_sync(~0u, mine, n * 4 + lane % 4);
   }
 
   // Of accumulator c[n][i].
   __device__ bool at(int n, int i) const {
-    return word[n] >> (i * 8 + static_cast<int>(threadIdx.x) % warp_size / 4) & 1;
+    return word[n][i % 2] >> (i / 2 * 8 + static_cast<int>(threadIdx.x) % warp_size / 4) & 1;
   }
 };
 
 // One tile of keys, 16 for each warp, over the query tiles that see some of them, for every query head that
 // reads the keys' head. The tiles of scores are transposed: their rows are keys.
 template <int D>
-__global__ void __launch_bounds__(attention_threads)
+__global__ void __launch_bounds__(attention_threads, D <= 32 ? 3 : 2)
     attention_dkv_kernel(AttentionBackward p, BiasLines lines, const float* delta, bool whole) {
   DYNAMIC_SHARED(shared);
-  constexpr int step = step_queries<D>, N = step / 8;
+  constexpr int N = step / 8;
   constexpr int tile_bytes = side * row_bytes<D>, step_bytes = step * row_bytes<D>;
   const AttentionShape& s = p.shape;
   bf16 *const dk = static_cast<bf16*>(p.dk), *const dv = static_cast<bf16*>(p.dv);
@@ -275,32 +270,22 @@ __global__ void __launch_bounds__(attention_threads)
     const float* const line = lines.first == nullptr ? nullptr
                                                      : lines.first + at.head * lines.size -
                                                            at.first_position - first - lines.lowest;
-    // The softmax and the scores' gradients, with the dropout's factors.
-    const auto softmax_backward = [&](const auto& kept_factor) {
+    const KeptQueries kept(dropout, at.mask_index(s, first + lane) + task.first + warp * 16);
 #pragma unroll
-      for (int n = 0; n < N; ++n) {
+    for (int n = 0; n < N; ++n) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int column = n * 8 + lane % 4 * 2 + i % 2;
-          const int key = task.first + warp * 16 + lane / 4 + i / 2 * 8;
-          const QueryState state = states(i_step)[column];
-          const bool visible = key >= state.keys.begin && key < state.keys.end;
-          float score = weight[n][i] * factor;
-          if (line != nullptr && visible) score += line[key - column];
-          const float softmax = visible ? exp2_fast(score - state.logsumexp) : 0.0f;
-          const float keep = kept_factor(n, i);
-          weight[n][i] = softmax * keep;
-          dscore[n][i] = varies(state.keys) ? softmax * (dscore[n][i] * keep - state.delta) : 0.0f;
-        }
+      for (int i = 0; i < 4; ++i) {
+        const int column = n * 8 + lane % 4 * 2 + i % 2;
+        const int key = task.first + warp * 16 + lane / 4 + i / 2 * 8;
+        const QueryState state = states(i_step)[column];
+        const bool visible = key >= state.keys.begin && key < state.keys.end;
+        float score = weight[n][i] * factor;
+        if (line != nullptr && visible) score += line[key - column];
+        const float softmax = visible ? exp2_fast(score - state.logsumexp) : 0.0f;
+        const float keep = kept.at(n, i) ? dropout.scale : 0.0f;
+        weight[n][i] = softmax * keep;
+        dscore[n][i] = varies(state.keys) ? softmax * (dscore[n][i] * keep - state.delta) : 0.0f;
       }
-    };
-    if (dropout.threshold != 0) {
-      const KeptQueries<N> kept(
-          dropout, [&](int column) { return at.mask_block(s, first + column); },
-          static_cast<uint32_t>((task.first + warp * 16) / 8));
-      softmax_backward([&](int n, int i) { return kept.at(n, i) ? dropout.scale : 0.0f; });
-    } else {
-      softmax_backward([](int, int) { return 1.0f; });
     }
     multiply<D>(dv_sums, weight, shared_address(stage(i_step) + step_bytes));
     multiply<D>(dk_sums, dscore, shared_address(stage(i_step)));
@@ -331,7 +316,7 @@ void backward(const AttentionBackward& p, const BiasLines& lines) {
   launch(attention_dkv_kernel<D>, attention_grid(s.k_sequences, s.kv_heads, side), dim3(attention_threads),
          dkv_bytes<D>, p, lines, delta.as<float>(), whole);
   if (p.dbias != nullptr) {
-    sum_partials(partial.as<float>(), partials, table, 1.0f, p.accumulate_bias, p.dbias);
+    add_chunks(partial.as<float>(), partials, table, table, p.accumulate_bias, p.dbias);
   }
 }
 

@@ -1,5 +1,6 @@
 // What depends on the distance from query to key: lines of biases, relative tables and their gradients.
 #include "cuda/attention/attention.h"
+#include "cuda/sum_rows.h"
 
 namespace dragoman::cuda {
 
@@ -54,8 +55,7 @@ __global__ void multiply_by_table_kernel(AttentionShape s, const T* rows, int64_
                                          float* to) {
   const int64_t width = 2 * s.clip + 1, index = int64_t{blockIdx.x} * threads + threadIdx.x;
   const int64_t row = index / width / s.num_heads, head = index / width % s.num_heads;
-  const Rows& used = s.q_sequences.rows;
-  if (row >= (used.tokens != nullptr ? *used.tokens : used.bound)) return;
+  if (row >= rows_in_use(s.q_sequences.rows)) return;
   const T* x = rows + row * stride + head * s.head_dim;
   const float* y = table + index % width * s.head_dim;
   float sum = 0.0f;
@@ -68,11 +68,9 @@ constexpr int64_t chunk_rows = 64;
 // partial (chunks, 2 * clip + 1, head_dim): a block of threads for each chunk of rows and row of the table.
 template <class T>
 __global__ void table_gradient_kernel(AttentionShape s, const float* sums, const T* rows, int64_t stride,
-                                      float* partial) {
+                                      float factor, float* partial) {
   const int64_t width = 2 * s.clip + 1, chunk = blockIdx.x / width, r = blockIdx.x % width;
-  const Rows& used = s.q_sequences.rows;
-  const int64_t in_use = used.tokens != nullptr ? *used.tokens : used.bound;
-  const int64_t end = min(in_use, (chunk + 1) * chunk_rows);
+  const int64_t end = min(rows_in_use(s.q_sequences.rows), (chunk + 1) * chunk_rows);
   for (int64_t d = threadIdx.x; d < s.head_dim; d += threads) {
     float sum = 0.0f;
     for (int64_t row = chunk * chunk_rows; row < end; ++row) {
@@ -81,26 +79,8 @@ __global__ void table_gradient_kernel(AttentionShape s, const float* sums, const
                to_float(rows[row * stride + head * s.head_dim + d]);
       }
     }
-    partial[blockIdx.x * s.head_dim + d] = sum;
+    partial[blockIdx.x * s.head_dim + d] = sum * factor;
   }
-}
-
-// 32 elements for each block; warp i adds the partial sums i, i + 8, ...
-__global__ void sum_partials_kernel(const float* partial, int64_t count, int64_t size, float factor,
-                                    bool accumulate, float* to) {
-  __shared__ float sums[threads];
-  const int64_t element = int64_t{blockIdx.x} * warp_size + threadIdx.x % warp_size;
-  float sum = 0.0f;
-  if (element < size) {
-    for (int64_t i = threadIdx.x / warp_size; i < count; i += threads / warp_size) {
-      sum += partial[i * size + element];
-    }
-  }
-  sums[threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.x >= warp_size || element >= size) return;
-  for (unsigned i = threadIdx.x + warp_size; i < threads; i += warp_size) sum += sums[i];
-  to[element] = accumulate ? to[element] + sum * factor : sum * factor;
 }
 
 }  // namespace
@@ -134,15 +114,9 @@ void relative_table_gradient(const AttentionShape& s, const float* sums, const v
   with_dtype(s.dtype, [&](auto element) {
     using T = decltype(element);
     launch(table_gradient_kernel<T>, grid_of(chunks * (2 * s.clip + 1)), dim3(threads), 0, s, sums,
-           static_cast<const T*>(rows), stride, partial.as<float>());
+           static_cast<const T*>(rows), stride, factor, partial.as<float>());
   });
-  sum_partials(partial.as<float>(), chunks, size, factor, accumulate, dtable);
-}
-
-void sum_partials(const float* partial, int64_t count, int64_t size, float factor, bool accumulate,
-                  float* to) {
-  launch(sum_partials_kernel, grid_of(ceil_div(size, warp_size)), dim3(threads), 0, partial, count, size,
-         factor, accumulate, to);
+  add_chunks(partial.as<float>(), chunks, size, size, accumulate, dtable);
 }
 
 }  // namespace dragoman::cuda

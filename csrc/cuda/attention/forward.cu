@@ -15,7 +15,7 @@ constexpr int shared_bytes = 5 * side * row_bytes<D>;  // q, and k and v of two 
 // One tile of queries, 16 for each warp, over the key tiles that some of them sees. The keys and values of
 // the next step arrive while one is computed.
 template <int D>
-__global__ void __launch_bounds__(attention_threads)
+__global__ void __launch_bounds__(attention_threads, D <= 64 ? 4 : 2)
     attention_forward_kernel(AttentionForward p, BiasLines lines, bool whole) {
   DYNAMIC_SHARED(shared);
   const AttentionShape& s = p.shape;
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(attention_threads)
   int row[2];
   for (int half = 0; half < 2; ++half) row[half] = min(task.first + warp * 16 + lane / 4 + half * 8, last);
   const QueryScores rows[2] = {{s, lines, nullptr, place, row[0]}, {s, lines, nullptr, place, row[1]}};
-  const uint32_t mask[2] = {place.mask_block(s, row[0]), place.mask_block(s, row[1])};
+  const int64_t mask[2] = {place.mask_index(s, row[0]), place.mask_index(s, row[1])};
   float sums[D / 8][4] = {};
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {};
 

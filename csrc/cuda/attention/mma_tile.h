@@ -121,14 +121,14 @@ __device__ inline void finish_scores(const QueryScores (&rows)[2], int first_key
 struct KeptKeys {
   uint32_t word[4];  // of the lanes 4 (lane / 4) + 0 .. 3
 
-  // `block`: the first block of a row, of each of the lane's two rows.
-  __device__ KeptKeys(const Dropout& dropout, const uint32_t (&block)[2], int first_key) {
+  // `index` is the mask's of key 0, of each of the lane's two rows.
+  __device__ KeptKeys(const Dropout& dropout, const int64_t (&index)[2], int first_key) {
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
     uint32_t mine = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const uint32_t n = static_cast<uint32_t>(lane % 4 + i / 2 * 4 + first_key / 8);
-      mine |= kept_bits(dropout, block[i % 2] + n) << i * 8;
+      const int key = first_key + (lane % 4 + i / 2 * 4) * 8;
+      mine |= kept_bits(dropout, index[i % 2] + key) << i * 8;
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) word[i] = __shfl_sync(~0u, mine, lane / 4 * 4 + i);

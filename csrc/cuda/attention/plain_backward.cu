@@ -1,5 +1,6 @@
 // attention, backward, without tensor cores: float32, wide heads, relative keys and values.
 #include "cuda/attention/plain_tile.h"
+#include "cuda/sum_rows.h"
 
 namespace dragoman::cuda {
 
@@ -39,26 +40,23 @@ __device__ void gradient_tiles(const AttentionBackward& p, const BiasLines& line
   const float delta = scratch.delta[index];
   const float* const by_distance =
       scratch.products.values == nullptr ? nullptr : scratch.products.values + index * (2 * s.clip + 1);
-  const uint32_t kept =
-      dropout.threshold == 0
-          ? 0xFF
-          : kept_bits(dropout, place.mask_block(s, query) + static_cast<uint32_t>(first_key / 8 + part));
+  float factor[8];
+  keep_factors(dropout, place.mask_index(s, query) + first_key + part * 8, factor);
   for (int j = 0; j < 8; ++j) {
     const int at = row * plain_pitch + part * 8 + j, key = first_key + part * 8 + j;
     const bool visible = scores.sees(key);
     const float softmax = visible ? exp2_fast(scores.at(key, weight[at]) - logsumexp) : 0.0f;
-    const float factor = kept >> j & 1 ? dropout.scale : 0.0f;
     float dweight = dscore[at];
     if (by_distance != nullptr) dweight += by_distance[relative_row(s.clip, key - scores.position)];
-    weight[at] = rounded<T>(softmax * factor);
-    dscore[at] = varies(scores.keys) ? rounded<T>(softmax * (dweight * factor - delta)) : 0.0f;
+    weight[at] = rounded<T>(softmax * factor[j]);
+    dscore[at] = varies(scores.keys) ? rounded<T>(softmax * (dweight * factor[j] - delta)) : 0.0f;
   }
 }
 
 // One tile of queries over the key tiles that some of them sees. sums (32, width) holds dq / scale, then the
 // scores' gradients and the weights by distance where there are such tables.
 template <class T>
-__global__ void __launch_bounds__(attention_threads)
+__global__ void __launch_bounds__(attention_threads, 3)
     plain_dq_kernel(AttentionBackward p, BiasLines lines, PlainScratch scratch, int64_t width) {
   DYNAMIC_SHARED(shared);
   const AttentionShape& s = p.shape;
@@ -222,7 +220,7 @@ void plain_attention_backward(const AttentionBackward& p, const BiasLines& lines
            dim3(attention_threads), plain_shared(4, 2 * dkv_width, 0), p, lines, scratch, dkv_width);
   });
   if (p.dbias != nullptr) {
-    sum_partials(scratch.dbias, partials, table, 1.0f, p.accumulate_bias, p.dbias);
+    add_chunks(scratch.dbias, partials, table, table, p.accumulate_bias, p.dbias);
   }
   if (p.drelative_keys != nullptr) {
     relative_table_gradient(s, scratch.key_sums, p.q, s.q_stride, s.scale, p.accumulate_keys,

@@ -52,14 +52,12 @@ __global__ void __launch_bounds__(attention_threads)
     maximum = largest;
     sum *= shrink;
     for (int64_t d = part; d < width; d += 4) row_sums[d] *= shrink;
-    const uint32_t kept =
-        dropout.threshold == 0
-            ? 0xFF
-            : kept_bits(dropout, place.mask_block(s, query) + static_cast<uint32_t>(first_key / 8 + part));
+    float factor[8];
+    keep_factors(dropout, place.mask_index(s, query) + first_key + part * 8, factor);
     for (int j = 0; j < 8; ++j) {
       const float weight = exp2_fast(x[j] - shift);
       sum += weight;
-      row_score[part * 8 + j] = rounded<T>(kept >> j & 1 ? weight * dropout.scale : 0.0f);
+      row_score[part * 8 + j] = rounded<T>(weight * factor[j]);
     }
     if (s.relative_values != nullptr) {
       __syncwarp();

@@ -123,11 +123,6 @@ __device__ inline float sum_of_parts(float x) {
   return x + __shfl_xor_sync(~0u, x, 2);
 }
 
-template <class T>
-__device__ float rounded(float x) {
-  return to_float(from_float<T>(x));
-}
-
 // Adds a row's 32 values to the sums by distance (2 * clip + 1,), in order: one thread of the row does.
 __device__ inline void add_by_distance(float* sums, const float* values, int64_t clip, int64_t distance) {
   if (shared_part() != 0) return;

@@ -3,7 +3,7 @@
 
 #include "cuda/dropout_mask.h"
 #include "cuda/launch.h"
-#include "cuda/vector.h"
+#include "cuda/rows.h"
 #include "ops/attention.h"
 
 namespace dragoman::cuda {
@@ -38,7 +38,7 @@ struct Place {
     int64_t begin = 0, end = keys;
     if (s.causal) end = min(end, position + 1);
     if (s.window >= 0) {
-      begin = min(end, max(int64_t{0}, position - s.window));
+      begin = min(int64_t{keys}, max(int64_t{0}, position - s.window));
       end = min(end, position + s.window + 1);
     }
     return {static_cast<int>(begin), static_cast<int>(max(begin, end))};
@@ -69,9 +69,9 @@ struct Place {
   __device__ int64_t row_index(const AttentionShape& s, int query) const {
     return (q_begin + query) * s.num_heads + head;
   }
-  // The first block of eight draws of a query's mask.
-  __device__ uint32_t mask_block(const AttentionShape& s, int query) const {
-    return static_cast<uint32_t>(row_index(s, query) * ((s.k_sequences.max_length + 7) / 8));
+  // Of a query's weight of key 0 in the dropout mask: a multiple of 8.
+  __device__ int64_t mask_index(const AttentionShape& s, int query) const {
+    return row_index(s, query) * ((s.k_sequences.max_length + 7) / 8 * 8);
   }
 };
 
@@ -107,7 +107,7 @@ struct Task {
 // All blocks of a grid together write zeros to the rows that are not in use.
 template <class T>
 __device__ void zero_tail(T* data, const Rows& rows, int64_t features) {
-  const int64_t in_use = rows.tokens != nullptr ? *rows.tokens : rows.bound;
+  const int64_t in_use = rows_in_use(rows);
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t i = in_use * features + int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
        i < rows.capacity * features; i += step) {
@@ -169,9 +169,9 @@ struct QueryScores {
 
 // -- Dropout --
 
-// Bit j says whether index 8 * block + j is kept.
-__device__ inline uint32_t kept_bits(const Dropout& dropout, uint32_t block) {
-  const PhiloxBlock words = dropout_block(dropout, block);
+// Bit j says whether index + j is kept; index is a multiple of 8.
+__device__ inline uint32_t kept_bits(const Dropout& dropout, int64_t index) {
+  const PhiloxBlock words = dropout_block(dropout, static_cast<uint32_t>(index / 8));
   uint32_t bits = 0;
 #pragma unroll
   for (int j = 0; j < 8; ++j) bits |= uint32_t{draw_of(words, j) >= dropout.threshold} << j;
