@@ -60,6 +60,7 @@ def classifier(data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.filterwarnings("default:1 of 2 labels are none of the model's")
 def test_texts_with_labels(classifier, data, capsys, monkeypatch, tmp_path):
     found = evaluate(capsys, classifier, "--data", data / "valid.tsv")
     assert found["accuracy"] > 90
@@ -155,7 +156,9 @@ def test_a_run_is_resumed_with_its_task(data, capsys, tmp_path):
         (["--task=tag", "--data=x", "--shift=1"], "--shift needs --task image, got tag"),
         (["--task=mlm", "--data=x", "--token-dropout=0.1"], "--token-dropout needs --task classify or tag, got mlm"),
         (["--task=image", "--data=x", "--pooling=max"], "--pooling needs --task classify or tag, got image"),
-        (["--task=classify", "--data=x", "--columns=text"], "columns: must be two"),
+        (["--task=classify", "--data=x", "--columns=text"], "--columns must be two, of the label"),
+        (["--task=lm", "--data=x", "--columns=1,2"], "--columns must be one column, got '1,2'"),
+        (["--task=image", "--data=."], ".: must hold images as LABEL/FILE, got none"),
     ],
     ids=str,
 )

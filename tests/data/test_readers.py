@@ -3,12 +3,13 @@
 import gzip
 import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
 from dragoman.data import image_files, iter_conll, iter_images, iter_tsv, read_image
 from dragoman.data.text import iter_texts
-from dragoman.train.classification import iter_labelled, ordered_labels
+from dragoman.train.classification import iter_labelled, learnt_labels, ordered_labels
 
 
 def write(path, text):
@@ -34,6 +35,25 @@ def test_labelled_texts(tmp_path, name, text, columns):
     assert list(iter_labelled(write(tmp_path / name, text), columns)) == [("좋아요", "1"), ("", "0")]
 
 
+def test_empty_lines_between_are_passed_over(tmp_path):
+    path = write(tmp_path / "a", "\n1\tx\n\n0\t\n\n")
+    assert list(iter_labelled(path)) == [("x", "1"), ("", "0")]
+    assert list(iter_tsv(write(tmp_path / "b", "x\n\ny\n"), ["1"])) == [("x",), ("",), ("y",)]
+    with pytest.raises(ValueError, match="a has no lines"):
+        list(iter_labelled(write(tmp_path / "a", "\n\n")))
+
+
+def test_labels_that_look_like_a_mistake_are_said():
+    with pytest.warns(UserWarning, match="all examples have the label 'x', so there is nothing to learn"):
+        assert learnt_labels(iter("xx")) == ["x"]
+    with pytest.warns(UserWarning, match="only the first line has the label 'label': it looks like a line of names"):
+        assert learnt_labels(["label", "1", "0", "1", "0"]) == ["0", "1", "label"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert learnt_labels(["2", "1", "0", "1"]) == ["0", "1", "2"]
+        assert learnt_labels(["2", "1", "1"], of_lines=False) == ["1", "2"]
+
+
 def test_a_table_keeps_quotes_and_reads_several_files(tmp_path):
     paths = [write(tmp_path / name, f'b\ta\n"x\t{name}\n') for name in ("1", "2")]
     assert list(iter_tsv(paths, ["a", "b"])) == [("1", '"x'), ("2", '"x')]
@@ -47,7 +67,7 @@ def test_a_table_keeps_quotes_and_reads_several_files(tmp_path):
         ("1\tx\n1\n", ["label", "text"], "line 2 must have at least 2 cells, got 1"),
         ("", ["label", "text"], "has no lines"),
         ("1\tx\n", ["0", "1"], "must have the columns 0, 1"),
-        ("1\tx\n", ["text"], "columns: must be two, of the label and of the text, got 'text'"),
+        ("1\tx\n", ["text"], "columns must be two, of the label and of the text, got 'text'"),
     ],
     ids=str,
 )
@@ -107,6 +127,8 @@ def test_a_folder_of_images(tmp_path, rng):
     (tmp_path / "cat" / "0.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"0\.png: not an image"):
         list(iter_images(tmp_path, 4, 3))
+    with pytest.raises(IsADirectoryError):
+        read_image(tmp_path / "cat", 4, 3)
     with pytest.raises(ValueError, match="channels must be 1, 3 or 4, got 2"):
         read_image(tmp_path / "dog" / "0.png", 4, 2)
     with pytest.raises(ValueError, match="must hold images as LABEL/FILE, got none"):

@@ -61,5 +61,6 @@ def _columns(text: str | None, sides: Sequence[str]) -> dict[str, int | str]:
         return {}
     names = [name.strip() for name in text.split(",")]
     if len(names) != len(sides) or not all(names) or "0" in names:
-        raise ValueError(f"--columns must be {len(sides)} names, or numbers from 1, with a comma between, got {text!r}")
+        expected = f"{len(sides)} names, or numbers from 1, with a comma between" if len(sides) > 1 else "one column"
+        raise ValueError(f"--columns must be {expected}, got {text!r}")
     return {side: int(name) if name.isdecimal() else name for side, name in zip(sides, names, strict=True)}

@@ -100,6 +100,9 @@ def _answers(predictor: Any, place: int, texts: list[str], options: argparse.Nam
             return ["".join(f"{word}\t{tag}\n" for word, tag in found) for found in predictor(texts)]
         case ImageClassifier():
             size, _, channels = predictor.model.config.image_shape
+            for i, path in enumerate(texts):
+                if not path.strip():
+                    raise ValueError(f"ImageClassifier: text[{i}] must name an image file, got an empty line")
             found = predictor(np.stack([read_image(path, size, channels) for path in texts]))
             return [_labels(each, options.top) for each in found]
         case Translator():

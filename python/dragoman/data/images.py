@@ -30,7 +30,7 @@ def image_files(folder: str | Path) -> list[tuple[Path, str]]:
         (path, label.name) for label in folders for path in sorted(label.iterdir()) if path.suffix.lower() in SUFFIXES
     ]
     if not found:
-        raise ValueError(f"{folder}: a folder as source must hold images as LABEL/FILE, got none")
+        raise ValueError(f"{folder}: must hold images as LABEL/FILE, got none")
     return found
 
 
@@ -44,7 +44,7 @@ def read_image(path: str | Path, size: int, channels: int) -> Image:
 
     Raises:
         ModuleNotFoundError: without Pillow.
-        OSError: the file is missing.
+        OSError: the file is missing or cannot be read.
         ValueError: naming the file, when it is no image; other channels.
     """
     arguments.check_path("read_image", "path", path)
@@ -60,9 +60,9 @@ def read_image(path: str | Path, size: int, channels: int) -> Image:
     try:
         with pillow.open(path) as opened:
             scaled = opened.convert(modes[channels]).resize((size, size), pillow.Resampling.BILINEAR)
-    except FileNotFoundError:
-        raise
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the file, not of what it holds
+            raise
         raise ValueError(f"{path}: not an image ({error})") from None
     return np.asarray(scaled, np.uint8).reshape(size, size, channels)
 

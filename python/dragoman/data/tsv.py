@@ -10,6 +10,7 @@ from dragoman.data.text import Files, as_files, iter_lines
 
 def iter_tsv(files: Files, columns: Sequence[str], roles: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
     """Some cells of each line of UTF-8 files, plain or `.gz`. Memory holds one line. Quotes are ordinary characters.
+    Where there are several columns, lines without any character are passed over.
 
     Args:
         files: one or several.
@@ -30,7 +31,7 @@ def iter_tsv(files: Files, columns: Sequence[str], roles: Sequence[str] = ()) ->
     if not columns:
         raise ValueError("iter_tsv: columns must be at least one, got none")
     for path in as_files(files):
-        lines = enumerate(iter_lines(path), 1)
+        lines = ((number, line) for number, line in enumerate(iter_lines(path), 1) if line or len(columns) == 1)
         first = next(lines, None)
         if first is None:
             raise ValueError(f"{path} has no lines")

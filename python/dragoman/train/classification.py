@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -66,7 +68,7 @@ class LabelTask(TextTask):
         lowercase: bool = False,
         **settings: Any,
     ) -> Any:
-        labels = ordered_labels(cls.labels_of(cls.examples(files, **settings)))
+        labels = learnt_labels(cls.labels_of(cls.examples(files, **settings)))
         return super().learn(files, vocab_size, tokenizer_kind, tokenizer, lowercase, labels=labels, **settings)
 
     def settings(self) -> dict[str, Any]:
@@ -220,9 +222,21 @@ def iter_labelled(files: Files, columns: Sequence[str] = ROLES) -> Iterator[tupl
         OSError, ValueError: as of `iter_tsv`; not two columns.
     """
     if len(columns) != 2:
-        raise ValueError(f"columns: must be two, of the label and of the text, got {', '.join(columns)!r}")
+        raise ValueError(f"columns must be two, of the label and of the text, got {', '.join(columns)!r}")
     label = 1 if tuple(columns) == ROLES[::-1] else 0
     return ((cells[1 - label], cells[label]) for cells in iter_tsv(files, columns, ROLES))
+
+
+def learnt_labels(labels: Iterable[str], *, of_lines: bool = True) -> list[str]:
+    """As `ordered_labels`, of training data. Says by a UserWarning where there is one label alone, and where the first
+    of many lines has a label of its own, as a line of names has."""
+    counts = Counter(labels)
+    first, *others = counts
+    if not others:
+        warnings.warn(f"all examples have the label {first!r}, so there is nothing to learn", stacklevel=2)
+    elif of_lines and counts[first] == 1 and min(counts[label] for label in others) > 1:
+        warnings.warn(f"only the first line has the label {first!r}: it looks like a line of names", stacklevel=2)
+    return ordered_labels(counts)
 
 
 def ordered_labels(labels: Iterable[str]) -> list[str]:

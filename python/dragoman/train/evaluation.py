@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,34 @@ from dragoman.train.validation import Validation
 def label_scores(task: Task, folder: str | Path, files: Files, device: str = "cpu") -> tuple[int, LabelScores]:
     """The number of examples in files, and the scores of all of them by the model in a folder.
 
-    A label that the model does not know is always wrong. Long texts count, too: they are cut, and long sentences are
-    tagged in parts.
+    A label that the model does not know is always wrong, and a UserWarning says how many there are. Long texts count,
+    too: they are cut, and long sentences are tagged in parts.
 
     Raises:
-        OSError, ValueError: naming the file.
+        OSError, ValueError: naming the file; none of the labels is one of the model's.
         TypeError: a task without labels.
     """
     examples = list(task.read({"data": files}))
     truth, found = _labels(task, folder, examples, device)
     known = list(getattr(task, "labels", ()))
+    _check_known(truth, known)
     names = [*known, *ordered_labels(label for label in truth if label not in known)]
     numbers = {name: number for number, name in enumerate(names)}
     scores = LabelScores(names)
     scores.add([numbers[label] for label in truth], [numbers[label] for label in found])
     return len(examples), scores
+
+
+def _check_known(truth: Sequence[str], known: Sequence[str]) -> None:
+    """ValueError where the model knows none of the labels; a UserWarning where it knows some."""
+    learnt = set(known)
+    strange = [label for label in truth if label not in learnt]
+    shown = ", ".join(repr(label[:40]) for label in ordered_labels(strange)[:5])
+    labels = ", ".join(map(repr, known[:20]))
+    if truth and len(strange) == len(truth):
+        raise ValueError(f"data must have labels of the model, which are {labels}; got {shown}")
+    if strange:
+        warnings.warn(f"{len(strange):,} of {len(truth):,} labels are none of the model's: {shown}", stacklevel=3)
 
 
 def losses(task: Task, folder: str | Path, files: Files, device: str = "cpu") -> tuple[int, Record]:

@@ -22,7 +22,7 @@ from dragoman.models.config import ModelConfig
 from dragoman.models.vision import VisionConfig, VisionTransformer
 from dragoman.nn.module import Module
 from dragoman.tensor import Tensor
-from dragoman.train.classification import LabelScorer, ordered_labels
+from dragoman.train.classification import LabelScorer, learnt_labels
 from dragoman.train.label_scores import LABEL_DEFAULTS, LABEL_SCORES, checked_labels, largest
 from dragoman.train.options import TrainingOptions
 from dragoman.train.task import TASK, Batch, Score, Task
@@ -130,7 +130,8 @@ class ImageClassification(Task):
 
     @classmethod
     def learn(cls, files: Mapping[str, Files], vocab_size: int = 0, tokenizer_kind: str = "", **settings: Any) -> Self:
-        labels = ordered_labels(label for path in _sources(files) for label in _labels(path))
+        found = (label for path in _sources(files) for label in _labels(path))
+        labels = learnt_labels(found, of_lines=False)
         return cls(labels, **settings)
 
     def read(self, files: Mapping[str, Files]) -> Iterator[tuple[Any, str]]:
