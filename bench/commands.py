@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 
-def run(arguments: list[str]) -> str:
-    """Runs a dragoman command, its progress on standard error; returns its standard output."""
+def run(arguments: list[str], text: str | None = None) -> str:
+    """Runs a dragoman command on a text, its progress on standard error; returns its standard output."""
     command = [sys.executable, "-m", "dragoman", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, check=True, input=text, stdout=subprocess.PIPE, text=True).stdout
 
 
 def score(arguments: list[str]) -> dict[str, Any]:

@@ -2,31 +2,33 @@
 
     python bench/multi30k.py --data DATA --output DIR [--recipe NAME] [--seeds 0 1 2] [--compute-dtype bfloat16]
 
-DATA holds train, val and test_2016_flickr, each as .en.gz and .de.gz. The model of a seed goes to DIR/SEED; where one
-stands there already, it is measured as it is. Weights and length penalty are chosen by the validation set; the test set
-is translated once. BLEU is that of Wu et al. 2021 (arXiv:2105.14462): translation and reference are normalised and
-tokenised by sacremoses and in lower case; sacreBLEU takes them as they are. Needs `pip install --group bench`. The last
-line is JSON: the figures, with the commands that gave them.
+DATA holds train, val and test_2016_flickr, each as .en.gz and .de.gz. The model of a seed goes to DIR/SEED; a finished
+one is measured as it is, a run that was stopped goes on. Weights and length penalty are chosen by the validation set;
+the test set is translated once. BLEU is that of Wu et al. 2021 (arXiv:2105.14462): translation and reference are
+normalised and tokenised by sacremoses and in lower case; sacreBLEU takes them as they are. Needs
+`pip install --group bench`. The last line is JSON: the figures, with the commands that gave them.
 """
 
 import argparse
 import gzip
 import json
-import shlex
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import sacrebleu
+from commands import records, run, shown
 from machine import machine
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
 RECIPES = {  # options of dragoman train, beside the preset
     "first": "--epochs 60",
     "short": "--epochs 12",  # enough to compare one dtype with the other
-    "best": "--epochs 40 --vocab-size 6000 --dropout 0.15 --batch-tokens 1024 --lr 1.5e-3 --warmup 1000",
+    "cased": "--epochs 40 --vocab-size 6000 --dropout 0.15 --batch-tokens 1024 --lr 1.5e-3 --warmup 1000 "
+    "--model-option norm_first=false",
+    "best": "--epochs 30 --lowercase --bpe-dropout 0.1 --vocab-size 6000 --dropout 0.15 --batch-tokens 1024 --lr 3e-3 "
+    "--warmup 1000 --schedule cosine --model-option norm_first=true",
 }
 LENGTH_PENALTIES = (0.6, 1.0, 1.4, 1.8, 2.2)
 
@@ -71,36 +73,36 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     def translate(penalty: float) -> list[str]:
         return ["translate", str(folder), "--beam", "5", "--length-penalty", str(penalty), *threads]
 
-    if not (folder / "model.safetensors").exists():
-        run(train)
-    penalties = {penalty: score(run(translate(penalty), valid[0]), valid[1])["bleu"] for penalty in LENGTH_PENALTIES}
+    log = records(folder) if (folder / "log.jsonl").exists() else []
+    if not any("final" in record for record in log):
+        run([*train, "--resume"] if any((folder / "checkpoints").glob("*")) else train)
+    penalties = {
+        penalty: score(run(translate(penalty), read(valid[0])), valid[1])["bleu"] for penalty in LENGTH_PENALTIES
+    }
     best = max(penalties, key=penalties.__getitem__)
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    steps = [record for record in records if "tokens_per_s" in record]
-    commands = [
-        shlex.join(["dragoman", *command]).replace(str(arguments.output), "DIR").replace(str(arguments.data), "DATA")
-        for command in (train, translate(best))
-    ]
+    log = records(folder)
+    steps = [record for record in log if "tokens_per_s" in record]
+    places = {arguments.output: "DIR", arguments.data: "DATA"}
     result = {
         "seed": seed,
         "validation_bleu": penalties,
-        "validation_loss": [record["valid_loss"] for record in records if "valid_loss" in record][-1],
+        "validation_loss": [record["valid_loss"] for record in log if "valid_loss" in record][-1],
         "tokens_per_s": round(statistics.median(record["tokens_per_s"] for record in steps)),
         "steps": steps[-1]["step"],
         "training_seconds": round(steps[-1]["seconds"], 1),
-        "commands": commands,
+        "commands": [shown(command, places) for command in (train, translate(best))],
     }
     if not arguments.valid_only:
-        result["test_2016_flickr"] = {"length_penalty": best, **score(run(translate(best), test[0]), test[1])}
+        result["test_2016_flickr"] = {"length_penalty": best, **score(run(translate(best), read(test[0])), test[1])}
     return result
 
 
-def score(text: str, reference: Path) -> dict[str, object]:
-    """BLEU of German lines as in Wu et al. 2021, and sacreBLEU's own without case."""
+def score(text: str, reference: Path, language: str = "de") -> dict[str, object]:
+    """BLEU of lines as in Wu et al. 2021, and sacreBLEU's own without case."""
     lines = text.splitlines()
     references = read(reference).splitlines()
     found = sacrebleu.BLEU(tokenize="none", force=True)
-    tokenised = moses()
+    tokenised = moses(language)
     bleu = found.corpus_score(list(map(tokenised, lines)), [list(map(tokenised, references))])
     plain = sacrebleu.BLEU(lowercase=True)
     return {
@@ -113,21 +115,14 @@ def score(text: str, reference: Path) -> dict[str, object]:
     }
 
 
-def moses() -> Callable[[str], str]:
-    """German text, normalised and tokenised, in lower case."""
-    normalizer, tokenizer = MosesPunctNormalizer(lang="de"), MosesTokenizer(lang="de")
+def moses(language: str) -> Callable[[str], str]:
+    """Normalises and tokenises text, in lower case."""
+    normalizer, tokenizer = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
     return lambda text: tokenizer.tokenize(normalizer.normalize(text), escape=False, return_str=True).lower()
 
 
 def read(path: Path) -> str:
     return gzip.decompress(path.read_bytes()).decode()
-
-
-def run(arguments: list[str], source: Path | None = None) -> str:
-    """Runs a dragoman command, its progress on standard error; returns its standard output."""
-    command = [sys.executable, "-m", "dragoman", *arguments]
-    text = None if source is None else read(source)
-    return subprocess.run(command, check=True, input=text, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":
