@@ -22,13 +22,12 @@ from commands import records, run, shown
 from machine import machine
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
+WU = "--vocab-size 10000 --dropout 0.3 --batch-tokens 4096 --lr 5e-3 --warmup 2000 --model-option norm_first=false"
 RECIPES = {  # options of dragoman train, beside the preset
-    "first": "--epochs 60",
-    "short": "--epochs 12",  # enough to compare one dtype with the other
-    "cased": "--epochs 40 --vocab-size 6000 --dropout 0.15 --batch-tokens 1024 --lr 1.5e-3 --warmup 1000 "
-    "--model-option norm_first=false",
-    "best": "--epochs 30 --lowercase --bpe-dropout 0.1 --vocab-size 6000 --dropout 0.15 --batch-tokens 1024 --lr 3e-3 "
-    "--warmup 1000 --schedule cosine --model-option norm_first=true",
+    "first": f"--epochs 60 {WU}",
+    "short": f"--epochs 12 {WU}",  # enough to compare one dtype with the other
+    "cased": "--epochs 40 --lr 1.5e-3 --model-option norm_first=false",
+    "best": "--epochs 30 --lowercase --bpe-dropout 0.1 --schedule cosine",
 }
 LENGTH_PENALTIES = (0.6, 1.0, 1.4, 1.8, 2.2)
 

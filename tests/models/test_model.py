@@ -476,7 +476,8 @@ def test_presets(preset, layers, d_model, d_ff, heads):
     config = getattr(dg.TransformerConfig, preset)()
     assert (config.num_encoder_layers, config.num_decoder_layers) == (layers, layers)
     assert (config.d_model, config.d_ff, config.num_heads) == (d_model, d_ff, heads)
-    assert config.tie_embeddings == "three" and not config.ends_in_norm and config.activation == "relu"
+    assert config.tie_embeddings == "three" and config.activation == "relu"
+    assert config.norm_first == config.ends_in_norm == (preset == "tiny")
     assert dg.TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     changed = getattr(dg.TransformerConfig, preset)(vocab_size=77, dropout=0.05)
     assert (changed.vocab_size, changed.dropout, changed.d_model) == (77, 0.05, d_model)

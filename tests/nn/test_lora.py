@@ -17,9 +17,8 @@ MODULES = ["q_proj", "decoder.layers.0.feed_forward.linear1", "linear2", "out_pr
 
 def make(**options):
     dg.manual_seed(5)
-    config = dg.TransformerConfig.tiny(
-        vocab_size=12, d_model=16, num_heads=2, d_ff=20, num_encoder_layers=1, num_decoder_layers=2, **options
-    )
+    sizes = {"d_model": 16, "num_heads": 2, "d_ff": 20, "num_encoder_layers": 1, "num_decoder_layers": 2}
+    config = dg.TransformerConfig.base(vocab_size=12, **sizes, **options)
     return dg.Transformer(config.with_dropout(0.0))
 
 

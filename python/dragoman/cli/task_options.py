@@ -12,6 +12,7 @@ from dragoman.arguments import shown
 from dragoman.cli.config_file import assigned
 from dragoman.cli.numbers import COUNT, REAL
 from dragoman.cli.parser import did_you_mean
+from dragoman.cli.presets import PAIRS
 from dragoman.data.text import Files
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.functional.pool import POOLINGS
@@ -21,16 +22,19 @@ from dragoman.models.config import ModelConfig
 from dragoman.models.folder import model_folder, read_config
 from dragoman.random import manual_seed
 from dragoman.train.denoising import NOISES
+from dragoman.train.folder import OPTIONS
 from dragoman.train.image_classification import ImageClassification
 from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import tell
 from dragoman.train.task import Task
+from dragoman.train.translation import Translation
 
 _DECIDED = (
     "vocab_size", "tgt_vocab_size", "head", "labels", "mask_id", "image_size", "channels",
     "pad_id", "bos_id", "eos_id", "unk_id",
 )  # fmt: skip  # fields that the data and the task decide
 
+_FIELDS = [field.name for field in dataclasses.fields(TrainingOptions)]
 LIMITS = ("epochs", "max_steps", "max_minutes")  # of a run
 
 DROPOUTS = ("dropout", "embedding_dropout")  # fields that --dropout sets
@@ -152,13 +156,23 @@ def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Fil
     return kind.learn(files, options.vocab_size, options.tokenizer_kind, **settings)
 
 
-def training_defaults(kind: type[Task], given: Mapping[str, Any], validated: bool) -> dict[str, Any]:
-    """The task's own defaults for options of training, without those that are given or do not go with them."""
+def preset_defaults(options: argparse.Namespace, kind: type[Task]) -> Mapping[str, Any]:
+    """What a preset's translator takes for options that are not given. A run that Python began has no preset."""
+    known = not options.resume or (Path(options.output) / OPTIONS).exists()
+    made_by_preset = kind is Translation and options.body is None and known
+    return PAIRS.get(options.preset, {}) if made_by_preset else {}
+
+
+def training_defaults(
+    options: argparse.Namespace, kind: type[Task], given: Mapping[str, Any], validated: bool
+) -> dict[str, Any]:
+    """Defaults of task and preset for options of training, without those that are given or do not go with them."""
+    defaults = {**kind.defaults, **preset_defaults(options, kind)}
     limited = not given.keys().isdisjoint(LIMITS)
     without = {*given, *(LIMITS if limited else ()), *(() if validated else ("final",))}
     if limited and given.keys().isdisjoint(("epochs", "max_steps")):
         without.add("schedule")  # one that ends at 0 needs to know the last step
-    return {name: value for name, value in kind.defaults.items() if name not in without}
+    return {name: value for name, value in defaults.items() if name in _FIELDS and name not in without}
 
 
 def new_model(options: argparse.Namespace, task: Task) -> Model:

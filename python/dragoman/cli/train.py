@@ -20,6 +20,7 @@ from dragoman.cli.task_options import (
     check_given,
     learn,
     new_model,
+    preset_defaults,
     training_defaults,
 )
 from dragoman.data.tokenizer import LARGEST, MINIMUM, Kind
@@ -107,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vocab-size",
         type=Number(int, MINIMUM, LARGEST),
         metavar="N",
-        help="maximum tokens of the joint vocabulary, without the 256 bytes (default: 10000)",
+        help="maximum tokens of the joint vocabulary, without the 256 bytes (default: 10000; of tiny translators 6000)",
     )
     model.add_argument(
         "--tokenizer",
@@ -119,7 +120,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lowercase", action="store_true", default=None, help="the tokenizer writes every text in lower case"
     )
     add_model_arguments(model)
-    model.add_argument("--dropout", type=REAL, metavar="P", help="dropout rate (default: 0.1; tiny and big 0.3)")
+    model.add_argument(
+        "--dropout", type=REAL, metavar="P", help="dropout rate (default: 0.1; big and tiny 0.3, tiny translators 0.15)"
+    )
 
     def option(group: argparse._ArgumentGroup, flag: str, name: str, kind: Number, text: str) -> None:
         group.add_argument(
@@ -143,7 +146,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     training = parser.add_argument_group("training")
     add_device_argument(training)
-    option(training, "batch-tokens", "batch_tokens", COUNT, "tokens per batch (default: 4096)")
+    option(
+        training, "batch-tokens", "batch_tokens", COUNT, "tokens per batch (default: 4096; of tiny translators 1024)"
+    )
     option(
         training,
         "max-length",
@@ -162,14 +167,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compute layers again in backward: less memory, more time, the same bits",
     )
     option(
-        training, "lr", "lr", REAL, "peak learning rate (default: 0.64 / d_model, tiny 0.005; of labels and mlm 0.001)"
+        training,
+        "lr",
+        "lr",
+        REAL,
+        "peak learning rate (default: 0.64 / d_model; of tiny translators 0.003, labels and mlm 0.001)",
     )
     option(
         training,
         "warmup",
         "warmup",
         COUNT,
-        "steps until the peak, at most half of the run (default: 2000; of labels 200)",
+        "steps until the peak, at most half of the run (default: 2000; of tiny translators 1000, labels 200)",
     )
     option(
         training,
@@ -251,10 +260,11 @@ def command(options: argparse.Namespace) -> None:
     check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
     if options.resume:
         keep_as_begun(options, ALIASES)
-    for name, value in DEFAULTS.items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
+    given = {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
+    vars(options).update(DEFAULTS | given)
     kind = TASKS[ALIASES.get(options.task, options.task)]
+    if "vocab_size" not in given:
+        options.vocab_size = preset_defaults(options, kind).get("vocab_size", options.vocab_size)
     check_given(options, kind)
     chosen = None if kind.name == "classify" else options.columns  # it reads its tables itself
     with corpora(options, kind.files, chosen) as (files, held_out):
@@ -271,7 +281,7 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     given = {name: getattr(options, name) for name in names}
     validated = held_out is not None or options.valid_fraction is not None
-    trainer = Trainer(model, task=task, **training_defaults(kind, given, validated), **given)
+    trainer = Trainer(model, task=task, **training_defaults(options, kind, given, validated), **given)
     if not options.resume:
         trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
     validation = options.valid_fraction if held_out is None else list(task.read(held_out))
