@@ -185,7 +185,7 @@ template <class Managed>
 Tensor consume(const py::capsule& capsule, Managed* managed, bool writeable) {
   const DLTensor& source = managed->tensor;
   const Device device = from_dl(source.device);
-  memory(device);  // fails with what is missing
+  memory(device).synchronize();  // what wrote the memory has run; fails with what is missing
   Shape shape(source.shape, source.shape + source.ndim);
   const DType dtype = from_dl(source.dtype);
   CHECK(is_contiguous(source), "from_dlpack: x must be C-contiguous, got shape ", shape, " with strides ",

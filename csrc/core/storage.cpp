@@ -1,6 +1,7 @@
 #include "core/storage.h"
 
 #include "core/allocator.h"
+#include "core/backend.h"
 
 namespace dragoman {
 
@@ -36,6 +37,13 @@ void Storage::written() {
 }
 
 Storage::~Storage() {
+  if (version_ == 0 &&
+      device_ != cpu_device) {  // other libraries may be at work there, on streams of their own
+    try {
+      memory(device_).synchronize();
+    } catch (const std::exception&) {
+    }
+  }
   if (release_ != nullptr) {
     release_(owner_);
   } else {

@@ -118,7 +118,8 @@ constexpr BackendApi api = {
           return guarded(
               [&] { check(cudaMemsetAsync(data, 0, static_cast<size_t>(nbytes), the_stream), "zero"); });
         },
-    .synchronize = [] { return guarded([] { check(cudaStreamSynchronize(the_stream), "synchronize"); }); },
+    // Other libraries' streams too: their memory and ours travel by DLPack.
+    .synchronize = [] { return guarded([] { check(cudaDeviceSynchronize(), "synchronize"); }); },
     .packed_weight_size =
         [](int64_t* size, const PackWeight* p) { return guarded([&] { *size = packed_weight_size(*p); }); },
     .loss_chunk = [](LossChunk* chunk, int64_t rows, int64_t vocabulary,

@@ -12,7 +12,7 @@ namespace dragoman::cuda {
 
 cudaStream_t stream();
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) {
+__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 

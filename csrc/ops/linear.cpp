@@ -96,7 +96,8 @@ std::optional<Tensor> linear_backward(const Tensor& dy, const Tensor& x, const T
   const Rows rows = rows_of(op, sequences, x);
   std::optional<Tensor> dx;
   if (need_dx) dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-  std::optional<Tensor> scratch;  // the kernel's own, for dy before the activation: a rehearsal runs no kernel
+  std::optional<Tensor>
+      scratch;  // the kernel's own, for dy before the activation: a rehearsal runs no kernel
   if (Rehearsal::standing() && (kind != Activation::none || dropout.threshold != 0))
     scratch = Tensor::empty(y_shape, x.dtype(), x.device());
   kernels(x).linear_backward({.dy = dy.raw(),

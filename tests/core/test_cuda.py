@@ -58,6 +58,17 @@ def test_a_cast_reads_what_was_uploaded_and_bits_are_the_cpus(rng):
     np.testing.assert_array_equal(there.numpy(), here.numpy())
 
 
+def test_memory_travels_by_dlpack(rng):
+    array = rng.standard_normal((5, 3)).astype(np.float32)
+    x = dg.functional.cast(dg.functional.cast(dg.tensor(array, device="cuda"), "bfloat16"), "float32")  # under way
+    y = dg.from_dlpack(x)
+    assert (y.device, y.data.data_ptr, x.data.version) == ("cuda", x.data.data_ptr, 0)
+    expected = x.numpy()
+    del x
+    dg.tensor(np.zeros((5, 3), np.float32), device="cuda")
+    np.testing.assert_array_equal(y.numpy(), expected)
+
+
 def test_memory_is_counted():
     dg.empty_cache("cuda")
     before = dg.memory_stats("cuda")["allocated"]

@@ -128,6 +128,14 @@ cudaError_t cudaGetLastError() {
   return cudaSuccess;
 }
 
+cudaError_t cudaDeviceSynchronize() {
+  const Lock lock(runtime().mutex);
+  for (EmulatedStream& stream : runtime().streams) {
+    if (const cudaError_t error = run_all(stream); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
@@ -164,9 +172,7 @@ cudaError_t cudaFree(void* block) {
   const Lock lock(runtime().mutex);
   const auto found = runtime().device.find(reinterpret_cast<uintptr_t>(block));
   if (found == runtime().device.end()) return cudaErrorInvalidValue;
-  for (EmulatedStream& stream : runtime().streams) {
-    if (const cudaError_t error = run_all(stream); error != cudaSuccess) return error;
-  }
+  if (const cudaError_t error = cudaDeviceSynchronize(); error != cudaSuccess) return error;
   runtime().in_use -= found->second;
   runtime().device.erase(found);
   std::free(block);
