@@ -4,6 +4,7 @@
 
 #include "core/backend.h"
 #include "ops/dropout.h"
+#include "ops/id_pieces.h"
 #include "ops/indices.h"
 
 namespace dragoman {
@@ -95,11 +96,20 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
   check_mask_size("embedding_backward", dropout, rows, features);
   const Tensor device_ids = checked_ids.to(dy.device());
   const std::optional<Tensor> device_starts = to_device(first_positions, dy.device());
+  std::optional<Tensor> order, pieces;  // the CPU's kernel takes the rows as they are
+  if (dweight && dy.device() != cpu_device) {
+    const IdPieces sorted = pieces_of(checked_ids, dweight->dim(0));
+    order = sorted.order.to(dy.device());
+    pieces = sorted.pieces.to(dy.device());
+  }
   kernels(dy).embedding_backward({.dy = dy.raw(),
                                   .ids = device_ids.data<int32_t>(),
                                   .starts = data_or_null<int32_t>(device_starts),
                                   .dweight = data_or_null(dweight),
                                   .dpositions = data_or_null(dpositions),
+                                  .order = data_or_null<int32_t>(order),
+                                  .pieces = data_or_null<int32_t>(pieces),
+                                  .num_pieces = pieces ? pieces->numel() - 1 : 0,
                                   .features = features,
                                   .vocabulary = dweight ? dweight->dim(0) : 0,
                                   .max_positions = dpositions ? dpositions->dim(0) : 0,

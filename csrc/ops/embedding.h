@@ -31,6 +31,9 @@ struct EmbeddingBackward {
   const int32_t* starts;  // (num_sequences,) or null
   float* dweight;         // (vocabulary, features) or null
   float* dpositions;      // (max_positions, features) or null
+  const int32_t* order;   // (rows in use,) the rows by their ids; null on the CPU and without dweight
+  const int32_t* pieces;  // (num_pieces + 1,) stretches of order with one id each (ops/id_pieces.h)
+  int64_t num_pieces;
   int64_t features, vocabulary, max_positions;
   DType dtype;  // of dy
   float scale;

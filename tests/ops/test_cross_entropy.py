@@ -17,7 +17,7 @@ CASES = [
     (33, 1025, 0, 0.0),
     (300, 517, 1, 0.3),
     (3, 32001, 2, 0.1),
-    (66, 32000, 1, 0.1),  # a gradient that goes past the caches
+    pytest.param(66, 32000, 1, 0.1, marks=pytest.mark.cpu),  # a gradient that goes past the caches
 ]
 DTYPES = ["float32", "bfloat16"]
 
@@ -92,11 +92,13 @@ def test_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing,
     )
 
 
-def check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets):
+def check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets, device="cpu"):
     ids = make_ids(rng, rows, vocabulary)
     sequences = dg.Sequences([rows], capacity=rows + tail) if tail else None
 
     def logits(x, weight, bias, dtype):
+        if bias is not None and device == "cuda":
+            bias = rounded(bias, dtype).astype(bias.dtype)  # as its products take it
         return rounded(reference.linear(x, weight, bias), dtype)
 
     def forward(x, weight, bias, dtype):
@@ -140,15 +142,17 @@ def check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_t
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("rows", "vocabulary", "tail", "smoothing"), CASES)
-def test_linear_cross_entropy_matches_reference(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets):
-    check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets)
+def test_linear_cross_entropy_matches_reference(
+    rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets, device
+):
+    check_linear(rng, rows, vocabulary, tail, smoothing, with_bias, dtype, num_targets, device)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("rows", "vocabulary"), [(1030, 501), (459, 32001)])
-def test_chunks_of_rows(rng, rows, vocabulary, dtype):
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1030, 501), pytest.param(459, 32001, marks=pytest.mark.cpu)])
+def test_chunks_of_rows(rng, rows, vocabulary, dtype, device):
     """A chunk has up to 512 rows and 56 MiB of logits: three chunks here, two in float32."""
-    check_linear(rng, rows, vocabulary, 2, 0.1, True, dtype, None)
+    check_linear(rng, rows, vocabulary, 2, 0.1, True, dtype, None, device)
 
 
 def assert_loss_and_gradient(loss, grad, logits, ids):
@@ -234,6 +238,7 @@ def test_a_dropped_loss_leaves_no_gradient(op):
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_is_a_chunk_of_logits(rng, dtype):
     """Less than 64 MB beyond the gradients: not all logits, and no copy of dweight beside a chunk."""

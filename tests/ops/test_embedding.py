@@ -74,6 +74,19 @@ def test_sinusoidal_table_is_the_papers(count, d_model):
     np.testing.assert_allclose(table[:count], reference.sinusoidal_positions(count, d_model), atol=1e-6)
 
 
+@pytest.mark.parametrize("repeats", [(1, 64, 65), (128, 129, 1), (200,)], ids=str)
+def test_ids_that_repeat(rng, repeats):
+    """A device adds the rows of an id in pieces of up to 64."""
+    ids = rng.permutation(np.repeat(np.arange(len(repeats)) * 2, repeats)).astype(np.int32)
+    check_op(
+        lambda weight: dg.functional.embedding(ids, weight, dg.Sequences([len(ids)])),
+        lambda weight: reference.embedding(weight, None, ids, 0 * ids),
+        lambda dy, weight: reference.embedding_backward(dy, weight, None, ids, 0 * ids)[:1],
+        [rng.standard_normal((6, 7))],
+        rows=(),
+    )
+
+
 @pytest.mark.parametrize(
     ("ids", "lengths", "error", "message"),
     [

@@ -1,0 +1,263 @@
+#include "cuda/cublaslt.h"
+
+#include <array>
+#include <bit>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "core/check.h"
+#include "cuda/cublaslt_abi.h"
+#include "cuda/launch.h"
+#include "cuda/rows.h"
+#include "cuda/scratch.h"
+
+#ifdef DRAGOMAN_EMULATOR
+#define DRAGOMAN_DECLARE(name, parameters) extern "C" dragoman::cuda::lt::Status name parameters;
+namespace lt = dragoman::cuda::lt;
+DRAGOMAN_CUBLASLT(DRAGOMAN_DECLARE)  // tests/emulator/lt.cpp
+#undef DRAGOMAN_DECLARE
+#else
+#include "cuda/open_library.h"
+#endif
+
+namespace dragoman::cuda {
+
+namespace {
+
+struct Library {
+#define DRAGOMAN_MEMBER(name, parameters) lt::Status(*name) parameters = nullptr;
+  DRAGOMAN_CUBLASLT(DRAGOMAN_MEMBER)
+#undef DRAGOMAN_MEMBER
+  std::string problem;
+};
+
+#ifdef DRAGOMAN_EMULATOR
+
+Library open() {
+  Library library;
+#define DRAGOMAN_TAKE(name, parameters) library.name = &::name;
+  DRAGOMAN_CUBLASLT(DRAGOMAN_TAKE)
+#undef DRAGOMAN_TAKE
+  return library;
+}
+
+#else
+
+Library open() {
+  Library library;
+  std::string problem;
+  void* file = open_library("libcublasLt.so.13", problem);
+  if (file == nullptr) {
+    library.problem =
+        concat("cuBLASLt was not found; install it by: pip install 'dragoman[cuda]' (", problem, ")");
+    return library;
+  }
+#define DRAGOMAN_FIND(name, parameters)                                          \
+  library.name = reinterpret_cast<lt::Status(*) parameters>(dlsym(file, #name)); \
+  if (library.name == nullptr) library.problem = concat("cuBLASLt has no function ", #name);
+  DRAGOMAN_CUBLASLT(DRAGOMAN_FIND)
+#undef DRAGOMAN_FIND
+  return library;
+}
+
+#endif
+
+const Library& opened() {
+  static const Library library = open();
+  return library;
+}
+
+const Library& library() {
+  if (!opened().problem.empty()) throw std::runtime_error(opened().problem);
+  return opened();
+}
+
+void check_lt(lt::Status status, const char* call) {
+  if (status != lt::success) throw std::runtime_error(concat(call, " failed with status ", status));
+}
+
+lt::Context* context() {
+  static lt::Context* made = [] {
+    lt::Context* fresh = nullptr;
+    check_lt(library().cublasLtCreate(&fresh), "cublasLtCreate");
+    return fresh;
+  }();
+  return made;
+}
+
+// A descriptor of cuBLASLt, destroyed at the end of the scope.
+template <class T, auto destroy>
+class Descriptor {
+ public:
+  Descriptor() = default;
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (made_ != nullptr) (library().*destroy)(made_);
+  }
+  T** to_make() { return &made_; }
+  operator T*() const { return made_; }
+
+ private:
+  T* made_ = nullptr;
+};
+
+using OwnedOperation = Descriptor<lt::Operation, &Library::cublasLtMatmulDescDestroy>;
+using OwnedLayout = Descriptor<lt::Layout, &Library::cublasLtMatrixLayoutDestroy>;
+using OwnedPreference = Descriptor<lt::Preference, &Library::cublasLtMatmulPreferenceDestroy>;
+
+lt::DataType data_type(DType dtype) {
+  return dtype == DType::bfloat16 ? lt::bfloat16 : lt::float32;
+}
+
+// cuBLASLt stores matrices by columns, so for it a matrix stored by rows is its transpose. It computes
+// C^T (n, m) = op(B)^T op(A)^T: its first factor is B, its second is A, and its bias has one number for each
+// row of C^T.
+class Descriptors {
+ public:
+  explicit Descriptors(const Product& p) {
+    check_lt(library().cublasLtMatmulDescCreate(operation.to_make(), lt::compute_float32, lt::float32),
+             "cublasLtMatmulDescCreate");
+    set(lt::transpose_a, p.transpose_b ? lt::transpose : lt::keep);
+    set(lt::transpose_b, p.transpose_a ? lt::transpose : lt::keep);
+    set(lt::epilogue,
+        p.bias != nullptr ? (p.relu ? lt::relu_bias : lt::bias) : (p.relu ? lt::relu : lt::plain));
+    if (p.bias != nullptr) set(lt::bias_pointer, p.bias);
+    make(first, p.dtype, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb);
+    make(second, p.dtype, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda);
+    make(result, p.c_dtype, p.n, p.m, p.ldc);
+  }
+
+  OwnedOperation operation;
+  OwnedLayout first, second, result;
+
+ private:
+  template <class T>
+  void set(lt::OperationAttribute attribute, T value) {
+    check_lt(library().cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof(value)),
+             "cublasLtMatmulDescSetAttribute");
+  }
+
+  // Rounded sizes may exceed the leading dimension: one of the same alignment stands in for it.
+  static void make(OwnedLayout& layout, DType dtype, int64_t rows, int64_t columns, int64_t leading) {
+    if (leading < rows) leading = rows + leading % 8;
+    check_lt(
+        library().cublasLtMatrixLayoutCreate(layout.to_make(), data_type(dtype), static_cast<uint64_t>(rows),
+                                             static_cast<uint64_t>(columns), leading),
+        "cublasLtMatrixLayoutCreate");
+  }
+};
+
+// Eight steps in each power of two: so batches of like sizes share an algorithm. The remainder by 8 stays: an
+// algorithm may depend on it.
+int64_t rounded_up(int64_t size) {
+  if (size <= 64) return size;
+  const int64_t step = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size - 1))) / 8;
+  return ceil_div(size, step) * step + size % 8;
+}
+
+uint32_t alignment_of(const void* pointer) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  return address % 16 == 0 ? 16 : static_cast<uint32_t>(address & -address);
+}
+
+struct Choice {
+  lt::Algorithm algorithm;
+  bool needs_workspace;
+};
+
+constexpr int64_t workspace_size = int64_t{32} << 20;
+
+std::optional<Choice> best_for(const Product& p) {
+  const Descriptors d(p);
+  OwnedPreference preference;
+  check_lt(library().cublasLtMatmulPreferenceCreate(preference.to_make()), "cublasLtMatmulPreferenceCreate");
+  const auto set = [&](lt::PreferenceAttribute attribute, auto value) {
+    check_lt(library().cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+             "cublasLtMatmulPreferenceSetAttribute");
+  };
+  set(lt::maximum_workspace, static_cast<uint64_t>(workspace_size));
+  set(lt::alignment_a, alignment_of(p.b));
+  set(lt::alignment_b, alignment_of(p.a));
+  set(lt::alignment_c, alignment_of(p.c));
+  set(lt::alignment_d, alignment_of(p.c));
+  lt::Heuristic found = {};
+  int32_t count = 0;
+  const lt::Status status = library().cublasLtMatmulAlgoGetHeuristic(
+      context(), d.operation, d.first, d.second, d.result, d.result, preference, 1, &found, &count);
+  if (status == lt::not_supported || (status == lt::success && (count == 0 || found.state != lt::success)))
+    return {};
+  check_lt(status, "cublasLtMatmulAlgoGetHeuristic");
+  return Choice{found.algorithm, found.workspace > 0};
+}
+
+using Key = std::array<int64_t, 8>;
+
+Key key_of(const Product& p) {
+  const int64_t alignments =
+      alignment_of(p.a) | alignment_of(p.b) << 8 | alignment_of(p.c) << 16 | alignment_of(p.bias) << 24;
+  const int64_t kind = p.transpose_a | p.transpose_b << 1 | p.accumulate << 2 | (p.bias != nullptr) << 3 |
+                       p.relu << 4 | (p.dtype == DType::bfloat16) << 5 | (p.c_dtype == DType::bfloat16) << 6;
+  return {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, alignments, kind};
+}
+
+// The choice for exactly this key, made on first use.
+std::optional<Choice> choice_for(const Product& p) {
+  static std::mutex mutex;
+  static std::map<Key, std::optional<Choice>> choices;
+  const std::lock_guard lock(mutex);
+  const auto [place, fresh] = choices.try_emplace(key_of(p));
+  if (fresh) place->second = best_for(p);
+  return place->second;
+}
+
+lt::Status run(const Product& p, const std::optional<Choice>& choice) {
+  if (!choice) return lt::not_supported;
+  const Descriptors d(p);
+  const float one = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
+  std::optional<Scratch> workspace;
+  if (choice->needs_workspace) workspace.emplace(workspace_size);
+  return library().cublasLtMatmul(context(), d.operation, &one, p.b, d.first, p.a, d.second, &beta, p.c,
+                                  d.result, p.c, d.result, &choice->algorithm,
+                                  workspace ? workspace->data : nullptr,
+                                  workspace ? static_cast<size_t>(workspace_size) : 0, stream());
+}
+
+// C where the sums have no terms: the bias after its activation, or 0.
+template <class T>
+__global__ void __launch_bounds__(block_threads) fill_rows(Product p) {
+  const int64_t index = int64_t{blockIdx.x} * block_threads + threadIdx.x;
+  if (index >= p.m * p.n) return;
+  const int64_t row = index / p.n, column = index % p.n;
+  const float value = p.bias == nullptr ? 0.0f : to_float(static_cast<const T*>(p.bias)[column]);
+  static_cast<T*>(p.c)[row * p.ldc + column] = from_float<T>(p.relu ? fmaxf(value, 0.0f) : value);
+}
+
+}  // namespace
+
+const std::string& cublaslt_problem() {
+  return opened().problem;
+}
+
+void product(const Product& p) {
+  if (p.m == 0 || p.n == 0 || (p.k == 0 && p.accumulate)) return;
+  if (p.k == 0) {
+    return with_dtype(p.c_dtype, [&](auto element) {
+      launch(fill_rows<decltype(element)>, grid_of(ceil_div(p.m * p.n, block_threads)), dim3(block_threads),
+             0, p);
+    });
+  }
+  Product rounded = p;
+  rounded.m = rounded_up(p.m), rounded.n = rounded_up(p.n), rounded.k = rounded_up(p.k);
+  lt::Status status = run(p, choice_for(rounded));
+  if (status == lt::not_supported || status == lt::invalid_value) status = run(p, choice_for(p));
+  if (status != lt::success) {
+    throw std::runtime_error(
+        concat("cuBLASLt: the product of sizes ", p.m, ", ", p.n, ", ", p.k, " failed with status ", status));
+  }
+}
+
+}  // namespace dragoman::cuda
