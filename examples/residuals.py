@@ -24,7 +24,8 @@ def loss_of(residual, d_ff, seed):
     model = dg.Transformer(dg.TransformerConfig(vocab_size=tokenizer.vocab_size, residual=residual, **sizes))
     options = {"lr": 5e-3, "warmup": 30, "batch_tokens": 512, "max_steps": steps, "checkpoint_every": steps}
     records = dg.Trainer(model, tokenizer=tokenizer, seed=seed, **options).fit(train, held_out)
-    return records[-1]["valid_loss"], model.num_parameters()
+    losses = [record["valid_loss"] for record in records if "valid_loss" in record]
+    return losses[-1], model.num_parameters()
 
 
 # The projections have weights of their own. A wider feed-forward network gives the sum as many.

@@ -548,7 +548,7 @@ def test_a_bad_field_is_named(field, value):
         ({"layers": [{"windw": 3}]}, "layers must hold only fields .* got 'windw'; did you mean window[?]"),
         ({"layers": [{}, {"d_model": 6}]}, "layers must hold only fields .* got 'd_model'"),
         ({"layers": [{"num_heads": 5}]}, "layers: num_heads must be a divisor of d_model = 12, got 5"),
-        ({"layers": []}, "layers must be None or a list of at least one dict of fields, got "),
+        ({"layers": []}, "layers must be None or a list of 1 to 1,000 dicts of fields, got "),
         ({"layers": [{"positions": "learned"}]}, "layers must be without sinusoidal and learned positions"),
         ({"encoder": {"layers": [{"kv_heads": 2}]}}, "encoder: layers: kv_heads must be a divisor of num_heads = 3"),
         ({"output_scale": 0}, "output_scale must be a number above 0, got 0"),

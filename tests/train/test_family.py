@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dragoman.train import Classification, ImageClassification, MaskedLM, Tagging, Trainer, TrainingOptions
 from dragoman.train.task import TASK
-from family import OPTIONS, bits, encoder_for, reviews_of, sentences_of, tokenizer_of, untimed, vision_for
+from family import OPTIONS, bits, encoder_for, encoder_of, reviews_of, sentences_of, tokenizer_of, untimed, vision_for
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,6 +113,19 @@ def test_a_folder_of_images_becomes_shards(rng, tmp_path):
     assert len(shards) == 6
     found = {bytes(np.array(pixels, np.uint8)): task.labels[label[0]] for pixels, label in shards[:]}
     assert found == {image.tobytes(): label for image, label in examples[:6]}
+
+
+def test_masked_tokens_with_special_ids_of_any_kind():
+    """No pad, no bos, several eos: those that end a text are never masked, and none of them is drawn."""
+    task = MaskedLM(ratio=0.5)
+    ids = {"pad_id": None, "bos_id": None, "unk_id": None, "eos_id": [2, 5]}
+    model = encoder_of(vocab_size=9, head="mlm", mask_id=8, **ids)
+    rows = {"tokens": [[6, 7, 3, 5, 2]] * 40}
+    batch = task.batch(rows, model, (0,))
+    for tokens, targets in zip(batch.columns["tokens"], batch.columns["targets"], strict=True):
+        assert tokens[3:] == [5, 2] and targets[3:] == [-1, -1]
+        assert not {2, 5} & set(tokens[:3])
+    assert {targets[i] for targets in batch.columns["targets"] for i in range(3)} == {-1, 6, 7, 3}
 
 
 def test_long_texts_are_cut_and_words_that_do_not_fit_are_left_out():

@@ -240,8 +240,9 @@ class BlockConfig(ModelConfig):
 
     def _check_layers(self) -> None:
         items: Any = self.layers
-        good = isinstance(items, list | tuple) and len(items) > 0 and all(isinstance(item, dict) for item in items)
-        self._check("layers", good, "None or a list of at least one dict of fields")
+        good = isinstance(items, list | tuple) and 1 <= len(items) <= 1000
+        good = good and all(isinstance(item, dict) for item in items)
+        self._check("layers", good, "None or a list of 1 to 1,000 dicts of fields")
         object.__setattr__(self, "layers", tuple(self._own_fields("layers", item, self.of_layers) for item in items))
         for place in range(len(items)):
             with self._named("layers"):

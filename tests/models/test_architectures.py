@@ -1,0 +1,357 @@
+"""The architectures of others as configs of ours: with the weights of a model of transformers, the same logits."""
+
+import re
+
+import dragoman as dg
+import numpy as np
+import pytest
+from dragoman.models import DecoderConfig, EncoderConfig, TextDecoder, TextEncoder, VisionConfig, VisionTransformer
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.parity
+
+NO_DROPOUT = {"dropout": 0.0, "embedding_dropout": 0.0}
+
+# Encoder-decoders
+
+THEIRS = {
+    **{"vocab_size": 61, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "max_position_embeddings": 37},
+    **{"encoder_attention_heads": 3, "decoder_attention_heads": 4, "encoder_ffn_dim": 40, "decoder_ffn_dim": 52},
+}
+OURS = {
+    **{"vocab_size": 61, "d_model": 24, "num_encoder_layers": 2, "num_decoder_layers": 3, "max_length": 37},
+    **{"num_heads": 4, "d_ff": 52, "encoder": {"num_heads": 3, "d_ff": 40}},
+    **{"bos_id": 0, "pad_id": 1, "eos_id": 2, "output_bias": True, "scale_embeddings": False},
+}
+BART = {**OURS, "positions": "learned", "position_offset": 2, "embedding_norm": True, "activation": "gelu"}
+BART_NAMES = [
+    (r"^model\.", ""),
+    (r"encoder_attn_layer_norm", "norm2"),
+    (r"encoder_attn", "cross_attention"),
+    (r"self_attn_layer_norm", "norm1"),
+    (r"self_attn", "self_attention"),
+    (r"fc([12])", r"feed_forward.linear\1"),
+    (r"^(encoder.layers.\d+)\.final_layer_norm", r"\1.norm2"),
+    (r"final_layer_norm", "norm3"),
+    (r"^encoder\.layernorm_embedding", "src_embedding.norm"),
+    (r"^decoder\.layernorm_embedding", "tgt_embedding.norm"),
+    (r"^encoder\.embed_positions", "src_positions"),
+    (r"^decoder\.embed_positions", "tgt_positions"),
+    (r"^(encoder|decoder)\.layer_norm", r"\1.norm"),
+    (r"^shared", "src_embedding"),
+    (r"^final_logits_bias", "output.bias"),
+]
+T5 = {
+    **{"vocab_size": 61, "d_model": 24, "head_dim": 7, "num_heads": 5, "d_ff": 37, "norm": "rms", "norm_eps": 1e-6},
+    **{"num_encoder_layers": 2, "num_decoder_layers": 3, "norm_first": True, "scale_embeddings": False},
+    **{"attention_bias": "", "feed_forward_bias": False, "attention_scale": 1.0, "positions": "relative"},
+    **{"position_buckets": 12, "position_distance": 20},
+    **{"pad_id": 0, "start_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": None},
+}
+T5_THEIRS = {
+    **{"vocab_size": 61, "d_model": 24, "d_kv": 7, "d_ff": 37, "num_layers": 2, "num_decoder_layers": 3},
+    **{"num_heads": 5, "relative_attention_num_buckets": 12, "relative_attention_max_distance": 20},
+}
+T5_NAMES = [
+    (r"(\w+)\.block\.(\d+)\.layer\.0\.layer_norm", r"\1.layers.\2.norm1"),
+    (r"encoder\.block\.(\d+)\.layer\.1\.layer_norm", r"encoder.layers.\1.norm2"),
+    (r"decoder\.block\.(\d+)\.layer\.([12])\.layer_norm", lambda m: f"decoder.layers.{m[1]}.norm{int(m[2]) + 1}"),
+    (r"block\.(\d+)\.layer\.\d", r"layers.\1"),
+    (r"SelfAttention\.relative_attention_bias", "self_attention.positions"),
+    (r"SelfAttention\.([qkv])", r"self_attention.\1_proj"),
+    (r"EncDecAttention\.([qkv])", r"cross_attention.\1_proj"),
+    (r"SelfAttention\.o", "self_attention.out_proj"),
+    (r"EncDecAttention\.o", "cross_attention.out_proj"),
+    (r"DenseReluDense\.wi_0", "feed_forward.gate"),
+    (r"DenseReluDense\.(wi_1|wi)", "feed_forward.linear1"),
+    (r"DenseReluDense\.wo", "feed_forward.linear2"),
+    (r"final_layer_norm", "norm"),
+    (r"^shared", "src_embedding"),
+    (r"^lm_head", "output"),
+]
+MARIAN_IDS = {"pad_id": 60, "start_id": 60, "eos_id": 0, "unk_id": 1, "bos_id": None}
+PAIRS = {
+    "marian": (
+        ("MarianMTModel", "MarianConfig"),
+        {**THEIRS, "activation_function": "swish", "scale_embedding": True, "pad_token_id": 60, "eos_token_id": 0},
+        {**OURS, **MARIAN_IDS, "position_layout": "halves", "activation": "silu", "scale_embeddings": True},
+        BART_NAMES,
+    ),
+    "bart": (("BartForConditionalGeneration", "BartConfig"), THEIRS, {**BART, "start_id": [2, 0]}, BART_NAMES),
+    "mbart": (
+        ("MBartForConditionalGeneration", "MBartConfig"),
+        {**THEIRS, "scale_embedding": True},
+        {**BART, "norm_first": True, "scale_embeddings": True},
+        BART_NAMES,
+    ),
+    "m2m100": (
+        ("M2M100ForConditionalGeneration", "M2M100Config"),
+        THEIRS,
+        {**OURS, "norm_first": True, "scale_embeddings": True, "position_layout": "fairseq", "position_offset": 2}
+        | {"start_id": [2, 9], "output_bias": False},
+        BART_NAMES,
+    ),
+    "pegasus": (
+        ("PegasusForConditionalGeneration", "PegasusConfig"),
+        {**THEIRS, "activation_function": "relu", "scale_embedding": True},
+        {**OURS, "norm_first": True, "scale_embeddings": True, "position_layout": "halves"},
+        BART_NAMES,
+    ),
+    "t5": (("T5ForConditionalGeneration", "T5Config"), T5_THEIRS, {**T5, "output_scale": 24**-0.5}, T5_NAMES),
+    "t5-v1.1": (
+        ("T5ForConditionalGeneration", "T5Config"),
+        {**T5_THEIRS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        {**T5, "gated": True, "activation": "gelu_tanh", "tie_embeddings": "inputs"},
+        T5_NAMES,
+    ),
+}
+
+# Encoders
+
+BERT_THEIRS = {
+    **{"vocab_size": 67, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3},
+    **{"intermediate_size": 37, "max_position_embeddings": 33},
+}
+BERT = {
+    **{"vocab_size": 67, "d_model": 24, "num_layers": 2, "num_heads": 3, "d_ff": 37, "max_length": 33},
+    **{"positions": "learned", "embedding_norm": True, "scale_embeddings": False, "activation": "gelu"},
+    **{"norm_eps": 1e-12},
+}
+BERT_NAMES = [
+    (r"^(bert|roberta|mpnet)\.", ""),
+    (r"^embeddings\.word_embeddings", "embedding"),
+    (r"^embeddings\.token_type_embeddings\.weight", "embedding.type_weight"),
+    (r"^embeddings\.position_embeddings", "positions"),
+    (r"^embeddings\.LayerNorm", "embedding.norm"),
+    (r"encoder\.layer\.", "encoder.layers."),
+    (r"attention\.(self\.query|attn\.q)\b", "self_attention.q_proj"),
+    (r"attention\.(self\.key|attn\.k)\b", "self_attention.k_proj"),
+    (r"attention\.(self\.value|attn\.v)\b", "self_attention.v_proj"),
+    (r"attention\.(output\.dense|attn\.o)\b", "self_attention.out_proj"),
+    (r"attention\.(output\.)?LayerNorm", "norm1"),
+    (r"intermediate\.dense", "feed_forward.linear1"),
+    (r"output\.dense", "feed_forward.linear2"),
+    (r"output\.LayerNorm", "norm2"),
+    (r"^encoder\.relative_attention_bias", "encoder.layers.0.self_attention.positions"),
+    (r"^pooler\.dense", "pooler"),
+    (r"^classifier\.dense", "pooler"),
+    (r"^classifier(\.out_proj)?\b", "head.output"),
+    (r"^(cls\.predictions\.transform|lm_head)\.dense", "head.transform"),
+    (r"^(cls\.predictions\.transform\.LayerNorm|lm_head\.layer_norm)", "head.norm"),
+    (r"^(cls\.predictions|lm_head)\.bias", "head.output.bias"),
+]
+LABELS = {"head": "classify", "labels": ("a", "b", "c", "d", "e"), "pooling": "first", "pooler": True}
+ROBERTA = {**BERT, "norm_eps": 1e-5, "position_offset": 2, "max_length": 31, "token_types": 1}
+TEXTS = {
+    "bert": (("BertForMaskedLM", "BertConfig"), {"hidden_act": "gelu_new"},
+             {**BERT, "head": "mlm", "token_types": 2, "activation": "gelu_tanh", "head_activation": "gelu_tanh"}),
+    "bert, labels": (("BertForSequenceClassification", "BertConfig"), {"num_labels": 5},
+                     {**BERT, **LABELS, "token_types": 2}),
+    "roberta": (("RobertaForMaskedLM", "RobertaConfig"), {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
+                {**ROBERTA, "head": "mlm"}),
+    "roberta, labels": (("RobertaForSequenceClassification", "RobertaConfig"),
+                        {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "num_labels": 5}, {**ROBERTA, **LABELS}),
+    "mpnet": (("MPNetForMaskedLM", "MPNetConfig"), {},
+              {**BERT, "position_offset": 2, "max_length": 31, "layers": [{"positions": "relative"}], "head": "mlm"}),
+}  # fmt: skip
+
+# Decoders
+
+LLAMA_THEIRS = {
+    **{"vocab_size": 71, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 3},
+    **{"num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 64, "head_dim": 10},
+}
+LLAMA = {
+    **{"vocab_size": 71, "d_model": 24, "d_ff": 44, "num_layers": 3, "num_heads": 6, "kv_heads": 2, "head_dim": 10},
+    **{"norm": "rms", "norm_first": True, "norm_eps": 1e-6, "gated": True, "activation": "silu"},
+    **{"positions": "rotary", "attention_bias": "", "feed_forward_bias": False, "scale_embeddings": False},
+    **{"tie_embeddings": False, "pad_id": None},
+}
+GEMMA = {**LLAMA, "tie_embeddings": True, "scale_embeddings": True, "activation": "gelu_tanh"}
+LLAMA_NAMES = [
+    (r"^model\.embed_tokens", "embedding"),
+    (r"^model\.norm", "decoder.norm"),
+    (r"^model\.layers", "decoder.layers"),
+    (r"^lm_head", "output"),
+    (r"input_layernorm", "norm1"),
+    (r"pre_feedforward_layernorm", "norm2"),
+    (r"post_feedforward_layernorm", "output_norms.1"),
+    (r"self_attn\.o_proj", "self_attention.out_proj"),
+    (r"self_attn", "self_attention"),
+    (r"mlp\.gate_proj", "feed_forward.gate"),
+    (r"mlp\.up_proj", "feed_forward.linear1"),
+    (r"mlp\.down_proj", "feed_forward.linear2"),
+]
+GPT2 = {
+    **{"vocab_size": 71, "d_model": 24, "d_ff": 96, "num_layers": 3, "num_heads": 4, "positions": "learned"},
+    **{"max_length": 40, "norm_first": True, "activation": "gelu_tanh", "scale_embeddings": False},
+    **{"pad_id": None, "bos_id": 2, "eos_id": 2, "unk_id": None},
+}
+GPT2_NAMES = [
+    (r"^transformer\.wte", "embedding"),
+    (r"^transformer\.wpe", "positions"),
+    (r"^transformer\.h\.", "decoder.layers."),
+    (r"^transformer\.ln_f", "decoder.norm"),
+    (r"ln_([12])", r"norm\1"),
+    (r"attn\.c_proj", "self_attention.out_proj"),
+    (r"mlp\.c_fc", "feed_forward.linear1"),
+    (r"mlp\.c_proj", "feed_forward.linear2"),
+]
+LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+NO_HEAD_DIM = {key: value for key, value in LLAMA_THEIRS.items() if key != "head_dim"}
+GEMMA3_TYPES = ["sliding_attention", "full_attention", "sliding_attention"]
+DECODERS = {
+    "gpt2": (("GPT2LMHeadModel", "GPT2Config"),
+             {"vocab_size": 71, "n_positions": 40, "n_embd": 24, "n_layer": 3, "n_head": 4}, GPT2),
+    "llama": (("LlamaForCausalLM", "LlamaConfig"), LLAMA_THEIRS, LLAMA),
+    "llama 3": (("LlamaForCausalLM", "LlamaConfig"),
+                {**LLAMA_THEIRS, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}
+                | {"rope_parameters": {**LLAMA3, "rope_theta": 500.0, "original_max_position_embeddings": 16}},
+                {**LLAMA, "tie_embeddings": True, "attention_bias": "qkvo", "feed_forward_bias": True}
+                | {"rotary_base": 500.0, "rotary_scaling": {"type": "llama3", "factor": 4, "original_max_length": 16}}),
+    "mistral": (("MistralForCausalLM", "MistralConfig"), {**LLAMA_THEIRS, "sliding_window": 5}, {**LLAMA, "window": 4}),
+    "qwen2": (("Qwen2ForCausalLM", "Qwen2Config"),
+              {**NO_HEAD_DIM, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+              {**LLAMA, "head_dim": 4, "attention_bias": "qkv", "layers": [{}, {"window": 3}, {"window": 3}]}),
+    "qwen3": (("Qwen3ForCausalLM", "Qwen3Config"), LLAMA_THEIRS, {**LLAMA, "qk_norm": "rms"}),
+    "smollm3": (("SmolLM3ForCausalLM", "SmolLM3Config"),
+                {**NO_HEAD_DIM, "no_rope_layer_interval": 2, "pad_token_id": 0},
+                {**LLAMA, "head_dim": 4, "rotary_base": 2e6, "tie_embeddings": True}
+                | {"layers": [{}, {"positions": "none"}]}),
+    "gemma": (("GemmaForCausalLM", "GemmaConfig"), LLAMA_THEIRS, GEMMA),
+    "gemma 3": (("Gemma3ForCausalLM", "Gemma3TextConfig"),
+                {**LLAMA_THEIRS, "query_pre_attn_scalar": 7, "sliding_window": 5, "layer_types": GEMMA3_TYPES},
+                {**GEMMA, "attention_scale": 7**-0.5, "sandwich_norm": True, "qk_norm": "rms"}
+                | {"layers": [{"window": 4}, {"rotary_base": 1e6}]}),
+}  # fmt: skip
+
+
+def theirs(names, values, rng):
+    """A model of transformers whose weights show every option: far from where training would begin."""
+    torch.manual_seed(0)
+    model_class, config_class = (getattr(transformers, name) for name in names)
+    config = config_class(**values)
+    config._attn_implementation = "eager"
+    model = model_class(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not ("embed_positions" in name and not parameter.requires_grad):
+                inputs = parameter.shape[-1] if parameter.ndim > 1 else 20
+                scale = 1.2 / inputs**0.5
+                scale /= 7**0.5 if name.endswith("Attention.q.weight") else 1  # T5 divides no scores
+                parameter.copy_(torch.tensor(rng.normal(0, scale, parameter.shape)) + (parameter if scale < 0.3 else 0))
+    return model
+
+
+def load(model, their_model, names, change=None):
+    """Copies their weights into ours, by names; every parameter of ours must be among them."""
+    state = {}
+    for name, array in their_model.state_dict().items():
+        for pattern, other in names:
+            name = re.sub(pattern, other, name)
+        state[name] = array.detach().numpy()
+    if change is not None:
+        change(state)
+    own = model.state_dict()
+    missing = set(own) - set(state)
+    assert not missing
+    model.load_state_dict({name: state[name].reshape(own[name].shape) for name in own})
+    return model.eval()
+
+
+def assert_same(actual, expected):
+    expected = expected.detach().numpy().reshape(actual.shape)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("names", "values", "fields", "rules"), PAIRS.values(), ids=PAIRS)
+def test_encoder_decoders(names, values, fields, rules, rng):
+    other = theirs(names, values, rng)
+    if "final_logits_bias" in dict(other.named_buffers()):
+        other.final_logits_bias.copy_(torch.tensor(rng.normal(0, 0.3, (1, 61))))
+    model = load(dg.Transformer(dg.TransformerConfig(**fields | NO_DROPOUT)), other, rules)
+    source, target = rng.integers(3, 50, (2, 11)), rng.integers(3, 50, (2, 13))
+    with torch.no_grad():
+        expected = other(input_ids=torch.tensor(source), decoder_input_ids=torch.tensor(target)).logits
+    assert_same(model.logits(source.tolist(), target.tolist()), expected)
+
+
+@pytest.mark.parametrize(("names", "values", "fields"), TEXTS.values(), ids=TEXTS)
+def test_encoders(names, values, fields, rng):
+    other = theirs(names, BERT_THEIRS | values, rng)
+    model = load(TextEncoder(EncoderConfig(**fields | NO_DROPOUT)), other, BERT_NAMES)
+    ids, types = rng.integers(3, 50, (2, 11)), (np.arange(11) > 4).astype(int)[None].repeat(2, 0)
+    two = fields.get("token_types") == 2
+    more = {"token_type_ids": torch.tensor(types)} if two else {}
+    with torch.no_grad():
+        expected = other(input_ids=torch.tensor(ids), **more).logits
+    assert_same(model.logits(ids.tolist(), types=types.tolist() if two else None), expected)
+
+
+def of_gpt2(state):
+    """Their products have (in, out) weights, and one for queries, keys and values."""
+    for i in range(3):
+        layer = f"decoder.layers.{i}"
+        for kind in ("weight", "bias"):
+            parts = np.split(state.pop(f"{layer}.attn.c_attn.{kind}"), 3, axis=-1)
+            for letter, part in zip("qkv", parts, strict=True):
+                state[f"{layer}.self_attention.{letter}_proj.{kind}"] = part
+        for name in [name for name in state if name.startswith(layer) and state[name].ndim == 2]:
+            state[name] = state[name].T
+
+
+def of_gemma(state):
+    """Their norms multiply by weight + 1."""
+    for name in state:
+        if "norm" in name:
+            state[name] = state[name] + 1
+
+
+@pytest.mark.parametrize(("name", "names", "values", "fields"), [(k, *v) for k, v in DECODERS.items()], ids=DECODERS)
+def test_decoders(name, names, values, fields, rng):
+    other = theirs(names, values, rng)
+    model = TextDecoder(DecoderConfig(**fields | NO_DROPOUT))
+    change = of_gpt2 if name == "gpt2" else of_gemma if "gemma" in name else None
+    second = "output_norms.0" if fields.get("sandwich_norm") else "norm2"
+    rules = GPT2_NAMES if name == "gpt2" else [*LLAMA_NAMES, (r"post_attention_layernorm", second)]
+    load(model, other, rules, change)
+    ids = rng.integers(3, 50, (2, 23))
+    with torch.no_grad():
+        expected = other(input_ids=torch.tensor(ids)).logits
+    assert_same(model.logits(ids.tolist()), expected)
+
+
+VIT_NAMES = [
+    (r"^vit\.embeddings\.patch_embeddings\.projection", "patches"),
+    (r"^vit\.embeddings\.cls_token", "class_token"),
+    (r"^vit\.embeddings\.position_embeddings", "positions.weight"),
+    (r"^vit\.(encoder\.layer|layers)\.", "encoder.layers."),
+    (r"^vit\.layernorm", "encoder.norm"),
+    (r"layernorm_before", "norm1"),
+    (r"layernorm_after", "norm2"),
+    (r"attention\.(attention\.query|q_proj)", "self_attention.q_proj"),
+    (r"attention\.(attention\.key|k_proj)", "self_attention.k_proj"),
+    (r"attention\.(attention\.value|v_proj)", "self_attention.v_proj"),
+    (r"attention\.(output\.dense|o_proj)", "self_attention.out_proj"),
+    (r"(intermediate\.dense|mlp\.fc1)", "feed_forward.linear1"),
+    (r"(output\.dense|mlp\.fc2)", "feed_forward.linear2"),
+    (r"^classifier", "head.output"),
+]
+
+
+def test_vision(rng):
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 37}
+    images = {"image_size": 20, "patch_size": 5, "num_labels": 3}
+    other = theirs(("ViTForImageClassification", "ViTConfig"), sizes | images, rng)
+    fields = {"d_model": 24, "num_layers": 2, "num_heads": 3, "d_ff": 37, "image_size": 20, "patch_size": 5}
+    config = VisionConfig(**fields, labels=("a", "b", "c"), norm_eps=1e-12, **NO_DROPOUT)
+
+    def of_vit(state):
+        state["patches.weight"] = state["patches.weight"].transpose(0, 2, 3, 1).reshape(24, -1)
+
+    model = load(VisionTransformer(config), other, VIT_NAMES, of_vit)
+    pixels = rng.random((2, 20, 20, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = other(pixel_values=torch.tensor((pixels * 2 - 1).transpose(0, 3, 1, 2))).logits
+    assert_same(model.logits(pixels), expected)
