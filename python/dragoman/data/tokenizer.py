@@ -58,10 +58,10 @@ def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 class Tokenizer:
     """Text to token ids and back. Made by `Tokenizer.train` or `Tokenizer.load`.
 
-    A text is normalised to Unicode form NFC and split at spaces; a space becomes the mark U+2581 before its
-    word. A character without a token is written as the bytes of its UTF-8 form. So `decode(encode(text))` is the
-    NFC form of any text, except that U+2581 itself becomes a space. In a text, the names of special tokens are
-    ordinary characters.
+    A text is normalised to Unicode form NFC and split at spaces and around punctuation; a space becomes the mark
+    U+2581 before its word. A character without a token is written as the bytes of its UTF-8 form. So
+    `decode(encode(text))` is the NFC form of any text, except that U+2581 itself becomes a space; with `lowercase`, it
+    is that of the text in lower case. In a text, the names of special tokens are ordinary characters.
     """
 
     def __init__(self, backend: Any) -> None:
