@@ -48,7 +48,8 @@ def _device(request, monkeypatch):
             return made
         return tensor(array, "cuda", dtype, requires_grad)
 
-    monkeypatch.setattr(dg, "tensor", on_device)
+    for name in ("", ".nn.attention_positions", ".nn.positional", ".nn.rotary"):  # where layers make their tables
+        monkeypatch.setattr(f"dragoman{name}.tensor", on_device)
     init = dg.nn.Parameter.__init__
 
     def init_on_device(self, array):

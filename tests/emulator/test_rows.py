@@ -6,15 +6,11 @@ import pytest
 from dragoman import _core, random
 from gradcheck import with_tail
 
+pytestmark = pytest.mark.cuda
+
 F = dg.functional
 LENGTHS, TAIL = [17, 0, 23], 5  # and in short, wide shapes: the first rows of them
 TOLERANCES = {"float32": 2e-6, "bfloat16": 1e-2}
-
-
-@pytest.fixture(autouse=True)
-def _on_a_device(device):
-    if device == "cpu":
-        pytest.skip("compares a device with the CPU")
 
 
 def results(function, arrays, device, dtype):
