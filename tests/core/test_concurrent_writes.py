@@ -10,6 +10,8 @@ import pytest
 from dragoman import functional as F
 from dragoman import nn
 
+pytestmark = pytest.mark.cpu
+
 ROWS, WILD = 4096, 10**9
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from dragoman import _core
 
+pytestmark = pytest.mark.cpu
+
 
 def on_test(*shape, seed=0):
     return dg.tensor(np.random.default_rng(seed).standard_normal(shape, np.float32), device="test")

@@ -8,6 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.cpu
+
 NUMPY = ["float32", "int32", "int64", "bool", "int8", "uint8"]  # that NumPy knows by DLPack: not bfloat16
 
 

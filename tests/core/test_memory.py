@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from dragoman import _core
 
+pytestmark = pytest.mark.cpu
+
 CONFIGS = {
     "tiny": (dg.TransformerConfig.tiny(vocab_size=3000), [17] * 40, [23] * 40, "float32"),
     "pre-norm": (dg.TransformerConfig.small(norm_first=True, activation="gelu"), [30] * 20, [9] * 20, "float32"),

@@ -305,6 +305,7 @@ def rows(n):
 WEIGHTS = [dg.tensor(np.eye(4, dtype=np.float32)) for _ in range(5)]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("function", "message"),
     [

@@ -154,6 +154,7 @@ def test_row_ops_refuse_a_slotted_layout():
         dg.functional.relu(dg.tensor(np.ones((4, 2), np.float32)), sequences=dg.Sequences.slotted([1, 1], 2))
 
 
+@pytest.mark.cpu
 def test_each_device_gets_one_copy_of_the_arrays():
     """The device "test" lets no host read or write its memory."""
     sequences, x = dg.Sequences([2, 3], capacity=7), np.full((7, 4), np.nan, np.float32)

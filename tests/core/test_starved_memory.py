@@ -13,7 +13,10 @@ import dragoman as dg
 import pytest
 
 # AddressSanitizer's shadow memory needs terabytes of addresses.
-pytestmark = pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the limit is of addresses")
+pytestmark = [
+    pytest.mark.cpu,
+    pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the limit is of addresses"),
+]
 
 PREPARE = """
     import os, resource, sys, threading

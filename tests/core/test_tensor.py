@@ -22,6 +22,7 @@ DTYPES = {
 }
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("name", DTYPES)
 def test_shares_numpys_memory_both_ways(name):
     array = np.array([[0, 1, 1], [1, 0, 1]]).astype(DTYPES[name])
@@ -37,6 +38,7 @@ def test_shares_numpys_memory_both_ways(name):
     assert tensor.numpy()[0, 0] == 1
 
 
+@pytest.mark.cpu
 def test_borrowed_memory_outlives_its_python_names():
     array = np.arange(1000, dtype=np.float32)
     references = sys.getrefcount(array)
@@ -115,6 +117,7 @@ def test_item_reshape_and_arithmetic(rng):
     assert dg.tensor([2.5]).item() == 2.5
 
 
+@pytest.mark.cpu
 def test_read_only_arrays_are_not_written():
     array = np.ones(4, np.float32)
     array.flags.writeable = False
@@ -124,6 +127,7 @@ def test_read_only_arrays_are_not_written():
     np.testing.assert_array_equal(array, 1)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -164,6 +168,7 @@ def test_errors_name_the_argument(make, error, message):
         make()
 
 
+@pytest.mark.cpu
 def test_allocator_reuses_and_reports():
     gc.collect()
     dg.empty_cache()

@@ -75,9 +75,9 @@ def test_output_and_every_gradient(rng, case, causal):
 
 
 @pytest.mark.parametrize("positions", [None, nn.RotaryPositions(4), nn.Alibi(4), nn.RelativeBias(4)], ids=str)
-def test_rows_that_are_not_in_use(rng, positions):
+def test_rows_that_are_not_in_use(rng, device, positions):
     """NaN rows beyond the tokens change nothing, with norms of heads, too."""
-    attention = nn.MultiHeadAttention(16, 4, kv_heads=2, qk_norm="rms", positions=positions)
+    attention = nn.MultiHeadAttention(16, 4, kv_heads=2, qk_norm="rms", positions=positions).to(device)
     rows = rng.standard_normal((5, 16)).astype(np.float32)
     results = []
     for tail in (0, 3):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from dragoman import _core
 
+pytestmark = pytest.mark.cpu
+
 
 @pytest.mark.parametrize("isa", _core.cpu_isas())
 def test_every_instruction_set(isa):
