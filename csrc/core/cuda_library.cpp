@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/allocator.h"
+#include "core/cuda_version.h"
 
 namespace dragoman {
 
@@ -53,7 +54,7 @@ CudaLibrary open_library() {
   const auto entry = reinterpret_cast<CudaEntry>(dlsym(handle, "dragoman_cuda_api"));
   if (entry == nullptr) return {nullptr, concat(path, " is no CUDA backend")};
   const char* problem = "";
-  const BackendApi* api = entry(cuda_api_version, &host_functions, &problem);
+  const BackendApi* api = entry(cuda_api_version(), &host_functions, &problem);
   return {api, problem};
 }
 

@@ -10,15 +10,13 @@ namespace dragoman {
 
 // What the library takes from this one.
 struct HostFunctions {
-  void* (*allocate)(
-      int64_t nbytes);  // device memory from the caching allocator; null when there is none left
+  // Device memory from the caching allocator; null when there is none left.
+  void* (*allocate)(int64_t nbytes);
   void (*free)(void* block, int64_t nbytes);
 };
 
-// Moves on when BackendApi, HostFunctions or a contract struct does.
-inline constexpr int32_t cuda_api_version = 1;
-
-// The library's one symbol, "dragoman_cuda_api". Null with a sentence in `problem` where CUDA cannot be used.
+// The library's one symbol: "dragoman_cuda_api". `version` is cuda_api_version(). Null with a sentence in
+// `problem` where CUDA cannot be used.
 using CudaEntry = const BackendApi* (*)(int32_t version, const HostFunctions* host, const char** problem);
 
 // ValueError that says what is missing where this device cannot be used.

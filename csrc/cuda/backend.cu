@@ -7,12 +7,11 @@
 #include <mutex>
 #include <string>
 
-#include "core/cuda_library.h"
+#include "core/cuda_version.h"
 #include "cuda/check.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
 #include "cuda/scratch.h"
-#include "ops/ops.h"
 
 namespace dragoman::cuda {
 
@@ -172,7 +171,7 @@ extern "C" __attribute__((visibility("default"))) const dragoman::BackendApi* dr
     int32_t version, const dragoman::HostFunctions* host, const char** problem) {
   using namespace dragoman;
   static std::string why;
-  if (version != cuda_api_version) {
+  if (version != cuda_api_version()) {
     why = "the CUDA backend is of another version than dragoman";
   } else {
     cuda::host = host;

@@ -48,30 +48,19 @@ void expect(const char* name, int count, const Truth& truth, void (*kernel)(uint
 
 __global__ void shuffles(uint32_t* out) {
   const uint32_t lane = threadIdx.x % warp_size;
-  uint32_t* of_lane = out + threadIdx.x * 8;
+  uint32_t* of_lane = out + threadIdx.x * 4;
   of_lane[0] = __shfl_xor_sync(~0u, threadIdx.x, 5);
   of_lane[1] = __shfl_sync(~0u, threadIdx.x, 7);
-  of_lane[2] = __shfl_down_sync(~0u, threadIdx.x, 3);
-  of_lane[3] = __shfl_up_sync(~0u, threadIdx.x, 3);
-  of_lane[4] = __ballot_sync(~0u, lane % 3 == 0);
-  of_lane[5] = __any_sync(~0u, lane == 31) != 0;
-  of_lane[6] = __all_sync(~0u, lane < 31) != 0;
-  of_lane[7] = static_cast<uint32_t>(warp_sum(static_cast<float>(lane)) + warp_max(static_cast<float>(lane)));
+  of_lane[2] = __ballot_sync(~0u, lane % 3 == 0);
+  of_lane[3] = static_cast<uint32_t>(warp_sum(static_cast<float>(lane)) + warp_max(static_cast<float>(lane)));
 }
 
 uint32_t shuffled(int i) {
-  const uint32_t thread = i / 8, lane = thread % 32, warp = thread - lane;
+  const uint32_t thread = i / 4, lane = thread % 32, warp = thread - lane;
   uint32_t thirds = 0;
   for (int l = 0; l < 32; l += 3) thirds |= 1u << l;
-  const uint32_t values[8] = {warp + (lane ^ 5),
-                              warp + 7,
-                              lane < 29 ? thread + 3 : thread,
-                              lane < 3 ? thread : thread - 3,
-                              thirds,
-                              1,
-                              0,
-                              496 + 31};
-  return values[i % 8];
+  const uint32_t values[4] = {warp + (lane ^ 5), warp + 7, thirds, 496 + 31};
+  return values[i % 4];
 }
 
 __global__ void block_sums(uint32_t* out) {
@@ -103,12 +92,8 @@ uint32_t fragment(int i) {
   return words[0] | words[1] << 16;
 }
 
-__host__ __device__ inline int a_of(int row, int k) {
-  return (row * 5 + k * 3) % 17 - 8;
-}
-__host__ __device__ inline int b_of(int k, int column) {
-  return (k * 7 + column * 11) % 13 - 6;
-}
+__host__ __device__ inline int a_of(int row, int k) { return (row * 5 + k * 3) % 17 - 8; }
+__host__ __device__ inline int b_of(int k, int column) { return (k * 7 + column * 11) % 13 - 6; }
 
 // Whole numbers, whose sums are exact in any order.
 __global__ void products(uint32_t* out) {
@@ -158,20 +143,24 @@ uint32_t copied(int i) {
   return i >= 256 ? 256 + from : from / 4 % 2 == 0 ? from : 0;
 }
 
+__host__ __device__ inline uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+
 __global__ void values_of_8(uint32_t* out) {
   float x[8], y[8];
   bf16* rounded = reinterpret_cast<bf16*>(out + 16);
   for (int i = 0; i < 8; ++i) x[i] = 1.0f + static_cast<float>(i) / 300.0f;
   store8(rounded, 8, x);
   load8(rounded, 5, y);
-  for (int i = 0; i < 8; ++i) out[i] = __float_as_uint(y[i]);
-  for (int i = 0; i < 8; ++i) out[8 + i] = __float_as_uint(to_float(from_float<bf16>(x[i])));
+  for (int i = 0; i < 8; ++i) out[i] = bits_of(y[i]);
+  for (int i = 0; i < 8; ++i) out[8 + i] = bits_of(to_float(from_float<bf16>(x[i])));
 }
 
 uint32_t rounded_bits(int i) {
-  const float x = 1.0f + static_cast<float>(i) / 300.0f;
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
+  const uint32_t bits = bits_of(1.0f + static_cast<float>(i) / 300.0f);
   return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
 }
 
@@ -187,9 +176,7 @@ __global__ void divergent_barrier(uint32_t*) {
 __global__ void divergent_shuffle(uint32_t* out) {
   if (threadIdx.x < 16) out[0] = __shfl_xor_sync(~0u, 1u, 1);
 }
-__global__ void half_mask(uint32_t* out) {
-  out[0] = __shfl_xor_sync(0xFFFFu, 1u, 1);
-}
+__global__ void half_mask(uint32_t* out) { out[0] = __shfl_xor_sync(0xFFFFu, 1u, 1); }
 __global__ void missing_barrier(uint32_t* out) {
   __shared__ uint32_t values[64];
   values[threadIdx.x] = 1;
@@ -218,7 +205,7 @@ void make_fault(const std::string& name) {
 #endif
 
 void compare() {
-  expect("shuffles", 64 * 8, shuffled, shuffles, 64, 0);
+  expect("shuffles", 64 * 4, shuffled, shuffles, 64, 0);
   expect("block sums", 96, [](int) { return 96u * 95 / 2; }, block_sums, 96, 0);
   expect("ldmatrix", 128, fragment<false>, fragments<false>, 32, 0);
   expect("ldmatrix, transposed", 128, fragment<true>, fragments<true>, 32, 0);

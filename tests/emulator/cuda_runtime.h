@@ -17,85 +17,26 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __constant__ static
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static thread_local  // threads of a block are fibers of one thread; see emulator.cpp
 
-struct alignas(8) float2 {
-  float x, y;
-};
 struct alignas(16) float4 {
   float x, y, z, w;
-};
-struct alignas(8) int2 {
-  int x, y;
-};
-struct alignas(16) int4 {
-  int x, y, z, w;
-};
-struct alignas(8) uint2 {
-  unsigned x, y;
 };
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-inline float2 make_float2(float x, float y) {
-  return {x, y};
-}
-inline float4 make_float4(float x, float y, float z, float w) {
-  return {x, y, z, w};
-}
-inline int4 make_int4(int x, int y, int z, int w) {
-  return {x, y, z, w};
-}
-inline uint2 make_uint2(unsigned x, unsigned y) {
-  return {x, y};
-}
-inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
-  return {x, y, z, w};
-}
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 using std::isfinite;
-using std::isinf;
 using std::isnan;
 using std::max;
 using std::min;
-inline float rsqrtf(float x) {
-  return 1.0f / sqrtf(x);
-}
-inline float __expf(float x) {
-  return expf(x);
-}
-inline float __logf(float x) {
-  return logf(x);
-}
-inline float __fdividef(float x, float y) {
-  return x / y;
-}
-inline float __uint_as_float(unsigned x) {
-  return std::bit_cast<float>(x);
-}
-inline unsigned __float_as_uint(float x) {
-  return std::bit_cast<unsigned>(x);
-}
-inline int __float_as_int(float x) {
-  return std::bit_cast<int>(x);
-}
-inline float __int_as_float(int x) {
-  return std::bit_cast<float>(x);
-}
-template <class T>
-inline T __ldg(const T* p) {
-  return *p;
-}
-
-inline void __syncthreads() {
-  emulator::arrive(emulator::block->barrier, emulator::block->num_threads);
-}
-inline void __syncwarp(unsigned mask = ~0u) {
-  emulator::sync_warp(mask);
-}
-inline void __threadfence() {}
+inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline void __syncthreads() { emulator::arrive(emulator::block->barrier, emulator::block->num_threads); }
+inline void __syncwarp(unsigned mask = ~0u) { emulator::sync_warp(mask); }
 template <class T>
 inline T __shfl_sync(unsigned mask, T value, int source) {
   return emulator::exchange(mask, value, [&](auto of) { return of(source & 31); });
@@ -105,16 +46,6 @@ inline T __shfl_xor_sync(unsigned mask, T value, int distance) {
   const int lane = emulator::thread->lane;
   return emulator::exchange(mask, value, [&](auto of) { return of(lane ^ distance); });
 }
-template <class T>
-inline T __shfl_down_sync(unsigned mask, T value, unsigned distance) {
-  const int source = emulator::thread->lane + static_cast<int>(distance);
-  return emulator::exchange(mask, value, [&](auto of) { return source < 32 ? of(source) : value; });
-}
-template <class T>
-inline T __shfl_up_sync(unsigned mask, T value, unsigned distance) {
-  const int source = emulator::thread->lane - static_cast<int>(distance);
-  return emulator::exchange(mask, value, [&](auto of) { return source >= 0 ? of(source) : value; });
-}
 inline unsigned __ballot_sync(unsigned mask, int condition) {
   return emulator::exchange(mask, condition != 0, [](auto of) {
     unsigned lanes = 0;
@@ -122,35 +53,16 @@ inline unsigned __ballot_sync(unsigned mask, int condition) {
     return lanes;
   });
 }
-inline int __any_sync(unsigned mask, int condition) {
-  return __ballot_sync(mask, condition) != 0;
-}
-inline int __all_sync(unsigned mask, int condition) {
-  return __ballot_sync(mask, condition) == ~0u;
-}
-inline int __popc(unsigned x) {
-  return std::popcount(x);
-}
-// Only one fiber runs at a time.
-template <class T>
-inline T atomicAdd(T* p, T value) {
-  static_assert(std::is_integral_v<T>, "sums of floats must have an order");
-  const T old = *p;
-  *p += value;
-  return old;
-}
-
+inline int __popc(unsigned x) { return std::popcount(x); }
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
-  cudaErrorNotReady = 600,
   cudaErrorLaunchFailure = 719,
 };
 enum cudaMemcpyKind {
-  cudaMemcpyHostToHost,
-  cudaMemcpyHostToDevice,
+  cudaMemcpyHostToDevice = 1,
   cudaMemcpyDeviceToHost,
   cudaMemcpyDeviceToDevice,
 };
@@ -181,9 +93,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyK
 cudaError_t cudaMemsetAsync(void* data, int value, size_t size, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
-cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 

@@ -14,9 +14,7 @@ namespace dragoman::cuda {
 
 using SharedAddress = char*;
 
-inline SharedAddress shared_address(const void* p) {
-  return static_cast<char*>(const_cast<void*>(p));
-}
+inline SharedAddress shared_address(const void* p) { return static_cast<char*>(const_cast<void*>(p)); }
 
 struct Words4 {
   uint32_t r[4];

@@ -38,9 +38,7 @@ void* new_context(char* stack, size_t size, void (*entry)()) {
   return top;
 }
 
-void switch_context(void** from, void* to) {
-  dragoman_emulator_switch(from, to);
-}
+void switch_context(void** from, void* to) { dragoman_emulator_switch(from, to); }
 #else
 void* new_context(char* stack, size_t size, void (*entry)()) {
   auto* context = reinterpret_cast<ucontext_t*>(stack);
@@ -80,9 +78,7 @@ char* stack_of(int index) {
   return stacks + static_cast<size_t>(index) * stack_size + guard_size;
 }
 
-void to_scheduler() {
-  switch_context(&thread->stack_pointer, scheduler);
-}
+void to_scheduler() { switch_context(&thread->stack_pointer, scheduler); }
 
 void thread_entry() {
   (*body)();
