@@ -238,6 +238,7 @@ TRAINER = {
     "max_minutes": (optional(ABOVE_0), 1.5),
     "max_ratio": (optional(ABOVE_0) | {"below 1": 0.5}, 1.5),
     "label_smoothing": (RATE, 0.1),
+    "bpe_dropout": (RATE, 0.0),
     "betas": (BETAS, (0.9, 0.98)),
     "eps": (ABOVE_0, 1e-9),
     "weight_decay": (AT_LEAST_0, 0.1),
@@ -718,7 +719,7 @@ NOT_IN_TABLE = {
         "attention_page",
     },
     "their check comes with their `with`": {"masks_from"},
-    "what others call, with what they have checked": {"check_options", "next_dropout"},
+    "what others call, with what they have checked": {"BpeDropout", "check_options", "next_dropout"},
     "it calls what it is given": {"checkpoint"},
 }
 
