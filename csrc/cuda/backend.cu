@@ -9,6 +9,7 @@
 
 #include "core/cuda_version.h"
 #include "cuda/check.h"
+#include "cuda/cublaslt.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
 #include "cuda/scratch.h"
@@ -148,7 +149,7 @@ std::string problem() {
   }
   const cudaError_t made = cudaStreamCreateWithFlags(&the_stream, cudaStreamNonBlocking);
   if (made != cudaSuccess) return std::string("CUDA does not start: ") + cudaGetErrorString(made);
-  return "";
+  return cublaslt_problem();
 }
 
 }  // namespace
