@@ -45,7 +45,7 @@ def add_columns_argument(parser: argparse.ArgumentParser | argparse._ArgumentGro
         metavar="S,T",
         help="the files hold tab-separated columns: S are the sources, T the targets. Either is a number, from 1, or a "
         "name in the first line; the same file may be --source and --target. For labelled texts the label's column "
-        "and the text's",
+        "and the text's; of text alone, one column",
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: dragoman train | translate | evaluate | info | explain | bench | demo."""
+"""The command line: dragoman train | translate | predict | evaluate | explain | info | bench | demo."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def _text(error: BaseException) -> str:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="dragoman", description="Builds, trains and serves Transformers for translation.", allow_abbrev=False
+        prog="dragoman",
+        description="Builds, trains and serves Transformers: translation, labels, tags, text, images.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"dragoman {dragoman.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

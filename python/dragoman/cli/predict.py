@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=COUNT, metavar="N", help="labels of a line, the most probable first (default: 1)")
     parser.add_argument("--vectors", action="store_true", help="the vectors of texts, whatever the model's task")
     going_on = parser.add_argument_group("language models")
-    going_on.add_argument("--max-length", type=COUNT, metavar="N", help="maximum tokens of what follows a line")
+    going_on.add_argument(
+        "--max-length", type=COUNT, metavar="N", help="maximum tokens of what follows a line, or of a translation"
+    )
     going_on.add_argument("--temperature", type=REAL, metavar="X", help="0 takes the most probable token (default: 0)")
     going_on.add_argument("--top-k", type=COUNT, metavar="N", help="draw among the N most probable tokens")
     going_on.add_argument(

@@ -60,8 +60,8 @@ def add_file_arguments(group: argparse._ArgumentGroup) -> None:
         "--data",
         nargs="+",
         metavar="FILE",
-        help="training data of other tasks than translate: a table (classify), words with tags (tag), text (mlm, "
-        "denoise), a folder of images or a .npz file (image)",
+        help="training data of other tasks than translate: a table (classify), words with tags (tag), text (lm, "
+        "mlm, denoise), a folder of images or a .npz file (image)",
     )
     group.add_argument("--valid", dest="valid_data", nargs="+", metavar="FILE", help="validation data, as --data")
     group.add_argument(

@@ -90,8 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=(*TASKS, *ALIASES),
         help="translate (or translation): leaves out pairs with a long side; summarise (or seq2seq): cuts long sources "
-        "instead; classify: labels of texts; tag: tags of words; mlm: masked tokens of text; denoise: text with "
-        "noise; image: labels of images (default: translate)",
+        "instead; classify: labels of texts; tag: tags of words; lm: text that goes on; mlm: masked tokens of text; "
+        "denoise: text with noise; image: labels of images (default: translate)",
     )
     model.add_argument(
         "--max-source-length",
@@ -102,7 +102,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--preset",
         choices=PRESETS,
-        help="tiny: 4+4 layers of 128, small: 4+4 of 256, base: 6+6 of 512, big: 6+6 of 1024 (default: tiny)",
+        help="tiny: 4+4 layers of 128, small: 4+4 of 256, base: 6+6 of 512, big: 6+6 of 1024; without a source, "
+        "half of the layers (default: tiny)",
     )
     model.add_argument(
         "--vocab-size",
