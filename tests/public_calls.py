@@ -103,7 +103,7 @@ SCALING = (
         "low": {"type": "ntk", "factor": 0.5},
     }
 )
-SPECIAL_IDS = {"too large": 9, "of text": ["a"], "twice": [2, 2], "fraction": [1.5]}
+SPECIAL_IDS = {"too large": 9, "of text": ["a"], "fraction": [1.5]}
 LAYER = {
     "d_model": (SIZE, 4),
     "num_heads": (SIZE | {"no divisor": 3}, 2),
@@ -166,7 +166,7 @@ CONFIG_KINDS = {
     "norm_eps": (without(ABOVE_0, "huge"), 1e-5),
     **{name: (RATE, 0.1) for name in (*RATES, "embedding_dropout")},
     **{name: (optional(INT) | {"too large": 9}, i) for name, i in (("pad_id", 0), ("bos_id", None), ("unk_id", 2))},
-    "eos_id": (INT | SPECIAL_IDS, [2, 3]),
+    "eos_id": (INT | SPECIAL_IDS | {"twice": [2, 2]}, [2, 3]),
     "start_id": (optional(INT) | SPECIAL_IDS, [0, 1]),
     **{
         name: (without(OBJECTS, "dict") | NUMBERS | {"unknown": {"d_modl": 4}, "size": {"d_ff": 0}}, {"d_ff": 4})

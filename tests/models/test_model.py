@@ -215,7 +215,7 @@ CONFIGS = [
         "encoder": {"layers": [{"positions": "none"}, {}]},
     },
     {"tie_embeddings": "inputs", "output_bias": True, "start_id": 0, "pad_id": 0},
-    {"start_id": [2, 1], "eos_id": (2, 5), "pad_id": None, "unk_id": None, "bos_id": None},
+    {"start_id": [2, 1, 2], "eos_id": (2, 5), "pad_id": None, "unk_id": None, "bos_id": None},
 ]
 
 
@@ -510,7 +510,7 @@ def test_with_dropout_sets_every_rate():
         ("decoder", ["d_model"]),
         ("start_id", 13),
         ("start_id", []),
-        ("eos_id", [2, 2]),
+        ("eos_id", (2, 2)),
         ("eos_id", None),
         ("norm_first", 1),
         ("final_norm", "yes"),
@@ -562,6 +562,13 @@ def test_a_bad_field_is_named(field, value):
 def test_what_the_sides_and_special_ids_refuse(fields, message):
     with pytest.raises(ValueError, match=f"TransformerConfig: {message}"):
         small_config(**fields)
+
+
+def test_a_config_of_an_older_version_has_the_defaults():
+    config = small_config()
+    required = {field.name for field in dataclasses.fields(config) if field.default is dataclasses.MISSING}
+    given = required | {"format", "dropout", "embedding_dropout"}
+    assert dg.TransformerConfig.from_dict({k: v for k, v in config.to_dict().items() if k in given}) == config
 
 
 def test_the_sides_of_a_config():

@@ -337,6 +337,8 @@ class TextConfig(BlockConfig):
         for name in ("pad_id", "bos_id", "unk_id"):
             self._check_id(name, optional=True)
         self._check_id("eos_id", several=True)
+        ends = self.eos_id
+        self._check("eos_id", isinstance(ends, int) or len(set(ends)) == len(ends), "a list of different ids")
 
     def _check_id(self, name: str, *, optional: bool = False, several: bool = False) -> None:
         """Checks a field that holds a token, or None where it is optional. A list of several becomes a tuple."""
@@ -345,7 +347,7 @@ class TextConfig(BlockConfig):
         if several and isinstance(value, list | tuple):
             ids = [id.item() if isinstance(id, np.generic) else id for id in value]
             good = all(_is_int(id) and 0 <= id < smallest for id in ids)
-            self._check(name, bool(ids) and good and len(set(ids)) == len(ids), f"{expected}, all different")
+            self._check(name, bool(ids) and good, expected)
             object.__setattr__(self, name, tuple(ids))
         else:
             good = _is_int(value) and 0 <= value < smallest
