@@ -83,7 +83,7 @@ def test_labels_are_ordered_as_numbers_or_by_letters():
 
 @pytest.mark.parametrize("name", ["a", "a.gz"])
 def test_tagged_words(tmp_path, name):
-    text = "# sent_id = 1\nThe\tDET\ncat\tNN\tNOUN\n#\tSYM\n\n\nYes\tINTJ"
+    text = "# sent_id = 1\nThe \tDET\r\ncat\tNN\tNOUN \n#\tSYM\n\n\nYes\tINTJ"
     expected = [(["The", "cat", "#"], ["DET", "NOUN", "SYM"]), (["Yes"], ["INTJ"])]
     assert list(iter_conll(write(tmp_path / name, text))) == expected
 
@@ -118,6 +118,9 @@ def test_a_folder_of_images(tmp_path, rng):
         for i in range(2):
             pillow.fromarray(pixels).save(tmp_path / label / f"{i}.png")
     (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "cat" / "._0.png").write_text("no image either")
+    (tmp_path / ".checkpoints").mkdir()
+    pillow.fromarray(pixels).save(tmp_path / ".checkpoints" / "0.png")
     assert [(path.name, label) for path, label in image_files(tmp_path)] == [
         ("0.png", "cat"), ("1.png", "cat"), ("0.png", "dog"), ("1.png", "dog"),
     ]  # fmt: skip

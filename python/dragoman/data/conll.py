@@ -12,8 +12,8 @@ TaggedWords = tuple[list[str], list[str]]  # words, and the tag of each
 def iter_conll(files: Files) -> Iterator[TaggedWords]:
     """The sentences of UTF-8 files, plain or `.gz`, as words and tags. Memory holds one sentence.
 
-    A line has a word in its first column and the tag in its last one; columns between them are passed over, as are
-    lines that begin with "# " and hold no tab.
+    A line has a word in its first column and the tag in its last one, both without the spaces around them; columns
+    between are passed over, as are lines that begin with "# " and hold no tab.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -34,7 +34,7 @@ def iter_conll(files: Files) -> Iterator[TaggedWords]:
                 tag = rest.rpartition("\t")[2].strip()
                 if not (tab and word.strip() and tag):
                     raise ValueError(f"{path}: line {number} must be a word, a tab and a tag, got {line[:80]!r}")
-                words.append(word)
+                words.append(word.strip())
                 tags.append(tag)
         if words:
             count += 1

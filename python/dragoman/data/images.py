@@ -18,20 +18,23 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 
 def image_files(folder: str | Path) -> list[tuple[Path, str]]:
-    """The images FOLDER/LABEL/FILE, sorted, each with its label.
+    """The images FOLDER/LABEL/FILE, sorted, each with its label. Hidden folders and files are passed over.
 
     Raises:
         OSError: the folder cannot be read.
         ValueError: there are none.
     """
     arguments.check_path("image_files", "folder", folder)
-    folders = sorted(path for path in Path(folder).iterdir() if path.is_dir())
-    found = [
-        (path, label.name) for label in folders for path in sorted(label.iterdir()) if path.suffix.lower() in SUFFIXES
-    ]
+    folders = [path for path in _seen(Path(folder)) if path.is_dir()]
+    found = [(path, label.name) for label in folders for path in _seen(label) if path.suffix.lower() in SUFFIXES]
     if not found:
         raise ValueError(f"{folder}: must hold images as LABEL/FILE, got none")
     return found
+
+
+def _seen(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing hidden, as editors and macOS leave."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def read_image(path: str | Path, size: int, channels: int) -> Image:
