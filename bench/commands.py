@@ -25,6 +25,11 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+def finished(folder: Path) -> bool:
+    """Whether a run in the folder has come to its end."""
+    return (folder / "log.jsonl").exists() and "final" in records(folder)[-1]
+
+
 def shown(arguments: list[str], places: dict[Path, str]) -> str:
     """A command as a user would type it, with names in the place of folders."""
     command = shlex.join(["dragoman", *arguments])

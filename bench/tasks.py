@@ -2,14 +2,15 @@
 
     python bench/tasks.py ROW --data DATA --output DIR [--seeds 0 1 2] [--threads 2]
 
-    sentiment   nsmc/{train,dev,test}.tsv.gz: Korean reviews, label TAB text
+    sentiment   nsmc/{train,dev,test}.tsv.gz: Korean reviews, label TAB text; masked tokens of the same texts first
     few         the same with the first 2,000 labels, with a body from masked tokens of the text and without
     upos        ud-english-ewt/{train,dev,test}.tsv.gz: word TAB tag
     digits      scikit-learn's digits, shuffled once: 1,197 for training, 200 for validation, 400 for the test
     characters  multi30k/{train,val,test_2016_flickr}.en.gz: a GPT of characters beside a 5-gram
 
-DATA holds these folders. Models go to DIR; a finished one is measured as it is. Validation sets choose the weights; the
-test set is read once. The last line is JSON: the figures with the commands that gave them.
+DATA holds these folders. Models go to DIR; a finished one is measured as it is, an interrupted one is resumed.
+Validation sets choose the weights; the test set is read once. The last line is JSON: the figures with the commands
+that gave them.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from typing import Any
 
 import ngram
 import numpy as np
-from commands import records, run, score, shown
+from commands import finished, records, run, score, shown
 from machine import machine
 
 RELATIVE = "--batch-tokens 2048 --model-option positions=relative"
@@ -33,12 +34,11 @@ SENTIMENT = "--task classify --columns label,text --lr 7e-4 --dropout 0.2 --epoc
 FEW = "--task classify --columns label,text --lr 5e-4 --dropout 0.2 --epochs 10 --batch-tokens 1024"
 ALONE = "--task classify --columns label,text --vocab-size 3000 --dropout 0.2 --epochs 15 --batch-tokens 1024 "
 ALONE += "--model-option positions=relative"
-UPOS = "--task tag --vocab-size 3000 --bpe-dropout 0.1 --lr 2e-3 --dropout 0.2 --token-dropout 0.05 --epochs 20 "
-UPOS += RELATIVE
+UPOS = f"--task tag --vocab-size 800 --lr 2e-3 --dropout 0.2 --token-dropout 0.05 --epochs 12 {RELATIVE}"
 DIGITS = "--task image --image-size 8 --channels 1 --lr 2e-3 --dropout 0.1 --epochs 60 --batch-tokens 512 "
 DIGITS += "--model-option d_model=64 d_ff=128 num_layers=3"
-CHARACTERS = "--task lm --tokenizer char --lr 2e-3 --warmup 300 --schedule linear --dropout 0 "
-CHARACTERS += "--epochs 5 --model-option norm_first=true norm=rms activation=silu gated=true positions=rotary"
+CHARACTERS = "--task lm --tokenizer char --lr 2e-3 --warmup 300 --schedule linear --dropout 0 --epochs 2 "
+CHARACTERS += "--batch-tokens 1024 --model-option norm_first=true norm=rms activation=silu gated=true positions=rotary"
 LABELLED = 2000
 
 Figures = dict[str, Any]
@@ -80,8 +80,8 @@ class Runs:
         folder = self.output / name
         arguments = ["train", *recipe.split(), "--data", str(files[0]), "--valid", str(files[1]), *self._options]
         arguments += [*more, "--output", str(folder)]
-        if not (folder / "model.safetensors").exists():
-            run(arguments)
+        if not finished(folder):
+            run([*arguments, *(["--resume"] if (folder / "checkpoints").exists() else [])])
         self.seconds[name] = [record["seconds"] for record in records(folder) if "seconds" in record][-1]
         self.commands.append(shown(arguments, self._places))
         return folder
