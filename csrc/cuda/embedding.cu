@@ -3,7 +3,6 @@
 #include "cuda/dropout_mask.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
-#include "cuda/positions.h"
 #include "cuda/rows.h"
 #include "cuda/scratch.h"
 

@@ -29,20 +29,6 @@ __global__ void begin_step_kernel(AdamW p, StepFactors* factors) {
   factors->deviation_factor = static_cast<float>(1.0 / sqrt(1.0 - pow(p.beta2, step)));
 }
 
-// The largest segment i with bounds[i] <= element.
-__device__ int64_t segment_of(const AdamW& p, int64_t element) {
-  int64_t low = 0, high = p.num_segments - 1;
-  while (low < high) {
-    const int64_t middle = (low + high + 1) / 2;
-    if (p.bounds[middle] <= element) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return low;
-}
-
 __device__ float without_denormals(float x) {
   return fabsf(x) < 1.17549435e-38f ? 0.0f : x;
 }
@@ -60,7 +46,7 @@ __global__ void __launch_bounds__(block_threads) adamw_kernel(AdamW p, const Ste
   load8(p.gradients + index, count, gradient);
   load8(p.mean + index, count, mean);
   load8(p.variance + index, count, variance);
-  int64_t segment = segment_of(p, index), segment_end = index;
+  int64_t segment = last_at_most(p.bounds, p.num_segments, index), segment_end = index;
   float step_size = 0.0f, decay = 0.0f;
 #pragma unroll
   for (int j = 0; j < group_size; ++j) {

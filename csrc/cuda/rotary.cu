@@ -2,7 +2,6 @@
 
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
-#include "cuda/positions.h"
 #include "cuda/rows.h"
 
 namespace dragoman::cuda {

@@ -1,4 +1,4 @@
-// Shared by row-wise kernels: the rows in use, and sums and maxima over a row.
+// Shared by row-wise kernels: the rows in use, whose they are, and sums and maxima over a row.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,26 @@ inline Rows all_rows(int64_t count) {
 
 __device__ inline int64_t rows_in_use(const Rows& rows) {
   return rows.tokens == nullptr ? rows.bound : *rows.tokens;
+}
+
+// The largest i < count with first[i] <= value, where first[0] is; `first` never falls.
+template <class T>
+__device__ inline int64_t last_at_most(const T* first, int64_t count, int64_t value) {
+  int64_t low = 0, high = count - 1;
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (first[middle] <= value) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+// The sequence of a packed batch that holds `row`, which must be in use.
+__device__ inline int64_t sequence_of(const SequencesView& sequences, int64_t row) {
+  return last_at_most(sequences.offsets, sequences.num_sequences, row);
 }
 
 // x as it will be read again from memory of type T.

@@ -207,6 +207,7 @@ def test_inference_is_float32_whatever_training_computes_in(rng):
     np.testing.assert_array_equal(small_model("bfloat16").logits(*data), small_model("float32").logits(*data))
 
 
+@pytest.mark.cpu
 def test_bfloat16_training_learns_and_its_weights_follow_the_masters(rng):
     data, model = batch(rng), small_model("bfloat16")
     optimizer = dg.optim.AdamW(model, lr=1e-3)

@@ -33,6 +33,7 @@ def values(model):
     return [parameter.numpy().copy() for parameter in model.parameters()]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("grad", "error", "message"),
     [
