@@ -64,8 +64,11 @@ def load_torch_weights(transformer: dg.Transformer, state: State) -> None:
     transformer.load_state_dict({"src_embedding.weight": state["embedding"], **own})
 
 
-def torch_step(model: Model, dtype: str, dropout: float) -> tuple[Step, Callable[[], State]]:
-    """Eager, fused AdamW, bfloat16 by autocast; and a function that returns the weights, for `load_torch_weights`."""
+def torch_step(
+    model: Model, dtype: str, dropout: float, device: str = "cpu", compiled: bool = False
+) -> tuple[Step, Callable[[], State]]:
+    """Eager unless `compiled`, fused AdamW, bfloat16 by autocast; and a function that returns the weights, for
+    `load_torch_weights`."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -118,25 +121,26 @@ def torch_step(model: Model, dtype: str, dropout: float) -> tuple[Step, Callable
         used = np.arange(lengths.max()) < lengths[:, None]
         ids = np.zeros(used.shape, np.int64)
         ids[used] = np.fromiter(chain.from_iterable(rows), np.int64)
-        return torch.from_numpy(ids), None if used.all() else torch.from_numpy(~used)
+        return torch.from_numpy(ids).to(device), None if used.all() else torch.from_numpy(~used).to(device)
 
-    translator = Translator().train()
+    translator = Translator().train().to(device)
+    forward = torch.compile(translator, dynamic=True) if compiled else translator
     optimizer = torch.optim.AdamW(translator.parameters(), fused=True, **ADAMW)
 
     def step(batch: Batch) -> float:
         source, source_padding = pad([ids for ids, _ in batch])
         target, target_padding = pad([[BOS, *ids] for _, ids in batch])
         predicted = torch.from_numpy(np.fromiter(chain.from_iterable((*ids, EOS) for _, ids in batch), np.int64))
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-            logits = translator(source, target, source_padding, target_padding)
-            loss = functional.cross_entropy(logits, predicted, label_smoothing=SMOOTHING)
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            logits = forward(source, target, source_padding, target_padding)
+            loss = functional.cross_entropy(logits, predicted.to(device), label_smoothing=SMOOTHING)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.item()
 
     def state() -> State:
-        stacks = {name: tensor.numpy() for name, tensor in translator.transformer.state_dict().items()}
-        return {"embedding": translator.embedding.weight.detach().numpy(), **stacks}
+        stacks = {name: tensor.cpu().numpy() for name, tensor in translator.transformer.state_dict().items()}
+        return {"embedding": translator.embedding.weight.detach().cpu().numpy(), **stacks}
 
     return step, state

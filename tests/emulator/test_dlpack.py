@@ -75,6 +75,7 @@ class Producer:
 
     def __init__(self, values):
         self.block = dg.tensor(values, "cuda")  # stands for the other library's memory
+        self.block.numpy()  # the values have arrived
         self.capsule = self.block.__dlpack__()
         self.given_back = False
         own = Lent.from_address(API.PyCapsule_GetPointer(self.capsule, NAME))
