@@ -48,15 +48,15 @@ def test_a_mask_has_the_bits_of_the_cpu():
 @pytest.mark.parametrize("head_dim", [32, 33, 80, 96, 128, 129])
 def test_heads_of_every_tile(rng, head_dim, bias, dtype):
     """Several tiles of queries and keys, with two heads of queries to one of keys and a tail of NaN."""
-    n, m, tail = [70, 0, 3], [131, 4, 9], 2
+    n, m, tail = [70, 0, 3], [200, 4, 9], 2
     sequences = [dg.Sequences(lengths, capacity=sum(lengths) + tail) for lengths in (n, m)]
-    shapes = [(73, 4), (144, 2), (144, 2), (73, 4)]
+    shapes = [(73, 4), (213, 2), (213, 2), (73, 4)]
     arrays = [
         np.concatenate([rng.standard_normal((*s, head_dim)), np.full((tail, s[1], head_dim), np.nan)]) for s in shapes
     ]
     dropout = _core.Dropout(0.2, 3, 4, 5)
     options = _core.AttentionOptions(
-        causal=True, window=100, query_offset=30, dropout=dropout, bias="relative" if bias else "none", max_distance=50
+        causal=True, window=150, query_offset=90, dropout=dropout, bias="relative" if bias else "none", max_distance=50
     )
     results = []
     for device in ("cpu", "cuda"):

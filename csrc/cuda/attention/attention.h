@@ -21,11 +21,11 @@ void with_head_dim(int64_t head_dim, const Body& body) {
   body.template operator()<128>();
 }
 
-// The lines of biases of a call.
+// The Distances of a call.
 struct DistanceScratch {
-  explicit DistanceScratch(const AttentionShape& s);
-  Scratch memory;
-  BiasLines lines;
+  DistanceScratch(const AttentionShape& s, const void* q);
+  Scratch lines, key_products;
+  Distances distances;
 };
 
 // to (q_capacity, num_heads, 2 * clip + 1) = the products of rows (q_capacity, num_heads, head_dim), `stride`
@@ -39,9 +39,9 @@ void relative_table_gradient(const AttentionShape& s, const float* sums, const v
                              float factor, bool accumulate, float* dtable);
 
 // Of any dtype, head_dim and options.
-void plain_attention_forward(const AttentionForward& p, const BiasLines& lines);
-void plain_attention_backward(const AttentionBackward& p, const BiasLines& lines);
-void write_attention_weights(const AttentionForward& p, const BiasLines& lines);
+void plain_attention_forward(const AttentionForward& p, const Distances& distances);
+void plain_attention_backward(const AttentionBackward& p, const Distances& distances);
+void write_attention_weights(const AttentionForward& p, const Distances& distances);
 
 // -- The gradient of a relative bias: partial sums (num_sequences, tiles, num_buckets, num_heads) --
 
@@ -60,7 +60,7 @@ __device__ inline void write_bias_partial(const AttentionShape& s, const Task& t
 // buckets. All threads call it. `distance` is that of the tile's first query and first key, diagonal (2 S,)
 // shared memory, sums (num_buckets,) likewise. It begins and ends with a barrier.
 template <int S>
-__device__ void add_to_buckets(const float* tile, int64_t distance, const BiasLines& lines,
+__device__ void add_to_buckets(const float* tile, int64_t distance, const Distances& distances,
                                int64_t num_buckets, float* diagonal, float* sums) {
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < 2 * S - 1; i += attention_threads) {
@@ -76,8 +76,9 @@ __device__ void add_to_buckets(const float* tile, int64_t distance, const BiasLi
     float sum = sums[bucket];
     for (int i = 0; i < 2 * S - 1; ++i) {
       // Beyond the lines lie keys and queries that do not exist, with gradients 0.
-      const int64_t line = min(lines.size - 1, max(int64_t{0}, distance + i - (S - 1) - lines.lowest));
-      if (lines.bucket[line] == bucket) sum += diagonal[i];
+      const int64_t line =
+          min(distances.size - 1, max(int64_t{0}, distance + i - (S - 1) - distances.lowest));
+      if (distances.bucket[line] == bucket) sum += diagonal[i];
     }
     sums[bucket] = sum;
   }

@@ -9,12 +9,9 @@ namespace dragoman::cuda {
 
 namespace {
 
-constexpr int side = 64;
+constexpr int side = mma_side;
 
 // -- dq --
-
-template <int D>
-constexpr int dq_tiles_bytes = 6 * side * row_bytes<D>;  // q and dout, and k and v of two steps
 
 // Shared memory beyond the tiles, for the gradient of a relative bias: a tile of scores' gradients, sums of
 // its diagonals and of buckets.
@@ -43,10 +40,10 @@ __device__ void make_delta(const AttentionBackward& p, const Place& place, const
   if (query < place.queries) delta[index] = sum;
 }
 
-// One tile of queries, 16 for each warp, over the key tiles that some of them sees.
+// A tile of queries, over the key tiles that some of them sees.
 template <int D>
 __global__ void __launch_bounds__(attention_threads, 2)
-    attention_dq_kernel(AttentionBackward p, BiasLines lines, float* delta, float* dbias, bool whole) {
+    attention_dq_kernel(AttentionBackward p, Distances distances, float* delta, float* dbias, bool whole) {
   DYNAMIC_SHARED(shared);
   __shared__ float tile_delta[side];
   const AttentionShape& s = p.shape;
@@ -57,102 +54,63 @@ __global__ void __launch_bounds__(attention_threads, 2)
     if (dbias != nullptr) write_bias_partial(s, task, side, nullptr, dbias);
     return;
   }
-  const Place place(s, task.sequence, task.head);
-  const Dropout dropout = at_its_step(s.dropout);
-  const int head_dim = static_cast<int>(s.head_dim);
-  const int lane = static_cast<int>(threadIdx.x) % warp_size,
-            warp = static_cast<int>(threadIdx.x) / warp_size;
-  const int last = min(task.first + side, place.queries) - 1;
-  const Span seen_first = place.keys_of(s, task.first), seen_last = place.keys_of(s, last);
-  constexpr int tile_bytes = side * row_bytes<D>;
-  float* const dscores = reinterpret_cast<float*>(shared + dq_tiles_bytes<D>);  // (side, side + 1)
+  constexpr int bytes = QueryTile<D>::bytes;
+  distances.key_products = nullptr;  // such calls are plain: the compiler drops what reads them
+  const QueryTile<D> tile(s, distances, task, shared + 2 * bytes, whole);
+  const Place& place = tile.place;
+  float* const dscores = reinterpret_cast<float*>(shared + 6 * bytes);  // (side, side + 1)
   float *const diagonal = dscores + side * (side + 1), *const buckets = diagonal + 2 * side;
   if (dbias != nullptr) {
     for (int64_t i = threadIdx.x; i < s.num_buckets; i += attention_threads) buckets[i] = 0.0f;
   }
-
-  const auto stage = [&](int tile) { return shared + (2 + tile % 2 * 2) * tile_bytes; };
-  const auto load_keys = [&](int tile) {
-    const int key = tile * side;
-    load_tile<D, side>(stage(tile), static_cast<const bf16*>(p.k) + place.k_index(s, key), s.k_stride,
-                       place.keys - key, head_dim, whole);
-    load_tile<D, side>(stage(tile) + tile_bytes, static_cast<const bf16*>(p.v) + place.v_index(s, key),
-                       s.v_stride, place.keys - key, head_dim, whole);
-  };
-  const int begin = seen_first.begin / side;
-  const int end = seen_first.begin < seen_last.end ? (seen_last.end + side - 1) / side : begin;
-  load_tile<D, side>(shared, static_cast<const bf16*>(p.q) + place.q_index(s, task.first), s.q_stride,
-                     place.queries - task.first, head_dim, whole);
-  load_tile<D, side>(shared + tile_bytes,
-                     static_cast<const bf16*>(p.dout) + place.row_index(s, task.first) * s.head_dim,
-                     s.num_heads * s.head_dim, place.queries - task.first, head_dim, whole);
-  if (begin < end) load_keys(begin);
-  commit_copies();
+  tile.load_queries(s, shared, static_cast<const bf16*>(p.q) + place.q_index(s, tile.first), s.q_stride);
+  tile.load_queries(s, shared + bytes,
+                    static_cast<const bf16*>(p.dout) + place.row_index(s, tile.first) * s.head_dim,
+                    s.num_heads * s.head_dim);
   make_delta(p, place, task, delta, tile_delta);
   __syncthreads();
 
-  int row[2];
+  const int warp_rows = warp_of_thread() * 16 * row_bytes<D>;
   float logsumexp[2], row_delta[2];
   for (int half = 0; half < 2; ++half) {
-    const int in_tile = warp * 16 + lane / 4 + half * 8;
-    row[half] = min(task.first + in_tile, last);
-    row_delta[half] = tile_delta[in_tile];
-    logsumexp[half] =
-        task.first + in_tile <= last ? used_logsumexp(p.logsumexp[place.row_index(s, row[half])]) : INFINITY;
+    row_delta[half] = tile_delta[tile.query(half) - tile.first];
+    logsumexp[half] = tile.query(half) <= tile.last
+                          ? used_logsumexp(p.logsumexp[place.row_index(s, tile.query(half))])
+                          : INFINITY;
   }
-  const QueryScores rows[2] = {{s, lines, nullptr, place, row[0]}, {s, lines, nullptr, place, row[1]}};
-  const int64_t mask[2] = {place.mask_index(s, row[0]), place.mask_index(s, row[1])};
   float sums[D / 8][4] = {};
-  for (int tile = begin; tile < end; ++tile) {
-    if (tile + 1 < end) load_keys(tile + 1);
-    commit_copies();
-    wait_copies<1>();
-    __syncthreads();
-    const int first_key = tile * side;
-    const int warp_rows = warp * 16 * row_bytes<D>;
+  tile.each_step(s, p.k, p.v, [&](int first_key, SharedAddress keys, SharedAddress values) {
     float score[8][4] = {}, dscore[8][4] = {};
-    multiply_transposed<D>(score, shared_address(shared + warp_rows), shared_address(stage(tile)));
-    multiply_transposed<D>(dscore, shared_address(shared + tile_bytes + warp_rows),
-                           shared_address(stage(tile) + tile_bytes));
-    finish_scores(rows, first_key, seen_last.begin <= first_key && first_key + side <= seen_first.end, score);
-    if (dropout.threshold != 0) {
-      const KeptKeys kept(dropout, mask, first_key);
-#pragma unroll
-      for (int n = 0; n < 8; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) dscore[n][i] = kept.at(n, i) ? dscore[n][i] * dropout.scale : 0.0f;
-      }
-    }
+    multiply_transposed<D>(score, shared_address(shared + warp_rows), keys);
+    multiply_transposed<D>(dscore, shared_address(shared + bytes + warp_rows), values);
+    tile.finish_scores(first_key, score);
+    tile.drop(first_key, dscore);
 #pragma unroll
     for (int n = 0; n < 8; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float softmax = exp2_fast(score[n][i] - logsumexp[i / 2]);
-        dscore[n][i] = varies(rows[i / 2].keys) ? softmax * (dscore[n][i] - row_delta[i / 2]) : 0.0f;
+        dscore[n][i] = varies(tile.rows[i / 2].keys) ? softmax * (dscore[n][i] - row_delta[i / 2]) : 0.0f;
       }
     }
-    multiply<D>(sums, dscore, shared_address(stage(tile)));
-    if (dbias != nullptr) {
+    multiply<D>(sums, dscore, keys);
+    if (dbias == nullptr) return;
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
+    for (int n = 0; n < 8; ++n) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int query = warp * 16 + lane / 4 + i / 2 * 8, key = n * 8 + lane % 4 * 2 + i % 2;
-          dscores[query * (side + 1) + key] = to_float(from_float<bf16>(dscore[n][i]));
-        }
+      for (int i = 0; i < 4; ++i) {
+        const int query = tile.query(i / 2) - tile.first, key = n * 8 + lane_of_thread() % 4 * 2 + i % 2;
+        dscores[query * (side + 1) + key] = rounded<bf16>(dscore[n][i]);
       }
-      add_to_buckets<side>(dscores, first_key - place.first_position - task.first, lines, s.num_buckets,
-                           diagonal, buckets);
     }
-    __syncthreads();  // the stage may be written again
-  }
-  wait_copies<0>();
+    add_to_buckets<side>(dscores, first_key - place.first_position - tile.first, distances, s.num_buckets,
+                         diagonal, buckets);
+  });
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int query = task.first + warp * 16 + lane / 4 + half * 8;
-    if (query <= last) {
-      store_row<D>(dq + place.row_index(s, query) * s.head_dim, sums, half, s.scale, head_dim, whole);
-    }
+    if (tile.query(half) > tile.last) continue;
+    store_row<D>(dq + place.row_index(s, tile.query(half)) * s.head_dim, sums, half, s.scale,
+                 static_cast<int>(s.head_dim), whole);
   }
   if (dbias != nullptr) write_bias_partial(s, task, side, buckets, dbias);
 }
@@ -179,7 +137,7 @@ struct KeptQueries {
 
   // `index` is the mask's of query `lane` and the warp's first key.
   __device__ KeptQueries(const Dropout& dropout, int64_t index) {
-    const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    const int lane = lane_of_thread();
     const bool draws = dropout.threshold != 0;
     const uint32_t mine = draws ? kept_bits(dropout, index) | kept_bits(dropout, index + 8) << 8 : ~0u;
 #pragma unroll
@@ -192,16 +150,14 @@ struct KeptQueries {
   }
 
   // Of accumulator c[n][i].
-  __device__ bool at(int n, int i) const {
-    return word[n][i % 2] >> (i / 2 * 8 + static_cast<int>(threadIdx.x) % warp_size / 4) & 1;
-  }
+  __device__ bool at(int n, int i) const { return word[n][i % 2] >> (i / 2 * 8 + lane_of_thread() / 4) & 1; }
 };
 
 // One tile of keys, 16 for each warp, over the query tiles that see some of them, for every query head that
 // reads the keys' head. The tiles of scores are transposed: their rows are keys.
 template <int D>
 __global__ void __launch_bounds__(attention_threads, D <= 32 ? 3 : 2)
-    attention_dkv_kernel(AttentionBackward p, BiasLines lines, const float* delta, bool whole) {
+    attention_dkv_kernel(AttentionBackward p, Distances distances, const float* delta, bool whole) {
   DYNAMIC_SHARED(shared);
   constexpr int N = step / 8;
   constexpr int tile_bytes = side * row_bytes<D>, step_bytes = step * row_bytes<D>;
@@ -215,8 +171,7 @@ __global__ void __launch_bounds__(attention_threads, D <= 32 ? 3 : 2)
   const Place place(s, task.sequence, first_head);
   const Dropout dropout = at_its_step(s.dropout);
   const int head_dim = static_cast<int>(s.head_dim);
-  const int lane = static_cast<int>(threadIdx.x) % warp_size,
-            warp = static_cast<int>(threadIdx.x) / warp_size;
+  const int lane = lane_of_thread(), warp = warp_of_thread();
   const Span queries = place.queries_of(s, task.first, min(task.first + side, place.keys));
   const int first_tile = queries.begin / step;
   const int tiles = queries.begin < queries.end ? (queries.end + step - 1) / step - first_tile : 0;
@@ -267,9 +222,9 @@ __global__ void __launch_bounds__(attention_threads, D <= 32 ? 3 : 2)
     multiply_transposed<D>(weight, shared_address(shared + warp_rows), shared_address(stage(i_step)));
     multiply_transposed<D>(dscore, shared_address(shared + tile_bytes + warp_rows),
                            shared_address(stage(i_step) + step_bytes));
-    const float* const line = lines.first == nullptr ? nullptr
-                                                     : lines.first + at.head * lines.size -
-                                                           at.first_position - first - lines.lowest;
+    const float* const line = distances.lines == nullptr ? nullptr
+                                                         : distances.lines + at.head * distances.size -
+                                                               at.first_position - first - distances.lowest;
     const KeptQueries kept(dropout, at.mask_index(s, first + lane) + task.first + warp * 16);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
@@ -303,7 +258,7 @@ __global__ void __launch_bounds__(attention_threads, D <= 32 ? 3 : 2)
 }
 
 template <int D>
-void backward(const AttentionBackward& p, const BiasLines& lines) {
+void backward(const AttentionBackward& p, const Distances& distances) {
   const AttentionShape& s = p.shape;
   const bool whole = copies_whole(s, {p.dout, p.q, p.k, p.v, p.dq, p.dk, p.dv});
   const Scratch delta(s.q_sequences.rows.capacity * s.num_heads * int64_t{sizeof(float)});
@@ -311,10 +266,10 @@ void backward(const AttentionBackward& p, const BiasLines& lines) {
   const int64_t table = s.num_buckets * s.num_heads;
   const Scratch partial(p.dbias == nullptr ? 0 : partials * table * int64_t{sizeof(float)});
   launch(attention_dq_kernel<D>, attention_grid(s.q_sequences, s.num_heads, side), dim3(attention_threads),
-         dq_tiles_bytes<D> + static_cast<size_t>(bias_floats(p)) * sizeof(float), p, lines, delta.as<float>(),
-         p.dbias == nullptr ? nullptr : partial.as<float>(), whole);
+         6 * QueryTile<D>::bytes + static_cast<size_t>(bias_floats(p)) * sizeof(float), p, distances,
+         delta.as<float>(), p.dbias == nullptr ? nullptr : partial.as<float>(), whole);
   launch(attention_dkv_kernel<D>, attention_grid(s.k_sequences, s.kv_heads, side), dim3(attention_threads),
-         dkv_bytes<D>, p, lines, delta.as<float>(), whole);
+         dkv_bytes<D>, p, distances, delta.as<float>(), whole);
   if (p.dbias != nullptr) {
     add_chunks(partial.as<float>(), partials, table, table, p.accumulate_bias, p.dbias);
   }
@@ -323,11 +278,11 @@ void backward(const AttentionBackward& p, const BiasLines& lines) {
 }  // namespace
 
 void attention_backward(const AttentionBackward& p) {
-  const DistanceScratch distances(p.shape);
+  const DistanceScratch scratch(p.shape, p.q);
   if (on_tensor_cores(p.shape)) {
-    with_head_dim(p.shape.head_dim, [&]<int D>() { backward<D>(p, distances.lines); });
+    with_head_dim(p.shape.head_dim, [&]<int D>() { backward<D>(p, scratch.distances); });
   } else {
-    plain_attention_backward(p, distances.lines);
+    plain_attention_backward(p, scratch.distances);
   }
 }
 

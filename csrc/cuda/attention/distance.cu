@@ -26,27 +26,28 @@ __device__ int64_t bucket_of(const AttentionShape& s, int64_t distance) {
 }
 
 // One thread for each distance.
-__global__ void bias_lines_kernel(AttentionShape s, BiasLines lines, float* first, int32_t* bucket) {
+__global__ void bias_lines_kernel(AttentionShape s, Distances distances, float* lines, int32_t* bucket) {
   const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
-  if (i >= lines.size) return;
-  const int64_t distance = lines.lowest + i;
+  if (i >= distances.size) return;
+  const int64_t distance = distances.lowest + i;
   const bool relative = s.bias_kind == BiasKind::relative;
   const int64_t row = relative ? bucket_of(s, distance) : 0;
   bucket[i] = static_cast<int32_t>(row);
   for (int64_t head = 0; head < s.num_heads; ++head) {
     const float bias = relative ? s.bias[row * s.num_heads + head]
                                 : -s.bias[head] * static_cast<float>(distance < 0 ? -distance : distance);
-    first[head * lines.size + i] = bias * log2_e;
+    lines[head * distances.size + i] = bias * log2_e;
   }
 }
 
-BiasLines empty_lines(const AttentionShape& s) {
-  BiasLines lines;
-  if (s.bias_kind == BiasKind::none) return lines;
-  lines.lowest =
+// The distances of a batch, without memory.
+Distances distances_of(const AttentionShape& s) {
+  Distances distances;
+  if (s.bias_kind == BiasKind::none) return distances;
+  distances.lowest =
       1 - (s.query_offset >= 0 ? s.query_offset + s.q_sequences.max_length : s.k_sequences.max_length);
-  lines.size = s.q_sequences.max_length + s.k_sequences.max_length;
-  return lines;
+  distances.size = s.q_sequences.max_length + s.k_sequences.max_length;
+  return distances;
 }
 
 // One thread for each product.
@@ -85,15 +86,23 @@ __global__ void table_gradient_kernel(AttentionShape s, const float* sums, const
 
 }  // namespace
 
-DistanceScratch::DistanceScratch(const AttentionShape& s)
-    : memory(empty_lines(s).size * (s.num_heads + 1) * int64_t{sizeof(float)}), lines(empty_lines(s)) {
-  if (lines.size == 0) return;
-  float* const first = memory.as<float>();
-  int32_t* const bucket = memory.as<int32_t>() + s.num_heads * lines.size;
-  launch(bias_lines_kernel, grid_of(ceil_div(lines.size, threads)), dim3(threads), 0, s, lines, first,
-         bucket);
-  lines.first = first;
-  lines.bucket = bucket;
+DistanceScratch::DistanceScratch(const AttentionShape& s, const void* q)
+    : lines(distances_of(s).size * (s.num_heads + 1) * int64_t{sizeof(float)}),
+      key_products(s.relative_keys == nullptr ? 0
+                                              : s.q_sequences.rows.capacity * s.num_heads * (2 * s.clip + 1) *
+                                                    int64_t{sizeof(float)}),
+      distances(distances_of(s)) {
+  if (distances.size != 0) {
+    int32_t* const bucket = lines.as<int32_t>() + s.num_heads * distances.size;
+    launch(bias_lines_kernel, grid_of(ceil_div(distances.size, threads)), dim3(threads), 0, s, distances,
+           lines.as<float>(), bucket);
+    distances.lines = lines.as<float>();
+    distances.bucket = bucket;
+  }
+  if (s.relative_keys != nullptr) {
+    multiply_by_table(s, q, s.q_stride, s.relative_keys, key_products.as<float>());
+    distances.key_products = key_products.as<float>();
+  }
 }
 
 void multiply_by_table(const AttentionShape& s, const void* rows, int64_t stride, const float* table,

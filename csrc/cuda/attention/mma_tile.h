@@ -11,6 +11,13 @@
 
 namespace dragoman::cuda {
 
+__device__ inline int lane_of_thread() {
+  return static_cast<int>(threadIdx.x) % warp_size;
+}
+__device__ inline int warp_of_thread() {
+  return static_cast<int>(threadIdx.x) / warp_size;
+}
+
 // A row of D features. With 16 bytes more, eight rows' pieces of 16 bytes lie in different banks.
 template <int D>
 constexpr int row_bytes = 2 * D + 16;
@@ -45,7 +52,7 @@ __device__ void load_tile(char* to, const bf16* from, int64_t stride, int rows, 
 // c (16, 8 N) += a (16, D) b^T.   b: (8 N, D)
 template <int D, int N>
 __device__ void multiply_transposed(float (&c)[N][4], SharedAddress a, SharedAddress b) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const int lane = lane_of_thread();
   a += lane % 16 * row_bytes<D> + lane / 16 * 16;
   b += (lane % 8 + lane / 16 * 8) * row_bytes<D> + lane / 8 % 2 * 16;
 #pragma unroll
@@ -63,7 +70,7 @@ __device__ void multiply_transposed(float (&c)[N][4], SharedAddress a, SharedAdd
 // c (16, D) += a (16, 8 N) b, a rounded to bfloat16.   b: (8 N, D)
 template <int D, int N>
 __device__ void multiply(float (&c)[D / 8][4], const float (&a)[N][4], SharedAddress b) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const int lane = lane_of_thread();
   b += lane % 16 * row_bytes<D> + lane / 16 * 16;
 #pragma unroll
   for (int k = 0; k < N / 2; ++k) {
@@ -100,44 +107,113 @@ __device__ void store_row(bf16* to, const float (&c)[D / 8][4], int half, float 
   }
 }
 
-// A tile of 64 keys of a warp's 16 queries: the exponents of the weights out of the products, -infinity where
-// a query does not see the key.
-__device__ inline void finish_scores(const QueryScores (&rows)[2], int first_key, bool whole,
-                                     float (&score)[8][4]) {
-  const int column = static_cast<int>(threadIdx.x) % 4 * 2;
+// -- A tile of queries against tiles of keys --
+
+constexpr int mma_side = 64;  // queries of a block, and keys of a step
+
+// A block's queries, 16 for each warp, and the tiles of keys that some of them sees.
+template <int D>
+struct QueryTile {
+  static constexpr int bytes = mma_side * row_bytes<D>;  // of a tile in shared memory
+
+  Place place;
+  Dropout dropout;
+  int first, last;         // queries
+  Span seen_first, tiles;  // keys that the first query sees; tiles of keys
+  int begin_last;          // the first key that the last query sees
+  QueryScores rows[2];     // the lane's; beyond the last query that one again, whose tile row holds zeros
+  int64_t mask[2];         // index of the rows' key 0 in the dropout mask
+  char* stages;            // two of keys and values
+  bool whole;
+
+  __device__ QueryTile(const AttentionShape& s, const Distances& distances, const Task& task, char* stages,
+                       bool whole)
+      : place(s, task.sequence, task.head),
+        dropout(at_its_step(s.dropout)),
+        first(task.first),
+        last(min(task.first + mma_side, place.queries) - 1),
+        seen_first(place.keys_of(s, first)),
+        rows{{s, distances, place, row(0)}, {s, distances, place, row(1)}},
+        mask{place.mask_index(s, row(0)), place.mask_index(s, row(1))},
+        stages(stages),
+        whole(whole) {
+    const Span seen_last = place.keys_of(s, last);
+    begin_last = seen_last.begin;
+    tiles = {seen_first.begin / mma_side, (seen_last.end + mma_side - 1) / mma_side};
+    if (seen_first.begin >= seen_last.end) tiles.end = tiles.begin;
+  }
+
+  // Of the lane's accumulators of a half.
+  __device__ int query(int half) const {
+    return first + warp_of_thread() * 16 + lane_of_thread() / 4 + half * 8;
+  }
+  __device__ int row(int half) const { return min(query(half), last); }
+
+  // Rows of queries at `from` into a tile.
+  __device__ void load_queries(const AttentionShape& s, char* to, const bf16* from, int64_t stride) const {
+    load_tile<D, mma_side>(to, from, stride, place.queries - first, static_cast<int>(s.head_dim), whole);
+  }
+
+  __device__ void load_keys(const AttentionShape& s, const void* k, const void* v, int tile) const {
+    char* const to = stages + tile % 2 * 2 * bytes;
+    const int key = tile * mma_side, head_dim = static_cast<int>(s.head_dim);
+    load_tile<D, mma_side>(to, static_cast<const bf16*>(k) + place.k_index(s, key), s.k_stride,
+                           place.keys - key, head_dim, whole);
+    load_tile<D, mma_side>(to + bytes, static_cast<const bf16*>(v) + place.v_index(s, key), s.v_stride,
+                           place.keys - key, head_dim, whole);
+  }
+
+  // Calls step(first key, tile of keys, tile of values). The next ones arrive while a step is computed.
+  template <class Step>
+  __device__ void each_step(const AttentionShape& s, const void* k, const void* v, const Step& step) const {
+    if (tiles.begin < tiles.end) load_keys(s, k, v, tiles.begin);
+    commit_copies();
+    for (int tile = tiles.begin; tile < tiles.end; ++tile) {
+      if (tile + 1 < tiles.end) load_keys(s, k, v, tile + 1);
+      commit_copies();
+      wait_copies<1>();
+      __syncthreads();
+      char* const keys = stages + tile % 2 * 2 * bytes;
+      step(tile * mma_side, shared_address(keys), shared_address(keys + bytes));
+      __syncthreads();  // the stage may be written again
+    }
+    wait_copies<0>();
+  }
+
+  // The exponents of the weights out of the products, -infinity where a query does not see the key.
+  __device__ void finish_scores(int first_key, float (&score)[8][4]) const {
+    const bool all = begin_last <= first_key && first_key + mma_side <= seen_first.end;
 #pragma unroll
-  for (int n = 0; n < 8; ++n) {
+    for (int n = 0; n < 8; ++n) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int key = first_key + n * 8 + column + i % 2;
-      const QueryScores& row = rows[i / 2];
-      score[n][i] = whole || row.sees(key) ? row.at(key, score[n][i]) : -INFINITY;
+      for (int i = 0; i < 4; ++i) {
+        const int key = first_key + n * 8 + lane_of_thread() % 4 * 2 + i % 2;
+        score[n][i] = all || rows[i / 2].sees(key) ? rows[i / 2].at(key, score[n][i]) : -INFINITY;
+      }
     }
   }
-}
 
-// The dropout mask of a tile of 64 keys of a warp's 16 queries. A lane computes four blocks of eight keys and
-// gets the others of its rows from the three lanes beside it.
-struct KeptKeys {
-  uint32_t word[4];  // of the lanes 4 (lane / 4) + 0 .. 3
-
-  // `index` is the mask's of key 0, of each of the lane's two rows.
-  __device__ KeptKeys(const Dropout& dropout, const int64_t (&index)[2], int first_key) {
-    const int lane = static_cast<int>(threadIdx.x) % warp_size;
-    uint32_t mine = 0;
+  // Multiplies by the factors of dropout. A lane computes four blocks of eight keys and gets the others of
+  // its rows from the three lanes beside it.
+  __device__ void drop(int first_key, float (&c)[8][4]) const {
+    if (dropout.threshold == 0) return;
+    const int lane = lane_of_thread();
+    uint32_t mine = 0, kept[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int key = first_key + (lane % 4 + i / 2 * 4) * 8;
-      mine |= kept_bits(dropout, index[i % 2] + key) << i * 8;
+      mine |= kept_bits(dropout, mask[i % 2] + key) << i * 8;
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) word[i] = __shfl_sync(~0u, mine, lane / 4 * 4 + i);
-  }
-
-  // Of accumulator c[n][i].
-  __device__ bool at(int n, int i) const {
-    const int bit = static_cast<int>(threadIdx.x) % 4 * 2 + i % 2;
-    return word[n % 4] >> ((n / 4 * 2 + i / 2) * 8 + bit) & 1;
+    for (int i = 0; i < 4; ++i) kept[i] = __shfl_sync(~0u, mine, lane / 4 * 4 + i);
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int bit = (n / 4 * 2 + i / 2) * 8 + lane % 4 * 2 + i % 2;
+        c[n][i] = kept[n % 4] >> bit & 1 ? c[n][i] * dropout.scale : 0.0f;
+      }
+    }
   }
 };
 

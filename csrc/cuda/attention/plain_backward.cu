@@ -8,17 +8,17 @@ namespace {
 
 // Scratch memory of a call; null where there is no such table.
 struct PlainScratch {
-  float* delta;  // (q_capacity, num_heads) dout . out
-  RelativeProducts products;
-  float* key_sums;    // (q_capacity, num_heads, 2 * clip + 1) the scores' gradients by distance
-  float* value_sums;  // (q_capacity, num_heads, 2 * clip + 1) the weights by distance
-  float* dbias;       // partial sums
+  float* delta;           // (q_capacity, num_heads) dout . out
+  float* value_products;  // (q_capacity, num_heads, 2 * clip + 1) dout with relative_values
+  float* key_sums;        // (q_capacity, num_heads, 2 * clip + 1) the scores' gradients by distance
+  float* value_sums;      // (q_capacity, num_heads, 2 * clip + 1) the weights by distance
+  float* dbias;           // partial sums
 };
 
 // A tile of queries against a tile of keys. `weight` gets the softmax with dropout, `dscore` the scores'
 // gradients, both (32, 32) and rounded; complete after the next barrier.
 template <class T>
-__device__ void gradient_tiles(const AttentionBackward& p, const BiasLines& lines,
+__device__ void gradient_tiles(const AttentionBackward& p, const Distances& distances,
                                const PlainScratch& scratch, const Dropout& dropout, const Place& place,
                                int first, int first_key, float* weight, float* dscore, float* left,
                                float* right) {
@@ -35,11 +35,11 @@ __device__ void gradient_tiles(const AttentionBackward& p, const BiasLines& line
   __syncthreads();
   const int row = shared_row(), part = shared_part(), query = first + min(row, count - 1);
   const int64_t index = place.row_index(s, query);
-  const QueryScores scores(s, lines, scratch.products.keys, place, query);
+  const QueryScores scores(s, distances, place, query);
   const float logsumexp = row < count ? used_logsumexp(p.logsumexp[index]) : INFINITY;
   const float delta = scratch.delta[index];
   const float* const by_distance =
-      scratch.products.values == nullptr ? nullptr : scratch.products.values + index * (2 * s.clip + 1);
+      scratch.value_products == nullptr ? nullptr : scratch.value_products + index * (2 * s.clip + 1);
   float factor[8];
   keep_factors(dropout, place.mask_index(s, query) + first_key + part * 8, factor);
   for (int j = 0; j < 8; ++j) {
@@ -57,7 +57,7 @@ __device__ void gradient_tiles(const AttentionBackward& p, const BiasLines& line
 // scores' gradients and the weights by distance where there are such tables.
 template <class T>
 __global__ void __launch_bounds__(attention_threads, 3)
-    plain_dq_kernel(AttentionBackward p, BiasLines lines, PlainScratch scratch, int64_t width) {
+    plain_dq_kernel(AttentionBackward p, Distances distances, PlainScratch scratch, int64_t width) {
   DYNAMIC_SHARED(shared);
   const AttentionShape& s = p.shape;
   T* const dq = static_cast<T*>(p.dq);
@@ -95,7 +95,8 @@ __global__ void __launch_bounds__(attention_threads, 3)
   float* const key_sums = sums + row * width + s.head_dim;
   float* const value_sums = key_sums + (s.relative_keys == nullptr ? 0 : relative);
   for (int first_key = begin / plain_side * plain_side; first_key < end; first_key += plain_side) {
-    gradient_tiles<T>(p, lines, scratch, dropout, place, task.first, first_key, weight, dscore, left, right);
+    gradient_tiles<T>(p, distances, scratch, dropout, place, task.first, first_key, weight, dscore, left,
+                      right);
     __syncwarp();
     if (s.relative_keys != nullptr) {
       add_by_distance(key_sums, dscore + row * plain_pitch, s.clip, first_key - position);
@@ -104,8 +105,8 @@ __global__ void __launch_bounds__(attention_threads, 3)
       add_by_distance(value_sums, weight + row * plain_pitch, s.clip, first_key - position);
     }
     if (scratch.dbias != nullptr) {
-      add_to_buckets<plain_side>(dscore, first_key - place.first_position - task.first, lines, s.num_buckets,
-                                 diagonal, buckets);
+      add_to_buckets<plain_side>(dscore, first_key - place.first_position - task.first, distances,
+                                 s.num_buckets, diagonal, buckets);
     }
     add_rows<T>(
         sums, width, [&](int i, int k) { return dscore[i * plain_pitch + k]; },
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(attention_threads, 3)
 // head.
 template <class T>
 __global__ void __launch_bounds__(attention_threads)
-    plain_dkv_kernel(AttentionBackward p, BiasLines lines, PlainScratch scratch, int64_t width) {
+    plain_dkv_kernel(AttentionBackward p, Distances distances, PlainScratch scratch, int64_t width) {
   DYNAMIC_SHARED(shared);
   const AttentionShape& s = p.shape;
   T *const dk = static_cast<T*>(p.dk), *const dv = static_cast<T*>(p.dv);
@@ -159,7 +160,8 @@ __global__ void __launch_bounds__(attention_threads)
   for (int head = 0; head < group; ++head) {
     const Place place(s, task.sequence, task.head * group + head);
     for (int first = queries.begin / plain_side * plain_side; first < queries.end; first += plain_side) {
-      gradient_tiles<T>(p, lines, scratch, dropout, place, first, task.first, weight, dscore, left, right);
+      gradient_tiles<T>(p, distances, scratch, dropout, place, first, task.first, weight, dscore, left,
+                        right);
       const int rows = min(plain_side, place.queries - first);
       add_rows<T>(
           dk_sums, width, [&](int i, int k) { return dscore[k * plain_pitch + i]; },
@@ -182,14 +184,14 @@ __global__ void __launch_bounds__(attention_threads)
 
 }  // namespace
 
-void plain_attention_backward(const AttentionBackward& p, const BiasLines& lines) {
+void plain_attention_backward(const AttentionBackward& p, const Distances& distances) {
   const AttentionShape& s = p.shape;
   const int64_t rows = s.q_sequences.rows.capacity * s.num_heads, relative = 2 * s.clip + 1;
   const int64_t keys = s.relative_keys == nullptr ? 0 : rows * relative;
   const int64_t values = s.relative_values == nullptr ? 0 : rows * relative;
   const int64_t partials = tiles_of(s.q_sequences, plain_side) * s.q_sequences.num_sequences;
   const int64_t table = p.dbias == nullptr ? 0 : s.num_buckets * s.num_heads;
-  const Scratch memory((rows + 2 * keys + 2 * values + partials * table) * int64_t{sizeof(float)});
+  const Scratch memory((rows + keys + 2 * values + partials * table) * int64_t{sizeof(float)});
   PlainScratch scratch = {};
   scratch.delta = memory.as<float>();
   float* next = scratch.delta + rows;
@@ -198,15 +200,13 @@ void plain_attention_backward(const AttentionBackward& p, const BiasLines& lines
     next += size;
     return part;
   };
-  float *const key_products = take(keys), *const value_products = take(values);
+  scratch.value_products = take(values);
   scratch.key_sums = take(keys);
   scratch.value_sums = take(values);
   scratch.dbias = take(partials * table);
-  if (keys != 0) multiply_by_table(s, p.q, s.q_stride, s.relative_keys, key_products);
   if (values != 0) {
-    multiply_by_table(s, p.dout, s.num_heads * s.head_dim, s.relative_values, value_products);
+    multiply_by_table(s, p.dout, s.num_heads * s.head_dim, s.relative_values, scratch.value_products);
   }
-  scratch.products = {key_products, value_products};
 
   const int64_t dkv_width = plain_width(s.head_dim);
   const int64_t dq_width = plain_width(s.head_dim + (s.relative_keys == nullptr ? 0 : relative) +
@@ -215,9 +215,9 @@ void plain_attention_backward(const AttentionBackward& p, const BiasLines& lines
     using T = decltype(element);
     const int64_t bias_floats = p.dbias == nullptr ? 0 : 2 * plain_side + s.num_buckets;
     launch(plain_dq_kernel<T>, attention_grid(s.q_sequences, s.num_heads, plain_side),
-           dim3(attention_threads), plain_shared(4, dq_width, bias_floats), p, lines, scratch, dq_width);
+           dim3(attention_threads), plain_shared(4, dq_width, bias_floats), p, distances, scratch, dq_width);
     launch(plain_dkv_kernel<T>, attention_grid(s.k_sequences, s.kv_heads, plain_side),
-           dim3(attention_threads), plain_shared(4, 2 * dkv_width, 0), p, lines, scratch, dkv_width);
+           dim3(attention_threads), plain_shared(4, 2 * dkv_width, 0), p, distances, scratch, dkv_width);
   });
   if (p.dbias != nullptr) {
     add_chunks(scratch.dbias, partials, table, table, p.accumulate_bias, p.dbias);

@@ -9,7 +9,7 @@ namespace {
 // softmax's sum, and with relative values the weights by distance beside it.
 template <class T>
 __global__ void __launch_bounds__(attention_threads)
-    plain_forward_kernel(AttentionForward p, BiasLines lines, RelativeProducts products, int64_t width) {
+    plain_forward_kernel(AttentionForward p, Distances distances, int64_t width) {
   DYNAMIC_SHARED(shared);
   __shared__ float inverse[plain_side];
   const AttentionShape& s = p.shape;
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(attention_threads)
 
   // The thread's eight keys of a tile are one block of the mask.
   const int row = shared_row(), part = shared_part(), query = task.first + min(row, count - 1);
-  const QueryScores scores(s, lines, products.keys, place, query);
+  const QueryScores scores(s, distances, place, query);
   float* const row_sums = sums + row * width;
   float* const row_score = score + row * plain_pitch;
   float maximum = -INFINITY, sum = 0.0f;
@@ -90,8 +90,7 @@ __global__ void __launch_bounds__(attention_threads)
 // One warp for each query and head. The weights of a sequence (num_heads, queries, keys) follow those of the
 // sequences before it.
 template <class T>
-__global__ void __launch_bounds__(attention_threads)
-    weights_kernel(AttentionForward p, BiasLines lines, RelativeProducts products) {
+__global__ void __launch_bounds__(attention_threads) weights_kernel(AttentionForward p, Distances distances) {
   constexpr int warps = attention_threads / warp_size;
   const AttentionShape& s = p.shape;
   const Task task(s.q_sequences, s.num_heads, warps);
@@ -104,7 +103,7 @@ __global__ void __launch_bounds__(attention_threads)
   for (int64_t i = 0; i < task.sequence; ++i) {
     start += s.num_heads * s.q_sequences.lengths[i] * s.k_sequences.lengths[i];
   }
-  const QueryScores scores(s, lines, products.keys, place, query);
+  const QueryScores scores(s, distances, place, query);
   const float logsumexp = used_logsumexp(p.logsumexp[place.row_index(s, query)]);
   const T* const q = static_cast<const T*>(p.q) + place.q_index(s, query);
   for (int key = lane; key < place.keys; key += warp_size) {
@@ -119,39 +118,23 @@ __global__ void __launch_bounds__(attention_threads)
   }
 }
 
-// What relative keys add to the scores of a call.
-struct KeyProducts {
-  explicit KeyProducts(const AttentionForward& p)
-      : memory(p.shape.relative_keys == nullptr ? 0
-                                                : p.shape.q_sequences.rows.capacity * p.shape.num_heads *
-                                                      (2 * p.shape.clip + 1) * int64_t{sizeof(float)}) {
-    if (p.shape.relative_keys == nullptr) return;
-    multiply_by_table(p.shape, p.q, p.shape.q_stride, p.shape.relative_keys, memory.as<float>());
-    products.keys = memory.as<float>();
-  }
-  Scratch memory;
-  RelativeProducts products;
-};
-
 }  // namespace
 
-void plain_attention_forward(const AttentionForward& p, const BiasLines& lines) {
+void plain_attention_forward(const AttentionForward& p, const Distances& distances) {
   const AttentionShape& s = p.shape;
-  const KeyProducts keys(p);
   const int64_t width = plain_width(s.head_dim + (s.relative_values == nullptr ? 0 : 2 * s.clip + 1));
   with_dtype(s.dtype, [&](auto element) {
     launch(plain_forward_kernel<decltype(element)>, attention_grid(s.q_sequences, s.num_heads, plain_side),
-           dim3(attention_threads), plain_shared(3, width, 0), p, lines, keys.products, width);
+           dim3(attention_threads), plain_shared(3, width, 0), p, distances, width);
   });
 }
 
-void write_attention_weights(const AttentionForward& p, const BiasLines& lines) {
+void write_attention_weights(const AttentionForward& p, const Distances& distances) {
   const AttentionShape& s = p.shape;
-  const KeyProducts keys(p);
   with_dtype(s.dtype, [&](auto element) {
     launch(weights_kernel<decltype(element)>,
            attention_grid(s.q_sequences, s.num_heads, attention_threads / warp_size), dim3(attention_threads),
-           0, p, lines, keys.products);
+           0, p, distances);
   });
 }
 

@@ -115,19 +115,15 @@ __device__ void zero_tail(T* data, const Rows& rows, int64_t features) {
   }
 }
 
-// -- What scores and weights get by the distance from query to key --
+// -- What scores get by the distance from query to key --
 
-// For each head the biases of all distances in order, times log2 e. Null without a bias.
-struct BiasLines {
-  const float* first = nullptr;     // (num_heads, size)
-  const int32_t* bucket = nullptr;  // (size,)
-  int64_t lowest = 0, size = 0;     // distances [lowest, lowest + size)
-};
-
-// Products of rows with the rows of relative tables: (q_capacity, num_heads, 2 * clip + 1), or null.
-struct RelativeProducts {
-  const float* keys = nullptr;    // q with relative_keys
-  const float* values = nullptr;  // dout with relative_values
+// Prepared once for a call; null where there is no such table.
+struct Distances {
+  // For each head the biases of all distances in order, times log2 e.
+  const float* lines = nullptr;         // (num_heads, size)
+  const int32_t* bucket = nullptr;      // (size,) of a relative bias
+  int64_t lowest = 0, size = 0;         // distances [lowest, lowest + size)
+  const float* key_products = nullptr;  // (q_capacity, num_heads, 2 * clip + 1) q with relative_keys
 };
 
 // The row of a relative table for a distance.
@@ -143,17 +139,18 @@ struct QueryScores {
   const float* relative;  // what relative keys add, by distance, or null
   int64_t position, clip;
 
-  __device__ QueryScores(const AttentionShape& s, const BiasLines& lines, const float* relative_products,
-                         const Place& place, int query)
+  __device__ QueryScores(const AttentionShape& s, const Distances& distances, const Place& place, int query)
       : keys(place.keys_of(s, query)),
         factor(s.scale * log2_e),
         line(nullptr),
         relative(nullptr),
         position(place.first_position + query),
         clip(s.clip) {
-    if (lines.first != nullptr) line = lines.first + place.head * lines.size - position - lines.lowest;
-    if (relative_products != nullptr) {
-      relative = relative_products + place.row_index(s, query) * (2 * clip + 1);
+    if (distances.lines != nullptr) {
+      line = distances.lines + place.head * distances.size - position - distances.lowest;
+    }
+    if (distances.key_products != nullptr) {
+      relative = distances.key_products + place.row_index(s, query) * (2 * clip + 1);
     }
   }
 
