@@ -9,6 +9,8 @@ from dragoman.nn import Linear, Parameter
 from dragoman.optim import AdamW
 from dragoman.train.averaging import ExponentialAverage
 
+pytestmark = pytest.mark.cpu  # the only backend that keeps packed weights
+
 DTYPES = ["float32", "bfloat16"]
 
 
