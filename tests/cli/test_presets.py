@@ -29,13 +29,13 @@ def train(tmp_path):
 def test_a_tiny_translator_has_defaults_of_its_own(train):
     options, config = train("out", "--steps=2")
     assert {name: options[name] for name in PAIRS["tiny"]} == PAIRS["tiny"]
-    assert config.norm_first and config.dropout == config.embedding_dropout == 0.15
+    assert config.norm_first and config.dropout == config.embedding_dropout == 0.2
 
 
 def test_what_is_given_counts(train):
-    options, config = train("out", "--steps=2", "--lr=1e-4", "--vocab-size=70", "--dropout=0.2", "--schedule=linear")
+    options, config = train("out", "--steps=2", "--lr=1e-4", "--vocab-size=70", "--dropout=0.3", "--schedule=linear")
     assert (options["lr"], options["vocab_size"], options["schedule"]) == (1e-4, 70, "linear")
-    assert (config.dropout, config.embedding_dropout) == (0.2, 0.2)
+    assert (config.dropout, config.embedding_dropout) == (0.3, 0.3)
 
 
 def test_other_presets_and_tasks_do_not_have_them(train):

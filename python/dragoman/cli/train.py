@@ -122,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(model)
     model.add_argument(
-        "--dropout", type=REAL, metavar="P", help="dropout rate (default: 0.1; big and tiny 0.3, tiny translators 0.15)"
+        "--dropout", type=REAL, metavar="P", help="dropout rate (default: 0.1; big and tiny 0.3, tiny translators 0.2)"
     )
 
     def option(group: argparse._ArgumentGroup, flag: str, name: str, kind: Number, text: str) -> None:

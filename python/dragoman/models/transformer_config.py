@@ -68,7 +68,7 @@ class TransformerConfig(TextConfig):
         """4 pre-norm layers of 128 a stack, for tens of thousands of sentence pairs. The sizes are those of Wu et al.
         2021 (arXiv:2105.14462), whose layers are post-norm: these learn faster.
         """
-        return super().tiny(**{"norm_first": True, "dropout": 0.15, "embedding_dropout": 0.15, **overrides})
+        return super().tiny(**{"norm_first": True, "dropout": 0.2, "embedding_dropout": 0.2, **overrides})
 
     @property
     def output_size(self) -> int:
