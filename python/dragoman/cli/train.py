@@ -194,7 +194,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bpe_dropout",
         REAL,
         "translate, summarise, classify, tag: share of the merges of byte pairs that are left out of training text, "
-        "anew for every batch (default: 0; 0.1 helps small corpora)",
+        "anew for every batch (default: 0; the paper has 0.1)",
     )
     option(training, "weight-decay", "weight_decay", REAL, "weight decay of AdamW (default: 0)")
     option(training, "clip", "max_grad_norm", REAL, "maximum norm of the gradient (default: 1)")
