@@ -719,7 +719,8 @@ NOT_IN_TABLE = {
         "attention_page",
     },
     "their check comes with their `with`": {"masks_from"},
-    "what others call, with what they have checked": {"BpeDropout", "check_options", "next_dropout"},
+    "what others call, with what they have checked": {"check_options", "next_dropout"},
+    "it needs a tokenizer of byte pairs": {"BpeDropout"},
     "it calls what it is given": {"checkpoint"},
 }
 

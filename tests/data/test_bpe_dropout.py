@@ -65,3 +65,12 @@ def test_splits_that_do_not_fit_are_made_again(tokenizer, monkeypatch):
 def test_other_kinds_have_no_merges(kind):
     with pytest.raises(ValueError, match=r"^Tokenizer: bpe_dropout needs the kind bpe$"):
         BpeDropout(Tokenizer.train([TEXT], 100, kind), 0.1, 100)
+
+
+def test_bad_arguments_are_named(tokenizer):
+    with pytest.raises(TypeError, match=r"^BpeDropout: tokenizer must be a Tokenizer, got type$"):
+        BpeDropout(int, 0.1, 100)
+    with pytest.raises(ValueError, match=r"^BpeDropout: rate must lie in .* got 1.0$"):
+        BpeDropout(tokenizer, 1.0, 100)
+    with pytest.raises(ValueError, match=r"^BpeDropout: longest must be .* got -1$"):
+        BpeDropout(tokenizer, 0.1, -1)

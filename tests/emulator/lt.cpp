@@ -109,9 +109,7 @@ lt::Status check(const lt::Operation& operation, const lt::Layout& a, const lt::
   return types && operation.scale == lt::float32 ? lt::success : lt::not_supported;
 }
 
-bool has_bias(const lt::Operation& operation) {
-  return (operation.epilogue & lt::bias) != 0;
-}
+bool has_bias(const lt::Operation& operation) { return (operation.epilogue & lt::bias) != 0; }
 
 struct Call {
   lt::Operation operation;
@@ -182,9 +180,7 @@ EXPORT lt::Status cublasLtMatmulDescCreate(lt::Operation** operation, lt::Comput
   return lt::success;
 }
 
-EXPORT lt::Status cublasLtMatmulDescDestroy(lt::Operation* operation) {
-  return destroy(operation);
-}
+EXPORT lt::Status cublasLtMatmulDescDestroy(lt::Operation* operation) { return destroy(operation); }
 
 EXPORT lt::Status cublasLtMatmulDescSetAttribute(lt::Operation* operation, lt::OperationAttribute attribute,
                                                  const void* value, size_t size) {
@@ -208,9 +204,7 @@ EXPORT lt::Status cublasLtMatrixLayoutCreate(lt::Layout** layout, lt::DataType t
   return lt::success;
 }
 
-EXPORT lt::Status cublasLtMatrixLayoutDestroy(lt::Layout* layout) {
-  return destroy(layout);
-}
+EXPORT lt::Status cublasLtMatrixLayoutDestroy(lt::Layout* layout) { return destroy(layout); }
 
 EXPORT lt::Status cublasLtMatrixLayoutSetAttribute(lt::Layout* layout, lt::LayoutAttribute attribute,
                                                    const void* value, size_t size) {
@@ -231,9 +225,7 @@ EXPORT lt::Status cublasLtMatmulPreferenceCreate(lt::Preference** preference) {
   return lt::success;
 }
 
-EXPORT lt::Status cublasLtMatmulPreferenceDestroy(lt::Preference* preference) {
-  return destroy(preference);
-}
+EXPORT lt::Status cublasLtMatmulPreferenceDestroy(lt::Preference* preference) { return destroy(preference); }
 
 EXPORT lt::Status cublasLtMatmulPreferenceSetAttribute(lt::Preference* preference,
                                                        lt::PreferenceAttribute attribute, const void* value,

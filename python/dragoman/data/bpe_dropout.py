@@ -8,6 +8,7 @@ from random import Random
 
 import numpy as np
 
+from dragoman import arguments
 from dragoman.data.columns import Ids
 from dragoman.data.tokenizer import Tokenizer
 
@@ -28,12 +29,15 @@ class BpeDropout:
         longest: a row that would become longer keeps its split.
 
     Raises:
-        ValueError: a tokenizer of another kind.
+        TypeError: an argument of another type.
+        ValueError: a tokenizer of another kind, a rate or a size outside its range.
     """
 
     def __init__(self, tokenizer: Tokenizer, rate: float, longest: int) -> None:
+        arguments.check_types("BpeDropout", Tokenizer, tokenizer=tokenizer)
+        self._rate = arguments.rate("BpeDropout", "rate", rate)
+        self._longest = arguments.integer("BpeDropout", "longest", longest)
         merges = tokenizer.merges()
-        self._rate, self._longest = rate, longest
         self._merges = {(left, right): (rank, whole) for rank, (left, right, whole) in enumerate(merges)}
         self._parts = {whole: (left, right) for left, right, whole in reversed(merges)}
         names = tokenizer.tokens(range(tokenizer.vocab_size))
