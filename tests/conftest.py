@@ -22,17 +22,16 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption("device") == "emu":
         os.environ.setdefault("DRAGOMAN_CUDA_LIBRARY", str(EMULATOR))
+    if config.getoption("device") != "cpu" and not dg.cuda.is_available():
+        raise pytest.UsageError(f"--device {config.getoption('device')}: {dg.cuda.status()}")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out tests that are about other devices, and skips the rest where the device is not there."""
+    """Leaves out tests that are about other devices."""
     on_cpu = config.getoption("device") == "cpu"
     left_out = [item for item in items if item.get_closest_marker("cuda" if on_cpu else "cpu")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
-    if not on_cpu and not dg.cuda.is_available():
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason=dg.cuda.status()))
 
 
 @pytest.fixture(autouse=True)

@@ -19,19 +19,22 @@ __device__ inline void keep_factors(const Dropout& dropout, int64_t index, float
   }
   const uint32_t block = static_cast<uint32_t>(index / 8);
   const int skip = static_cast<int>(index % 8);
-  PhiloxBlock words = dropout_block(dropout, block);
-  if (skip == 0) {
+  const PhiloxBlock first = dropout_block(dropout, block);
+  uint32_t words[8] = {first.word[0], first.word[1], first.word[2], first.word[3]};
+  if (skip != 0) {  // moves the words down by `skip` draws; an index not constant needs local memory
+    const PhiloxBlock next = dropout_block(dropout, block + 1);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      factor[i] = draw_of(words, i) >= dropout.threshold ? dropout.scale : 0.0f;
-    }
-    return;
+    for (int i = 0; i < 4; ++i) words[4 + i] = next.word[i];
+#pragma unroll
+    for (int i = 0; i < 6; ++i) words[i] = skip & 4 ? words[i + 2] : words[i];
+#pragma unroll
+    for (int i = 0; i < 5; ++i) words[i] = skip & 2 ? words[i + 1] : words[i];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) words[i] = skip & 1 ? words[i] >> 16 | words[i + 1] << 16 : words[i];
   }
-  const PhiloxBlock next = dropout_block(dropout, block + 1);
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const int lane = skip + i;
-    const uint32_t draw = lane < 8 ? draw_of(words, lane) : draw_of(next, lane - 8);
+    const uint32_t draw = words[i / 2] >> (i % 2 * 16) & 0xFFFF;
     factor[i] = draw >= dropout.threshold ? dropout.scale : 0.0f;
   }
 }
@@ -40,7 +43,10 @@ __device__ inline void keep_factors(const Dropout& dropout, int64_t index, float
 __device__ inline float keep_factor(const Dropout& dropout, int64_t index) {
   if (dropout.threshold == 0) return dropout.scale;
   const PhiloxBlock words = dropout_block(dropout, static_cast<uint32_t>(index / 8));
-  return draw_of(words, static_cast<int>(index % 8)) >= dropout.threshold ? dropout.scale : 0.0f;
+  const uint32_t low = index & 2 ? words.word[1] : words.word[0],
+                 high = index & 2 ? words.word[3] : words.word[2];
+  const uint32_t draw = (index & 4 ? high : low) >> (index & 1 ? 16 : 0) & 0xFFFF;
+  return draw >= dropout.threshold ? dropout.scale : 0.0f;
 }
 
 }  // namespace dragoman::cuda
