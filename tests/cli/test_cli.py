@@ -332,6 +332,7 @@ def test_a_signal_saves_and_ends_with_its_status(number, status, data, tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "dragoman", "train", *map(str, files), *ARGUMENTS, "--minutes", "5"],
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's job in the background ignores SIGINT
     )
     log = output / "log.jsonl"
     while not (log.exists() and log.read_text()):
