@@ -109,18 +109,19 @@ const Variant& variant() {
   return chosen;
 }
 
-// What a Rehearsal runs instead: nothing.
+// What a Rehearsal runs in place of a device's kernels: nothing. Sizes are the device's.
 template <class Params>
 void rehearse(const Params&) {}
 
-const Kernels rehearsal_table = {
+Kernels rehearsal_of(const Kernels& device) {
+  return {
 #define DRAGOMAN_ENTRY(name, Params) .name = rehearse<Params>,
-    DRAGOMAN_KERNELS(DRAGOMAN_ENTRY)
+      DRAGOMAN_KERNELS(DRAGOMAN_ENTRY)
 #undef DRAGOMAN_ENTRY
-        .packed_weight_size = [](const PackWeight& p) { return variant().table->packed_weight_size(p); },
-    .loss_chunk = [](int64_t rows, int64_t vocabulary,
-                     DType dtype) { return variant().table->loss_chunk(rows, vocabulary, dtype); },
-};
+          .packed_weight_size = device.packed_weight_size,
+      .loss_chunk = device.loss_chunk,
+  };
+}
 
 }  // namespace
 
@@ -132,8 +133,11 @@ const Memory& memory(Device device) {
 
 const Kernels& kernels(Device device) {
   static const Kernels* const tables[] = {variant().table, &cuda_kernels, &test::kernels};  // by Device::Kind
+  static const Kernels rehearsals[] = {rehearsal_of(*tables[0]), rehearsal_of(*tables[1]),
+                                       rehearsal_of(*tables[2])};
   if (device.kind == Device::Kind::cuda) check_cuda(device);
-  return Rehearsal::standing() ? rehearsal_table : *tables[static_cast<size_t>(device.kind)];
+  const auto kind = static_cast<size_t>(device.kind);
+  return Rehearsal::standing() ? rehearsals[kind] : *tables[kind];
 }
 
 void check_status(const BackendApi& api, const char* call, Status status) {

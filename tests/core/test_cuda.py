@@ -138,3 +138,12 @@ def test_threads_use_the_device_side_by_side(rng):
 def test_what_is_left_out_is_refused_by_name():
     with pytest.raises(ValueError, match=r"^device: a process uses one GPU, cuda; got cuda:1"):
         dg.tensor([1.0], device="cuda:1")
+
+
+def test_a_launch_that_fails_has_the_name_of_its_op():
+    features = 256 * 65_536  # needs one block more than a grid has in its second direction
+    dy, dweight = (_core.Tensor.empty([1, features], "float32", "cuda") for _ in range(2))
+    ids, dropout = dg.tensor(np.zeros(1, np.int32)), _core.Dropout(0.0, 0, 0, 0, None)
+    with pytest.raises(RuntimeError, match=r"^embedding_backward: launch: invalid (configuration )?argument$"):
+        _core.embedding_backward(dy, ids.data, None, 1.0, dropout, dg.Sequences([1]), dweight, False, None, False)
+    np.testing.assert_array_equal(dg.tensor([1.0, 2.0], device="cuda").numpy(), [1.0, 2.0])

@@ -14,9 +14,9 @@ from dragoman.optim import AdamW
 def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
     """Bytes that a training step of `model` with AdamW takes at its peak, without running one.
 
-    A copy of the model, `type(model)(model.config, compute_dtype)`, goes through a step on `example_batch(tokens)`. Its
-    ops take their memory and do nothing, so the plan counts what a step would count. It leaves out the panels of matrix
-    products (some 100 KiB a thread), the interpreter, and the data.
+    A copy of the model, `type(model)(model.config, compute_dtype)`, goes through a step on `example_batch(tokens)`, on
+    the model's device. Its ops take their memory and do nothing, so the plan counts what a step would count. It leaves
+    out the memory of matrix products (some 100 KiB a thread; on cuda at most 32 MiB), the interpreter, and the data.
 
     Args:
         model: a Model of any compute_dtype, which is used where `compute_dtype` is None.
@@ -33,6 +33,7 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
     with _rehearsal() as rehearsal, skip_init():
         twin = type(model)(model.config, compute_dtype or model.compute_dtype)
         twin.checkpoint_layers = model.checkpoint_layers
+        twin.to(next(iter(model.parameters())).device)
         parameters = rehearsal.memory_stats()["allocated"]
         optimizer = AdamW(twin, lr=0.0)
         held = rehearsal.memory_stats()["allocated"]
