@@ -48,7 +48,7 @@ __device__ void add_gradient(const EmbeddingBackward& p, const Dropout& dropout,
 
 // sums (num_pieces, features): a warp takes 256 columns of a piece.
 template <class T>
-__global__ void __launch_bounds__(block_threads) sum_pieces(EmbeddingBackward p, float* sums) {
+__global__ void __launch_bounds__(block_threads, 1) sum_pieces(EmbeddingBackward p, float* sums) {
   const int64_t piece = int64_t{blockIdx.x} * block_warps + threadIdx.x / 32;
   const int64_t column = int64_t{blockIdx.y} * warp_elements + threadIdx.x % 32 * group_size;
   if (piece >= p.num_pieces || column >= p.features) return;

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(block_threads, 1) norm_forward_kernel(Residual
 // in rms_norm without both means. A row is read twice, the second time from the cache.
 //   partial (chunks, 2, features): dweight and dbias of the rows of each chunk
 template <class T, class Team>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, 1)
     norm_backward_kernel(ResidualNormBackward p, float* partial) {
   DYNAMIC_SHARED(memory);
   __shared__ float shared[32];
