@@ -1,34 +1,42 @@
 """One stage of bench/gpu.sh, or its table. Prints JSON lines.
 
-    python bench/gpu.py facts|parity|ops|train|decode [--model base] [--device cuda] [--no-torch]
+    python bench/gpu.py ready|facts|ceilings|parity|ops|train|decode [--model base] [--device cuda] [--no-torch]
     python bench/gpu.py table FOLDER
 
-facts: the machine. parity: gradients of the first step beside the CPU's, the losses of 100 steps beside the CPU's, and
-two runs bit by bit, in float32. ops: products, attention, layer norm and the loss beside PyTorch. train: bfloat16 steps
-beside PyTorch, eager and compiled. decode: greedy search and beam search. table: what the stages of gpu.sh left in
-FOLDER.
+ready: nothing, where the device can be used. facts: the machine. ceilings: what the GPU copies and multiplies at most,
+by PyTorch. parity: gradients of the first step beside the CPU's, the losses of 100 steps beside the CPU's, and two runs
+bit by bit, in float32. ops: linear, attention, layer norm, losses and AdamW beside PyTorch (its flash and cuDNN
+attention too). train: bfloat16 steps beside PyTorch, eager and compiled, of a big model too where time is left. decode:
+greedy search and beam search. table: what the stages of gpu.sh left in FOLDER.
+
+A stage that finds no GPU ends with status 77 and says why in a line. Without PyTorch dragoman is measured alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dragoman as dg
 import numpy as np
 from machine import machine
-from training import SMOOTHING, Step, dragoman_model, dragoman_step, torch_step
+from training import ADAMW, SMOOTHING, Step, dragoman_model, dragoman_step, torch_step
 from works import MODELS, Model, count_tokens, make_batches
 
 Line = dict[str, Any]
 PARITY_STEPS = 100
+NOT_RUN = 77  # the exit status of a stage that cannot run here
+TRAIN_SECONDS = 45  # of train: then no more works begin
 GRADIENT_BAR, LOSS_BAR = 1e-4, 1e-3  # relative: of the largest gradient of a parameter; of the loss
 
 
@@ -44,6 +52,26 @@ def facts(options: argparse.Namespace) -> Iterator[Line]:
 
         torch = torch_module.__version__
     yield {"gpu": gpu, "status": dg.cuda.status(), "kernel": platform.release(), "torch": torch, **machine()}
+
+
+def ready(options: argparse.Namespace) -> Iterator[Line]:
+    yield from ()
+
+
+def ceilings(options: argparse.Namespace) -> Iterator[Line]:
+    """Bytes read and written by a copy in device memory; a bfloat16 product of squares."""
+    if not options.torch:
+        return
+    import torch
+
+    x = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    y = torch.empty_like(x)
+    ms = ms_of(lambda: y.copy_(x), torch.cuda.synchronize)
+    yield {"ceiling": "copy", "GB/s": 2 * x.numel() / ms / 1e6}
+    size = 8192
+    a, b = (torch.randn(size, size, device="cuda").bfloat16() for _ in range(2))
+    ms = ms_of(lambda: a @ b, torch.cuda.synchronize)
+    yield {"ceiling": "bfloat16 product", "TFLOP/s": 2 * size**3 / ms / 1e9}
 
 
 def parity(options: argparse.Namespace) -> Iterator[Line]:
@@ -88,6 +116,11 @@ def ms_of(function: Callable[[], Any], finish: Callable[[], Any], calls: int = 1
     return 1e3 * statistics.median(times[1:])
 
 
+def waiter(device: str) -> Callable[[], Any]:
+    """Waits for the device: what is read comes after all that was started before."""
+    return dg.tensor(np.zeros(1, np.float32), device).numpy
+
+
 def own(array: np.ndarray, dtype: str, device: str) -> dg.Tensor:
     tensor = dg.tensor(array, device, dtype)
     tensor.requires_grad = True
@@ -112,6 +145,8 @@ def ops(options: argparse.Namespace) -> Iterator[Line]:
         "attention": ([x, x, x], lambda q, k, v: F.attention(q, k, v, sequences, sequences, num_heads=heads)),
         "linear_cross_entropy": ([x, table], lambda x, w: F.linear_cross_entropy(x, w, ids)),
     }
+    logits = rng.standard_normal((rows, model.vocab_size), np.float32)
+    cases["cross_entropy"] = ([logits], lambda x: F.cross_entropy(x, ids))
     others = torch_ops(model, ids) if options.torch else {}
     for name, (arrays, op) in cases.items():
         tensors = [own(array, "bfloat16" if array.ndim > 1 else "float32", device) for array in arrays]
@@ -120,31 +155,48 @@ def ops(options: argparse.Namespace) -> Iterator[Line]:
         def run(op: Any = op, tensors: Any = tensors, seed: Any = seed) -> None:
             op(*tensors).backward(seed)
 
-        yield {"op": name, "system": "dragoman", "ms": ms_of(run, lambda t=tensors[0]: t.grad.numpy())}
-        if name in others:
-            yield {"op": name, "system": "torch", "ms": others[name](arrays)}
+        yield {"op": name, "system": "dragoman", "ms": ms_of(run, waiter(device))}
+        for system, measure in others.get(name, {}).items():
+            yield {"op": name, "system": system, "ms": measure(arrays)}
+    yield from adamw(model, options)
 
 
-def torch_ops(model: Model, ids: np.ndarray) -> dict[str, Callable[[list[np.ndarray]], float]]:
+def adamw(model: Model, options: argparse.Namespace) -> Iterator[Line]:
+    """A step with its bfloat16 copies, after gradients are there; PyTorch's is fused, of float32 alone."""
+    step = dragoman_step(transformer := dragoman_model(model, "bfloat16", 0.1).to(options.device))
+    step(make_batches(model, "random", 1)[0])
+    optimizer = dg.optim.AdamW(transformer, **ADAMW)
+    yield {"op": "adamw", "system": "dragoman", "ms": ms_of(optimizer.step, waiter(options.device))}
+    if not options.torch:
+        return
+    import torch
+
+    copies = [torch.zeros(parameter.shape, device="cuda") for parameter in transformer.parameters()]
+    for copy in copies:
+        copy.requires_grad_().grad = torch.zeros_like(copy)
+    fused = torch.optim.AdamW(copies, fused=True, **ADAMW)
+    yield {"op": "adamw", "system": "torch fused", "ms": ms_of(fused.step, torch.cuda.synchronize)}
+
+
+def torch_ops(model: Model, ids: np.ndarray) -> dict[str, dict[str, Callable[[list[np.ndarray]], float]]]:
+    """For each op, PyTorch's ways of computing it."""
     import torch
     from torch.nn import functional
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     targets = torch.from_numpy(ids).cuda()
 
-    def attention(q: Any, k: Any, v: Any) -> Any:
-        shape = (model.batch, model.length, model.num_heads, -1)
-        q, k, v = (x.view(shape).transpose(1, 2) for x in (q, k, v))
-        return functional.scaled_dot_product_attention(q, k, v)
+    def attention(backend: Any) -> Any:
+        def run(q: Any, k: Any, v: Any) -> Any:
+            shape = (model.batch, model.length, model.num_heads, -1)
+            q, k, v = (x.view(shape).transpose(1, 2) for x in (q, k, v))
+            with sdpa_kernel(backend):
+                return functional.scaled_dot_product_attention(q, k, v)
+
+        return run
 
     def layer_norm(x: Any, weight: Any, bias: Any) -> Any:
         return functional.layer_norm(x, x.shape[1:], weight, bias)
-
-    functions = {
-        "linear": functional.linear,
-        "layer_norm": layer_norm,
-        "attention": attention,
-        "linear_cross_entropy": lambda x, w: functional.cross_entropy(functional.linear(x, w), targets),
-    }
 
     def measured(function: Any) -> Callable[[list[np.ndarray]], float]:
         def measure(arrays: list[np.ndarray]) -> float:
@@ -154,20 +206,40 @@ def torch_ops(model: Model, ids: np.ndarray) -> dict[str, Callable[[list[np.ndar
 
         return measure
 
-    return {name: measured(function) for name, function in functions.items()}
+    return {
+        "linear": {"torch": measured(functional.linear)},
+        "layer_norm": {"torch": measured(layer_norm)},
+        "attention": {
+            "torch flash": measured(attention(SDPBackend.FLASH_ATTENTION)),
+            "torch cuDNN": measured(attention(SDPBackend.CUDNN_ATTENTION)),
+        },
+        "linear_cross_entropy": {
+            "torch": measured(lambda x, w: functional.cross_entropy(functional.linear(x, w), targets))
+        },
+        "cross_entropy": {"torch": measured(lambda x: functional.cross_entropy(x, targets))},
+    }
 
 
 def train(options: argparse.Namespace) -> Iterator[Line]:
-    model = MODELS[options.model]
-    systems: dict[str, Callable[[], Step]] = {
-        "dragoman": lambda: dragoman_step(dragoman_model(model, "bfloat16", 0.1).to(options.device))
-    }
-    if options.torch:
-        systems["torch"] = lambda: torch_step(model, "bfloat16", 0.1, "cuda")[0]
-        systems["torch compiled"] = lambda: torch_step(model, "bfloat16", 0.1, "cuda", compiled=True)[0]
-    for order in ("rectangle", "sorted"):
+    end = time.perf_counter() + TRAIN_SECONDS
+    works = [(options.model, order) for order in ("rectangle", "sorted")]
+    if options.model == "base":
+        works.append(("big", "rectangle"))
+    for name, order in works:
+        model = MODELS[name]
+        systems: dict[str, Callable[[], Step]] = {
+            "dragoman": partial(_dragoman_train, model, options.device),
+        }
+        if options.torch:
+            systems["torch"] = partial(_torch_train, model, compiled=False)
+            if order == "rectangle":  # other shapes are compiled anew, for longer than there is time
+                systems["torch compiled"] = partial(_torch_train, model, compiled=True)
         batches = make_batches(model, order, options.batches)
         for system, build in systems.items():
+            work = {"model": name, "work": order, "system": system}
+            if time.perf_counter() > end:
+                yield {**work, "not run": "no time"}
+                continue
             step = build()
             for batch in batches[:3]:
                 step(batch)
@@ -176,7 +248,15 @@ def train(options: argparse.Namespace) -> Iterator[Line]:
                 step(batch)  # reads the loss
             seconds = time.perf_counter() - begin
             tokens = sum(count_tokens(batch) for batch in batches)
-            yield {"work": order, "system": system, "ms": 1e3 * seconds / len(batches), "tokens/s": tokens / seconds}
+            yield {**work, "ms": 1e3 * seconds / len(batches), "tokens/s": tokens / seconds}
+
+
+def _dragoman_train(model: Model, device: str) -> Step:
+    return dragoman_step(dragoman_model(model, "bfloat16", 0.1).to(device))
+
+
+def _torch_train(model: Model, compiled: bool) -> Step:
+    return torch_step(model, "bfloat16", 0.1, "cuda", compiled=compiled)[0]
 
 
 def decode(options: argparse.Namespace) -> Iterator[Line]:
@@ -197,14 +277,22 @@ def decode(options: argparse.Namespace) -> Iterator[Line]:
 def table(folder: Path) -> None:
     """A line for each line of JSON of each stage, after the stage's outcome."""
     for outcome in json.loads(f"[{','.join((folder / 'stages.jsonl').read_text().splitlines())}]"):
-        print(f"{outcome['stage']:12} {outcome['outcome']:>10} {outcome['seconds']:>4} s")
+        print(f"{outcome['stage']:12} {outcome['outcome']:>10} {outcome['seconds']:>4} s  {outcome['why']}".rstrip())
         lines = folder / f"{outcome['stage']}.jsonl"
         for line in lines.read_text().splitlines() if lines.exists() else []:
             shown = json.loads(line)
             print("    " + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
 
 
-STAGES = {"facts": facts, "parity": parity, "ops": ops, "train": train, "decode": decode}
+STAGES = {
+    "ready": ready,
+    "facts": facts,
+    "ceilings": ceilings,
+    "parity": parity,
+    "ops": ops,
+    "train": train,
+    "decode": decode,
+}
 
 
 def main() -> None:
@@ -219,6 +307,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.stage == "table":
         return table(options.folder)
+    if options.stage != "facts" and options.device == "cuda" and not dg.cuda.is_available():
+        print(dg.cuda.status(), file=sys.stderr)
+        raise SystemExit(NOT_RUN)
+    if options.torch and importlib.util.find_spec("torch") is None:
+        options.torch = False
+        if options.stage in ("ceilings", "ops", "train"):
+            print(json.dumps({"torch": "is not installed"}), flush=True)
     wrong = 0
     for line in STAGES[options.stage](options):
         print(json.dumps(line), flush=True)

@@ -33,6 +33,7 @@ class Model:
 
 
 MODELS = {
+    "big": Model(6, 1024, 16, 4096, 32000, batch=64, length=64),
     "base": Model(6, 512, 8, 2048, 32000, batch=32, length=64),
     "small": Model(4, 256, 4, 1024, 8000, batch=64, length=32),
     "tiny": Model(2, 64, 2, 128, 500, batch=8, length=16),  # to try the benchmarks out
