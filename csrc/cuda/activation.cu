@@ -1,36 +1,11 @@
 #include "cuda/activation.h"
 
-#include "cuda/dropout_mask.h"
 #include "cuda/kernels.h"
 #include "cuda/map.h"
 
 namespace dragoman::cuda {
 
 namespace {
-
-// y = activation(x)
-struct Activate {
-  Activation activation;
-
-  __device__ void operator()(int64_t, const float (&x)[1][8], float (&y)[1][8]) const {
-    with_activation(activation, [&](auto chosen) {
-#pragma unroll
-      for (int j = 0; j < 8; ++j) y[0][j] = activate<decltype(chosen)::value>(x[0][j]);
-    });
-  }
-};
-
-// dx = dy * slope(x)
-struct ActivateBackward {
-  Activation activation;
-
-  __device__ void operator()(int64_t, const float (&x)[2][8], float (&dx)[1][8]) const {
-    with_activation(activation, [&](auto chosen) {
-#pragma unroll
-      for (int j = 0; j < 8; ++j) dx[0][j] = x[0][j] * slope<decltype(chosen)::value>(x[1][j]);
-    });
-  }
-};
 
 // y = dropout(activation(a) * b)
 struct Gate {
@@ -69,31 +44,19 @@ struct GateBackwardOf {
 }  // namespace
 
 void activation_forward(const ActivationForward& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    map<T, T>({p.x}, {p.y}, p.rows, p.features, Activate{p.activation});
-  });
+  map(p.dtype, {p.x}, {p.y}, p.rows, p.features, Finish{p.activation, {}});
 }
 
 void activation_backward(const ActivationBackward& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    map<T, T>({p.dy, p.x}, {p.dx}, p.rows, p.features, ActivateBackward{p.activation});
-  });
+  map(p.dtype, {p.dy, p.x}, {p.dx}, p.rows, p.features, TimesSlope{p.activation, {}});
 }
 
 void gate_forward(const GateForward& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    map<T, T>({p.a, p.b}, {p.y}, p.rows, p.features, Gate{p.activation, p.dropout});
-  });
+  map(p.dtype, {p.a, p.b}, {p.y}, p.rows, p.features, Gate{p.activation, p.dropout});
 }
 
 void gate_backward(const GateBackward& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    map<T, T>({p.dy, p.a, p.b}, {p.da, p.db}, p.rows, p.features, GateBackwardOf{p.activation, p.dropout});
-  });
+  map(p.dtype, {p.dy, p.a, p.b}, {p.da, p.db}, p.rows, p.features, GateBackwardOf{p.activation, p.dropout});
 }
 
 }  // namespace dragoman::cuda

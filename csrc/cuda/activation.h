@@ -1,10 +1,11 @@
-// The activations of a number, and their derivatives.
+// The activations and their derivatives.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <type_traits>
 
+#include "cuda/dropout_mask.h"
 #include "ops/activation.h"
 
 namespace dragoman::cuda {
@@ -84,28 +85,53 @@ __device__ inline float slope(float x) {
   }
 }
 
-template <Activation activation>
-using ActivationConstant = std::integral_constant<Activation, activation>;
-
 // Calls body with the activation as a type, whose `value` is a constant: one choice for many elements.
 template <class Body>
 __device__ inline void with_activation(Activation activation, const Body& body) {
+#define DRAGOMAN_CASE(name) \
+  case Activation::name:    \
+    return body(std::integral_constant<Activation, Activation::name>());
   switch (activation) {
-    case Activation::relu:
-      return body(ActivationConstant<Activation::relu>());
-    case Activation::gelu:
-      return body(ActivationConstant<Activation::gelu>());
-    case Activation::gelu_tanh:
-      return body(ActivationConstant<Activation::gelu_tanh>());
-    case Activation::silu:
-      return body(ActivationConstant<Activation::silu>());
-    case Activation::tanh:
-      return body(ActivationConstant<Activation::tanh>());
-    case Activation::sigmoid:
-      return body(ActivationConstant<Activation::sigmoid>());
+    DRAGOMAN_CASE(relu)
+    DRAGOMAN_CASE(gelu)
+    DRAGOMAN_CASE(gelu_tanh)
+    DRAGOMAN_CASE(silu)
+    DRAGOMAN_CASE(tanh)
+    DRAGOMAN_CASE(sigmoid)
     default:
-      return body(ActivationConstant<Activation::none>());
+      return body(std::integral_constant<Activation, Activation::none>());
   }
+#undef DRAGOMAN_CASE
 }
+
+// y = dropout(activation(x))
+struct Finish {
+  Activation activation;
+  Dropout dropout;
+
+  __device__ void operator()(int64_t index, const float (&x)[1][8], float (&y)[1][8]) const {
+    float factor[8];
+    keep_factors(at_its_step(dropout), index, factor);
+    with_activation(activation, [&](auto chosen) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) y[0][j] = activate<decltype(chosen)::value>(x[0][j]) * factor[j];
+    });
+  }
+};
+
+// dx of inputs dy and x: dy times the derivative of dropout(activation(x)).
+struct TimesSlope {
+  Activation activation;
+  Dropout dropout;
+
+  __device__ void operator()(int64_t index, const float (&x)[2][8], float (&dx)[1][8]) const {
+    float factor[8];
+    keep_factors(at_its_step(dropout), index, factor);
+    with_activation(activation, [&](auto chosen) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) dx[0][j] = x[0][j] * factor[j] * slope<decltype(chosen)::value>(x[1][j]);
+    });
+  }
+};
 
 }  // namespace dragoman::cuda

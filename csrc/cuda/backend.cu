@@ -7,12 +7,10 @@
 #include <mutex>
 #include <string>
 
+#include "core/check.h"
 #include "core/cuda_version.h"
-#include "cuda/check.h"
 #include "cuda/cublaslt.h"
 #include "cuda/kernels.h"
-#include "cuda/launch.h"
-#include "cuda/scratch.h"
 
 namespace dragoman::cuda {
 
@@ -135,18 +133,16 @@ std::string problem() {
   cudaDriverGetVersion(&driver);
   if (driver == 0) return "this machine has no NVIDIA driver";
   if (driver < CUDART_VERSION / 1000 * 1000) {
-    return "the NVIDIA driver is too old: it knows CUDA " + std::to_string(driver / 1000) +
-           ", this build needs " + std::to_string(CUDART_VERSION / 1000);
+    return concat("the NVIDIA driver is too old: it knows CUDA ", driver / 1000, ", this build needs ",
+                  CUDART_VERSION / 1000);
   }
   const cudaError_t counted = cudaGetDeviceCount(&devices);
   if (counted != cudaSuccess) return std::string("CUDA does not start: ") + cudaGetErrorString(counted);
   if (devices == 0) return "this machine has no CUDA device";
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
-  if (major < 8) {
-    return "the GPU has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
-           ", this build needs 8.0 or more";
-  }
+  if (major < 8)
+    return concat("the GPU has compute capability ", major, ".", minor, ", this build needs 8.0 or more");
   const cudaError_t made = cudaStreamCreateWithFlags(&the_stream, cudaStreamNonBlocking);
   if (made != cudaSuccess) return std::string("CUDA does not start: ") + cudaGetErrorString(made);
   return cublaslt_problem();

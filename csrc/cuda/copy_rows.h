@@ -1,10 +1,6 @@
 // Copies of rows as bytes, in the largest units that the addresses allow.
 #pragma once
 
-#include <cuda_runtime.h>
-
-#include <cstdint>
-
 #include "cuda/launch.h"
 #include "cuda/rows.h"
 

@@ -4,12 +4,9 @@
 
 #include "cuda/cublaslt.h"
 #include "cuda/device.h"
-#include "cuda/epilogue_bias.h"
 #include "cuda/kernels.h"
-#include "cuda/launch.h"
-#include "cuda/rows.h"
+#include "cuda/map.h"
 #include "cuda/sum_rows.h"
-#include "cuda/tail.h"
 
 namespace dragoman::cuda {
 
@@ -126,24 +123,15 @@ __global__ void __launch_bounds__(block_threads)
   __shared__ double sums[block_threads];
   const int64_t in_use = rows_in_use(rows);
   double sum = 0.0;
-  for (int64_t row = threadIdx.x; row < in_use; row += block_threads)
-    sum += static_cast<double>(row_loss[row]);
-  sums[threadIdx.x] = sum;
-  for (int half = block_threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (static_cast<int>(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-  }
-  if (threadIdx.x == 0) *loss = static_cast<float>(sums[0] * static_cast<double>(*factor));
+  for (int64_t row = threadIdx.x; row < in_use; row += block_threads) sum += double{row_loss[row]};
+  sum = sum_of_threads(sum, sums);
+  if (threadIdx.x == 0) *loss = static_cast<float>(sum * static_cast<double>(*factor));
 }
 
 void take_losses(const CrossEntropyForward& p, int64_t first, int64_t rows) {
   with_dtype(p.dtype, [&](auto element) {
     launch(take_loss<decltype(element)>, grid_of(rows), dim3(block_threads), 0, p, first);
   });
-}
-
-void take_mean(const float* row_loss, const Rows& rows, const float* factor, float* loss) {
-  launch(mean_loss, grid_of(1), dim3(block_threads), 0, row_loss, rows, factor, loss);
 }
 
 }  // namespace
@@ -161,32 +149,20 @@ LossChunk loss_chunk(int64_t rows, int64_t vocabulary, DType dtype) {
 
 void cross_entropy_forward(const CrossEntropyForward& p) {
   take_losses(p, 0, p.rows.capacity);
-  take_mean(p.row_loss, p.rows, p.factor, p.loss);
+  launch(mean_loss, 1, block_threads, 0, p.row_loss, p.rows, p.factor, p.loss);
 }
 
 // For each chunk: logits = x weight^T + bias, then losses and dlogits (which overwrite the logits), then the
 // products with dlogits.
 void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {
-  const EpilogueBias bias(p.bias, p.vocabulary, p.dtype);
   const int64_t row_size = p.features * item_size(p.dtype);
   const bool need_gradient = p.dx != nullptr || p.dweight != nullptr || p.dbias != nullptr;
   int64_t first = 0;
   do {  // without rows: one empty chunk, which writes zeros to dweight and dbias
     const int64_t rows = std::min(p.chunk_rows, p.rows.bound - first);
     const void* x = static_cast<const char*>(p.x) + first * row_size;
-    product({.m = rows,
-             .n = p.vocabulary,
-             .k = p.features,
-             .a = x,
-             .lda = p.features,
-             .b = p.weight,
-             .ldb = p.features,
-             .transpose_b = true,
-             .c = p.logits,
-             .ldc = p.logits_row,
-             .bias = bias.data(),
-             .dtype = p.dtype,
-             .c_dtype = p.dtype});
+    product(rows, p.vocabulary, p.features, p.dtype, {x, p.features}, {p.weight, p.features, true},
+            {p.logits, p.logits_row, p.dtype}, p.bias);
     take_losses({.logits = p.logits,
                  .logits_row = p.logits_row,
                  .ids = p.ids + first,
@@ -201,31 +177,12 @@ void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {
                  .factor = p.factor},
                 first, rows);
     if (p.dx != nullptr) {
-      product({.m = rows,
-               .n = p.features,
-               .k = p.vocabulary,
-               .a = p.logits,
-               .lda = p.logits_row,
-               .b = p.weight,
-               .ldb = p.features,
-               .c = static_cast<char*>(p.dx) + first * row_size,
-               .ldc = p.features,
-               .dtype = p.dtype,
-               .c_dtype = p.dtype});
+      product(rows, p.features, p.vocabulary, p.dtype, {p.logits, p.logits_row}, {p.weight, p.features},
+              {static_cast<char*>(p.dx) + first * row_size, p.features, p.dtype});
     }
     if (p.dweight != nullptr) {
-      product({.m = p.vocabulary,
-               .n = p.features,
-               .k = rows,
-               .a = p.logits,
-               .lda = p.logits_row,
-               .transpose_a = true,
-               .b = x,
-               .ldb = p.features,
-               .c = p.dweight,
-               .ldc = p.features,
-               .accumulate = first > 0,
-               .dtype = p.dtype});
+      product(p.vocabulary, p.features, rows, p.dtype, {p.logits, p.logits_row, true}, {x, p.features},
+              {p.dweight, p.features, DType::float32, first > 0});
     }
     if (p.dbias != nullptr) {  // rows that are not in use have no gradient
       sum_rows(p.dtype, p.logits, p.logits_row, all_rows(rows), p.vocabulary, first > 0, p.dbias);
@@ -234,7 +191,7 @@ void linear_cross_entropy_forward(const LinearCrossEntropyForward& p) {
   } while (first < p.rows.bound);
   clear_tail(p.row_loss, DType::float32, p.rows, 1);
   if (p.dx != nullptr) clear_tail(p.dx, p.dtype, p.rows, p.features);
-  take_mean(p.row_loss, p.rows, p.factor, p.loss);
+  launch(mean_loss, 1, block_threads, 0, p.row_loss, p.rows, p.factor, p.loss);
 }
 
 }  // namespace dragoman::cuda

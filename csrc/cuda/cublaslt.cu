@@ -10,9 +10,8 @@
 
 #include "core/check.h"
 #include "cuda/cublaslt_abi.h"
-#include "cuda/launch.h"
-#include "cuda/rows.h"
-#include "cuda/scratch.h"
+#include "cuda/kernels.h"
+#include "ops/elementwise.h"
 
 #ifdef DRAGOMAN_EMULATOR
 #define DRAGOMAN_DECLARE(name, parameters) extern "C" dragoman::cuda::lt::Status name parameters;
@@ -27,6 +26,15 @@ namespace dragoman::cuda {
 
 namespace {
 
+struct Product {
+  int64_t m, n, k;
+  DType dtype;
+  Factor a, b;
+  Result c;
+  const void* bias;  // of C's dtype: cuBLASLt adds it before the sum is rounded
+  bool relu;
+};
+
 struct Library {
 #define DRAGOMAN_MEMBER(name, parameters) lt::Status(*name) parameters = nullptr;
   DRAGOMAN_CUBLASLT(DRAGOMAN_MEMBER)
@@ -34,36 +42,26 @@ struct Library {
   std::string problem;
 };
 
+Library open() {
+  Library library;
 #ifdef DRAGOMAN_EMULATOR
-
-Library open() {
-  Library library;
-#define DRAGOMAN_TAKE(name, parameters) library.name = &::name;
-  DRAGOMAN_CUBLASLT(DRAGOMAN_TAKE)
-#undef DRAGOMAN_TAKE
-  return library;
-}
-
+#define DRAGOMAN_FIND(name, parameters) library.name = &::name;
 #else
-
-Library open() {
-  Library library;
-  std::string problem;
-  void* file = open_library("libcublasLt.so.13", problem);
+  void* file = open_library("libcublasLt.so.13", library.problem);
   if (file == nullptr) {
     library.problem =
-        concat("cuBLASLt was not found; install it by: pip install 'dragoman[cuda]' (", problem, ")");
+        concat("cuBLASLt was not found; install it by: pip install 'dragoman[cuda]' (", library.problem, ")");
     return library;
   }
+  library.problem.clear();
 #define DRAGOMAN_FIND(name, parameters)                                          \
   library.name = reinterpret_cast<lt::Status(*) parameters>(dlsym(file, #name)); \
   if (library.name == nullptr) library.problem = concat("cuBLASLt has no function ", #name);
+#endif
   DRAGOMAN_CUBLASLT(DRAGOMAN_FIND)
 #undef DRAGOMAN_FIND
   return library;
 }
-
-#endif
 
 const Library& opened() {
   static const Library library = open();
@@ -121,14 +119,14 @@ class Descriptors {
   explicit Descriptors(const Product& p) {
     check_lt(library().cublasLtMatmulDescCreate(operation.to_make(), lt::compute_float32, lt::float32),
              "cublasLtMatmulDescCreate");
-    set(lt::transpose_a, p.transpose_b ? lt::transpose : lt::keep);
-    set(lt::transpose_b, p.transpose_a ? lt::transpose : lt::keep);
+    set(lt::transpose_a, p.b.transposed ? lt::transpose : lt::keep);
+    set(lt::transpose_b, p.a.transposed ? lt::transpose : lt::keep);
     set(lt::epilogue,
         p.bias != nullptr ? (p.relu ? lt::relu_bias : lt::bias) : (p.relu ? lt::relu : lt::plain));
     if (p.bias != nullptr) set(lt::bias_pointer, p.bias);
-    make(first, p.dtype, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.ldb);
-    make(second, p.dtype, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.lda);
-    make(result, p.c_dtype, p.n, p.m, p.ldc);
+    make(first, p.dtype, p.b.transposed ? p.k : p.n, p.b.transposed ? p.n : p.k, p.b.ld);
+    make(second, p.dtype, p.a.transposed ? p.m : p.k, p.a.transposed ? p.k : p.m, p.a.ld);
+    make(result, p.c.dtype, p.n, p.m, p.c.ld);
   }
 
   OwnedOperation operation;
@@ -180,10 +178,10 @@ std::optional<Choice> best_for(const Product& p) {
              "cublasLtMatmulPreferenceSetAttribute");
   };
   set(lt::maximum_workspace, static_cast<uint64_t>(workspace_size));
-  set(lt::alignment_a, alignment_of(p.b));
-  set(lt::alignment_b, alignment_of(p.a));
-  set(lt::alignment_c, alignment_of(p.c));
-  set(lt::alignment_d, alignment_of(p.c));
+  set(lt::alignment_a, alignment_of(p.b.data));
+  set(lt::alignment_b, alignment_of(p.a.data));
+  set(lt::alignment_c, alignment_of(p.c.data));
+  set(lt::alignment_d, alignment_of(p.c.data));
   lt::Heuristic found = {};
   int32_t count = 0;
   const lt::Status status = library().cublasLtMatmulAlgoGetHeuristic(
@@ -197,11 +195,11 @@ std::optional<Choice> best_for(const Product& p) {
 using Key = std::array<int64_t, 8>;
 
 Key key_of(const Product& p) {
-  const int64_t alignments =
-      alignment_of(p.a) | alignment_of(p.b) << 8 | alignment_of(p.c) << 16 | alignment_of(p.bias) << 24;
-  const int64_t kind = p.transpose_a | p.transpose_b << 1 | p.accumulate << 2 | (p.bias != nullptr) << 3 |
-                       p.relu << 4 | (p.dtype == DType::bfloat16) << 5 | (p.c_dtype == DType::bfloat16) << 6;
-  return {p.m, p.n, p.k, p.lda, p.ldb, p.ldc, alignments, kind};
+  const int64_t alignments = alignment_of(p.a.data) | alignment_of(p.b.data) << 8 |
+                             alignment_of(p.c.data) << 16 | alignment_of(p.bias) << 24;
+  const int64_t kind = p.a.transposed | p.b.transposed << 1 | p.c.accumulate << 2 | (p.bias != nullptr) << 3 |
+                       p.relu << 4 | (p.dtype == DType::bfloat16) << 5 | (p.c.dtype == DType::bfloat16) << 6;
+  return {p.m, p.n, p.k, p.a.ld, p.b.ld, p.c.ld, alignments, kind};
 }
 
 // The choice for exactly this key, made on first use.
@@ -217,11 +215,11 @@ std::optional<Choice> choice_for(const Product& p) {
 lt::Status run(const Product& p, const std::optional<Choice>& choice) {
   if (!choice) return lt::not_supported;
   const Descriptors d(p);
-  const float one = 1.0f, beta = p.accumulate ? 1.0f : 0.0f;
+  const float one = 1.0f, beta = p.c.accumulate ? 1.0f : 0.0f;
   std::optional<Scratch> workspace;
   if (choice->needs_workspace) workspace.emplace(workspace_size);
-  return library().cublasLtMatmul(context(), d.operation, &one, p.b, d.first, p.a, d.second, &beta, p.c,
-                                  d.result, p.c, d.result, &choice->algorithm,
+  return library().cublasLtMatmul(context(), d.operation, &one, p.b.data, d.first, p.a.data, d.second, &beta,
+                                  p.c.data, d.result, p.c.data, d.result, &choice->algorithm,
                                   workspace ? workspace->data : nullptr,
                                   workspace ? static_cast<size_t>(workspace_size) : 0, stream());
 }
@@ -233,7 +231,7 @@ __global__ void __launch_bounds__(block_threads) fill_rows(Product p) {
   if (index >= p.m * p.n) return;
   const int64_t row = index / p.n, column = index % p.n;
   const float value = p.bias == nullptr ? 0.0f : to_float(static_cast<const T*>(p.bias)[column]);
-  static_cast<T*>(p.c)[row * p.ldc + column] = from_float<T>(p.relu ? fmaxf(value, 0.0f) : value);
+  static_cast<T*>(p.c.data)[row * p.c.ld + column] = from_float<T>(p.relu ? fmaxf(value, 0.0f) : value);
 }
 
 }  // namespace
@@ -242,10 +240,18 @@ const std::string& cublaslt_problem() {
   return opened().problem;
 }
 
-void product(const Product& p) {
-  if (p.m == 0 || p.n == 0 || (p.k == 0 && p.accumulate)) return;
+void product(int64_t m, int64_t n, int64_t k, DType dtype, const Factor& a, const Factor& b, const Result& c,
+             const float* bias, bool relu) {
+  Product p = {m, n, k, dtype, a, b, c, bias, relu};
+  if (p.m == 0 || p.n == 0 || (p.k == 0 && p.c.accumulate)) return;
+  std::optional<Scratch> rounded_bias;
+  if (bias != nullptr && c.dtype != DType::float32) {
+    rounded_bias.emplace(n * item_size(c.dtype));
+    cast({.x = bias, .y = rounded_bias->data, .size = n, .from = DType::float32, .to = c.dtype});
+    p.bias = rounded_bias->data;
+  }
   if (p.k == 0) {
-    return with_dtype(p.c_dtype, [&](auto element) {
+    return with_dtype(p.c.dtype, [&](auto element) {
       launch(fill_rows<decltype(element)>, grid_of(ceil_div(p.m * p.n, block_threads)), dim3(block_threads),
              0, p);
     });

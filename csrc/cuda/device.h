@@ -27,24 +27,19 @@ struct Words4 {
 
 // Four 8 x 8 matrices of 16-bit elements. Lanes 8 i .. 8 i + 7 give the addresses of the rows of matrix i (16
 // bytes each, 16-byte aligned). Lane l gets in r[i] the elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4.
-__device__ __forceinline__ Words4 ldmatrix(SharedAddress row) {
-  Words4 m;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(m.r[0]), "=r"(m.r[1]), "=r"(m.r[2]), "=r"(m.r[3])
-               : "r"(row)
-               : "memory");
-  return m;
-}
-
+#define DRAGOMAN_LDMATRIX(name, kind)                                                       \
+  __device__ __forceinline__ Words4 name(SharedAddress row) {                               \
+    Words4 m;                                                                               \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4" kind ".shared.b16 {%0, %1, %2, %3}, [%4];" \
+                 : "=r"(m.r[0]), "=r"(m.r[1]), "=r"(m.r[2]), "=r"(m.r[3])                   \
+                 : "r"(row)                                                                 \
+                 : "memory");                                                               \
+    return m;                                                                               \
+  }
+DRAGOMAN_LDMATRIX(ldmatrix, "")
 // The same of the transposed matrices: lane l gets rows 2 (l % 4) and 2 (l % 4) + 1 of column l / 4.
-__device__ __forceinline__ Words4 ldmatrix_transposed(SharedAddress row) {
-  Words4 m;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(m.r[0]), "=r"(m.r[1]), "=r"(m.r[2]), "=r"(m.r[3])
-               : "r"(row)
-               : "memory");
-  return m;
-}
+DRAGOMAN_LDMATRIX(ldmatrix_transposed, ".trans")
+#undef DRAGOMAN_LDMATRIX
 
 // c (16 x 8) += a (16 x 16) b (16 x 8). With g = lane / 4 and t = lane % 4: c[0], c[1] are row g, columns 2t
 // and 2t + 1; c[2], c[3] row g + 8. a.r[0] is row g, columns 2t and 2t + 1; a.r[1] row g + 8; a.r[2], a.r[3]

@@ -22,10 +22,7 @@ struct Drop {
 }  // namespace
 
 void dropout_forward(const DropoutForward& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    map<T, T>({p.x}, {p.y}, p.rows, p.features, Drop{p.dropout});
-  });
+  map(p.dtype, {p.x}, {p.y}, p.rows, p.features, Drop{p.dropout});
 }
 
 }  // namespace dragoman::cuda

@@ -100,13 +100,6 @@ struct ScaleByMemory {
   }
 };
 
-struct Copy {
-  __device__ void operator()(int64_t, const float (&x)[1][8], float (&y)[1][8]) const {
-#pragma unroll
-    for (int j = 0; j < 8; ++j) y[0][j] = x[0][j];
-  }
-};
-
 }  // namespace
 
 void binary(const Binary& p) {
@@ -118,34 +111,23 @@ void binary(const Binary& p) {
 }
 
 void unary(const Unary& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    map<T, T>({p.x}, {p.y}, all_rows(p.size), 1, UnaryOf{p.kind});
-  });
+  map(p.dtype, {p.x}, {p.y}, all_rows(p.size), 1, UnaryOf{p.kind});
 }
 
 void accumulate(const Accumulate& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    if (p.accumulate) {
-      map<T, T>({p.y, p.x}, {p.y}, all_rows(p.size), 1, AddScaled{p.factor});
-    } else {
-      map<T, T>({p.x}, {p.y}, all_rows(p.size), 1, Scale{p.factor});
-    }
-  });
+  if (p.accumulate) return map(p.dtype, {p.y, p.x}, {p.y}, all_rows(p.size), 1, AddScaled{p.factor});
+  map(p.dtype, {p.x}, {p.y}, all_rows(p.size), 1, Scale{p.factor});
 }
 
 void scale_by(const ScaleBy& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    map<T, T>({p.y}, {p.y}, all_rows(p.size), 1, ScaleByMemory{p.factor});
-  });
+  map(p.dtype, {p.y}, {p.y}, all_rows(p.size), 1, ScaleByMemory{p.factor});
 }
 
 void cast(const Cast& p) {
   with_dtype(p.from, [&](auto from) {
-    with_dtype(
-        p.to, [&](auto to) { map<decltype(from), decltype(to)>({p.x}, {p.y}, all_rows(p.size), 1, Copy{}); });
+    with_dtype(p.to, [&](auto to) {
+      map<decltype(from), decltype(to)>({p.x}, {p.y}, all_rows(p.size), 1, Scale{1.0f});
+    });
   });
 }
 

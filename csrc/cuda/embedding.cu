@@ -2,9 +2,6 @@
 
 #include "cuda/dropout_mask.h"
 #include "cuda/kernels.h"
-#include "cuda/launch.h"
-#include "cuda/rows.h"
-#include "cuda/scratch.h"
 
 namespace dragoman::cuda {
 

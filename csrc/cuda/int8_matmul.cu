@@ -1,6 +1,5 @@
 #include "ops/int8_matmul.h"
 
-#include "cuda/check.h"
 #include "cuda/kernels.h"
 
 namespace dragoman::cuda {

@@ -1,4 +1,4 @@
-// Element-wise kernels: outputs = f(inputs), eight elements a thread.
+// Element-wise kernels: outputs = f(inputs), eight elements a thread; zeros for rows that are not in use.
 #pragma once
 
 #include "cuda/launch.h"
@@ -45,6 +45,14 @@ void map(const void* const (&in)[inputs], void* const (&out)[outputs], const Row
          f);
 }
 
+// The same for buffers of one dtype.
+template <int inputs, int outputs, class F>
+void map(DType dtype, const void* const (&in)[inputs], void* const (&out)[outputs], const Rows& rows,
+         int64_t features, F f) {
+  with_dtype(dtype,
+             [&](auto element) { map<decltype(element), decltype(element)>(in, out, rows, features, f); });
+}
+
 // y = factor * x
 struct Scale {
   float factor;
@@ -54,5 +62,21 @@ struct Scale {
     for (int j = 0; j < 8; ++j) y[0][j] = x[0][j] * factor;
   }
 };
+
+template <class T>
+__global__ void __launch_bounds__(block_threads) clear_tail_kernel(T* y, Rows rows, int64_t features) {
+  zero_tail(y, rows, features);
+}
+
+// Writes zeros to the rows of y (capacity, features) that are not in use.
+inline void clear_tail(void* y, DType dtype, const Rows& rows, int64_t features) {
+  if (rows.tokens == nullptr && rows.bound == rows.capacity) return;
+  constexpr int64_t maximum_blocks = 264, block_elements = 4096;
+  const int64_t blocks = min(maximum_blocks, ceil_div(rows.capacity * features, block_elements));
+  with_dtype(dtype, [&](auto element) {
+    using T = decltype(element);
+    launch(clear_tail_kernel<T>, grid_of(blocks), dim3(block_threads), 0, static_cast<T*>(y), rows, features);
+  });
+}
 
 }  // namespace dragoman::cuda

@@ -6,19 +6,8 @@
 namespace dragoman::cuda {
 
 void matmul(const Matmul& p) {
-  product({.m = p.m,
-           .n = p.n,
-           .k = p.k,
-           .a = p.a,
-           .lda = p.transpose_a ? p.m : p.k,
-           .transpose_a = p.transpose_a,
-           .b = p.b,
-           .ldb = p.transpose_b ? p.k : p.n,
-           .transpose_b = p.transpose_b,
-           .c = p.c,
-           .ldc = p.n,
-           .dtype = p.dtype,
-           .c_dtype = p.c_dtype});
+  product(p.m, p.n, p.k, p.dtype, {p.a, p.transpose_a ? p.m : p.k, p.transpose_a},
+          {p.b, p.transpose_b ? p.k : p.n, p.transpose_b}, {p.c, p.n, p.c_dtype});
 }
 
 }  // namespace dragoman::cuda

@@ -1,12 +1,8 @@
 #include "ops/norm.h"
 
-#include "cuda/check.h"
 #include "cuda/device.h"
 #include "cuda/dropout_mask.h"
 #include "cuda/kernels.h"
-#include "cuda/launch.h"
-#include "cuda/rows.h"
-#include "cuda/scratch.h"
 #include "cuda/sum_rows.h"
 
 namespace dragoman::cuda {
@@ -176,7 +172,9 @@ __global__ void __launch_bounds__(block_threads, 1)
   for (int64_t i = threadIdx.x; i < 2 * norm.features; i += block_threads) partial_chunk[i] = sums[i];
 }
 
-void forward(const ResidualNormForward& p) {
+}  // namespace
+
+void residual_norm_forward(const ResidualNormForward& p) {
   const LayerNormForward& norm = p.norm;
   with_dtype(norm.dtype, [&](auto element) {
     with_team(norm.features, [&](auto team) {
@@ -187,7 +185,7 @@ void forward(const ResidualNormForward& p) {
   });
 }
 
-void backward(const ResidualNormBackward& p) {
+void residual_norm_backward(const ResidualNormBackward& p) {
   const LayerNormBackward& norm = p.norm;
   const int64_t chunks = ceil_div(norm.rows.capacity, chunk_rows), columns = 2 * norm.features;
   const Scratch scratch(chunks * columns * static_cast<int64_t>(sizeof(float)));
@@ -206,22 +204,12 @@ void backward(const ResidualNormBackward& p) {
   }
 }
 
-}  // namespace
-
 void layer_norm_forward(const LayerNormForward& p) {
-  forward({.x = nullptr, .residual = nullptr, .sum = nullptr, .dropout = {}, .norm = p});
-}
-
-void residual_norm_forward(const ResidualNormForward& p) {
-  forward(p);
+  residual_norm_forward({.x = nullptr, .residual = nullptr, .sum = nullptr, .dropout = {}, .norm = p});
 }
 
 void layer_norm_backward(const LayerNormBackward& p) {
-  backward({.dx = nullptr, .dropout = {}, .norm = p});
-}
-
-void residual_norm_backward(const ResidualNormBackward& p) {
-  backward(p);
+  residual_norm_backward({.dx = nullptr, .dropout = {}, .norm = p});
 }
 
 }  // namespace dragoman::cuda

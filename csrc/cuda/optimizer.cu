@@ -1,10 +1,7 @@
 #include "ops/optimizer.h"
 
 #include "cuda/kernels.h"
-#include "cuda/launch.h"
 #include "cuda/map.h"
-#include "cuda/rows.h"
-#include "cuda/scratch.h"
 
 namespace dragoman::cuda {
 
@@ -69,17 +66,6 @@ __global__ void __launch_bounds__(block_threads) adamw_kernel(AdamW p, const Ste
   store8(p.parameters + index, count, parameter);
   store8(p.gradients + index, count, gradient);
   if (p.shadow != nullptr) store8(reinterpret_cast<bf16*>(p.shadow) + index, count, parameter);
-}
-
-// The sum over a block, halves added to halves. `sums` is shared memory of a double for each thread.
-__device__ double sum_of_threads(double x, double* sums) {
-  sums[threadIdx.x] = x;
-  __syncthreads();
-  for (unsigned half = block_threads / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-    __syncthreads();
-  }
-  return sums[0];
 }
 
 constexpr int64_t norm_chunk = 16384;

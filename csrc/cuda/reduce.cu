@@ -1,10 +1,7 @@
 #include "ops/reduce.h"
 
 #include "cuda/kernels.h"
-#include "cuda/launch.h"
 #include "cuda/map.h"
-#include "cuda/rows.h"
-#include "cuda/scratch.h"
 #include "cuda/sum_rows.h"
 
 namespace dragoman::cuda {
@@ -34,13 +31,8 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class T, class Y>
 void sum_runs(const T* x, int64_t size, int64_t runs, int64_t length, float factor, Y* y) {
-  if (length <= 4 * warp_elements) {
-    launch(sum_runs_kernel<T, Y, 1>, grid_of(ceil_div(runs, block_warps)), block_threads, 0, x, size, runs,
-           length, factor, y);
-  } else {
-    launch(sum_runs_kernel<T, Y, block_warps>, grid_of(runs), block_threads, 0, x, size, runs, length, factor,
-           y);
-  }
+  launch_rows(sum_runs_kernel<T, Y, 1>, sum_runs_kernel<T, Y, block_warps>, runs, length, x, size, runs,
+              length, factor, y);
 }
 
 template <class T, class Y>

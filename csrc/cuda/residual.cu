@@ -22,10 +22,7 @@ struct AddDropped {
 }  // namespace
 
 void residual_forward(const ResidualForward& p) {
-  with_dtype(p.dtype, [&](auto element) {
-    using T = decltype(element);
-    map<T, T>({p.x, p.residual}, {p.y}, p.rows, p.features, AddDropped{p.dropout});
-  });
+  map(p.dtype, {p.x, p.residual}, {p.y}, p.rows, p.features, AddDropped{p.dropout});
 }
 
 }  // namespace dragoman::cuda

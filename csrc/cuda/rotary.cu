@@ -1,8 +1,6 @@
 #include "ops/rotary.h"
 
 #include "cuda/kernels.h"
-#include "cuda/launch.h"
-#include "cuda/rows.h"
 
 namespace dragoman::cuda {
 

@@ -1,8 +1,6 @@
 #include "ops/softmax.h"
 
 #include "cuda/kernels.h"
-#include "cuda/launch.h"
-#include "cuda/rows.h"
 
 namespace dragoman::cuda {
 
@@ -66,27 +64,20 @@ __global__ void __launch_bounds__(block_threads) softmax_backward_kernel(Softmax
   }
 }
 
-// Launches the kernel for rows of so many features.
-template <class Params>
-void launch_rows(void (*by_warp)(Params), void (*by_block)(Params), const Params& p) {
-  const bool is_short = p.features <= 4 * warp_elements;
-  launch(is_short ? by_warp : by_block, grid_of(is_short ? ceil_div(p.rows, block_warps) : p.rows),
-         block_threads, 0, p);
-}
-
 }  // namespace
 
 void softmax_forward(const SoftmaxForward& p) {
   with_dtype(p.dtype, [&](auto element) {
     using T = decltype(element);
-    launch_rows(softmax_forward_kernel<T, 1>, softmax_forward_kernel<T, block_warps>, p);
+    launch_rows(softmax_forward_kernel<T, 1>, softmax_forward_kernel<T, block_warps>, p.rows, p.features, p);
   });
 }
 
 void softmax_backward(const SoftmaxBackward& p) {
   with_dtype(p.dtype, [&](auto element) {
     using T = decltype(element);
-    launch_rows(softmax_backward_kernel<T, 1>, softmax_backward_kernel<T, block_warps>, p);
+    launch_rows(softmax_backward_kernel<T, 1>, softmax_backward_kernel<T, block_warps>, p.rows, p.features,
+                p);
   });
 }
 

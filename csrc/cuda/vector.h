@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/dtype.h"
 
@@ -32,14 +33,12 @@ __device__ inline float to_float(bf16 x) {
 }
 
 template <class T>
-__device__ inline T from_float(float x);
-template <>
-__device__ inline float from_float<float>(float x) {
-  return x;
-}
-template <>
-__device__ inline bf16 from_float<bf16>(float x) {
-  return __float2bfloat16_rn(x);
+__device__ inline T from_float(float x) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    return __float2bfloat16_rn(x);
+  } else {
+    return x;
+  }
 }
 
 // Two bfloat16 values in a word, the first in its low half.
@@ -109,25 +108,24 @@ __device__ inline float warp_max(float x) {
   return x;
 }
 
-// Every thread of a block of whole warps, one-dimensional, gets the sum, added in a fixed order. `partial` is
-// shared memory of one float for each warp, at least 32; it may be used again when this returns.
-__device__ inline float block_sum(float x, float* partial) {
+// Every thread of a block of whole warps, one-dimensional, gets over_warp of all, in a fixed order. `partial`
+// is shared memory of one float for each warp, at least 32; it may be used again when this returns.
+template <class OverWarp>
+__device__ inline float over_block(float x, float neutral, float* partial, const OverWarp& over_warp) {
   const unsigned lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-  x = warp_sum(x);
+  x = over_warp(x);
   if (lane == 0) partial[warp] = x;
   __syncthreads();
-  const float total = warp_sum(lane < blockDim.x / warp_size ? partial[lane] : 0.0f);
+  x = over_warp(lane < blockDim.x / warp_size ? partial[lane] : neutral);
   __syncthreads();
-  return total;
+  return x;
+}
+
+__device__ inline float block_sum(float x, float* partial) {
+  return over_block(x, 0.0f, partial, [](float y) { return warp_sum(y); });
 }
 __device__ inline float block_max(float x, float* partial) {
-  const unsigned lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
-  x = warp_max(x);
-  if (lane == 0) partial[warp] = x;
-  __syncthreads();
-  const float largest = warp_max(partial[lane < blockDim.x / warp_size ? lane : 0]);
-  __syncthreads();
-  return largest;
+  return over_block(x, -INFINITY, partial, [](float y) { return warp_max(y); });
 }
 
 }  // namespace dragoman::cuda

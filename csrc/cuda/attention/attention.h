@@ -48,7 +48,7 @@ void write_attention_weights(const AttentionForward& p, const Distances& distanc
 // Writes a task's sums (num_buckets,), or zeros if `sums` is null.
 __device__ inline void write_bias_partial(const AttentionShape& s, const Task& task, int side,
                                           const float* sums, float* partial) {
-  const int64_t tiles = (s.q_sequences.max_length + side - 1) / side;
+  const int64_t tiles = tiles_of(s.q_sequences, side);
   if (task.sequence >= s.q_sequences.num_sequences) return;
   partial += (task.sequence * tiles + task.first / side) * s.num_buckets * s.num_heads + task.head;
   for (int64_t i = threadIdx.x; i < s.num_buckets; i += attention_threads) {

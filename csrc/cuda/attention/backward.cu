@@ -265,11 +265,11 @@ void backward(const AttentionBackward& p, const Distances& distances) {
   const int64_t partials = tiles_of(s.q_sequences, side) * s.q_sequences.num_sequences;
   const int64_t table = s.num_buckets * s.num_heads;
   const Scratch partial(p.dbias == nullptr ? 0 : partials * table * int64_t{sizeof(float)});
-  launch(attention_dq_kernel<D>, attention_grid(s.q_sequences, s.num_heads, side), dim3(attention_threads),
-         6 * QueryTile<D>::bytes + static_cast<size_t>(bias_floats(p)) * sizeof(float), p, distances,
-         delta.as<float>(), p.dbias == nullptr ? nullptr : partial.as<float>(), whole);
-  launch(attention_dkv_kernel<D>, attention_grid(s.k_sequences, s.kv_heads, side), dim3(attention_threads),
-         dkv_bytes<D>, p, distances, delta.as<float>(), whole);
+  launch_tiles(attention_dq_kernel<D>, s.q_sequences, s.num_heads, side,
+               6 * QueryTile<D>::bytes + static_cast<size_t>(bias_floats(p)) * sizeof(float), p, distances,
+               delta.as<float>(), p.dbias == nullptr ? nullptr : partial.as<float>(), whole);
+  launch_tiles(attention_dkv_kernel<D>, s.k_sequences, s.kv_heads, side, dkv_bytes<D>, p, distances,
+               delta.as<float>(), whole);
   if (p.dbias != nullptr) {
     add_chunks(partial.as<float>(), partials, table, table, p.accumulate_bias, p.dbias);
   }

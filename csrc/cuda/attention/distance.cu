@@ -6,8 +6,6 @@ namespace dragoman::cuda {
 
 namespace {
 
-constexpr int threads = 256;
-
 // As on the CPU (csrc/cpu/attention/distance.h). The logarithm is taken in double and rounded once, as the
 // CPU's is to the last bit but for rare cases.
 __device__ int64_t bucket_of(const AttentionShape& s, int64_t distance) {
@@ -27,7 +25,7 @@ __device__ int64_t bucket_of(const AttentionShape& s, int64_t distance) {
 
 // One thread for each distance.
 __global__ void bias_lines_kernel(AttentionShape s, Distances distances, float* lines, int32_t* bucket) {
-  const int64_t i = int64_t{blockIdx.x} * threads + threadIdx.x;
+  const int64_t i = int64_t{blockIdx.x} * block_threads + threadIdx.x;
   if (i >= distances.size) return;
   const int64_t distance = distances.lowest + i;
   const bool relative = s.bias_kind == BiasKind::relative;
@@ -54,7 +52,7 @@ Distances distances_of(const AttentionShape& s) {
 template <class T>
 __global__ void multiply_by_table_kernel(AttentionShape s, const T* rows, int64_t stride, const float* table,
                                          float* to) {
-  const int64_t width = 2 * s.clip + 1, index = int64_t{blockIdx.x} * threads + threadIdx.x;
+  const int64_t width = 2 * s.clip + 1, index = int64_t{blockIdx.x} * block_threads + threadIdx.x;
   const int64_t row = index / width / s.num_heads, head = index / width % s.num_heads;
   if (row >= rows_in_use(s.q_sequences.rows)) return;
   const T* x = rows + row * stride + head * s.head_dim;
@@ -72,7 +70,7 @@ __global__ void table_gradient_kernel(AttentionShape s, const float* sums, const
                                       float factor, float* partial) {
   const int64_t width = 2 * s.clip + 1, chunk = blockIdx.x / width, r = blockIdx.x % width;
   const int64_t end = min(rows_in_use(s.q_sequences.rows), (chunk + 1) * chunk_rows);
-  for (int64_t d = threadIdx.x; d < s.head_dim; d += threads) {
+  for (int64_t d = threadIdx.x; d < s.head_dim; d += block_threads) {
     float sum = 0.0f;
     for (int64_t row = chunk * chunk_rows; row < end; ++row) {
       for (int64_t head = 0; head < s.num_heads; ++head) {
@@ -94,8 +92,8 @@ DistanceScratch::DistanceScratch(const AttentionShape& s, const void* q)
       distances(distances_of(s)) {
   if (distances.size != 0) {
     int32_t* const bucket = lines.as<int32_t>() + s.num_heads * distances.size;
-    launch(bias_lines_kernel, grid_of(ceil_div(distances.size, threads)), dim3(threads), 0, s, distances,
-           lines.as<float>(), bucket);
+    launch(bias_lines_kernel, grid_of(ceil_div(distances.size, block_threads)), dim3(block_threads), 0, s,
+           distances, lines.as<float>(), bucket);
     distances.lines = lines.as<float>();
     distances.bucket = bucket;
   }
@@ -110,7 +108,7 @@ void multiply_by_table(const AttentionShape& s, const void* rows, int64_t stride
   const int64_t products = s.q_sequences.rows.bound * s.num_heads * (2 * s.clip + 1);
   with_dtype(s.dtype, [&](auto element) {
     using T = decltype(element);
-    launch(multiply_by_table_kernel<T>, grid_of(ceil_div(products, threads)), dim3(threads), 0, s,
+    launch(multiply_by_table_kernel<T>, grid_of(ceil_div(products, block_threads)), dim3(block_threads), 0, s,
            static_cast<const T*>(rows), stride, table, to);
   });
 }
@@ -122,7 +120,7 @@ void relative_table_gradient(const AttentionShape& s, const float* sums, const v
   const Scratch partial(chunks * size * int64_t{sizeof(float)});
   with_dtype(s.dtype, [&](auto element) {
     using T = decltype(element);
-    launch(table_gradient_kernel<T>, grid_of(chunks * (2 * s.clip + 1)), dim3(threads), 0, s, sums,
+    launch(table_gradient_kernel<T>, grid_of(chunks * (2 * s.clip + 1)), dim3(block_threads), 0, s, sums,
            static_cast<const T*>(rows), stride, factor, partial.as<float>());
   });
   add_chunks(partial.as<float>(), chunks, size, size, accumulate, dtable);

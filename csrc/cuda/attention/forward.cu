@@ -34,8 +34,7 @@ __global__ void __launch_bounds__(attention_threads, D <= 64 ? 4 : 2)
       for (int n = 0; n < 8; ++n) {
         largest = fmaxf(largest, fmaxf(score[n][half * 2], score[n][half * 2 + 1]));
       }
-      largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-      largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+      largest = largest_of_four(largest);
       const float shift = largest == -INFINITY ? 0.0f : largest;
       const float shrink = exp2_fast(maximum[half] - shift);
       maximum[half] = largest;
@@ -60,9 +59,7 @@ __global__ void __launch_bounds__(attention_threads, D <= 64 ? 4 : 2)
 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float total = sum[half];
-    total += __shfl_xor_sync(~0u, total, 1);
-    total += __shfl_xor_sync(~0u, total, 2);
+    const float total = sum_of_four(sum[half]);
     if (tile.query(half) > tile.last) continue;
     const int64_t index = tile.place.row_index(s, tile.query(half));
     store_row<D>(out + index * s.head_dim, sums, half, total == 0.0f ? 0.0f : 1.0f / total,
@@ -74,8 +71,8 @@ __global__ void __launch_bounds__(attention_threads, D <= 64 ? 4 : 2)
 template <int D>
 void forward(const AttentionForward& p, Distances distances) {
   const bool whole = copies_whole(p.shape, {p.q, p.k, p.v, p.out});
-  launch(attention_forward_kernel<D>, attention_grid(p.shape.q_sequences, p.shape.num_heads, mma_side),
-         dim3(attention_threads), 5 * QueryTile<D>::bytes, p, distances, whole);
+  launch_tiles(attention_forward_kernel<D>, p.shape.q_sequences, p.shape.num_heads, mma_side,
+               5 * QueryTile<D>::bytes, p, distances, whole);
 }
 
 }  // namespace

@@ -67,10 +67,8 @@ __global__ void __launch_bounds__(attention_threads, 3)
     if (scratch.dbias != nullptr) write_bias_partial(s, task, plain_side, nullptr, scratch.dbias);
     return;
   }
-  const Place place(s, task.sequence, task.head);
-  const Dropout dropout = at_its_step(s.dropout);
-  const int count = min(plain_side, place.queries - task.first);
-  const int begin = place.keys_of(s, task.first).begin, end = place.keys_of(s, task.first + count - 1).end;
+  const PlainQueries own(s, task);
+  const Place& place = own.place;
   float* const weight = reinterpret_cast<float*>(shared);
   float *const dscore = weight + plain_tile, *const left = dscore + plain_tile;
   float *const right = left + plain_tile, *const sums = right + plain_tile;
@@ -80,22 +78,22 @@ __global__ void __launch_bounds__(attention_threads, 3)
     for (int64_t i = threadIdx.x; i < s.num_buckets; i += attention_threads) buckets[i] = 0.0f;
   }
 
-  const int row = shared_row(), part = shared_part(), query = task.first + min(row, count - 1);
-  const int64_t index = place.row_index(s, query);
+  const int row = own.row, part = own.part;
+  const int64_t index = place.row_index(s, own.query);
   float delta = 0.0f;
   for (int64_t d = part; d < s.head_dim; d += 4) {
     delta += to_float(static_cast<const T*>(p.out)[index * s.head_dim + d]) *
              to_float(static_cast<const T*>(p.dout)[index * s.head_dim + d]);
   }
-  delta = sum_of_parts(delta);
-  if (part == 0 && row < count) scratch.delta[index] = delta;
+  delta = sum_of_four(delta);
+  if (part == 0 && row < own.count) scratch.delta[index] = delta;
 
   const int64_t relative = 2 * s.clip + 1;
-  const int64_t position = place.first_position + query;
+  const int64_t position = place.first_position + own.query;
   float* const key_sums = sums + row * width + s.head_dim;
   float* const value_sums = key_sums + (s.relative_keys == nullptr ? 0 : relative);
-  for (int first_key = begin / plain_side * plain_side; first_key < end; first_key += plain_side) {
-    gradient_tiles<T>(p, distances, scratch, dropout, place, task.first, first_key, weight, dscore, left,
+  for (int first_key = own.keys.begin; first_key < own.keys.end; first_key += plain_side) {
+    gradient_tiles<T>(p, distances, scratch, own.dropout, place, task.first, first_key, weight, dscore, left,
                       right);
     __syncwarp();
     if (s.relative_keys != nullptr) {
@@ -115,18 +113,8 @@ __global__ void __launch_bounds__(attention_threads, 3)
         s.head_dim, right);
   }
   __syncthreads();
-  for (int64_t i = threadIdx.x; i < count * s.head_dim; i += attention_threads) {
-    const int64_t r = i / s.head_dim, d = i % s.head_dim;
-    float total = sums[r * width + d];
-    if (s.relative_keys != nullptr) {
-      for (int64_t a = 0; a < relative; ++a) {
-        total += sums[r * width + s.head_dim + a] * s.relative_keys[a * s.head_dim + d];
-      }
-    }
-    dq[place.row_index(s, task.first + static_cast<int>(r)) * s.head_dim + d] =
-        from_float<T>(total * s.scale);
-  }
-  if (row < count) {
+  store_plain(s, own, sums, width, s.relative_keys, [&](int64_t) { return s.scale; }, dq);
+  if (row < own.count) {
     for (int64_t a = part; a < relative; a += 4) {
       if (s.relative_keys != nullptr) scratch.key_sums[index * relative + a] = key_sums[a];
       if (s.relative_values != nullptr) scratch.value_sums[index * relative + a] = value_sums[a];
@@ -214,10 +202,10 @@ void plain_attention_backward(const AttentionBackward& p, const Distances& dista
   with_dtype(s.dtype, [&](auto element) {
     using T = decltype(element);
     const int64_t bias_floats = p.dbias == nullptr ? 0 : 2 * plain_side + s.num_buckets;
-    launch(plain_dq_kernel<T>, attention_grid(s.q_sequences, s.num_heads, plain_side),
-           dim3(attention_threads), plain_shared(4, dq_width, bias_floats), p, distances, scratch, dq_width);
-    launch(plain_dkv_kernel<T>, attention_grid(s.k_sequences, s.kv_heads, plain_side),
-           dim3(attention_threads), plain_shared(4, 2 * dkv_width, 0), p, distances, scratch, dkv_width);
+    launch_tiles(plain_dq_kernel<T>, s.q_sequences, s.num_heads, plain_side,
+                 plain_shared(4, dq_width, bias_floats), p, distances, scratch, dq_width);
+    launch_tiles(plain_dkv_kernel<T>, s.k_sequences, s.kv_heads, plain_side,
+                 plain_shared(4, 2 * dkv_width, 0), p, distances, scratch, dkv_width);
   });
   if (p.dbias != nullptr) {
     add_chunks(scratch.dbias, partials, table, table, p.accumulate_bias, p.dbias);

@@ -18,22 +18,21 @@ __global__ void __launch_bounds__(attention_threads)
   zero_tail(p.logsumexp, s.q_sequences.rows, s.num_heads);
   const Task task(s.q_sequences, s.num_heads, plain_side);
   if (task.empty(s.q_sequences)) return;
-  const Place place(s, task.sequence, task.head);
-  const Dropout dropout = at_its_step(s.dropout);
-  const int count = min(plain_side, place.queries - task.first);
-  const int begin = place.keys_of(s, task.first).begin, end = place.keys_of(s, task.first + count - 1).end;
-  const PlainRows<T> queries = {static_cast<const T*>(p.q) + place.q_index(s, task.first), s.q_stride, count};
+  const PlainQueries own(s, task);
+  const Place& place = own.place;
+  const PlainRows<T> queries = {static_cast<const T*>(p.q) + place.q_index(s, task.first), s.q_stride,
+                                own.count};
   float* const score = reinterpret_cast<float*>(shared);
   float *const left = score + plain_tile, *const right = left + plain_tile, *const sums = right + plain_tile;
   for (int64_t i = threadIdx.x; i < plain_side * width; i += attention_threads) sums[i] = 0.0f;
 
   // The thread's eight keys of a tile are one block of the mask.
-  const int row = shared_row(), part = shared_part(), query = task.first + min(row, count - 1);
+  const int row = own.row, part = own.part, query = own.query;
   const QueryScores scores(s, distances, place, query);
   float* const row_sums = sums + row * width;
   float* const row_score = score + row * plain_pitch;
   float maximum = -INFINITY, sum = 0.0f;
-  for (int first_key = begin / plain_side * plain_side; first_key < end; first_key += plain_side) {
+  for (int first_key = own.keys.begin; first_key < own.keys.end; first_key += plain_side) {
     const int keys = min(plain_side, place.keys - first_key);
     multiply_rows<T>(score, queries,
                      {static_cast<const T*>(p.k) + place.k_index(s, first_key), s.k_stride, keys}, s.head_dim,
@@ -45,15 +44,14 @@ __global__ void __launch_bounds__(attention_threads)
       x[j] = scores.sees(key) ? scores.at(key, row_score[part * 8 + j]) : -INFINITY;
       largest = fmaxf(largest, x[j]);
     }
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+    largest = largest_of_four(largest);
     const float shift = largest == -INFINITY ? 0.0f : largest;
     const float shrink = exp2_fast(maximum - shift);
     maximum = largest;
     sum *= shrink;
     for (int64_t d = part; d < width; d += 4) row_sums[d] *= shrink;
     float factor[8];
-    keep_factors(dropout, place.mask_index(s, query) + first_key + part * 8, factor);
+    keep_factors(own.dropout, place.mask_index(s, query) + first_key + part * 8, factor);
     for (int j = 0; j < 8; ++j) {
       const float weight = exp2_fast(x[j] - shift);
       sum += weight;
@@ -68,23 +66,13 @@ __global__ void __launch_bounds__(attention_threads)
         {static_cast<const T*>(p.v) + place.v_index(s, first_key), s.v_stride, keys}, s.head_dim, right);
   }
 
-  sum = sum_of_parts(sum);
+  sum = sum_of_four(sum);
   if (part == 0) {
     inverse[row] = sum == 0.0f ? 0.0f : 1.0f / sum;
-    if (row < count) p.logsumexp[place.row_index(s, query)] = maximum + log2f(sum);
+    if (row < own.count) p.logsumexp[place.row_index(s, query)] = maximum + log2f(sum);
   }
   __syncthreads();
-  for (int64_t i = threadIdx.x; i < count * s.head_dim; i += attention_threads) {
-    const int64_t r = i / s.head_dim, d = i % s.head_dim;
-    float total = sums[r * width + d];
-    if (s.relative_values != nullptr) {
-      for (int64_t a = 0; a <= 2 * s.clip; ++a) {
-        total += sums[r * width + s.head_dim + a] * s.relative_values[a * s.head_dim + d];
-      }
-    }
-    out[place.row_index(s, task.first + static_cast<int>(r)) * s.head_dim + d] =
-        from_float<T>(total * inverse[r]);
-  }
+  store_plain(s, own, sums, width, s.relative_values, [&](int64_t r) { return inverse[r]; }, out);
 }
 
 // One warp for each query and head. The weights of a sequence (num_heads, queries, keys) follow those of the
@@ -124,17 +112,16 @@ void plain_attention_forward(const AttentionForward& p, const Distances& distanc
   const AttentionShape& s = p.shape;
   const int64_t width = plain_width(s.head_dim + (s.relative_values == nullptr ? 0 : 2 * s.clip + 1));
   with_dtype(s.dtype, [&](auto element) {
-    launch(plain_forward_kernel<decltype(element)>, attention_grid(s.q_sequences, s.num_heads, plain_side),
-           dim3(attention_threads), plain_shared(3, width, 0), p, distances, width);
+    launch_tiles(plain_forward_kernel<decltype(element)>, s.q_sequences, s.num_heads, plain_side,
+                 plain_shared(3, width, 0), p, distances, width);
   });
 }
 
 void write_attention_weights(const AttentionForward& p, const Distances& distances) {
   const AttentionShape& s = p.shape;
   with_dtype(s.dtype, [&](auto element) {
-    launch(weights_kernel<decltype(element)>,
-           attention_grid(s.q_sequences, s.num_heads, attention_threads / warp_size), dim3(attention_threads),
-           0, p, distances);
+    launch_tiles(weights_kernel<decltype(element)>, s.q_sequences, s.num_heads, attention_threads / warp_size,
+                 0, p, distances);
   });
 }
 

@@ -118,9 +118,41 @@ __device__ inline int shared_row() {
 __device__ inline int shared_part() {
   return static_cast<int>(threadIdx.x) % 4;
 }
-__device__ inline float sum_of_parts(float x) {
-  x += __shfl_xor_sync(~0u, x, 1);
-  return x + __shfl_xor_sync(~0u, x, 2);
+
+// A block's queries, the keys that some of them sees, and the thread's query among them.
+struct PlainQueries {
+  Place place;
+  Dropout dropout;
+  int first, count;  // queries
+  Span keys;
+  int row, part, query;  // beyond the last query that one again
+
+  __device__ PlainQueries(const AttentionShape& s, const Task& task)
+      : place(s, task.sequence, task.head),
+        dropout(at_its_step(s.dropout)),
+        first(task.first),
+        count(min(plain_side, place.queries - first)),
+        keys{place.keys_of(s, first).begin / plain_side * plain_side,
+             place.keys_of(s, first + count - 1).end},
+        row(shared_row()),
+        part(shared_part()),
+        query(first + min(row, count - 1)) {}
+};
+
+// Writes the block's rows of y: factor(row) times (sums + weights by distance times the relative table).
+// sums (32, width) has head_dim features, then the weights where there is a table.
+template <class T, class Factor>
+__device__ void store_plain(const AttentionShape& s, const PlainQueries& own, const float* sums,
+                            int64_t width, const float* table, const Factor& factor, T* y) {
+  for (int64_t i = threadIdx.x; i < own.count * s.head_dim; i += attention_threads) {
+    const int64_t r = i / s.head_dim, d = i % s.head_dim;
+    float total = sums[r * width + d];
+    for (int64_t a = 0; table != nullptr && a <= 2 * s.clip; ++a) {
+      total += sums[r * width + s.head_dim + a] * table[a * s.head_dim + d];
+    }
+    y[own.place.row_index(s, own.first + static_cast<int>(r)) * s.head_dim + d] =
+        from_float<T>(total * factor(r));
+  }
 }
 
 // Adds a row's 32 values to the sums by distance (2 * clip + 1,), in order: one thread of the row does.

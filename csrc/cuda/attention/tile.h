@@ -77,13 +77,16 @@ struct Place {
 
 // -- The grid: a block of threads for each tile of rows, head and sequence --
 
-inline int64_t tiles_of(const SequencesView& sequences, int side) {
+__host__ __device__ inline int64_t tiles_of(const SequencesView& sequences, int side) {
   return ceil_div(sequences.max_length, side);
 }
 
-// At least one block, which writes the zeros of the tail.
-inline dim3 attention_grid(const SequencesView& sequences, int64_t heads, int side) {
-  return grid_of(max(int64_t{1}, tiles_of(sequences, side) * heads * sequences.num_sequences));
+// Starts a kernel of attention_threads. At least one block, which writes the zeros of the tail.
+template <class... Params, class... Arguments>
+void launch_tiles(void (*kernel)(Params...), const SequencesView& sequences, int64_t heads, int side,
+                  size_t shared_bytes, const Arguments&... arguments) {
+  const int64_t tasks = tiles_of(sequences, side) * heads * sequences.num_sequences;
+  launch(kernel, grid_of(max(int64_t{1}, tasks)), attention_threads, shared_bytes, arguments...);
 }
 
 struct Task {
@@ -93,7 +96,7 @@ struct Task {
   // Empty where the sequence is shorter or the grid has more blocks than tasks.
   __device__ Task(const SequencesView& sequences, int64_t heads, int side)
       : sequence(sequences.num_sequences), head(0), first(0) {
-    const int64_t tiles = (sequences.max_length + side - 1) / side;
+    const int64_t tiles = tiles_of(sequences, side);
     if (tiles * sequences.num_sequences == 0) return;
     sequence = blockIdx.x / tiles / heads;
     head = static_cast<int>(blockIdx.x / tiles % heads);
@@ -103,17 +106,6 @@ struct Task {
     return sequence >= sequences.num_sequences || first >= sequences.lengths[sequence];
   }
 };
-
-// All blocks of a grid together write zeros to the rows that are not in use.
-template <class T>
-__device__ void zero_tail(T* data, const Rows& rows, int64_t features) {
-  const int64_t in_use = rows_in_use(rows);
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = in_use * features + int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-       i < rows.capacity * features; i += step) {
-    data[i] = from_float<T>(0.0f);
-  }
-}
 
 // -- What scores get by the distance from query to key --
 
@@ -164,7 +156,15 @@ struct QueryScores {
   }
 };
 
-// -- Dropout --
+// Over the four threads of a row. Every one gets the result.
+__device__ inline float sum_of_four(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+__device__ inline float largest_of_four(float x) {
+  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
 
 // Bit j says whether index + j is kept; index is a multiple of 8.
 __device__ inline uint32_t kept_bits(const Dropout& dropout, int64_t index) {
@@ -174,8 +174,6 @@ __device__ inline uint32_t kept_bits(const Dropout& dropout, int64_t index) {
   for (int j = 0; j < 8; ++j) bits |= uint32_t{draw_of(words, j) >= dropout.threshold} << j;
   return bits;
 }
-
-// -- Backward --
 
 // What a query's softmax was. A query without keys has the weights 0.
 __device__ inline float used_logsumexp(float logsumexp) {
