@@ -13,7 +13,7 @@ def status() -> str:
     try:
         _core.check_device("cuda", "cuda")
     except ValueError as error:
-        return str(error)
+        return str(error).removeprefix("device: ").removesuffix('; use device="cpu"')
     return f"ready; proved on {' and '.join(PROVED_ON) or 'the emulator only'}"
 
 

@@ -1,6 +1,7 @@
 """DLPack: the same memory on both sides, which side may write it, and which keeps it alive."""
 
 import gc
+import re
 import weakref
 
 import dragoman as dg
@@ -147,17 +148,22 @@ class Used:
         (lambda: dg.from_dlpack(np.ones(6, np.float32)[::2]), ValueError, "x must be C-contiguous"),
         (lambda: dg.from_dlpack(np.ones(3)), TypeError, "x must be float32.*code 2 of 64 bits"),
         (lambda: dg.from_dlpack(np.ones(3, np.complex64)), TypeError, "x must be float32.*code 5 of 64 bits"),
-        (lambda: dg.from_dlpack(Elsewhere(2)), ValueError, "no CUDA backend"),
         (lambda: dg.from_dlpack(Elsewhere(10)), ValueError, r"on the CPU or on CUDA, got DLPack device \(10, 0\)"),
         (lambda: dg.from_dlpack(Used(np.ones(3, np.float32))), ValueError, "not used before.*used_dltensor"),
         (lambda: dg.tensor([1.0]).__dlpack__(stream=1), ValueError, "stream must be None for the CPU, got 1"),
         (lambda: dg.tensor([1.0]).__dlpack__(dl_device=(2, 0)), BufferError, r"dl_device must be \(1, 0\)"),
     ],
-    ids=range(11),
+    ids=range(10),
 )
 def test_errors_name_the_argument(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.skipif(dg.cuda.is_available(), reason="CUDA is there")
+def test_memory_on_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=re.escape(dg.cuda.status())):
+        dg.from_dlpack(Elsewhere(2))
 
 
 def test_recording_refuses_to_hand_out_memory():

@@ -22,10 +22,5 @@ def device(choice: str) -> str:
     """The device that --device names: "cpu" or "cuda". ValueError for one that is not there."""
     available = choice != "cpu" and cuda.is_available()
     if choice == "cuda" and not available:
-        raise ValueError(f"--device cuda: {cuda_sentence()}")
+        raise ValueError(f"--device cuda: {cuda.status()}")
     return "cuda" if available else "cpu"
-
-
-def cuda_sentence() -> str:
-    """That CUDA is ready, or why CUDA cannot be used; without the hint about an argument of Python."""
-    return cuda.status().removeprefix("device: ").removesuffix('; use device="cpu"')

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import dragoman
-from dragoman.cli.device_option import cuda_sentence
 from dragoman.models.folder import load
 from dragoman.train.task import TASK
 from dragoman.train.tasks import task_name
@@ -33,7 +32,7 @@ def command(options: argparse.Namespace) -> None:
     print(f"instruction set: {dragoman.cpu_isa()} (of {', '.join(dragoman.cpu_isas())})")
     print(f"threads: {dragoman.num_threads()}")
     print(f"memory: {stats['allocated']:,} bytes in use, {stats['reserved']:,} reserved")
-    print(f"cuda: {cuda_sentence()}")
+    print(f"cuda: {dragoman.cuda.status()}")
     for name in ("tokenizers", "sacrebleu", "tqdm"):
         print(f"{name}: {_version(name)}")
     if model is not None:
