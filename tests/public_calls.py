@@ -711,7 +711,7 @@ NOT_IN_TABLE = {
         "Task",
         "Translation",
     },
-    "others make them": {"OutOfMemoryError", "Tensor", "Tokenizer"},
+    "others make them": {"OutOfMemoryError", "QueueFullError", "Tensor", "Tokenizer"},
     "they need files, or the weights of an attention": {
         *("Shards", "average_checkpoints", "iter_parallel", "sample_lines", "tokenize", "write_shards"),
         *("image_files", "iter_conll", "iter_images", "iter_texts", "iter_tsv", "predictor_class"),

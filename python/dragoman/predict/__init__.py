@@ -1,5 +1,6 @@
 """What a trained model says about texts, words and images; load a folder, call it, or submit."""
 
+from dragoman.predict.call import QueueFullError
 from dragoman.predict.classifier import Classifier, ImageClassifier, Labels
 from dragoman.predict.folder import predictor_class
 from dragoman.predict.language_model import LanguageModel
@@ -15,6 +16,7 @@ __all__ = [
     "Labels",
     "LanguageModel",
     "Predictor",
+    "QueueFullError",
     "SentenceEncoder",
     "Tagger",
     "Translator",

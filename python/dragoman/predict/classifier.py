@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -11,14 +13,15 @@ import numpy.typing as npt
 
 from dragoman import arguments
 from dragoman.arrays import as_array, check_device
-from dragoman.data.framing import cut, framed_texts
 from dragoman.data.texts import check_text
+from dragoman.models.encoder import TextEncoder
 from dragoman.models.folder import load
 from dragoman.models.vision import VisionTransformer, check_images
+from dragoman.predict.batch_executor import BatchExecutor
+from dragoman.predict.call import Work
+from dragoman.predict.executor import Executor
 from dragoman.predict.predictor import Predictor
 from dragoman.predict.text_predictor import EncoderPredictor, checked_texts
-
-BATCH_ROWS = 4096  # patches read together
 
 
 class Labels(dict[str, float]):
@@ -41,7 +44,7 @@ class Labels(dict[str, float]):
 class Classifier(EncoderPredictor):
     """Labels of texts by a trained model. Made by `Classifier.load`.
 
-    Any number of threads may call it or `submit`: one prediction runs at a time, on all the library's threads.
+    Any number of threads may call it or `submit`: what waits is merged into batches.
 
     Args:
         model: with the head "classify".
@@ -74,40 +77,43 @@ class Classifier(EncoderPredictor):
             TypeError, ValueError: naming the argument, and the index of a text that is none.
         """
         texts = checked_texts("Classifier", text)
-        ids = [cut(each, self.model.config.max_length) for each in framed_texts(self.tokenizer, texts)]
-        labels = self.model.config.labels
-        found = self._in_batches(ids, len, lambda batch: with_labels(self.model.logits(batch), labels))
+        found: list[Labels] = self._executor.run(self._framed(texts))
         return found[0] if isinstance(text, str) else found
 
     def submit(self, text: str) -> Future[Labels]:
         """Queues a text and returns at once; `.result()` waits for its labels. TypeError, ValueError at once."""
         check_text("Classifier", "text", text)
-        return self._submit(lambda: self(text))
+        return self._executor.submit(self._framed([text]), itemgetter(0))
+
+    @staticmethod
+    def _answer(model: TextEncoder, values: list[Any]) -> Sequence[Labels]:
+        return with_labels(model.logits(values), model.config.labels)
 
 
 class ImageClassifier(Predictor):
     """Labels of images by a trained model. Made by `ImageClassifier.load`.
 
-    Any number of threads may call it or `submit`: one prediction runs at a time, on all the library's threads.
+    Any number of threads may call it or `submit`: what waits is merged into batches.
 
     Args:
         model: a VisionTransformer.
+        limits: `queue_limit` and `batch_tokens`, as of `Predictor`; the tokens of images are patches.
 
     Raises:
         TypeError: another kind of model.
     """
 
-    def __init__(self, model: VisionTransformer) -> None:
+    def __init__(self, model: VisionTransformer, **limits: int | None) -> None:
         arguments.check_types("ImageClassifier", VisionTransformer, model=model)
         self.model = model
-        super().__init__(model)
+        super().__init__(model, **limits)
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> ImageClassifier:
+    def load(cls, folder: str | Path, device: str = "cpu", **limits: int | None) -> ImageClassifier:
         """Reads model.safetensors and config.json. Arguments and errors as of `Classifier.load`."""
         check_device("ImageClassifier", device)
         arguments.check_path("ImageClassifier", "folder", folder)
-        return cls(cast(VisionTransformer, load(folder).to(device)))
+        return cls(cast(VisionTransformer, load(folder).to(device)), **limits)
 
     @overload
     def __call__(self, images: list[npt.NDArray[Any]]) -> list[Labels]: ...
@@ -129,19 +135,26 @@ class ImageClassifier(Predictor):
             TypeError, ValueError: images of another dtype or shape.
         """
         batch, one = self._checked(images)
-        size = max(1, BATCH_ROWS // self.model.config.num_tokens)
-        labels = self.model.config.labels
-        found: list[Labels] = []
-        with self._running:
-            for first in range(0, len(batch), size):
-                found += with_labels(self.model.logits(batch[first : first + size]), labels)
+        found: list[Labels] = self._executor.run(self._works(batch))
         return found[0] if one else found
 
     def submit(self, image: npt.ArrayLike) -> Future[Any]:
         """Queues an image, or several, and returns at once; `.result()` waits for the labels. TypeError, ValueError at
         once."""
-        self._checked(image)
-        return self._submit(lambda: self(image))
+        batch, one = self._checked(image)
+        return self._executor.submit(self._works(batch), itemgetter(0) if one else list)
+
+    def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
+        model = self.model
+        return BatchExecutor(
+            lambda images: with_labels(model.logits(np.stack(images)), model.config.labels),
+            name, batch_tokens, queue_limit,
+        )  # fmt: skip
+
+    def _works(self, batch: npt.NDArray[Any]) -> list[Work]:
+        """Images of another dtype are another kind: they would change what a number means."""
+        tokens = self.model.config.num_tokens
+        return [Work(image, tokens, (image.dtype, image.shape)) for image in batch]
 
     def _checked(self, images: npt.ArrayLike) -> tuple[npt.NDArray[Any], bool]:
         """The images as one array (images, height, width[, channels]), and whether it is of one image alone."""

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, overload
 
 from dragoman import arguments
-from dragoman.data.batches import cut_batches
 from dragoman.data.texts import check_text
 from dragoman.data.tokenizer import BOS, with_token
 from dragoman.generate.sampling import check_draws, sample
-from dragoman.generate.search import generate
+from dragoman.generate.search import Hypothesis, generate
 from dragoman.models.decoder import TextDecoder
+from dragoman.predict.batch_executor import BatchExecutor
+from dragoman.predict.call import Work
+from dragoman.predict.executor import Executor
 from dragoman.predict.text_predictor import TextPredictor, checked_texts
 
-BATCH_TOKENS = 2048  # of texts that are gone on from together
 LONGEST = 10_000  # tokens of a text; time and memory grow with the square
 
 
 class LanguageModel(TextPredictor):
     """Goes on from texts with a trained decoder-only model. Made by `LanguageModel.load`.
 
-    Any number of threads may call it or `submit`: one text runs at a time, on all the library's threads.
+    Any number of threads may call it or `submit`: what waits is merged into batches.
 
     Args:
         model: the model.
         tokenizer: the one that the model was trained with.
+        queue_limit, batch_tokens: as of `Predictor`.
 
     Raises:
         TypeError: another kind of model or tokenizer.
@@ -33,6 +36,7 @@ class LanguageModel(TextPredictor):
     """
 
     kind = TextDecoder
+    batch_tokens = 2048
 
     @overload
     def __call__(
@@ -91,26 +95,9 @@ class LanguageModel(TextPredictor):
         """
         texts = checked_texts("LanguageModel", text)
         draws = _checked_draws(max_length, temperature, top_k, top_p, seed, place)
-        prompts = [[BOS, *ids] for ids in self.tokenizer.encode_batch(texts)]
-        lengths = [len(ids) for ids in prompts]
-        config = self.model.config
-        room = config.max_length if max_length is None or config.positions == "learned" else LONGEST
-        if max(lengths, default=0) > room:
-            i = next(i for i, length in enumerate(lengths) if length > room)
-            raise ValueError(f"LanguageModel: text[{i}] must have at most {room - 1:,} tokens, got {lengths[i] - 1:,}")
-        order = sorted(range(len(prompts)), key=lengths.__getitem__)
-        outputs = [""] * len(prompts)
-        with self._running:
-            for batch in cut_batches(order, lengths, BATCH_TOKENS):
-                chosen = [prompts[i] for i in batch]
-                if temperature:
-                    found = sample(self.model, chosen, **draws, places=[place + i for i in batch])
-                else:
-                    found = [best[0] for best in generate(self.model, chosen, max_length=max_length)]
-                for i, hypothesis in zip(batch, found, strict=True):
-                    # Decoded with the text: a token may begin with the space before its word.
-                    whole = self.tokenizer.decode([*prompts[i], *with_token(hypothesis.ids, self.tokenizer)])
-                    outputs[i] = whole[len(self.tokenizer.decode(prompts[i])) :]
+        works = self._works(texts, draws, place)
+        found = self._executor.run(works)
+        outputs = [self._written(*each) for each in zip(works, found, strict=True)]
         return outputs[0] if isinstance(text, str) else outputs
 
     def submit(
@@ -124,10 +111,37 @@ class LanguageModel(TextPredictor):
         seed: int = 0,
     ) -> Future[str]:
         """Queues a text, with the options of a call, and returns at once; `.result()` waits for what follows.
-        TypeError, ValueError at once, but for a text that is too long."""
+        TypeError, ValueError at once."""
         check_text("LanguageModel", "text", text)
-        draws = _checked_draws(max_length, temperature, top_k, top_p, seed, 0)
-        return self._submit(lambda: self(text, **draws))
+        works = self._works([text], _checked_draws(max_length, temperature, top_k, top_p, seed, 0), 0)
+        return self._executor.submit(works, lambda found: self._written(works[0], found[0]))
+
+    def _works(self, texts: list[str], draws: dict[str, Any], place: int) -> list[Work]:
+        """What is to be gone on from. ValueError for a text that is too long."""
+        config = self.model.config
+        room = config.max_length if draws["max_length"] is None or config.positions == "learned" else LONGEST
+        works = []
+        for i, ids in enumerate(self.tokenizer.encode_batch(texts)):
+            if len(ids) >= room:
+                raise ValueError(f"LanguageModel: text[{i}] must have at most {room - 1:,} tokens, got {len(ids):,}")
+            works.append(Work(([BOS, *ids], draws, place + i), len(ids) + 1, tuple(draws.items())))
+        return works
+
+    def _written(self, work: Work, hypothesis: Hypothesis) -> str:
+        """What follows a text. It is decoded with the text: a token may begin with the space before its word."""
+        prompt = work.value[0]
+        whole = self.tokenizer.decode([*prompt, *with_token(hypothesis.ids, self.tokenizer)])
+        return whole[len(self.tokenizer.decode(prompt)) :]
+
+    def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
+        return BatchExecutor(partial(_answer, self.model), name, batch_tokens, queue_limit)
+
+
+def _answer(model: TextDecoder, values: list[Any]) -> list[Hypothesis]:
+    prompts, draws = [prompt for prompt, _, _ in values], values[0][1]
+    if draws["temperature"]:
+        return sample(model, prompts, **draws, places=[place for _, _, place in values])
+    return [best[0] for best in generate(model, prompts, max_length=draws["max_length"])]
 
 
 def _checked_draws(

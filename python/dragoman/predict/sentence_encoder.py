@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dragoman.data.framing import cut, framed_texts
 from dragoman.data.texts import check_text
+from dragoman.models.encoder import TextEncoder
 from dragoman.predict.text_predictor import EncoderPredictor, checked_texts
 
 
@@ -17,7 +19,7 @@ class SentenceEncoder(EncoderPredictor):
     """Vectors of texts by a trained model: its rows, pooled, as the config says (Reimers & Gurevych 2019,
     arXiv:1908.10084). Made by `SentenceEncoder.load`.
 
-    Any number of threads may call it or `submit`: one prediction runs at a time, on all the library's threads.
+    Any number of threads may call it or `submit`: what waits is merged into batches.
 
     Args:
         model: with any head, which is not read.
@@ -36,12 +38,15 @@ class SentenceEncoder(EncoderPredictor):
             TypeError, ValueError: naming the argument, and the index of a text that is none.
         """
         texts = checked_texts("SentenceEncoder", text)
-        ids = [cut(each, self.model.config.max_length) for each in framed_texts(self.tokenizer, texts)]
-        found: list[Any] = self._in_batches(ids, len, lambda batch: [*self.model.vectors(batch)])
+        found = self._executor.run(self._framed(texts))
         vectors = np.array(found, np.float32).reshape(len(found), self.model.config.d_model)
         return vectors[0] if isinstance(text, str) else vectors
 
     def submit(self, text: str) -> Future[npt.NDArray[np.float32]]:
         """Queues a text and returns at once; `.result()` waits for its vector. TypeError, ValueError at once."""
         check_text("SentenceEncoder", "text", text)
-        return self._submit(lambda: self(text))
+        return self._executor.submit(self._framed([text]), itemgetter(0))
+
+    @staticmethod
+    def _answer(model: TextEncoder, values: list[Any]) -> Sequence[Any]:
+        return [vector.copy() for vector in model.vectors(values)]

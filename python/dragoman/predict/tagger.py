@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import overload
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from dragoman.data.framing import framed_words, words_within
 from dragoman.data.texts import check_text, check_texts
+from dragoman.models.encoder import TextEncoder
+from dragoman.predict.call import Work
 from dragoman.predict.text_predictor import EncoderPredictor
 
 Words = str | list[str]  # a sentence
@@ -20,7 +23,7 @@ _Part = tuple[list[int], list[int]]  # ids with one on either side, and how many
 class Tagger(EncoderPredictor):
     """Tags of words by a trained model. Made by `Tagger.load`.
 
-    Any number of threads may call it or `submit`: one prediction runs at a time, on all the library's threads.
+    Any number of threads may call it or `submit`: what waits is merged into batches.
 
     Args:
         model: with the head "tag".
@@ -55,32 +58,39 @@ class Tagger(EncoderPredictor):
             TypeError, ValueError: naming the argument, and the place of a text or word that is none.
         """
         sentences = _checked([text] if isinstance(text, str) else text)
-        parts, owners = self._parts_of(sentences)
-        labels = self.model.config.labels
-        found = self._in_batches(parts, lambda part: len(part[0]), self._numbers)
-        tagged: list[TaggedSentence] = [[] for _ in sentences]
-        for owner, numbers in zip(owners, found, strict=True):
-            words = sentences[owner][len(tagged[owner]) :]
-            tagged[owner] += [(word, labels[number]) for word, number in zip(words, numbers, strict=False)]
+        works, owners = self._parts_of(sentences)
+        tagged = self._tagged(sentences, owners, self._executor.run(works))
         return tagged[0] if isinstance(text, str) else tagged
 
     def submit(self, text: str) -> Future[TaggedSentence]:
         """Queues a sentence and returns at once; `.result()` waits for its words with tags. TypeError, ValueError at
         once."""
         check_text("Tagger", "text", text)
-        return self._submit(lambda: self(text))
+        sentences = _checked([text])
+        works, owners = self._parts_of(sentences)
+        return self._executor.submit(works, lambda found: self._tagged(sentences, owners, found)[0])
 
-    def _numbers(self, parts: list[_Part]) -> list[list[int]]:
+    def _tagged(self, sentences: list[list[str]], owners: list[int], found: list[list[int]]) -> list[TaggedSentence]:
+        """The words of each sentence with their tags, from the numbers of the labels of its parts."""
+        labels = self.model.config.labels
+        tagged: list[TaggedSentence] = [[] for _ in sentences]
+        for owner, numbers in zip(owners, found, strict=True):
+            words = sentences[owner][len(tagged[owner]) :]
+            tagged[owner] += [(word, labels[number]) for word, number in zip(words, numbers, strict=False)]
+        return tagged
+
+    @staticmethod
+    def _answer(model: TextEncoder, values: list[_Part]) -> Sequence[list[int]]:
         """The numbers of the labels of each part's words."""
-        words = [counts for _, counts in parts]
-        numbers = self.model.logits([ids for ids, _ in parts], words).argmax(1)
+        words = [counts for _, counts in values]
+        numbers = model.logits([ids for ids, _ in values], words).argmax(1)
         ends = np.cumsum([len(counts) for counts in words])[:-1]
         return [part.tolist() for part in np.split(numbers, ends)]
 
-    def _parts_of(self, sentences: list[list[str]]) -> tuple[list[_Part], list[int]]:
+    def _parts_of(self, sentences: list[list[str]]) -> tuple[list[Work], list[int]]:
         """Sentences cut into parts that the model can read, and the sentence of each part."""
         maximum = self.model.config.max_length
-        parts: list[_Part] = []
+        parts: list[Work] = []
         owners: list[int] = []
         for owner, (ids, counts) in enumerate(zip(*framed_words(self.tokenizer, sentences), strict=True)):
             first, place = 0, 1
@@ -92,7 +102,8 @@ class Tagger(EncoderPredictor):
                 else:
                     kept = room[:fit]
                     taken = ids[place : place + sum(kept)]
-                parts.append(([ids[0], *taken, ids[-1]], kept))
+                part: _Part = [ids[0], *taken, ids[-1]], kept
+                parts.append(Work(part, len(part[0])))
                 owners.append(owner)
                 place += sum(room[:fit])
                 first += fit

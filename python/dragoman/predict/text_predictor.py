@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from dragoman import arguments
-from dragoman.data.batches import cut_batches
+from dragoman.data.framing import cut, framed_texts
 from dragoman.data.texts import check_text, check_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.encoder import TextEncoder
 from dragoman.models.folder import read_config
+from dragoman.predict.batch_executor import BatchExecutor
+from dragoman.predict.call import Work
+from dragoman.predict.executor import Executor
 from dragoman.predict.loading import load_with_tokenizer
 from dragoman.predict.predictor import Predictor
-
-BATCH_TOKENS = 4096  # tokens read together
 
 
 class TextPredictor(Predictor):
@@ -24,6 +26,7 @@ class TextPredictor(Predictor):
     Args:
         model: of the class's `kind`.
         tokenizer: the one that the model was trained with.
+        queue_limit, batch_tokens: as of `Predictor`.
 
     Raises:
         TypeError: another kind of model or tokenizer.
@@ -32,7 +35,9 @@ class TextPredictor(Predictor):
 
     kind: ClassVar[type[Any]]  # of the model
 
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, *, queue_limit: int | None = None, batch_tokens: int | None = None
+    ) -> None:
         name = type(self).__name__
         arguments.check_types(name, self.kind, model=model)
         arguments.check_types(name, Tokenizer, tokenizer=tokenizer)
@@ -43,15 +48,16 @@ class TextPredictor(Predictor):
             )
         self.model = model
         self.tokenizer = tokenizer
-        super().__init__(model, tokenizer)
+        super().__init__(model, tokenizer, queue_limit=queue_limit, batch_tokens=batch_tokens)
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Self:
+    def load(cls, folder: str | Path, device: str = "cpu", **limits: int | None) -> Self:
         """Reads model.safetensors, config.json and tokenizer.json.
 
         Args:
             folder: written by `Trainer` or `dragoman train`.
             device: where the model computes, "cpu" or "cuda".
+            limits: `queue_limit` and `batch_tokens` of the constructor.
 
         Raises:
             OSError: a file is missing.
@@ -64,7 +70,8 @@ class TextPredictor(Predictor):
             raise TypeError(
                 f"{cls.__name__}: model must be {arguments.with_article(cls.kind.__name__)}, got {model_class.__name__}"
             )
-        return cls(*load_with_tokenizer(cls.__name__, folder, device))
+        model, tokenizer = load_with_tokenizer(cls.__name__, folder, device)
+        return cls(model, tokenizer, **limits)
 
 
 def checked_texts(op: str, text: object) -> list[str]:
@@ -83,22 +90,23 @@ class EncoderPredictor(TextPredictor):
     kind = TextEncoder
     head: ClassVar[str | None] = None  # that the model must have; None for any
 
-    def __init__(self, model: TextEncoder, tokenizer: Tokenizer) -> None:
-        super().__init__(model, tokenizer)
+    def __init__(self, model: TextEncoder, tokenizer: Tokenizer, **limits: int | None) -> None:
+        super().__init__(model, tokenizer, **limits)
         if self.head is not None and model.config.head != self.head:
             raise ValueError(
                 f"{type(self).__name__}: model must have the head {self.head!r}, got {model.config.head!r}"
             )
 
-    def _in_batches(
-        self, items: Sequence[Any], length: Callable[[Any], int], run: Callable[[list[Any]], Sequence[Any]]
-    ) -> list[Any]:
-        """The result of each item, in their order; `run` gets items of similar length and returns one result each."""
-        lengths = [length(item) for item in items]
-        order = sorted(range(len(items)), key=lengths.__getitem__)
-        results: list[Any] = [None] * len(items)
-        with self._running:
-            for batch in cut_batches(order, lengths, BATCH_TOKENS):
-                for i, result in zip(batch, run([items[i] for i in batch]), strict=True):
-                    results[i] = result
-        return results
+    def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
+        return BatchExecutor(partial(type(self)._answer, self.model), name, batch_tokens, queue_limit)
+
+    @staticmethod
+    def _answer(model: TextEncoder, values: list[Any]) -> Sequence[Any]:
+        """The result of each value of a batch. It holds the model alone: the thread keeps no predictor alive."""
+        raise NotImplementedError
+
+    def _framed(self, texts: list[str]) -> list[Work]:
+        """The ids of texts, cut to what the model can read."""
+        maximum = self.model.config.max_length
+        ids = [cut(each, maximum) for each in framed_texts(self.tokenizer, texts)]
+        return [Work(each, len(each)) for each in ids]

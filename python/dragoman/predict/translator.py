@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from dragoman import arguments
-from dragoman.data.batches import cut_batches
 from dragoman.data.pairs import cut_source, source_ids
 from dragoman.data.texts import check_text, is_blank
 from dragoman.data.tokenizer import with_token
-from dragoman.generate.search import check_options, generate
+from dragoman.generate.search import Hypothesis, check_options, generate
 from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.predict.batch_executor import BatchExecutor
+from dragoman.predict.call import Work
+from dragoman.predict.executor import Executor
 from dragoman.predict.loading import load_with_tokenizer
 from dragoman.predict.text_predictor import TextPredictor, checked_texts
 
-BATCH_TOKENS = 2048  # source tokens translated together
 LONGEST = 10_000  # tokens of a source; time and memory grow with the square
 
 
@@ -37,12 +39,13 @@ class Candidate:
 class Translator(TextPredictor):
     """Translates texts with a trained model. Made by `Translator.load`.
 
-    Any number of threads may call it or `submit`: one translation runs at a time, on all the library's threads. It
-    works in a forked child too, whatever runs at the fork; only the futures of the parent stay the parent's.
+    Any number of threads may call it or `submit`: what waits is merged into batches. It works in a forked child too,
+    whatever runs at the fork; only the futures of the parent stay the parent's.
 
     Args:
         model: the model.
         tokenizer: the one that the model was trained with.
+        queue_limit, batch_tokens: as of `Predictor`; the tokens are those of sources.
 
     Raises:
         TypeError: another kind of model or tokenizer.
@@ -50,22 +53,27 @@ class Translator(TextPredictor):
     """
 
     kind = EncoderDecoder
+    batch_tokens = 2048
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32") -> Translator:
+    def load(  # type: ignore[override]
+        cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32", **limits: int | None
+    ) -> Translator:
         """Reads model.safetensors, config.json and tokenizer.json.
 
         Args:
             folder: written by `Trainer` or `dragoman train`.
             device: where the model computes, "cpu" or "cuda".
             compute_type: "float32".
+            limits: `queue_limit` and `batch_tokens` of the constructor.
 
         Raises:
             OSError: a file is missing.
             ValueError: a file that cannot be used, naming it; a device that is not there; another compute type.
         """
         arguments.choice("Translator", "compute_type", compute_type, ("float32",))
-        return cls(*load_with_tokenizer("Translator", folder, device))
+        model, tokenizer = load_with_tokenizer("Translator", folder, device)
+        return cls(model, tokenizer, **limits)
 
     @overload
     def __call__(self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None) -> str: ...
@@ -157,46 +165,52 @@ class Translator(TextPredictor):
             TypeError, ValueError: naming the argument, at once.
         """
         check_text("Translator", "text", text)
-        beam, length_penalty, max_length = check_options("Translator", beam, length_penalty, max_length)
-        return self._submit(lambda: self(text, beam, length_penalty, max_length))
+        works = self._works([text], check_options("Translator", beam, length_penalty, max_length))
+        return self._executor.submit([*works.values()], lambda found: self._candidates(found, 1)[0].text)
 
     def _search(
         self, text: str | list[str], beam: int, length_penalty: float, max_length: int | None, count: int
     ) -> list[list[Candidate]]:
         """The best `count` candidates of each text, or of the only one."""
         texts = checked_texts("Translator", text)
-        options = check_options("Translator", beam, length_penalty, max_length)
-        with self._running:
-            return self._translate(texts, *options, count)
+        works = self._works(texts, check_options("Translator", beam, length_penalty, max_length))
+        found = dict(zip(works, self._executor.run([*works.values()]), strict=True))
+        return [self._candidates([found[i]] if i in found else [], count) for i in range(len(texts))]
 
-    def _translate(
-        self, texts: list[str], beam: int, length_penalty: float, max_length: int | None, count: int
-    ) -> list[list[Candidate]]:
+    def _works(self, texts: list[str], options: tuple[int, float, int | None]) -> dict[int, Work]:
+        """What is to be searched, by the index of its text: of the texts that have something to translate.
+
+        ValueError for a text that is too long.
+        """
         config = self.model.config
         maximum = getattr(config, "max_source_length", None)
-        ids = [cut_source(source, maximum) for source in source_ids(self.tokenizer, texts)]
-        lengths = [0 if is_blank(text) else len(source) for text, source in zip(texts, ids, strict=True)]
         side = getattr(config, "encoder_side", config)
         longest = side.max_length if getattr(side, "positions", None) == "learned" else maximum or LONGEST
-        if max(lengths, default=0) > longest:
-            i = next(i for i, length in enumerate(lengths) if length > longest)
-            raise ValueError(
-                f"Translator: text[{i}] must have at most {longest:,} tokens, got {lengths[i]:,}; "
-                "translate its sentences one by one"
-            )
-        order = sorted((i for i, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
-        outputs = [[Candidate("", 0.0)] for _ in texts]
+        works = {}
+        for i, ids in enumerate(source_ids(self.tokenizer, texts)):
+            source = cut_source(ids, maximum)
+            if is_blank(texts[i]) or len(source) < 2:
+                continue
+            if len(source) > longest:
+                raise ValueError(
+                    f"Translator: text[{i}] must have at most {longest:,} tokens, got {len(source):,}; "
+                    "translate its sentences one by one"
+                )
+            works[i] = Work((source, options), len(source), options, options[0])
+        return works
+
+    def _candidates(self, found: list[list[Hypothesis]], count: int) -> list[Candidate]:
+        """The best `count` of the hypotheses of a text; of a text without anything to translate, one that is empty."""
         tokenizer = self.tokenizer
-        for batch in cut_batches(order, lengths, BATCH_TOKENS):
-            found = generate(
-                self.model,
-                [ids[i] for i in batch],
-                beam=beam,
-                length_penalty=length_penalty,
-                max_length=max_length,
-            )
-            for i, hypotheses in zip(batch, found, strict=True):
-                outputs[i] = [
-                    Candidate(tokenizer.decode(with_token(h.ids, tokenizer)), h.score) for h in hypotheses[:count]
-                ]
-        return outputs
+        return [
+            Candidate(tokenizer.decode(with_token(h.ids, tokenizer)), h.score) for each in found for h in each[:count]
+        ] or [Candidate("", 0.0)]
+
+    def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
+        return BatchExecutor(partial(_answer, self.model), name, batch_tokens, queue_limit)
+
+
+def _answer(model: EncoderDecoder, values: list[Any]) -> list[list[Hypothesis]]:
+    beam, length_penalty, max_length = values[0][1]
+    sources = [source for source, _ in values]
+    return generate(model, sources, beam=beam, length_penalty=length_penalty, max_length=max_length)
