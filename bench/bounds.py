@@ -1,13 +1,16 @@
 """How fast a training step, or attention and the losses, could be on this machine, and how fast they are.
 
     python bench/bounds.py step|ops [--model base] [--dtype float32] [--threads 2] [--only TEXT]
+    python bench/bounds.py decode [--model base] [--dtype float32] [--threads 2] [--batch 1] [--beam 4] [--json FILE]
 
-Each row is an op with four times. `peak`: its matrix products at the rate of multiply-adds alone. `tile`: at the rate
-of the products' register tile, which loads its operands from the nearest caches. `parts`: the products at that rate,
-plus copies into the order that the tile reads, softmax of rows in the nearest cache, and memory read and written, all
-at the machine's own rates, without overlap and without loss. `measured`: the op by itself.
+step, ops: each row is an op with four times. `peak`: its matrix products at the rate of multiply-adds alone. `tile`: at
+the rate of the products' register tile, which loads its operands from the nearest caches. `parts`: the products at that
+rate, plus copies into the order that the tile reads, softmax of rows in the nearest cache, and memory read and written,
+all at the machine's own rates, without overlap and without loss. `measured`: the op by itself.
 A step is the sum of its rows: linear layers, attention, the loss, one pass over memory for what is not fused into a
 product, the random bits of dropout, and AdamW.
+decode: what 32 source tokens and 32 target tokens take at least, in milliseconds, by parts, and output tokens a second;
+and the share that dragoman reaches in FILE, which `compare.py decode --json FILE` wrote.
 The rates are measured on the spot by build/dev/bench/native/bench_peak (see CONTRIBUTING.md). The last line is JSON.
 """
 
@@ -18,8 +21,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,9 @@ import attention
 import loss
 import numpy as np
 import products
+from decoding_bound import bounds_of, print_bounds
 from inputs import ITEM_SIZE, dragoman_tensor
-from machine import ROOT, machine
+from machine import PEAK, machine, rates_of_machine
 from training import dragoman_model, dragoman_step
 from turns import times_of
 from works import MODELS, Model, make_batches
@@ -146,18 +148,11 @@ def single_ops(dtype: str, only: str) -> Iterator[Op]:
             yield loss_op(loss_case)
 
 
-def rates_of_machine(executable: Path) -> Rates:
-    """GFLOP/s of "float32", "float32_tile" and so on, GB/s of "memory", 10^9 elements/s, and the "isa" they are of.
-
-    The script ends where there is no such executable, or dragoman in this process uses another instruction set.
-    """
+def rates_of_step(executable: Path, threads: int) -> Rates:
+    """The rates of the machine, and "dropout", 10^9 elements/s."""
     import dragoman as dg
 
-    if not executable.exists():
-        sys.exit(f"{executable} is missing: CONTRIBUTING.md says how it is built")
-    rates = dict(json.loads(subprocess.run([executable], check=True, stdout=subprocess.PIPE, text=True).stdout))
-    if rates["isa"] != dg.cpu_isa():
-        sys.exit(f"{executable} measures {rates['isa']}, while this dragoman uses {dg.cpu_isa()}")
+    rates = rates_of_machine(executable, threads)
     x = dragoman_tensor(np.ones((512, 512)), "float32")
     with dg.no_grad():  # in the cache, so the random bits are what takes time
         rates["dropout"] = 1e-9 * 512**2 / min(times_of(lambda: dg.functional.dropout(x, DROPOUT), 0.2))
@@ -166,21 +161,27 @@ def rates_of_machine(executable: Path) -> Rates:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("mode", choices=("step", "ops"))
+    parser.add_argument("mode", choices=("step", "ops", "decode"))
     parser.add_argument("--model", choices=MODELS, default="base")
-    parser.add_argument("--dtype", choices=ITEM_SIZE, default="float32")
+    parser.add_argument("--dtype", choices=(*ITEM_SIZE, "int8"), default="float32", help="int8 decodes")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", default="", metavar="TEXT", help="the ops whose name holds this")
     parser.add_argument("--seconds", type=float, default=1, help="of calls of each op, and ten times that of steps")
-    peak = ROOT / "build/dev/bench/native/bench_peak"
-    parser.add_argument("--peak", type=Path, default=peak, help="the executable that measures the machine")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], help="decode: sentences side by side")
+    parser.add_argument("--beam", type=int, nargs="+", default=[1, 4], help="decode: hypotheses of each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="decode: read the records of compare.py decode")
+    parser.add_argument("--peak", type=Path, default=PEAK, help="the executable that measures the machine")
     arguments = parser.parse_args()
-    dtype = arguments.dtype
+    dtype, model = arguments.dtype, MODELS[arguments.model]
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    rates = rates_of_machine(arguments.peak)
+    if arguments.mode == "decode":
+        print_bounds(arguments, bounds_of(arguments, arguments.peak))
+        return
+    if dtype == "int8" or model.decoder_only:
+        parser.error(f"{arguments.model} and {dtype} are for decode")
+    rates = rates_of_step(arguments.peak, arguments.threads)
     result: dict[str, Any] = {"bench": f"bounds of {arguments.mode}", "dtype": dtype, "threads": arguments.threads}
     if arguments.mode == "step":
-        model = MODELS[arguments.model]
         transformer = dragoman_model(model, dtype, DROPOUT)
         step, (batch,) = dragoman_step(transformer), make_batches(model, "rectangle", 1)
         step_ms = 1e3 * min(times_of(lambda: step(batch), 10 * arguments.seconds))

@@ -1,4 +1,4 @@
-"""dragoman beside PyTorch: training steps, decoding, and single ops.
+"""dragoman beside others: training steps and single ops beside PyTorch, decoding beside systems that decode.
 
     python bench/compare.py train|decode|ops [--model base] [--dtype float32] [--before PYTHON] [--json FILE]
 
@@ -8,9 +8,13 @@ with Debian's libjemalloc2 preloaded where that is installed; the fastest counts
 weights, both systems must first reach the same falling losses.
 With `--checkpoint-layers`, dragoman alone with and without it: time, the allocator's peak and what memory_plan says;
 one process each and two steps, if nothing else is asked for.
-decode: greedy search by dragoman alone, at batch 1 and 64.
+decode: beside CTranslate2, onnxruntime, OpenVINO and transformers, those that are installed: 32 source tokens and
+exactly 32 target tokens of the same model with random weights, `--batch` sentences by `--beam` hypotheses. First each
+system must write the same tokens as dragoman, where it computes in float32 and greedily. Each has a process, and takes
+its turns of `--seconds` there, `--rounds` times, each call with a fresh batch. CTranslate2 runs as one worker of all
+threads and as workers of a thread each; the faster counts. With bench_peak (see bounds.py) there is the bound, too.
 ops: the ops of a step by themselves; the systems take turns within a process, after their results were compared.
-Every other measurement runs in a process of its own, and the systems take turns. `--before` adds the dragoman of
+Every training runs in a process of its own, and the systems take turns. `--before` adds the dragoman of
 another Python, to compare two versions. `--json` appends a line for each work and system: medians over the processes.
 """
 
@@ -30,7 +34,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from decoders import DECODERS
+from decoding import compare_decoding
+from machine import PEAK, machine
 from ops import each_op
 from training import dragoman_model, dragoman_step, load_torch_weights, torch_step
 from works import MODELS, ORDERS, Model, count_tokens, make_batches
@@ -38,8 +44,6 @@ from works import MODELS, ORDERS, Model, count_tokens, make_batches
 Record = dict[str, Any]  # of one work and one system
 
 DROPOUT = 0.1
-DECODE_BATCHES = (1, 64)
-DECODE_LENGTH = 32  # source tokens, and target tokens at most
 JEMALLOC = Path("/usr/lib") / os.uname().machine.join(["", "-linux-gnu"]) / "libjemalloc.so.2"
 # From PyTorch's tuning guide: freed memory is kept for the next step.
 JEMALLOC_OPTIONS = "oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1"
@@ -63,8 +67,6 @@ def systems(arguments: argparse.Namespace) -> dict[str, System]:
     ours = {} if arguments.mode == "ops" else {"dragoman": System()}
     if arguments.before:
         ours["dragoman before"] = System(python=arguments.before)
-    if arguments.mode == "decode":
-        return ours
     theirs = {"torch": System(), "torch+malloc": System(environment=MALLOC)}
     if JEMALLOC.exists():
         options = {"LD_PRELOAD": str(JEMALLOC), "MALLOC_CONF": JEMALLOC_OPTIONS}
@@ -153,30 +155,6 @@ def measure_ops(arguments: argparse.Namespace) -> Iterator[Record]:
             yield {"work": work, "system": system, **figures, "tokens_per_s": speed, "peak_mib": None}
 
 
-def measure_decoding(arguments: argparse.Namespace) -> Iterator[Record]:
-    """Greedy search of dragoman in float32; the random model ends few sentences before the limit."""
-    from dragoman.generate import generate
-
-    model = MODELS[arguments.model]
-    transformer = dragoman_model(model, "float32", DROPOUT)
-    for size in DECODE_BATCHES:
-        pairs = (make_batches(model, "rectangle", 1)[0] * size)[:size]
-        sources = [(source * DECODE_LENGTH)[:DECODE_LENGTH] for source, _ in pairs]
-        times: list[float] = []
-        while len(times) < 4 or sum(times[1:]) < arguments.steps:
-            start = time.perf_counter()
-            outputs = generate(transformer, sources, max_length=DECODE_LENGTH)
-            times.append(time.perf_counter() - start)
-        typical = statistics.median(times[1:])  # without the first, to warm up
-        yield {
-            "work": f"decode {arguments.model} {size}x{DECODE_LENGTH} greedy",
-            "system": arguments.system,
-            "ms": 1e3 * typical,
-            "tokens_per_s": sum(len(best.ids) for best, *_ in outputs) / typical,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
-
-
 def run(arguments: argparse.Namespace, system: System, *more: str) -> list[Record]:
     """What this script measures in a fresh process, started with the same arguments and `more`."""
     command = [system.python, __file__, arguments.mode, *more]
@@ -207,7 +185,7 @@ def compare(arguments: argparse.Namespace) -> list[Record]:
             for record in run(arguments, system, "--system", name):
                 runs.setdefault((record["work"], record["system"]), []).append(record)
     settings = {name: getattr(arguments, name) for name in ("dtype", "threads", "rounds")}
-    if arguments.mode != "decode" and not arguments.checkpoint_layers:
+    if not arguments.checkpoint_layers:
         settings |= {"torch": importlib.metadata.version("torch")}
     return [{"bench": arguments.mode, **_median(of_one), **settings, **machine()} for of_one in runs.values()]
 
@@ -249,26 +227,33 @@ def print_checkpointing(records: list[Record]) -> None:
     print(f"  {checkpointing['ms'] / plain['ms']:.2f} of the time in {memory:.2f} of the memory")
 
 
-MEASURES = {"train": measure_training, "decode": measure_decoding, "ops": measure_ops}
+MEASURES = {"train": measure_training, "ops": measure_ops}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("mode", choices=MEASURES)
+    parser.add_argument("mode", choices=(*MEASURES, "decode"))
     parser.add_argument("--model", choices=MODELS, default="base")
     parser.add_argument("--batches", choices=ORDERS, default="rectangle", help="all sentences of one length, or ragged")
     parser.add_argument("--shape", default="", metavar="64x256", help="sentences and their length, of rectangles")
     parser.add_argument("--checkpoint-layers", action="store_true", help="train: dragoman with and without it")
-    parser.add_argument("--dtype", choices=TOLERANCE, default="float32")
+    parser.add_argument("--dtype", choices=(*TOLERANCE, "int8"), default="float32", help="int8 only decodes")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", default="", metavar="TEXT", help="the ops whose name holds this")
-    parser.add_argument("--steps", type=int, help="training steps in a process; seconds of decoding (3)")
-    parser.add_argument("--rounds", type=int, help="processes of each system (3)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], help="decode: sentences side by side")
+    parser.add_argument("--beam", type=int, nargs="+", default=[1, 4], help="decode: hypotheses of each")
+    parser.add_argument("--systems", nargs="+", choices=DECODERS, default=list(DECODERS), help="decode: who takes part")
+    parser.add_argument("--seconds", type=float, default=0.7, help="decode: of a turn, or one call")
+    parser.add_argument("--steps", type=int, help="training steps in a process (3)")
+    parser.add_argument("--rounds", type=int, help="processes of each system, or turns of each (3)")
     parser.add_argument("--before", metavar="PYTHON", help="an interpreter with another dragoman, measured in turns")
+    parser.add_argument("--peak", type=Path, default=PEAK, help="decode: the executable that measures the machine")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append the records, a line each")
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--system", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.mode != "decode" and (MODELS[arguments.model].decoder_only or arguments.dtype == "int8"):
+        parser.error(f"{arguments.model} and {arguments.dtype} are for decode")
     steps, rounds = (2, 1) if arguments.checkpoint_layers else (3, 3)
     arguments.steps, arguments.rounds = arguments.steps or steps, arguments.rounds or rounds
     if arguments.check:
@@ -277,8 +262,11 @@ def main() -> None:
         for record in MEASURES[arguments.mode](arguments):
             print(json.dumps(record), flush=True)
     else:
-        records = compare(arguments)
-        (print_checkpointing if arguments.checkpoint_layers else print_ratios)(records)
+        if arguments.mode == "decode":
+            records = compare_decoding(arguments)
+        else:
+            records = compare(arguments)
+            (print_checkpointing if arguments.checkpoint_layers else print_ratios)(records)
         if arguments.json:
             with arguments.json.open("a") as file:
                 file.writelines(json.dumps(record) + "\n" for record in records)

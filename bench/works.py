@@ -21,7 +21,8 @@ CHANGES = {-3: 1, -2: 3, -1: 6, 0: 8, 1: 6, 2: 3, 3: 1}  # how much longer the t
 
 @dataclass(frozen=True)
 class Model:
-    """A post-norm encoder-decoder with final norms, as torch.nn.Transformer is, and one matrix for all embeddings."""
+    """A post-norm encoder-decoder with one matrix for all embeddings, or GPT-2. Where it trains, it has the final norms
+    of torch.nn.Transformer."""
 
     layers: int  # of the encoder, and of the decoder
     d_model: int
@@ -30,13 +31,16 @@ class Model:
     vocab_size: int
     batch: int  # sentence pairs of the rectangular work
     length: int  # tokens of each source and each target
+    decoder_only: bool = False
 
 
 MODELS = {
     "big": Model(6, 1024, 16, 4096, 32000, batch=64, length=64),
     "base": Model(6, 512, 8, 2048, 32000, batch=32, length=64),
     "small": Model(4, 256, 4, 1024, 8000, batch=64, length=32),
+    "gpt2": Model(12, 768, 12, 3072, 50257, batch=8, length=64, decoder_only=True),
     "tiny": Model(2, 64, 2, 128, 500, batch=8, length=16),  # to try the benchmarks out
+    "tiny_gpt2": Model(2, 64, 2, 128, 500, batch=8, length=16, decoder_only=True),
 }
 ORDERS = ("rectangle", "random", "sorted")
 

@@ -98,4 +98,18 @@ double stream_gbytes(double bytes) {
   return rate;
 }
 
+double read_gbytes(int64_t bytes) {
+  const int64_t size = bytes / static_cast<int64_t>(sizeof(float));
+  const Tensor buffer = Tensor::zeros({size});
+  std::fill_n(buffer.data<float>(), size, 1.0f);  // pages that nobody wrote may be one page
+  const auto read = loops().read;
+  const int repeats = static_cast<int>(1 + (int64_t{1} << 26) / bytes);
+  return 1e-9 * best_rate(static_cast<double>(bytes) * repeats, [&] {
+           parallel_for(num_threads(), 1, [&](int64_t begin, int64_t end) {
+             const int64_t first = size * begin / num_threads(), last = size * end / num_threads();
+             for (int i = 0; i < repeats; ++i) read(buffer.data<float>() + first, last - first);
+           });
+         });
+}
+
 }  // namespace dragoman::bench

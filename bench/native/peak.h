@@ -17,5 +17,7 @@ double pack_gbytes(DType dtype);
 double softmax_gelements();
 // b += a, over so many bytes read and written.
 double stream_gbytes(double bytes);
+// A buffer of so many bytes, read again and again.
+double read_gbytes(int64_t bytes);
 
 }  // namespace dragoman::bench

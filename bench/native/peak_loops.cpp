@@ -165,6 +165,23 @@ void add_loop(const float* a, float* b, int64_t size) {
   each_vector(size, [&](int64_t i, auto part) { store(b + i, load(a + i, part) + load(b + i, part), part); });
 }
 
+// Sums that do not wait for each other, and prefetches, as a product reads its weights.
+void read_loop(const float* a, int64_t size) {
+  constexpr int sums = 8;
+  constexpr int64_t ahead = 1024;  // floats
+  Vec sum[sums] = {};
+  int64_t i = 0;
+  for (; i + sums * lanes <= size; i += sums * lanes) {
+#pragma GCC unroll 8
+    for (int j = 0; j < sums; ++j) {
+      __builtin_prefetch(a + i + j * lanes + ahead);
+      sum[j] += load(a + i + j * lanes);
+    }
+  }
+  for (int j = 1; j < sums; ++j) sum[0] += sum[j];
+  asm volatile("" : DRAGOMAN_REGISTER(sum[0]));  // keeps the reads
+}
+
 }  // namespace
 
 extern const PeakLoops peak_loops;
@@ -176,6 +193,7 @@ const PeakLoops peak_loops{float32_loop,
                            pack_loop<Singles, float>,
                            pack_loop<Pairs, bfloat16>,
                            softmax_loop,
-                           add_loop};
+                           add_loop,
+                           read_loop};
 
 }  // namespace dragoman::bench::DRAGOMAN_ISA

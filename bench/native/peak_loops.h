@@ -18,6 +18,7 @@ struct PeakLoops {
   double (*bfloat16_pack)(int64_t iterations);
   double (*softmax)(int64_t iterations);                // returns how many elements it went over, in L1
   void (*add)(const float* a, float* b, int64_t size);  // b += a
+  void (*read)(const float* a, int64_t size);
 };
 
 namespace baseline {
