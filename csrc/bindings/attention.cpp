@@ -50,7 +50,11 @@ void bind_attention(py::module_& m) {
             const KVCache::Use use(cache);
             return cache.memory.contains(attention);
           },
-          "attention"_a);
+          "attention"_a)
+      .def_property_readonly("has_sources", [](const KVCache& cache) {
+        const KVCache::Use use(cache);
+        return cache.sources().has_value();
+      });
 }
 
 }  // namespace dragoman

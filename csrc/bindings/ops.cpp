@@ -110,7 +110,9 @@ void bind_ops(py::module_& m) {
   def_op(m, "kv_cache_set_memory", kv_cache_set_memory, "cache"_a, "attention"_a, "k"_a, "v"_a);
   def_op(m, "kv_cache_memory", kv_cache_memory, "cache"_a, "attention"_a);
   def_op(m, "kv_cache_starts", kv_cache_starts, "cache"_a, "new_sequences"_a = py::none());
+  def_op(m, "kv_cache_sources", kv_cache_sources, "cache"_a, "sequences"_a = py::none());
   def_op(m, "kv_cache_reorder", kv_cache_reorder, "cache"_a, "indices"_a);
+  def_op(m, "kv_cache_join", kv_cache_join, "cache"_a, "other"_a);
 }
 
 }  // namespace dragoman

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/sequences.h"
@@ -41,6 +43,11 @@ class KVCache {
   // The present slot, doubled until `length` rows have room.
   int64_t slot_for(int64_t length) const;
 
+  // Where the memory of each sequence lies in every buffer of `memory`; sequences may share one. None before
+  // the first set_sources.
+  const std::optional<Sequences>& sources() const { return sources_; }
+  void set_sources(std::optional<Sequences> sources) noexcept { sources_ = std::move(sources); }
+
   // By the number of the attention. The dtype and the features are those of the first rows that came.
   std::map<int64_t, KeysValues> decoded;  // (num_sequences * slot, features)
   std::map<int64_t, KeysValues> memory;   // (tokens of the memory, features)
@@ -49,6 +56,7 @@ class KVCache {
   mutable std::atomic_flag used_;
   int64_t slot_;
   Sequences sequences_;
+  std::optional<Sequences> sources_;
 };
 
 }  // namespace dragoman

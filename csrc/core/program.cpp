@@ -94,7 +94,7 @@ bool same_constant(const Value& a, const Value& b) {
 
 }  // namespace
 
-Recorder::Recorder() {
+Recorder::Recorder(bool frozen) : frozen_(frozen) {
   CHECK(current_recorder == nullptr, "record: this thread is recording a program already");
   current_recorder = this;
 }

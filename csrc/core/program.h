@@ -75,7 +75,9 @@ class Program {
 // at a time.
 class Recorder {
  public:
-  Recorder();  // ValueError when this thread is recording already
+  // `frozen`: the Program is dropped when a weight changes, so copies of weights may be its constants.
+  // ValueError when this thread is recording already.
+  explicit Recorder(bool frozen = false);
   ~Recorder() { stop(); }
   Recorder(const Recorder&) = delete;
   Recorder& operator=(const Recorder&) = delete;
@@ -83,12 +85,14 @@ class Recorder {
   static Recorder* current();
   void append(const ErasedOp& op, std::vector<Value> arguments, std::vector<Value> results);
   void stop();
+  bool frozen() const { return frozen_; }
   // Stops. ValueError when an output is neither an input nor the result of a recorded call, when a cache is
   // no input, or when an argument is a part of a result that was made by no op.
   Program finish(const std::vector<Value>& inputs, const std::vector<Value>& outputs);
 
  private:
   std::vector<OpCall> calls_;
+  bool frozen_;
 };
 
 // ValueError while this thread records: `what` would become a constant of the Program.

@@ -52,7 +52,20 @@ std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache
 Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache,
                        const std::optional<Sequences>& new_sequences = std::nullopt);
 
-// Sequence i becomes a copy of what sequence indices[i] was; their number may change.
+// Where the memory of each sequence lies in what kv_cache_memory returns. `sequences` says so the first time;
+// later the cache knows. ValueError when neither does.
+Sequences kv_cache_sources(const std::shared_ptr<KVCache>& cache,
+                           const std::optional<Sequences>& sequences = std::nullopt);
+
+// Sequence i becomes a copy of what sequence indices[i] was; their number may change. It reads the same
+// memory.
 void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indices);
+
+// The sequences of `other`, with their memory, come after those of `cache`; `other` is empty afterwards.
+// Memory that no sequence reads is freed.
+void kv_cache_join(const std::shared_ptr<KVCache>& cache, const std::shared_ptr<KVCache>& other);
+
+// Frees memory that no sequence reads, when it is more than half of all.
+void kv_cache_compact(const std::shared_ptr<KVCache>& cache);
 
 }  // namespace dragoman

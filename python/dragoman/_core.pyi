@@ -11,12 +11,16 @@ import numpy.typing
 __all__: list[str] = [
     "AttentionOptions",
     "Dropout",
+    "Entry",
     "KVCache",
     "OutOfMemoryError",
     "Program",
     "Recorder",
     "Rehearsal",
+    "ReplayedSteps",
     "Sequences",
+    "StepPrograms",
+    "Steps",
     "Tensor",
     "accumulate",
     "activation_backward",
@@ -50,9 +54,11 @@ __all__: list[str] = [
     "is_recording",
     "kv_cache_append",
     "kv_cache_extend",
+    "kv_cache_join",
     "kv_cache_memory",
     "kv_cache_reorder",
     "kv_cache_set_memory",
+    "kv_cache_sources",
     "kv_cache_starts",
     "layer_norm_backward",
     "layer_norm_forward",
@@ -227,6 +233,8 @@ class KVCache:
     def __init__(self, num_sequences: int) -> None: ...
     def has_memory(self, attention: int) -> bool: ...
     @property
+    def has_sources(self) -> bool: ...
+    @property
     def lengths(self) -> list[int]: ...
 
 _Value: typing.TypeAlias = (
@@ -256,11 +264,46 @@ class Recorder:
     """
     Writes down this thread's op calls from construction to finish() or stop().
     """
-    def __init__(self) -> None: ...
+    def __init__(self, frozen: bool = False) -> None: ...
     def finish(
         self, inputs: collections.abc.Sequence[_Value], outputs: collections.abc.Sequence[_Value]
     ) -> Program: ...
     def stop(self) -> None: ...
+
+class Entry:
+    """
+    What a request brings: source ids and the ids that the decoder reads first.
+    """
+    def __init__(self, source: collections.abc.Sequence[int], prefix: collections.abc.Sequence[int]) -> None: ...
+    @property
+    def prefix(self) -> list[int]: ...
+    @property
+    def source(self) -> list[int]: ...
+
+class Steps:
+    """
+    What a search asks of a model: rows of logits.
+    """
+    def add(self, entries: collections.abc.Sequence[Entry]) -> Tensor: ...
+    def next(self, ids: collections.abc.Sequence[int], parents: collections.abc.Sequence[int]) -> Tensor: ...
+
+class StepPrograms:
+    """
+    A model's recorded steps, for sources and texts up to some length.
+    """
+    def __init__(
+        self, first: Program, step: Program, reads_source: bool, longest_source: int, longest: int
+    ) -> None: ...
+    @property
+    def longest(self) -> int: ...
+    @property
+    def longest_source(self) -> int: ...
+
+class ReplayedSteps(Steps):
+    """
+    Steps of recorded Programs and a cache.
+    """
+    def __init__(self, programs: StepPrograms, renew: collections.abc.Callable[[int, int], StepPrograms]) -> None: ...
 
 def accumulate(y: Tensor, x: Tensor, factor: float, accumulate: bool) -> None: ...
 def activation_backward(dy: Tensor, x: Tensor, activation: str, sequences: Sequences | None) -> Tensor: ...
@@ -411,9 +454,11 @@ def kv_cache_append(
     cache: KVCache, attention: int, k: Tensor, v: Tensor, new_sequences: Sequences
 ) -> tuple[Tensor, Tensor, Sequences]: ...
 def kv_cache_extend(cache: KVCache, new_sequences: Sequences) -> None: ...
+def kv_cache_join(cache: KVCache, other: KVCache) -> None: ...
 def kv_cache_memory(cache: KVCache, attention: int) -> tuple[Tensor, Tensor]: ...
 def kv_cache_reorder(cache: KVCache, indices: Tensor) -> None: ...
 def kv_cache_set_memory(cache: KVCache, attention: int, k: Tensor, v: Tensor) -> None: ...
+def kv_cache_sources(cache: KVCache, sequences: Sequences | None = None) -> Sequences: ...
 def kv_cache_starts(cache: KVCache, new_sequences: Sequences | None = None) -> Tensor: ...
 def layer_norm_backward(
     dy: Tensor,

@@ -13,7 +13,7 @@ Input = Tensor | _core.Sequences | KVCache
 
 
 class Program:
-    """A recorded function, from `record`. It reads the weights where they are, so it follows their changes."""
+    """A recorded function, from `record`."""
 
     def __init__(self, data: _core.Program) -> None:
         self.data = data
@@ -33,7 +33,11 @@ class Program:
 
 
 def record(
-    function: Callable[..., Tensor | tuple[Tensor, ...]], first: Sequence[Input], second: Sequence[Input]
+    function: Callable[..., Tensor | tuple[Tensor, ...]],
+    first: Sequence[Input],
+    second: Sequence[Input],
+    *,
+    frozen: bool = False,
 ) -> Program:
     """Runs `function` twice, off the tape, and records the ops that it calls.
 
@@ -45,6 +49,8 @@ def record(
             values of tensors, nor make tensors of host values or Sequences: those are inputs.
         first: the inputs of the recording that is kept.
         second: the inputs of the recording that it is compared with.
+        frozen: the Program is dropped when a weight changes, so it may hold packed copies of weights. Otherwise it
+            reads the weights where they are and follows their changes.
 
     Returns:
         A Program. Called on inputs it gives the bits of `function`.
@@ -54,14 +60,16 @@ def record(
         TypeError: an input of another kind.
     """
     with no_grad():
-        program = _trace(function, first)
-        program.check_same(_trace(function, second))
+        program = _trace(function, first, frozen)
+        program.check_same(_trace(function, second, frozen))
     return Program(program)
 
 
-def _trace(function: Callable[..., Tensor | tuple[Tensor, ...]], inputs: Sequence[Input]) -> _core.Program:
+def _trace(
+    function: Callable[..., Tensor | tuple[Tensor, ...]], inputs: Sequence[Input], frozen: bool
+) -> _core.Program:
     values = _values(inputs)
-    recorder = _core.Recorder()
+    recorder = _core.Recorder(frozen)
     try:
         outputs = function(*inputs)
         return recorder.finish(values, _values(outputs if isinstance(outputs, tuple) else (outputs,)))

@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import functional
+from dragoman import _core, functional
 from dragoman._core import Sequences
+from dragoman.generate.recorded import replayed_steps
 from dragoman.models.batch import IdBatch
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
@@ -38,14 +39,33 @@ class Steps(Protocol):
 def steps_of(op: str, model: EncoderDecoder | TextDecoder, batch: IdBatch) -> Steps:
     """The steps of a batch of sources, or of texts to go on from. TypeError, ValueError for ids in the name of `op`."""
     ids, sequences = model.pack_source(op, batch)
-    if isinstance(model, EncoderDecoder):
-        return _Translation(model, ids, sequences)
+    translates = isinstance(model, EncoderDecoder)
     for i, length in enumerate(sequences.lengths):
-        if not length:
+        if not (length or translates):
             raise ValueError(
                 f"{op}: src_batch[{i}] must hold at least one token, such as the config's bos_id, got none"
             )
+    native = replayed_steps(model)
+    if native is not None:
+        texts = [text.tolist() for text in np.split(ids, np.cumsum(sequences.lengths)[:-1])] if len(sequences) else []
+        start = start_ids(model.config) if translates else ()
+        return _Native(native, [_core.Entry(t, start) if translates else _core.Entry([], t) for t in texts])
+    if isinstance(model, EncoderDecoder):
+        return _Translation(model, ids, sequences)
     return _Continuation(model, ids, sequences)
+
+
+class _Native:
+    """Steps that run without Python."""
+
+    def __init__(self, steps: _core.Steps, entries: list[_core.Entry]) -> None:
+        self._steps, self._entries = steps, entries
+
+    def first(self) -> Tensor:
+        return Tensor(self._steps.add(self._entries))
+
+    def next(self, ids: List[int], parents: List[int], sentences: List[int]) -> Tensor:
+        return Tensor(self._steps.next(ids, parents))
 
 
 class _Cached:

@@ -37,6 +37,11 @@ def record_attention() -> Iterator[AttentionRecord]:
         _record.reset(token)
 
 
+def is_recording_attention() -> bool:
+    """Whether the caller stands in `record_attention`."""
+    return _record.get() is not None
+
+
 class MultiHeadAttention(Module):
     """softmax(q k^T / sqrt(head_dim)) v in `num_heads` slices, between projections
     (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
@@ -154,6 +159,7 @@ class MultiHeadAttention(Module):
             k, v, k_sequences = cache.append(self, *self._keys_values(x, sequences, turn), sequences)
         else:
             k, v = cache.memory(self, lambda: self._keys_values(source, k_sequences))
+            k_sequences = cache.sources(k_sequences)
         return self.out_proj(self._attend(q, k, v, sequences, k_sequences, causal), sequences)
 
     def _turn(self, sequences: Sequences, cache: KVCache | None) -> Callable[[Tensor], Tensor] | None:

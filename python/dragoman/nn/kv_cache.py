@@ -87,6 +87,34 @@ class KVCache:
         keys, values = _core.kv_cache_memory(self.data, number)
         return Tensor(keys), Tensor(values)
 
+    def sources(self, sequences: Sequences) -> Sequences:
+        """Where the memory of each sequence lies in what `memory` returns.
+
+        Args:
+            sequences: of the memory, one for each sequence of the cache. They are kept the first time; later ones are
+                not read: a sequence keeps its memory in `reorder` and `join`.
+
+        Raises:
+            TypeError, ValueError: no Sequences, or another number of them.
+        """
+        check_sequences("KVCache", sequences=sequences)
+        return _core.kv_cache_sources(self.data, None if self.data.has_sources else sequences)
+
+    def join(self, other: KVCache) -> None:
+        """The sequences of `other` come after those of this cache; `other` is empty afterwards.
+
+        Memory that no sequence reads any more is freed, so rows of the memory may lie elsewhere: see `sources`.
+
+        Args:
+            other: filled by the same model.
+
+        Raises:
+            TypeError, ValueError: no KVCache, this one, or one that another model has filled.
+        """
+        arguments.check_types("KVCache", KVCache, other=other)
+        _core.kv_cache_join(self.data, other.data)
+        self._numbers = self._numbers or dict(other._numbers)
+
     def reorder(self, indices: Ids) -> None:
         """Sequence i becomes a copy of what sequence indices[i] was; their number may change.
 

@@ -1,0 +1,92 @@
+#include "decode/replayed_steps.h"
+
+#include <algorithm>
+
+#include "ops/kv_cache.h"
+
+namespace dragoman {
+
+namespace {
+
+Tensor ids_tensor(const std::vector<int32_t>& ids) {
+  return Tensor::from_host(ids.data(), {static_cast<int64_t>(ids.size())}, DType::int32, cpu_device);
+}
+
+Sequences one_each(size_t rows) {
+  return Sequences(std::vector<int64_t>(rows, 1));
+}
+
+// Lists of ids end to end.
+struct Packed {
+  std::vector<int32_t> ids;
+  std::vector<int64_t> lengths;
+
+  void add(const std::vector<int32_t>& more) {
+    ids.insert(ids.end(), more.begin(), more.end());
+    lengths.push_back(static_cast<int64_t>(more.size()));
+  }
+  int64_t longest() const { return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end()); }
+};
+
+Tensor logits_of(const Program& program, const std::vector<Value>& inputs) {
+  return std::get<Tensor>(program.replay(inputs).front());
+}
+
+bool is_identity(const std::vector<int64_t>& parents, int64_t rows) {
+  if (static_cast<int64_t>(parents.size()) != rows) return false;
+  for (int64_t i = 0; i < rows; ++i) {
+    if (parents[i] != i) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+ReplayedSteps::ReplayedSteps(std::shared_ptr<const StepPrograms> programs, Renew renew)
+    : programs_(std::move(programs)), renew_(std::move(renew)), cache_(std::make_shared<KVCache>(0)) {}
+
+void ReplayedSteps::make_room(int64_t source, int64_t text) {
+  if (source <= programs_->longest_source && text <= programs_->longest) return;
+  programs_ = renew_(std::max(source, programs_->longest_source), std::max(text, programs_->longest));
+}
+
+Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
+  Packed sources, prefixes;
+  std::vector<int32_t> last;
+  for (const Entry& entry : entries) {
+    CHECK(!entry.prefix.empty(), "add: prefix must hold at least one id, got none");
+    CHECK(programs_->reads_source || entry.source.empty(),
+          "add: source must be empty for a model without an encoder, got ", entry.source.size(), " ids");
+    sources.add(entry.source);
+    prefixes.add(entry.prefix);
+    last.push_back(static_cast<int32_t>(prefixes.ids.size()) - 1);
+  }
+  make_room(sources.longest(), prefixes.longest());
+  const auto added = std::make_shared<KVCache>(static_cast<int64_t>(entries.size()));
+  std::vector<Value> inputs;
+  if (programs_->reads_source) inputs = {ids_tensor(sources.ids), Sequences(sources.lengths)};
+  inputs.insert(inputs.end(), {ids_tensor(prefixes.ids), Sequences(prefixes.lengths), ids_tensor(last),
+                               one_each(entries.size()), added});
+  const Tensor logits = logits_of(*programs_->first, inputs);
+  kv_cache_join(cache_, added);
+  return logits;
+}
+
+Tensor ReplayedSteps::next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) {
+  CHECK(ids.size() == parents.size(), "next: ids must have a parent each, got ", ids.size(), " ids and ",
+        parents.size(), " parents");
+  const int64_t rows = cache_->sequences().size();
+  if (!is_identity(parents, rows)) {
+    std::vector<int32_t> indices;
+    for (const int64_t parent : parents) {
+      CHECK(parent >= 0 && parent < rows, "next: parents must lie in [0, ", rows, "), got ", parent);
+      indices.push_back(static_cast<int32_t>(parent));
+    }
+    kv_cache_reorder(cache_, ids_tensor(indices));
+    kv_cache_compact(cache_);
+  }
+  make_room(0, cache_->sequences().max_length() + 1);
+  return logits_of(*programs_->step, {ids_tensor(ids), one_each(ids.size()), cache_});
+}
+
+}  // namespace dragoman

@@ -1,0 +1,43 @@
+// Steps of a model whose calls were recorded: two Programs and a KVCache, without Python.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "core/kv_cache.h"
+#include "core/program.h"
+#include "decode/steps.h"
+
+namespace dragoman {
+
+// Inputs of `first`: source ids and their Sequences where the model reads a source; ids of the prefixes and
+// their Sequences; the last row of each; a Sequences of one row each; an empty cache of as many sequences.
+// It fills the cache. Inputs of `step`: an id for each sequence, a Sequences of one row each, the cache.
+// Both give the logits of the next token, (sequences, vocabulary).
+struct StepPrograms {
+  std::shared_ptr<const Program> first, step;
+  bool reads_source;
+  // Tables of positions are constants: the Programs hold for sources and texts up to these lengths.
+  int64_t longest_source, longest;
+};
+
+class ReplayedSteps : public Steps {
+ public:
+  // Called when a length is not below what the Programs hold for: returns Programs for these lengths. May
+  // throw.
+  using Renew = std::function<std::shared_ptr<const StepPrograms>(int64_t longest_source, int64_t longest)>;
+
+  ReplayedSteps(std::shared_ptr<const StepPrograms> programs, Renew renew);
+
+  Tensor add(const std::vector<Entry>& entries) override;
+  Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) override;
+
+ private:
+  void make_room(int64_t source, int64_t text);
+
+  std::shared_ptr<const StepPrograms> programs_;
+  Renew renew_;
+  std::shared_ptr<KVCache> cache_;  // of all rows
+};
+
+}  // namespace dragoman

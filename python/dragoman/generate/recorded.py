@@ -1,0 +1,233 @@
+"""Recorded steps: what a search asks of a model, as two Programs that the core replays without Python.
+
+They are recorded once and kept as long as the model stays as it is: its modules, their settings and the versions of its
+parameters. So packed copies of weights may be constants of the Programs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from dragoman import _core, functional
+from dragoman._core import Sequences
+from dragoman.models.decoder import TextDecoder
+from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.nn import KVCache, Module, Parameter
+from dragoman.nn.attention import is_recording_attention
+from dragoman.nn.lora import Choice
+from dragoman.program import record
+from dragoman.tensor import Tensor
+
+FIRST_LENGTH = 512  # of the longest text that a model's first Programs hold for
+
+Kept = tuple[Hashable, _core.StepPrograms | None]
+
+_kept: WeakKeyDictionary[Any, Kept] = WeakKeyDictionary()
+_recording = threading.Lock()
+
+
+def replayed_steps(model: EncoderDecoder | TextDecoder) -> _core.ReplayedSteps | None:
+    """The native steps of a model; None where they cannot be recorded: each sentence has its own adapter, attention
+    weights are asked for, or the model's code reads values of tensors."""
+    state = None if is_recording_attention() else _state_of(model)
+    if state is None:
+        return None
+    with _recording:
+        kept = _kept.get(model)
+        if kept is None or kept[0] != state:
+            kept = state, _first_programs(model)
+            _kept[model] = kept
+    if kept[1] is None:
+        return None
+    return _core.ReplayedSteps(kept[1], lambda source, text: _longer_programs(model, source, text))
+
+
+def _first_programs(model: Any) -> _core.StepPrograms | None:
+    try:
+        return _record(model, *(min(length, FIRST_LENGTH) for length in _max_lengths(model)))
+    except ValueError:  # also of a model that takes no text as long as the examples
+        return None
+
+
+def _longer_programs(model: Any, longest_source: int, longest: int) -> _core.StepPrograms:
+    """Programs for at least these lengths, kept in the place of the others."""
+    with _recording:
+        state = _state_of(model)
+        kept = _kept.get(model)
+        known = kept[1] if kept is not None and kept[0] == state else None
+        old = (0, 0) if known is None else (known.longest_source, known.longest)
+        least = tuple(max(pair) for pair in zip(old, (longest_source, longest), strict=True))
+        if known is not None and least == old:
+            return known
+        # Twice as long, so that it is seldom done; the longest that the model takes; or just long enough.
+        twice = tuple(length if length == before else 2 * length for length, before in zip(least, old, strict=True))
+        longest_of_model = tuple(max(pair) for pair in zip(least, _max_lengths(model), strict=True))
+        for lengths in (twice, longest_of_model, least):
+            try:
+                programs = _record(model, *lengths)
+                break
+            except ValueError:  # a learned table of positions ends
+                if lengths == least:
+                    raise
+        if state is not None:
+            _kept[model] = state, programs
+        return programs
+
+
+def _max_lengths(model: Any) -> tuple[int, int]:
+    """Of a source and a text."""
+    config = model.config
+    sides = getattr(config, "encoder_side", config), getattr(config, "decoder_side", config)
+    source, text = (getattr(side, "max_length", FIRST_LENGTH) for side in sides)
+    return source, text
+
+
+def _state_of(model: Any) -> Hashable | None:
+    """Equal as long as recorded Programs hold. None where each sentence of a batch has an adapter of its own, and for
+    what is no Module, whose changes nobody sees."""
+    if not isinstance(model, Module):
+        return None
+    parts: list[Hashable] = []
+    for _, module in model.named_modules():
+        parts.append(id(module))
+        for name, value in vars(module).items():
+            if name == "training":  # the steps of a search are always those of inference
+                continue
+            if isinstance(value, Parameter):
+                parts.append((id(value.data), value.data.version))
+            elif value is None or isinstance(value, int | float | str):
+                parts.append(value)
+            elif isinstance(value, Choice):
+                if isinstance(value.names, list):
+                    return None
+                parts.append(value.names)
+    return tuple(parts)
+
+
+class _Example:
+    """Inputs to record with. Those of two examples differ in all that may differ in a search."""
+
+    def __init__(self, sources: list[int], prefixes: list[int], longest_source: int, longest: int) -> None:
+        rows = len(sources)
+        self.src_ids = _zeros(sum(sources))
+        self.src_sequences = Sequences(sources, max_length=max(longest_source, *sources))
+        self.ids = _zeros(sum(prefixes))
+        self.sequences = Sequences(prefixes)
+        self.last = Tensor(_int32(np.cumsum(prefixes) - 1))
+        self.next_ids = _zeros(rows)
+        self.one_each = Sequences([1] * rows)
+        self._room = longest - max(prefixes)
+
+    def cache(self, left: int = 1) -> KVCache:
+        """A cache that counts so many tokens that only `left` may follow the prefixes. So the longest table of
+        positions is asked for."""
+        cache = KVCache(len(self.one_each))
+        cache.extend(Sequences([max(self._room - left - i, 0) for i in range(len(self.one_each))]))
+        return cache
+
+
+def _int32(values: Any) -> _core.Tensor:
+    return _core.Tensor.from_numpy(np.ascontiguousarray(values, np.int32), "int32")
+
+
+def _zeros(count: int) -> Tensor:
+    return Tensor(_int32(np.zeros(count)))
+
+
+def _record(model: Any, longest_source: int, longest: int) -> _core.StepPrograms:
+    """The Programs of a model. ValueError where its code does what cannot be recorded, or takes no such lengths."""
+    examples = (
+        _Example([2, 3], [2, 1], longest_source, longest),
+        _Example([1, 4, 2], [3, 1, 2], longest_source, longest),
+    )
+    translates = isinstance(model, EncoderDecoder)
+    with model.inference():
+        first, step = (_translation if translates else _continuation)(model, examples)
+    return _core.StepPrograms(first, step, translates, longest_source, longest)
+
+
+def _translation(model: Any, examples: Sequence[_Example]) -> tuple[_core.Program, _core.Program]:
+    def first(
+        src_ids: Tensor,
+        src_sequences: Sequences,
+        ids: Tensor,
+        sequences: Sequences,
+        last: Tensor,
+        one_each: Sequences,
+        cache: KVCache,
+    ) -> Tensor:
+        memory = model.encode(src_ids, src_sequences)
+        hidden = model.decode(ids, sequences, memory, src_sequences, cache)
+        project: Tensor = model.project(functional.gather(hidden, last), one_each)
+        return project
+
+    def inputs(example: _Example, left: int = 1) -> tuple[Any, ...]:
+        source = example.src_ids, example.src_sequences
+        return *source, example.ids, example.sequences, example.last, example.one_each, example.cache(left)
+
+    first(*inputs(examples[0], 0))  # makes tables and packed weights
+    rehearsal = _core.Rehearsal()  # from here on no kernel runs
+    try:
+        first_program = record(first, *(inputs(example) for example in examples), frozen=True)
+        # The memory is no input: a step that read it, and not its keys and values in the cache, would be refused.
+        memories, caches = {}, []
+        for example in examples:
+            cache = example.cache()
+            memory = model.encode(example.src_ids, example.src_sequences)
+            model.decode(example.ids, example.sequences, memory, example.src_sequences, cache)
+            memories[id(cache)] = memory, example.src_sequences
+            caches.append(cache)
+
+        def step(ids: Tensor, one_each: Sequences, cache: KVCache) -> Tensor:
+            hidden = model.decode(ids, one_each, *memories[id(cache)], cache)
+            project: Tensor = model.project(hidden, one_each)
+            return project
+
+        return first_program.data, _record_step(step, examples, caches)
+    finally:
+        rehearsal.stop()
+
+
+def _continuation(model: Any, examples: Sequence[_Example]) -> tuple[_core.Program, _core.Program]:
+    def first(ids: Tensor, sequences: Sequences, last: Tensor, one_each: Sequences, cache: KVCache) -> Tensor:
+        hidden = model.decode(ids, sequences, cache)
+        project: Tensor = model.project(functional.gather(hidden, last), one_each)
+        return project
+
+    def step(ids: Tensor, one_each: Sequences, cache: KVCache) -> Tensor:
+        project: Tensor = model.project(model.decode(ids, one_each, cache), one_each)
+        return project
+
+    def inputs(example: _Example, left: int = 1) -> tuple[Any, ...]:
+        return example.ids, example.sequences, example.last, example.one_each, example.cache(left)
+
+    first(*inputs(examples[0], 0))  # makes tables and packed weights
+    rehearsal = _core.Rehearsal()  # from here on no kernel runs
+    try:
+        first_program = record(first, *(inputs(example) for example in examples), frozen=True)
+        caches = []
+        for example in examples:
+            caches.append(example.cache())
+            model.decode(example.ids, example.sequences, caches[-1])
+        return first_program.data, _record_step(step, examples, caches)
+    finally:
+        rehearsal.stop()
+
+
+def _record_step(step: Callable[..., Tensor], examples: Sequence[_Example], caches: list[KVCache]) -> _core.Program:
+    inputs = [(e.next_ids, e.one_each, cache) for e, cache in zip(examples, caches, strict=True)]
+    return record(step, *inputs, frozen=True).data
+
+
+def _after_fork() -> None:
+    global _recording
+    _recording = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
