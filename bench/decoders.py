@@ -5,19 +5,17 @@ Every system gets the same random sources, `LENGTH` tokens each, and writes `LEN
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
-import json
-import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from works import BOS, FIRST_WORD, MODELS, Model
+from worker import serve
+from works import BOS, FIRST_WORD, Model
 
 LENGTH = 32  # source tokens, and exactly as many target tokens
 
@@ -271,36 +269,21 @@ def check_outputs(outputs: list[list[int]], batch: int) -> None:
         sys.exit(f"outputs must be {batch} of {LENGTH} tokens, got {[len(ids) for ids in outputs]}")
 
 
-def peak_mib() -> int:
-    """The largest resident memory of this process; getrusage would count that of its parent, too."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) // 1024
+def answers_of(system: str, folder: Path, model: Model, dtype: str, threads: int) -> Callable[..., dict[str, Any]]:
+    """Requests are answered by the seconds of calls, those of 0 seconds by the ids of a batch."""
+    decoder = make_decoder(system, folder, model, dtype, threads)
 
+    def answer(batch: int, beam: int, seed: int, seconds: float) -> dict[str, Any]:
+        if seconds:
+            return {"times": take_turn(decoder, model, batch, beam, seed, seconds)}
+        ids = next(make_sources(model, batch, seed))
+        return {
+            "ids": decoder.ids(decoder.run(decoder.inputs(ids), beam)),
+            "version": importlib.metadata.version(decoder.package),
+        }
 
-def main() -> None:
-    """Answers {"batch", "beam", "seed", "seconds"} by the seconds of calls, of 0 seconds by the ids of a batch."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("system")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("model", choices=MODELS)
-    parser.add_argument("dtype")
-    parser.add_argument("threads", type=int)
-    arguments = parser.parse_args()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    model = MODELS[arguments.model]
-    decoder = make_decoder(arguments.system, arguments.folder, model, arguments.dtype, arguments.threads)
-    for line in sys.stdin:
-        request = json.loads(line)
-        answer: dict[str, Any]
-        if request["seconds"]:
-            answer = {"times": take_turn(decoder, model, **request), "peak_mib": peak_mib()}
-        else:
-            ids = next(make_sources(model, request["batch"], request["seed"]))
-            answer = {"ids": decoder.ids(decoder.run(decoder.inputs(ids), request["beam"]))}
-            answer["version"] = importlib.metadata.version(decoder.package)
-        print(json.dumps(answer), file=answers, flush=True)
+    return answer
 
 
 if __name__ == "__main__":
-    main()
+    serve(answers_of)

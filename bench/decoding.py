@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import logging
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -23,6 +21,7 @@ import decoders
 import export
 from decoding_bound import Bound, bounds_of
 from machine import machine
+from worker import Worker
 from works import MODELS, Model
 
 Record = dict[str, Any]
@@ -35,8 +34,6 @@ NEEDS = {  # packages beside the system's own; nncf for int8
     "openvino": ("torch",),
     "transformers": ("torch",),
 }
-# CTranslate2 is fastest so where there is AMX.
-AMX = {"CT2_FORCE_CPU_ISA": "AVX512", "MKL_ENABLE_INSTRUCTIONS": "AVX512_E4"}
 
 
 def reason_against(system: str, model: Model, dtype: str) -> str | None:
@@ -84,131 +81,96 @@ def write_model(system: str, model: Model, dtype: str, beams: list[int], saved: 
     return folder
 
 
-class Worker:
-    """A system in its process."""
+@dataclass
+class Contestant:
+    """A system in its process, and what it has reached."""
 
-    def __init__(self, name: str, folder: Path, arguments: argparse.Namespace, python: str = sys.executable) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-        if name.startswith("ctranslate2") and "amx_tile" in Path("/proc/cpuinfo").read_text():
-            environment |= AMX
-        if python != sys.executable:
-            environment.pop("PYTHONPATH", None)
-        command = [python, decoders.__file__, name, str(folder), arguments.model, arguments.dtype]
-        self.name = name
-        self._process = subprocess.Popen(
-            [*command, str(arguments.threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.times: dict[Cell, list[float]] = {}
-        self.same: dict[Cell, float] = {}
-        self.version, self.peak_mib = "", 0
+    worker: Worker
+    times: dict[Cell, list[float]] = field(default_factory=dict)
+    same: dict[int, float] = field(default_factory=dict)  # tokens that are dragoman's in float32, by the beam
+    version: str = ""
+    peak_mib: int = 0
 
-    def ask(self, cell: Cell, seed: int, seconds: float) -> Record | None:
-        """None where the process has ended."""
-        request = {"batch": cell[0], "beam": cell[1], "seed": seed, "seconds": seconds}
-        assert self._process.stdin and self._process.stdout
-        try:
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            return None
-        line = self._process.stdout.readline()
-        return json.loads(line) if line else None
-
-    def check(self, cells: list[Cell], expected: dict[Cell, list[list[int]]]) -> bool:
-        """Compares the tokens of a batch with dragoman's in float32. False where the process has ended."""
-        for cell in cells:
-            answer = self.ask(cell, seed=0, seconds=0)
+    def check(self, expected: dict[int, list[list[int]]]) -> bool:
+        """Compares the tokens of a batch with dragoman's, by the beam. False where the process has ended."""
+        for beam, ours in expected.items():
+            answer = self.worker.ask(batch=CHECKED, beam=beam, seed=0, seconds=0)
             if answer is None:
                 return False
-            decoders.check_outputs(answer["ids"], cell[0])
-            pairs = zip(chain.from_iterable(answer["ids"]), chain.from_iterable(expected[cell]), strict=True)
-            self.same[cell] = statistics.fmean(got == ours for got, ours in pairs)
+            decoders.check_outputs(answer["ids"], CHECKED)
+            pairs = zip(chain.from_iterable(answer["ids"]), chain.from_iterable(ours), strict=True)
+            self.same[beam] = statistics.fmean(got == own for got, own in pairs)
             self.version = answer["version"]
         return True
 
-    def end(self) -> None:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
-
 
 @contextlib.contextmanager
-def workers_of(arguments: argparse.Namespace) -> Iterator[list[Worker]]:
-    """A checked worker of each system; says which ones are left out, and why."""
-    model, beams = MODELS[arguments.model], sorted(set(arguments.beam))
-    cells = [(CHECKED, beam) for beam in beams]
-    workers: list[Worker] = []
-    with tempfile.TemporaryDirectory() as folder:
+def contestants_of(arguments: argparse.Namespace) -> Iterator[list[Contestant]]:
+    """Those that the check has let in; says which ones are left out, and why."""
+    model, beams, dtype = MODELS[arguments.model], sorted(set(arguments.beam)), arguments.dtype
+    contestants: list[Contestant] = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
         saved = Path(folder, "dragoman")
         export.dragoman_model(model).save(saved)
         ours = decoders.make_decoder("dragoman", saved, model, "float32", arguments.threads)
-        ids = next(decoders.make_sources(model, CHECKED, 0))
-        expected = {cell: ours.ids(ours.run(ours.inputs(ids), cell[1])) for cell in cells}
-        try:
-            for system in arguments.systems or decoders.DECODERS:
-                reason = reason_against(system, model, arguments.dtype)
-                if reason:
-                    print(f"{system} is left out: {reason}")
+        ids = ours.inputs(next(decoders.make_sources(model, CHECKED, 0)))
+        expected = {beam: ours.ids(ours.run(ids, beam)) for beam in beams}
+        for system in arguments.systems:
+            if reason := reason_against(system, model, dtype):
+                print(f"{system} is left out: {reason}")
+                continue
+            path = write_model(system, model, dtype, beams, saved)
+            pythons = {name: sys.executable for name in settings_of(system, arguments.threads)}
+            if system == "dragoman" and arguments.before:
+                pythons["dragoman before"] = arguments.before
+            for name, python in pythons.items():
+                worker = Worker(decoders.__file__, name, path, arguments.model, dtype, arguments.threads, python)
+                ends.callback(worker.end)
+                contestant = Contestant(worker)
+                if not contestant.check(expected):
+                    print(f"{name} is left out: its process has ended")
                     continue
-                path = write_model(system, model, arguments.dtype, beams, saved)
-                pythons = {name: sys.executable for name in settings_of(system, arguments.threads)}
-                if system == "dragoman" and arguments.before:
-                    pythons["dragoman before"] = arguments.before
-                for name, python in pythons.items():
-                    worker = Worker(name, path, arguments, python)
-                    workers.append(worker)
-                    if not worker.check(cells, expected):
-                        print(f"{name} is left out: its process has ended")
-                        workers.remove(worker)
-                        worker.end()
-                    elif arguments.dtype == "float32" and worker.same.get((CHECKED, 1), 1) < SAME:
-                        sys.exit(f"{name}: {worker.same[CHECKED, 1]:.1%} of the tokens are dragoman's")
-            yield workers
-        finally:
-            for worker in workers:
-                worker.end()
+                if dtype == "float32" and contestant.same.get(1, 1) < SAME:
+                    sys.exit(f"{name}: {contestant.same[1]:.1%} of the tokens are dragoman's")
+                contestants.append(contestant)
+        yield contestants
 
 
 def compare_decoding(arguments: argparse.Namespace) -> list[Record]:
     """Measures the systems in turns and prints a table; one record for each system, batch and beam."""
     cells = [(batch, beam) for beam in arguments.beam for batch in arguments.batch]
-    with workers_of(arguments) as workers:
-        for cell in cells:
+    with contestants_of(arguments) as contestants:
+        for batch, beam in cells:
             for seed in range(1, arguments.rounds + 1):
-                for worker in workers:
-                    answer = worker.ask(cell, seed, arguments.seconds)
-                    if answer is None:
-                        sys.exit(f"{worker.name}: its process has ended")
-                    worker.times.setdefault(cell, []).extend(answer["times"])
-                    worker.peak_mib = answer["peak_mib"]
-    records = [_record(arguments, worker, cell) for worker in workers for cell in cells]
+                for contestant in contestants:
+                    turn = {"batch": batch, "beam": beam, "seed": seed, "seconds": arguments.seconds}
+                    answer = contestant.worker.measure(**turn)
+                    contestant.times.setdefault((batch, beam), []).extend(answer["times"])
+                    contestant.peak_mib = answer["peak_mib"]
+    records = [_record(arguments, contestant, cell) for contestant in contestants for cell in cells]
     if not arguments.peak.exists():
         print(f"there is no bound without {arguments.peak}: CONTRIBUTING.md says how it is built")
     print_table(arguments, records, bounds_of(arguments, arguments.peak) if arguments.peak.exists() else {})
     return records
 
 
-def _record(arguments: argparse.Namespace, worker: Worker, cell: Cell) -> Record:
+def _record(arguments: argparse.Namespace, contestant: Contestant, cell: Cell) -> Record:
     batch, beam = cell
-    typical, best = statistics.median(worker.times[cell]), min(worker.times[cell])
+    typical, best = statistics.median(contestant.times[cell]), min(contestant.times[cell])
     return {
         "bench": "decode",
         "work": f"decode {arguments.model}",
-        "system": worker.name,
+        "system": contestant.worker.system,
         "dtype": arguments.dtype,
         "threads": arguments.threads,
         "batch": batch,
         "beam": beam,
         "tokens_per_s": round(batch * decoders.LENGTH / typical, 1),
         "best_tokens_per_s": round(batch * decoders.LENGTH / best, 1),
-        "calls": len(worker.times[cell]),
-        "same_tokens": round(worker.same[CHECKED, beam], 4),
-        "peak_mib": worker.peak_mib,
-        "version": worker.version,
+        "calls": len(contestant.times[cell]),
+        "same_tokens": round(contestant.same[beam], 4),
+        "peak_mib": contestant.peak_mib,
+        "version": contestant.version,
         **machine(),
     }
 

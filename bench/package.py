@@ -1,9 +1,11 @@
-"""What the package costs: time to import it, time to build its wheel, sizes. PyTorch beside it where it is installed.
+"""What the package costs: time to import it, time to build its wheel, sizes, and the start of a translator.
 
-    python bench/package.py [import] [build] [--repeats 11]
+    python bench/package.py [import] [build] [start] [--repeats 11]
 
-Prints one JSON line per figure. `import` is the median over fresh interpreters, the systems taking turns; `build` is an
-isolated build of a copy of the checkout, without a compiler cache, on all cores.
+Prints one JSON line per figure. `import` is the median over fresh interpreters, the systems taking turns, PyTorch among
+them where it is installed; `build` is an isolated build of a copy of the checkout, without a compiler cache, on all
+cores. `start` is from the start of a process to its first translation, 32 tokens in and out, and its largest memory:
+the medians of processes, beside CTranslate2 and onnxruntime where they are installed.
 """
 
 import argparse
@@ -21,8 +23,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import decoders
+import decoding
+import decoding_bound
+import export
 from machine import ROOT, machine
+from worker import Worker
+from works import MODELS
 
+STARTED = ("dragoman", "ctranslate2", "onnxruntime")
 IMPORT = "import time; start = time.perf_counter(); import {0}; print(time.perf_counter() - start, {0}.__version__)"
 
 
@@ -85,18 +94,55 @@ def build() -> None:
         )
 
 
+def start(repeats: int, name: str, dtype: str, threads: int) -> None:
+    model = MODELS[name]
+    found: dict[str, list[tuple[float, int]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder, "dragoman")
+        export.dragoman_model(model).save(saved)
+        systems = [system for system in STARTED if not decoding.reason_against(system, model, dtype)]
+        folders = {system: decoding.write_model(system, model, dtype, [1], saved) for system in systems}
+        for _ in range(repeats + 1):
+            for system in systems:
+                setting = f"{system} 1x{threads}" if system == "ctranslate2" else system
+                begin = time.perf_counter()
+                worker = Worker(decoders.__file__, setting, folders[system], name, dtype, threads)
+                answer = worker.measure(batch=1, beam=1, seed=0, seconds=0)
+                found.setdefault(system, []).append((time.perf_counter() - begin, answer["peak_mib"]))
+                worker.end()
+    for system, of_system in found.items():
+        seconds, peaks = zip(*of_system[1:], strict=True)  # the first one fills the page cache
+        report(
+            figure="start",
+            system=system,
+            model=name,
+            dtype=dtype,
+            threads=threads,
+            median_s=round(statistics.median(seconds), 3),
+            min_s=round(min(seconds), 3),
+            peak_mib=statistics.median(peaks),
+            repeats=repeats,
+            **machine(),
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("figures", nargs="*", metavar="import|build", help="what to measure; both by default")
-    parser.add_argument("--repeats", type=int, default=11, help="fresh interpreters for each import")
+    parser.add_argument("figures", nargs="*", metavar="import|build|start", help="what to measure; all by default")
+    parser.add_argument("--repeats", type=int, default=11, help="fresh processes for each import and start")
+    parser.add_argument("--model", choices=MODELS, default="base", help="that starts")
+    parser.add_argument("--dtype", choices=decoding_bound.WEIGHT_SIZE, default="int8", help="of the model that starts")
+    parser.add_argument("--threads", type=int, default=1, help="of the model that starts")
     arguments = parser.parse_args()
-    figures = arguments.figures or ["import", "build"]
-    if unknown := set(figures) - {"import", "build"}:
+    figures = arguments.figures or ["import", "build", "start"]
+    if unknown := set(figures) - {"import", "build", "start"}:
         parser.error(f"unknown figure {min(unknown)}")
     if "import" in figures:
         import_times(arguments.repeats)
     if "build" in figures:
         build()
+    if "start" in figures:
+        start(arguments.repeats, arguments.model, arguments.dtype, arguments.threads)
 
 
 if __name__ == "__main__":
