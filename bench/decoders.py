@@ -6,6 +6,7 @@ Every system gets the same random sources, `LENGTH` tokens each, and writes `LEN
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -50,12 +51,16 @@ class Dragoman(Decoder):
         import dragoman as dg
         from dragoman.generate import generate
 
-        self._model, self._generate = dg.load(folder), generate
-        if dtype != "float32":
-            self._model.freeze(dtype)
+        self._generate = generate
+        if "compute_type" in inspect.signature(dg.load).parameters:
+            self._model = dg.load(folder, compute_type=dtype)
+        elif dtype == "float32":
+            self._model = dg.load(folder)
+        else:
+            sys.exit(f"this dragoman does not decode in {dtype}")
 
-    def run(self, inputs: Any, beam: int) -> Any:
-        return self._generate(self._model, inputs, beam=beam, max_length=LENGTH)
+    def run(self, inputs: Any, beam: int, length: int = LENGTH) -> Any:
+        return self._generate(self._model, inputs, beam=beam, max_length=length)
 
     def ids(self, outputs: Any) -> list[list[int]]:
         return [best.ids for best, *_ in outputs]

@@ -26,6 +26,7 @@ from typing import Any
 import decoders
 import decoding
 import decoding_bound
+import dragoman
 import export
 from machine import ROOT, machine
 from worker import Worker
@@ -102,6 +103,9 @@ def start(repeats: int, name: str, dtype: str, threads: int) -> None:
         export.dragoman_model(model).save(saved)
         systems = [system for system in STARTED if not decoding.reason_against(system, model, dtype)]
         folders = {system: decoding.write_model(system, model, dtype, [1], saved) for system in systems}
+        if dtype != "float32":
+            folders["dragoman"] = Path(folder, "frozen")
+            dragoman.load(saved, compute_type=dtype).save(folders["dragoman"])
         for _ in range(repeats + 1):
             for system in systems:
                 setting = f"{system} 1x{threads}" if system == "ctranslate2" else system
