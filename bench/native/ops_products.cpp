@@ -1,5 +1,6 @@
-// The matrix products of linear layers: forward and both gradients, forward of few rows with a packed weight,
-// and products of bytes. Packing counts.
+// The matrix products of linear layers: forward and both gradients, and forward with a packed weight, of few
+// rows or in int8. Packing counts where it is part of the product.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -7,7 +8,7 @@
 #include <random>
 
 #include "harness.h"
-#include "ops/int8_matmul.h"
+#include "ops/frozen.h"
 #include "ops/linear.h"
 
 namespace dragoman::bench {
@@ -59,13 +60,33 @@ std::optional<Tensor> backward(const Tensor& dy, const Tensor& x, const Tensor& 
                          std::nullopt, false, std::nullopt);
 }
 
+// From -127 to 127, both in every row of at least two: int8 holds them as they are.
+Tensor whole_numbers(const Shape& shape) {
+  const Tensor bytes = random_tensor(shape, DType::int8), x = Tensor::empty(shape);
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    const float value = std::max<float>(bytes.data<int8_t>()[i], -127.0f);
+    x.data<float>()[i] = i % shape[1] < 2 ? (i % shape[1] == 0 ? 127.0f : -127.0f) : value;
+  }
+  return x;
+}
+
+Tensor ones_of(int64_t size) {
+  const Tensor ones = Tensor::empty({size});
+  std::fill_n(ones.data<float>(), size, 1.0f);
+  return ones;
+}
+
 // y (rows, out) = x (rows, in) weight (out, in)^T.
 void add_linear(const Model& model, DType dtype, int64_t rows, int64_t in, int64_t out) {
   const auto title = [=](const char* op) { return concat(op, " ", rows, "x", in, "x", out); };
   if (dtype == DType::int8) {
-    add_case(title("int8_matmul"), model, dtype, [=] {
-      const Tensor x = random_tensor({rows, in}, DType::uint8), weight = random_tensor({out, in}, dtype);
-      return case_of({rows, out, in, x, weight, false, true}, [=] { return int8_matmul(x, weight); });
+    add_case(title("frozen_linear"), model, dtype, [=] {
+      const Tensor x = whole_numbers({rows, in}), weight = random_tensor({out, in}, dtype),
+                   ones = ones_of(out);
+      const Tensor packed = *pack_weight(weight);
+      return case_of({rows, out, in, x, weight, false, true}, [=] {
+        return frozen_linear(x, packed, "int8", weight.shape(), ones, std::nullopt, "none", std::nullopt);
+      });
     });
     return;
   }

@@ -60,8 +60,6 @@ double value(const Tensor& tensor, int64_t element) {
       return widened(tensor.data<bfloat16>()[element]);
     case DType::int32:
       return tensor.data<int32_t>()[element];
-    case DType::uint8:
-      return tensor.data<uint8_t>()[element];
     default:
       return tensor.data<int8_t>()[element];
   }

@@ -6,7 +6,7 @@
 
 namespace dragoman::bench {
 
-// float32 and bfloat16: uniform in [-1, 1); uint8 and int8: any byte.
+// float32 and bfloat16: uniform in [-1, 1); int8: any byte.
 Tensor random_tensor(const Shape& shape, DType dtype = DType::float32);
 Tensor random_ids(int64_t count, int64_t below);  // int32 in [0, below)
 double value(const Tensor& tensor, int64_t element);

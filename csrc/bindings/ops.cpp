@@ -43,7 +43,9 @@ void bind_ops(py::module_& m) {
   def_op(m, "linear_backward", linear_backward, "dy"_a, "x"_a, "weight"_a, "saved"_a, "activation"_a,
          "dropout"_a, "need_dx"_a, "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a,
          "sequences"_a);
-  def_op(m, "int8_matmul", int8_matmul, "a"_a, "b"_a);
+  def_op(m, "unpack_weight", unpack_weight, "packed"_a, "dtype"_a, "shape"_a);
+  def_op(m, "frozen_linear", frozen_linear, "x"_a, "packed"_a, "dtype"_a, "shape"_a, "scales"_a, "bias"_a,
+         "activation"_a, "sequences"_a);
   def_op(m, "activation_forward", activation_forward, "x"_a, "activation"_a, "sequences"_a);
   def_op(m, "activation_backward", activation_backward, "dy"_a, "x"_a, "activation"_a, "sequences"_a);
   def_op(m, "gate_forward", gate_forward, "a"_a, "b"_a, "activation"_a, "dropout"_a, "sequences"_a);
@@ -73,6 +75,8 @@ void bind_ops(py::module_& m) {
          "dropout"_a, "sequences"_a, "dtype"_a);
   def_op(m, "embedding_backward", embedding_backward, "dy"_a, "ids"_a, "starts"_a, "scale"_a, "dropout"_a,
          "sequences"_a, "dweight"_a, "accumulate_weight"_a, "dpositions"_a, "accumulate_positions"_a);
+  def_op(m, "frozen_embedding", frozen_embedding, "ids"_a, "packed"_a, "dtype"_a, "shape"_a, "scales"_a,
+         "positions"_a, "starts"_a, "scale"_a, "sequences"_a);
   def_op(m, "rotary", rotary, "x"_a, "table"_a, "starts"_a, "head_dim"_a, "inverse"_a, "sequences"_a);
   def_op(m, "binary_forward", binary_forward, "kind"_a, "a"_a, "b"_a, "number"_a = 0.0);
   def_op(m, "binary_backward", binary_backward, "kind"_a, "of_b"_a, "dy"_a, "a"_a, "b"_a, "number"_a,

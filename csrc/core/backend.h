@@ -16,7 +16,8 @@ namespace dragoman {
   X(pack_weight, PackWeight)                                 \
   X(linear_forward, LinearForward)                           \
   X(linear_backward, LinearBackward)                         \
-  X(int8_matmul, Int8Matmul)                                 \
+  X(unpack_weight, UnpackWeight)                             \
+  X(frozen_linear, FrozenLinear)                             \
   X(activation_forward, ActivationForward)                   \
   X(activation_backward, ActivationBackward)                 \
   X(gate_forward, GateForward)                               \
@@ -31,6 +32,7 @@ namespace dragoman {
   X(dropout_forward, DropoutForward)                         \
   X(embedding_forward, EmbeddingForward)                     \
   X(embedding_backward, EmbeddingBackward)                   \
+  X(frozen_embedding, FrozenEmbedding)                       \
   X(rotary, Rotary)                                          \
   X(binary, Binary)                                          \
   X(unary, Unary)                                            \

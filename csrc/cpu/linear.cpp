@@ -3,6 +3,7 @@
 #include "cpu/activation.h"
 #include "cpu/dropout_mask.h"
 #include "cpu/gemm/gemm.h"
+#include "cpu/gemm/int8.h"
 #include "cpu/kernels.h"
 #include "cpu/sum_rows.h"
 #include "ops/dropout.h"
@@ -44,10 +45,14 @@ void linear_forward(const LinearForward& p) {
 }
 
 int64_t packed_weight_size(const PackWeight& p) {
+  if (p.dtype == DType::int8) return int8_packed_size(p.out_features, p.in_features);
   return packed_size(p.out_features, p.in_features, p.dtype) * static_cast<int64_t>(sizeof(float));
 }
 
 void pack_weight(const PackWeight& p) {
+  if (p.dtype == DType::int8) {
+    return pack_int8(p.out_features, p.in_features, static_cast<const int8_t*>(p.weight), p.packed);
+  }
   pack_b(p.out_features, p.in_features, p.weight, p.dtype, static_cast<float*>(p.packed));
 }
 

@@ -38,16 +38,11 @@ void check_positions(const char* op, const char* argument, int64_t max_positions
   }
 }
 
-Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::optional<Tensor>& positions,
-                         const std::optional<Tensor>& starts, double scale, const Dropout& dropout,
-                         const Sequences& sequences, const std::string& dtype) {
-  const DType y_dtype = parse_activation_dtype("embedding", dtype);
+EmbeddingInputs checked_embedding_inputs(const Tensor& ids, const std::optional<Tensor>& positions,
+                                         const std::optional<Tensor>& starts, const Sequences& sequences,
+                                         int64_t vocabulary, int64_t features, Device device) {
   check_rows_of_ids("embedding", ids, sequences);
-  check_dtype("embedding", "weight", weight, DType::float32);
-  check_rank("embedding", "weight", weight, 2);
-  const int64_t rows = ids.dim(0), features = weight.dim(1);
-  const Tensor checked_ids =
-      checked_indices("embedding", "ids", ids, sequences.tokens(), 0, weight.dim(0));  // of the rows in use
+  const Tensor checked_ids = checked_indices("embedding", "ids", ids, sequences.tokens(), 0, vocabulary);
   const std::optional<Tensor> first_positions = checked_starts("embedding", starts, sequences);
   if (positions) {
     check_dtype("embedding", "positions", *positions, DType::float32);
@@ -55,14 +50,25 @@ Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::opt
     check_shape("embedding", "positions", *positions, {positions->dim(0), features});
     check_positions("embedding", "positions", positions->dim(0), first_positions, sequences);
   }
+  return {checked_ids.to(device), to_device(first_positions, device)};
+}
+
+Tensor embedding_forward(const Tensor& ids, const Tensor& weight, const std::optional<Tensor>& positions,
+                         const std::optional<Tensor>& starts, double scale, const Dropout& dropout,
+                         const Sequences& sequences, const std::string& dtype) {
+  const DType y_dtype = parse_activation_dtype("embedding", dtype);
+  check_dtype("embedding", "weight", weight, DType::float32);
+  check_rank("embedding", "weight", weight, 2);
+  check_rank("embedding", "ids", ids, 1);
+  const int64_t rows = ids.dim(0), features = weight.dim(1);
+  const EmbeddingInputs inputs =
+      checked_embedding_inputs(ids, positions, starts, sequences, weight.dim(0), features, weight.device());
   check_mask_size("embedding", dropout, rows, features);
   Tensor y = Tensor::empty({rows, features}, y_dtype, weight.device());
-  const Tensor device_ids = checked_ids.to(weight.device());
-  const std::optional<Tensor> device_starts = to_device(first_positions, weight.device());
-  kernels(weight).embedding_forward({.ids = device_ids.data<int32_t>(),
+  kernels(weight).embedding_forward({.ids = inputs.ids.data<int32_t>(),
                                      .weight = weight.data<float>(),
                                      .positions = data_or_null(positions),
-                                     .starts = data_or_null<int32_t>(device_starts),
+                                     .starts = data_or_null<int32_t>(inputs.starts),
                                      .y = y.raw(),
                                      .features = features,
                                      .dtype = y_dtype,

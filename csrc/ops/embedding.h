@@ -52,6 +52,15 @@ void embedding_backward(const Tensor& dy, const Tensor& ids, const std::optional
                         const std::optional<Tensor>& dweight, bool accumulate_weight,
                         const std::optional<Tensor>& dpositions, bool accumulate_positions);
 
+// What an embedding looks up, checked, on `device`: ids of the rows in use, and starts.
+struct EmbeddingInputs {
+  Tensor ids;
+  std::optional<Tensor> starts;
+};
+EmbeddingInputs checked_embedding_inputs(const Tensor& ids, const std::optional<Tensor>& positions,
+                                         const std::optional<Tensor>& starts, const Sequences& sequences,
+                                         int64_t vocabulary, int64_t features, Device device);
+
 // Checks of positions, for every op with `starts` and a table of positions.
 std::optional<Tensor> checked_starts(const char* op, const std::optional<Tensor>& starts,
                                      const Sequences& sequences);

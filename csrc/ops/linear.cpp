@@ -29,8 +29,13 @@ PackWeight packing(const Tensor& weight) {
 }  // namespace
 
 std::optional<Tensor> pack_weight(const Tensor& weight) {
-  check_activations("pack_weight", "weight", weight);
+  constexpr int64_t longest = 65536;  // 255 * 128 * longest still fits in int32
+  const DType dtype = weight.dtype();
+  CHECK_TYPE(dtype == DType::float32 || dtype == DType::bfloat16 || dtype == DType::int8,
+             "pack_weight: weight must be float32, bfloat16 or int8, got ", dtype);
   check_rank("pack_weight", "weight", weight, 2);
+  CHECK(dtype != DType::int8 || weight.dim(1) <= longest, "pack_weight: weight may have at most ", longest,
+        " columns in int8, got ", weight.dim(1));
   PackWeight p = packing(weight);
   const int64_t nbytes = kernels(weight).packed_weight_size(p);
   if (nbytes == 0) return std::nullopt;

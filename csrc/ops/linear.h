@@ -16,7 +16,7 @@ struct PackWeight {
   const void* weight;  // (out_features, in_features)
   void* packed;        // packed_weight_size bytes, in the backend's own order
   int64_t in_features, out_features;
-  DType dtype;  // of weight
+  DType dtype;  // of weight: float32, bfloat16 or int8
 };
 
 struct LinearForward {
@@ -49,9 +49,9 @@ struct LinearBackward {
   bool accumulate_weight, accumulate_bias;  // add to dweight, dbias instead of overwriting them
 };
 
-// A copy of weight in the order in which linear_forward reads it: faster, above all for few rows. The order
-// depends on the backend, so it must not be saved. uint8 (packed_weight_size,); absent where the backend
-// keeps none.
+// A copy of weight in the order in which linear_forward and frozen_linear read it: faster, above all for few
+// rows. int8 is for frozen_linear alone. The order depends on the backend, so it must not be saved. uint8
+// (packed_weight_size,); absent where the backend keeps none.
 std::optional<Tensor> pack_weight(const Tensor& weight);
 
 // Returns y and, for GELU, pre. `packed`, of the same weight, changes no bit.

@@ -45,12 +45,13 @@ __all__: list[str] = [
     "embedding_forward",
     "empty_cache",
     "from_dlpack",
+    "frozen_embedding",
+    "frozen_linear",
     "gate_backward",
     "gate_forward",
     "gather_backward",
     "gather_forward",
     "gradient_norm",
-    "int8_matmul",
     "is_recording",
     "kv_cache_append",
     "kv_cache_extend",
@@ -97,6 +98,7 @@ __all__: list[str] = [
     "transpose",
     "unary_backward",
     "unary_forward",
+    "unpack_weight",
 ]
 
 class Tensor:
@@ -441,6 +443,27 @@ def from_dlpack(capsule: typing.Any) -> Tensor:
     A Tensor over the memory of a DLPack capsule.
     """
 
+def frozen_embedding(
+    ids: Tensor,
+    packed: Tensor,
+    dtype: str,
+    shape: collections.abc.Sequence[int],
+    scales: Tensor | None,
+    positions: Tensor | None,
+    starts: Tensor | None,
+    scale: float,
+    sequences: Sequences,
+) -> Tensor: ...
+def frozen_linear(
+    x: Tensor,
+    packed: Tensor,
+    dtype: str,
+    shape: collections.abc.Sequence[int],
+    scales: Tensor | None,
+    bias: Tensor | None,
+    activation: str,
+    sequences: Sequences | None,
+) -> Tensor: ...
 def gate_backward(
     dy: Tensor, a: Tensor, b: Tensor, activation: str, dropout: Dropout, sequences: Sequences | None
 ) -> tuple[Tensor, Tensor]: ...
@@ -448,7 +471,6 @@ def gate_forward(a: Tensor, b: Tensor, activation: str, dropout: Dropout, sequen
 def gather_backward(dy: Tensor, ids: Tensor, shape: collections.abc.Sequence[int]) -> Tensor: ...
 def gather_forward(x: Tensor, ids: Tensor) -> Tensor: ...
 def gradient_norm(gradients: Tensor) -> Tensor: ...
-def int8_matmul(a: Tensor, b: Tensor) -> Tensor: ...
 def is_recording() -> bool: ...
 def kv_cache_append(
     cache: KVCache, attention: int, k: Tensor, v: Tensor, new_sequences: Sequences
@@ -601,3 +623,4 @@ def to_dlpack(tensor: Tensor, versioned: bool) -> typing.Any:
 def transpose(x: Tensor) -> Tensor: ...
 def unary_backward(kind: str, dy: Tensor, saved: Tensor) -> Tensor: ...
 def unary_forward(kind: str, x: Tensor) -> Tensor: ...
+def unpack_weight(packed: Tensor, dtype: str, shape: collections.abc.Sequence[int]) -> Tensor: ...

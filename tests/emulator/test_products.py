@@ -78,7 +78,7 @@ def test_the_same_bits_in_every_run(rng):
 
 
 def test_int8_products_are_refused_by_name():
-    a = _core.Tensor.zeros([2, 3], "uint8", "cuda")
-    b = _core.Tensor.zeros([4, 3], "int8", "cuda")
-    with pytest.raises(RuntimeError, match=r"int8_matmul: int8 products are not supported on cuda"):
-        _core.int8_matmul(a, b)
+    x, packed = _core.Tensor.zeros([2, 3], "float32", "cuda"), _core.Tensor.zeros([0], "uint8", "cuda")
+    scales = _core.Tensor.zeros([4], "float32", "cuda")
+    with pytest.raises(RuntimeError, match=r"frozen_linear: packed weights are not supported on cuda"):
+        _core.frozen_linear(x, packed, "int8", [4, 3], scales, None, "none", None)

@@ -178,8 +178,8 @@ def test_errors():
     ]:
         with pytest.raises(error, match=message):
             _core.linear_forward(x, weight, None, "none", _core.Dropout(), None, wrong)
-    with pytest.raises(TypeError, match="pack_weight: weight must be float32 or bfloat16, got int8"):
-        _core.pack_weight(_core.Tensor.zeros([2, 2], "int8"))
+    with pytest.raises(TypeError, match="pack_weight: weight must be float32, bfloat16 or int8, got uint8"):
+        _core.pack_weight(_core.Tensor.zeros([2, 2], "uint8"))
     with pytest.raises(ValueError, match=r"pack_weight: weight must have 2 dimensions, got shape \(4,\)"):
         _core.pack_weight(_core.Tensor.zeros([4]))
     with dg.no_grad(), pytest.raises(ValueError, match="linear: weight must have 2 dimensions"):

@@ -19,7 +19,6 @@ template <class C>
 using FloatTypes = Types<float, float, C, Singles>;
 template <class C>
 using BFloatTypes = Types<bfloat16, bfloat16, C, Pairs>;
-using IntTypes = Types<uint8_t, int8_t, float, Quads>;  // C is int32, moved as float without conversion
 
 // A tile of C: `rows` x `columns` at (row, column), and its sums over the blocks of k so far.
 struct Tile {
@@ -36,14 +35,13 @@ static void prefetch(const Tile& t) {
 
 // Stores the sums over one block of k, `block` (rows, tile_columns), or adds them to those of the blocks
 // before.
-template <class Sum>
 static void add_block(const float* block, const Tile& t, bool add) {
   for (int64_t r = 0; r < t.rows; ++r) {
     float* sums_r = t.sums + r * t.ld;
     each_vector(t.columns, [&](int64_t j, auto part) {
-      Sum v = reinterpret_cast<Sum>(load(block + r * tile_columns + j, part));
-      if (add) v += reinterpret_cast<Sum>(load(sums_r + j, part));
-      store(sums_r + j, reinterpret_cast<Vec>(v), part);
+      Vec v = load(block + r * tile_columns + j, part);
+      if (add) v += load(sums_r + j, part);
+      store(sums_r + j, v, part);
     });
   }
 }
@@ -53,17 +51,15 @@ static void add_block(const float* block, const Tile& t, bool add) {
 template <class T>
 static void finish(const Gemm& g, const Tile& t, const float* last, int64_t ld, const float* before,
                    int64_t before_ld) {
-  using Sum = typename T::Units::Sum;
   using C = typename T::C;
   for (int64_t r = 0; r < t.rows; ++r) {
     const int64_t first = (t.row + r) * g.ldc + t.column;
     C* c = static_cast<C*>(g.c) + first;
     C* pre = g.pre == nullptr ? nullptr : static_cast<C*>(g.pre) + first;
     const auto value = [&](int64_t j, auto part) {
-      Sum sum = reinterpret_cast<Sum>(load(last + r * ld + j, part));
-      if (before != nullptr) sum += reinterpret_cast<Sum>(load(before + r * before_ld + j, part));
-      const Vec v = reinterpret_cast<Vec>(sum);
-      return g.bias == nullptr ? v : v + load(g.bias + t.column + j, part);
+      Vec sum = load(last + r * ld + j, part);
+      if (before != nullptr) sum += load(before + r * before_ld + j, part);
+      return g.bias == nullptr ? sum : sum + load(g.bias + t.column + j, part);
     };
     if (t.columns == tile_columns) {
       const Vec low = value(0, AllLanes{}), high = value(lanes, AllLanes{});
@@ -87,11 +83,9 @@ static void pack_block(const void* matrix, int64_t ld, bool transposed, int64_t 
   const auto* b = static_cast<const typename T::B*>(matrix);
   const int64_t width = column_end - column;
   const int64_t stride = units_of<Units>(depth) * tile_columns;
-  if constexpr (sizeof(*b) > 1) {  // bytes are always transposed
-    if (!transposed) {
-      return pack_panels<Units>(
-          depth, width, [&](int64_t i) { return b + (l + i) * ld + column; }, panels, stride);
-    }
+  if (!transposed) {
+    return pack_panels<Units>(
+        depth, width, [&](int64_t i) { return b + (l + i) * ld + column; }, panels, stride);
   }
   pack_panels_transposed<Units>(
       depth, width, [&](int64_t j) { return b + (column + j) * ld + l; }, panels, stride);
@@ -157,7 +151,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
           if (last) {
             finish<T>(g, tile, block, tile_columns, add ? tile.sums : nullptr, tile.ld);
           } else {
-            add_block<typename Units::Sum>(block, tile, add);
+            add_block(block, tile, add);
           }
         }
       }
@@ -215,6 +209,34 @@ int64_t packed_size(int64_t n, int64_t k, DType dtype) {
   return dtype == DType::bfloat16 ? size(BFloatTypes<float>{}) : size(FloatTypes<float>{});
 }
 
+template <class T>
+static void unpack_row(int64_t n, int64_t k, const float* packed, int64_t j, typename T::B* row) {
+  using Units = typename T::Units;
+  constexpr int64_t block = depth_block * Units::elements;
+  for (int64_t l = 0; l < k; l += block) {
+    const int64_t depth = min_of(block, k - l), units = units_of<Units>(depth);
+    const float* from =
+        packed + packed_offset<Units>(n, l, units, j / tile_columns * tile_columns) + j % tile_columns;
+    for (int64_t i = 0; i < depth; i += Units::elements, from += tile_columns) {
+      if constexpr (sizeof(*row) == sizeof(float)) {
+        row[l + i] = *from;
+      } else if constexpr (Units::elements == 1) {  // widened
+        store(row + l + i, broadcast(*from), FirstLanes{1});
+      } else {
+        __builtin_memcpy(row + l + i, from, static_cast<size_t>(min_of(2, depth - i)) * sizeof(*row));
+      }
+    }
+  }
+}
+
+void unpack_b(int64_t n, int64_t k, const float* packed, DType dtype, int64_t j, void* row) {
+  if (dtype == DType::bfloat16) {
+    unpack_row<BFloatTypes<float>>(n, k, packed, j, static_cast<bfloat16*>(row));
+  } else {
+    unpack_row<FloatTypes<float>>(n, k, packed, j, static_cast<float*>(row));
+  }
+}
+
 void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed) {
   if (dtype == DType::bfloat16) {
     pack_whole<BFloatTypes<float>>(n, k, b, packed);
@@ -240,12 +262,6 @@ void gemm(const Gemm& g) {
       run_with(FloatTypes<decltype(c)>{});
     }
   });
-}
-
-void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c) {
-  if (m == 0 || n == 0) return;
-  run<IntTypes, ByRows<Quads>>(
-      {.m = m, .n = n, .k = k, .a = a, .lda = k, .b = b, .ldb = k, .transpose_b = true, .c = c, .ldc = n});
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

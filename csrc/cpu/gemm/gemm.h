@@ -38,8 +38,7 @@ void gemm(const Gemm& g);
 // set.
 int64_t packed_size(int64_t n, int64_t k, DType dtype);
 void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed);
-
-// C (m, n) = A B^T, exactly: A (m, k) uint8, B (n, k) int8, C int32.
-void gemm_int8(int64_t m, int64_t n, int64_t k, const uint8_t* a, const int8_t* b, int32_t* c);
+// row (k,) = row j of b
+void unpack_b(int64_t n, int64_t k, const float* packed, DType dtype, int64_t j, void* row);
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

@@ -34,7 +34,7 @@ struct ByUnits {
 // height.
 template <class Units, class Strip, int rows>
 static void micro_kernel(int64_t depth, const float* a, const float* b, float* tile) {
-  typename Units::Sum sum[rows][tile_vectors] = {};
+  Vec sum[rows][tile_vectors] = {};
   for (int64_t l = 0; l < depth; ++l) {
     const float* a_l = a + l * Strip::unit;
     const float* b_l = b + l * tile_columns;
@@ -53,7 +53,7 @@ static void micro_kernel(int64_t depth, const float* a, const float* b, float* t
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < tile_vectors; ++v) {
-      store(tile + r * tile_columns + v * lanes, reinterpret_cast<Vec>(sum[r][v]));
+      store(tile + r * tile_columns + v * lanes, sum[r][v]);
     }
   }
 }

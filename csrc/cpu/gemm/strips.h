@@ -46,7 +46,7 @@ static void pack_strips(const T* a, int64_t ld, bool transposed, int64_t depth, 
   const int64_t rows_at_once = min_of(rows, strips_per_call * tile_rows<Units>);
   if constexpr (Strip::row == 1) {
     pack_units_transposed<Units>(a, ld, depth, rows_at_once, strips);
-  } else if constexpr (sizeof(T) > 1 && Units::group > 1) {
+  } else if constexpr (Units::group > 1) {
     if (!transposed) return pack_rows<Units>(a, ld, depth, rows, strips);
     pack_columns<Units>(
         depth, rows_at_once, [&](int64_t l) { return a + l * ld; }, strips, ByRows<Units>::row);

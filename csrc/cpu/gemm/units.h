@@ -1,4 +1,4 @@
-// k runs over units of 32 bits. A unit holds one float32, two bfloat16 or four int8.
+// k runs over units of 32 bits. A unit holds one float32 or two bfloat16.
 #pragma once
 
 #include "cpu/isa/simd.h"
@@ -15,7 +15,6 @@ static constexpr int64_t round_up(int64_t a, int64_t b) {
 // Each struct has:
 //   elements: elements of k in a unit;
 //   group: k is summed in whole groups of this many units, and packed matrices end with units of zeros;
-//   Sum: the type of a vector of sums;
 //   along_k(from, count): `lanes` units that follow each other in k; zeros after the first `count` elements;
 //   across_k(from, ld, count, part): one unit of each of `lanes` neighbours. Elements of a unit are ld apart;
 //     the first `count` exist, the others are zeros;
@@ -25,7 +24,6 @@ static constexpr int64_t round_up(int64_t a, int64_t b) {
 // float32, or bfloat16 widened.
 struct Singles {
   static constexpr int64_t elements = 1, group = 1;
-  using Sum = Vec;
 
   template <class T>
   static inline Vec along_k(const T* from, int64_t count) {
@@ -38,24 +36,6 @@ struct Singles {
   static inline Vec multiply_add(Vec sum, Vec a, Vec b) { return sum + a * b; }
 };
 
-// uint8 and int8 widened.
-struct Integers {
-  static constexpr int64_t elements = 1, group = 1;
-  using Sum = IntVec;
-
-  template <class T>
-  static inline Vec along_k(const T* from, int64_t count) {
-    IntVec v{};
-    for (int64_t i = 0; i < min_of(count, lanes); ++i) v[i] = from[i];
-    return reinterpret_cast<Vec>(v);
-  }
-  static inline IntVec multiply_add(IntVec sum, Vec a, Vec b) {
-    return sum + reinterpret_cast<IntVec>(a) * reinterpret_cast<IntVec>(b);
-  }
-};
-
-#ifdef __AVX512BF16__
-
 // An instruction of AMX multiplies tiles of 16 rows by 16 units.
 #ifdef __AMX_TILE__
 constexpr int64_t tile_group = 16;
@@ -63,10 +43,16 @@ constexpr int64_t tile_group = 16;
 constexpr int64_t tile_group = 1;
 #endif
 
+// Four int8, for tile registers alone: gemm/int8_kernel.h has the vectors' units.
+struct Quads {
+  static constexpr int64_t elements = 4, group = tile_group;
+};
+
+#ifdef __AVX512BF16__
+
 // Two bfloat16, the first in the lower half.
 struct Pairs {
   static constexpr int64_t elements = 2, group = tile_group;
-  using Sum = Vec;
 
   static inline Vec along_k(const bfloat16* from, int64_t count) {
     const __mmask32 mask = count >= 32 ? 0xFFFFFFFF : (1u << count) - 1;
@@ -83,25 +69,8 @@ struct Pairs {
   }
 };
 
-// Four uint8 of A, four int8 of B.
-struct Quads {
-  static constexpr int64_t elements = 4, group = tile_group;
-  using Sum = IntVec;
-
-  template <class T>
-  static inline Vec along_k(const T* from, int64_t count) {
-    const __mmask64 mask = count >= 64 ? ~0ull : (1ull << count) - 1;
-    return reinterpret_cast<Vec>(_mm512_maskz_loadu_epi8(mask, from));
-  }
-  static inline IntVec multiply_add(IntVec sum, Vec a, Vec b) {
-    return reinterpret_cast<IntVec>(_mm512_dpbusd_epi32(
-        reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
-  }
-};
-
 #else
 using Pairs = Singles;
-using Quads = Integers;
 #endif
 
 template <class Units>
