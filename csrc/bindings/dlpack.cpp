@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "bindings/bindings.h"
 #include "bindings/foreign.h"
@@ -153,11 +154,12 @@ py::object make_capsule(std::unique_ptr<Export<Managed>> exported) {
   return py::reinterpret_steal<py::object>(capsule);
 }
 
-py::object to_dlpack(const Tensor& tensor, bool versioned) {
+// The consumer's stream waits for the tensor's values; without one nothing does.
+py::object to_dlpack(const Tensor& tensor, bool versioned, std::optional<uintptr_t> stream) {
   CHECK(Recorder::current() == nullptr,
         "record: the values of a tensor may not be read while a program is recorded");
   if (tensor.writeable()) tensor.storage()->lend();
-  memory(tensor.device()).synchronize();  // so the consumer may read on any stream of its own
+  if (stream) memory(tensor.device()).let_wait(*stream);
   if (!versioned) {
     if (!tensor.writeable()) {
       throw py::buffer_error("__dlpack__: a read-only tensor needs max_version (1, 0), got an older one");
@@ -185,7 +187,6 @@ template <class Managed>
 Tensor consume(const py::capsule& capsule, Managed* managed, bool writeable) {
   const DLTensor& source = managed->tensor;
   const Device device = from_dl(source.device);
-  memory(device).synchronize();  // what wrote the memory has run; fails with what is missing
   Shape shape(source.shape, source.shape + source.ndim);
   const DType dtype = from_dl(source.dtype);
   CHECK(is_contiguous(source), "from_dlpack: x must be C-contiguous, got shape ", shape, " with strides ",
@@ -229,10 +230,15 @@ void bind_dlpack(py::module_& m) {
       },
       "tensor"_a, "What DLPack calls the tensor's device: its type and its index.");
   m.def(
-      "check_dlpack_device", [](int32_t type, int32_t index) { memory(from_dl(DLDevice{type, index})); },
-      "type"_a, "index"_a, "ValueError unless tensors can lie on this device of DLPack.");
-  m.def("to_dlpack", to_dlpack, "tensor"_a, "versioned"_a,
-        "A DLPack capsule that shares the tensor's memory.");
+      "dlpack_stream",
+      [](int32_t type, int32_t index) { return memory(from_dl(DLDevice{type, index})).stream(); }, "type"_a,
+      "index"_a,
+      "The stream in which work on this device of DLPack runs, 0 without streams. ValueError unless tensors "
+      "can "
+      "lie there.");
+  m.def("to_dlpack", to_dlpack, "tensor"_a, "versioned"_a, "stream"_a.none(true),
+        "A DLPack capsule that shares the tensor's memory. What begins in `stream` later waits for its "
+        "values.");
   m.def("from_dlpack", from_dlpack, "capsule"_a, "A Tensor over the memory of a DLPack capsule.");
 }
 

@@ -85,6 +85,9 @@ struct Memory {
   void (*copy)(void* to, const void* from, int64_t nbytes, CopyKind kind);
   void (*zero)(void* data, int64_t nbytes);
   void (*synchronize)();  // returns when everything started so far has run
+  uintptr_t (*stream)();  // the handle of the stream in which all of it runs; 0: there are no streams
+  void (*let_wait)(
+      uintptr_t stream);  // what begins in this stream from now on waits for what was started so far
   bool cached;            // whether freed blocks are kept for later requests
 };
 

@@ -19,6 +19,8 @@ struct BackendApi {
   Status (*copy)(void* to, const void* from, int64_t nbytes, CopyKind kind);
   Status (*zero)(void* data, int64_t nbytes);
   Status (*synchronize)();
+  Status (*stream)(uintptr_t* stream);
+  Status (*let_wait)(uintptr_t stream);
   Status (*packed_weight_size)(int64_t* size, const PackWeight*);
   Status (*loss_chunk)(LossChunk* chunk, int64_t rows, int64_t vocabulary, DType dtype);
 #define DRAGOMAN_MEMBER(name, Params) Status (*name)(const Params*);
@@ -44,6 +46,13 @@ constexpr Memory memory_of(bool cached) {
                  CopyKind kind) { check_status(api(), "copy", api().copy(to, from, nbytes, kind)); },
       .zero = [](void* data, int64_t nbytes) { check_status(api(), "zero", api().zero(data, nbytes)); },
       .synchronize = [] { check_status(api(), "synchronize", api().synchronize()); },
+      .stream =
+          [] {
+            uintptr_t stream = 0;
+            check_status(api(), "stream", api().stream(&stream));
+            return stream;
+          },
+      .let_wait = [](uintptr_t stream) { check_status(api(), "let_wait", api().let_wait(stream)); },
       .cached = cached,
   };
 }

@@ -51,6 +51,8 @@ constinit const Memory host_memory = {
                CopyKind) { std::memcpy(to, from, static_cast<size_t>(nbytes)); },
     .zero = [](void* data, int64_t nbytes) { std::memset(data, 0, static_cast<size_t>(nbytes)); },
     .synchronize = [] {},
+    .stream = [] { return uintptr_t{0}; },
+    .let_wait = [](uintptr_t) {},
     .cached = true,
 };
 

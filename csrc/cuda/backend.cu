@@ -102,6 +102,14 @@ void copy(void* to, const void* from, int64_t nbytes, CopyKind kind) {
   }
 }
 
+void let_wait(cudaStream_t stream) {
+  cudaEvent_t reached = nullptr;
+  check(cudaEventCreateWithFlags(&reached, cudaEventDisableTiming), "event");
+  check(cudaEventRecord(reached, the_stream), "event");
+  check(cudaStreamWaitEvent(stream, reached, 0), "event");
+  check(cudaEventDestroy(reached), "event");  // once it is reached
+}
+
 constexpr BackendApi api = {
     .last_message = [] { return static_cast<const char*>(message); },
     .allocate =
@@ -118,6 +126,13 @@ constexpr BackendApi api = {
         },
     // Other libraries' streams too: their memory and ours travel by DLPack.
     .synchronize = [] { return guarded([] { check(cudaDeviceSynchronize(), "synchronize"); }); },
+    .stream =
+        [](uintptr_t* stream) {
+          *stream = reinterpret_cast<uintptr_t>(the_stream);
+          return Status::done;
+        },
+    .let_wait =
+        [](uintptr_t stream) { return guarded([&] { let_wait(reinterpret_cast<cudaStream_t>(stream)); }); },
     .packed_weight_size =
         [](int64_t* size, const PackWeight* p) { return guarded([&] { *size = packed_weight_size(*p); }); },
     .loss_chunk = [](LossChunk* chunk, int64_t rows, int64_t vocabulary,

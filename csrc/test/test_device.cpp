@@ -128,6 +128,12 @@ constinit const BackendApi api = {.last_message = [] { return message.c_str(); }
                                   .copy = copy,
                                   .zero = zero,
                                   .synchronize = [] { return Status::done; },
+                                  .stream =
+                                      [](uintptr_t* stream) {
+                                        *stream = 0;
+                                        return Status::done;
+                                      },
+                                  .let_wait = [](uintptr_t) { return Status::done; },
                                   .packed_weight_size =
                                       [](int64_t* size, const PackWeight* p) {
                                         *size = cpu().packed_weight_size(*p);

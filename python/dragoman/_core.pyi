@@ -32,13 +32,13 @@ __all__: list[str] = [
     "binary_forward",
     "cast",
     "check_device",
-    "check_dlpack_device",
     "concat_forward",
     "cpu_count",
     "cpu_isa",
     "cpu_isas",
     "cross_entropy_forward",
     "dlpack_device",
+    "dlpack_stream",
     "dropout_backward",
     "dropout_forward",
     "embedding_backward",
@@ -370,11 +370,6 @@ def binary_backward(
 ) -> Tensor: ...
 def binary_forward(kind: str, a: Tensor | None, b: Tensor | None, number: float = 0.0) -> Tensor: ...
 def cast(x: Tensor, dtype: str) -> Tensor: ...
-def check_dlpack_device(type: int, index: int) -> None:
-    """
-    ValueError unless tensors can lie on this device of DLPack.
-    """
-
 def check_device(op: str, device: str) -> None:
     """
     ValueError, in the name of `op`, unless tensors can lie on this device.
@@ -407,6 +402,11 @@ def cross_entropy_forward(
 def dlpack_device(tensor: Tensor) -> tuple[int, int]:
     """
     What DLPack calls the tensor's device: its type and its index.
+    """
+
+def dlpack_stream(type: int, index: int) -> int:
+    """
+    The stream in which work on this device of DLPack runs, 0 without streams. ValueError unless tensors can lie there.
     """
 
 def dropout_backward(dy: Tensor, dropout: Dropout, sequences: Sequences | None) -> Tensor: ...
@@ -615,9 +615,9 @@ def test_device_fail_kernel(name: str) -> None:
     """
 
 def to(x: Tensor, device: str) -> Tensor: ...
-def to_dlpack(tensor: Tensor, versioned: bool) -> typing.Any:
+def to_dlpack(tensor: Tensor, versioned: bool, stream: int | None) -> typing.Any:
     """
-    A DLPack capsule that shares the tensor's memory.
+    A DLPack capsule that shares the tensor's memory. What begins in `stream` later waits for its values.
     """
 
 def transpose(x: Tensor) -> Tensor: ...

@@ -59,12 +59,13 @@ def from_dlpack(x: Any) -> Tensor:
     if not hasattr(x, "__dlpack__") or not hasattr(x, "__dlpack_device__"):
         raise TypeError(f"from_dlpack: x must have __dlpack__ and __dlpack_device__, got {type(x).__name__}")
     kind, index = x.__dlpack_device__()
-    _core.check_dlpack_device(int(kind), int(index))
+    stream = _core.dlpack_stream(int(kind), int(index))  # it will wait for the values of x
+    options = {"stream": stream} if stream else {}
     try:
         try:
-            capsule = x.__dlpack__(max_version=(1, 0))
+            capsule = x.__dlpack__(max_version=(1, 0), **options)
         except TypeError:  # a library from before DLPack 1.0
-            capsule = x.__dlpack__()
+            capsule = x.__dlpack__(**options)
     except BufferError as error:
         raise ValueError(f"from_dlpack: x must be memory that DLPack can describe ({error})") from None
     return Tensor(_core.from_dlpack(capsule))

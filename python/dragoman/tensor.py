@@ -126,17 +126,23 @@ class Tensor:
         What the other side may write follows the memory, not this object: see `writeable`.
 
         Args:
-            stream: the consumer's stream. On the CPU None, else any: the values are there when this returns.
+            stream: the handle of the consumer's CUDA stream, which will wait for the values; 1 or None is the default
+                stream, -1 means that nothing waits. None on the CPU.
             max_version: the newest DLPack that the consumer knows.
             dl_device: this tensor's device.
             copy: whether to copy the memory.
 
         Raises:
             BufferError: another device, or read-only memory for a consumer older than DLPack 1.0, which cannot be told.
-            ValueError: while a Program is being recorded, or for a stream on the CPU.
+            ValueError: while a Program is being recorded, for a stream on the CPU, or for no stream of CUDA.
         """
-        if stream is not None and self.device == "cpu":
-            raise ValueError(f"__dlpack__: stream must be None for the CPU, got {arguments.shown(stream)}")
+        if self.device == "cpu":
+            if stream is not None:
+                raise ValueError(f"__dlpack__: stream must be None for the CPU, got {arguments.shown(stream)}")
+        elif stream is None:
+            stream = 1
+        elif arguments.integer("__dlpack__", "stream", stream, minimum=-1) == 0:
+            raise ValueError("__dlpack__: stream must be a CUDA stream, 1 for the default stream, or -1, got 0")
         for name, value in (("max_version", max_version), ("dl_device", dl_device)):
             if value is not None and not (isinstance(value, tuple) and len(value) == 2):
                 raise TypeError(f"__dlpack__: {name} must be two ints, got {arguments.shown(value)}")
@@ -147,7 +153,7 @@ class Tensor:
                 f"__dlpack__: dl_device must be {self.__dlpack_device__()}, got {arguments.shown(dl_device)}"
             )
         versioned = max_version is not None and arguments.integer("__dlpack__", "max_version", max_version[0]) >= 1
-        return _core.to_dlpack(self.data.clone() if copy else self.data, versioned)
+        return _core.to_dlpack(self.data.clone() if copy else self.data, versioned, None if stream == -1 else stream)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """What DLPack calls this tensor's device: its type and its index."""

@@ -78,6 +78,8 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream = nullptr;
 };
 
+extern "C" {  // tests call some of them
+#pragma GCC visibility push(default)
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
 cudaError_t cudaDeviceSynchronize();
@@ -96,6 +98,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+#pragma GCC visibility pop
+}
 
 namespace emulator {
 // Work waits in its stream until something waits for the stream.

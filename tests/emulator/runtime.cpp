@@ -28,9 +28,9 @@ namespace {
 // Never destroyed: the interpreter may free tensors at its very end.
 struct Runtime {
   std::recursive_mutex mutex;
-  std::deque<EmulatedStream> streams;
-  std::map<uintptr_t, size_t> device, page_locked;  // blocks: begin and size
-  std::map<const void*, size_t> shared_limits;      // of kernels that have asked for more
+  std::deque<EmulatedStream> streams = std::deque<EmulatedStream>(1);  // the first one is the default stream
+  std::map<uintptr_t, size_t> device, page_locked;                     // blocks: begin and size
+  std::map<const void*, size_t> shared_limits;                         // of kernels that have asked for more
   size_t in_use = 0;
   std::string error;  // of work that failed
 };
@@ -41,6 +41,11 @@ Runtime& runtime() {
 }
 
 using Lock = std::lock_guard<std::recursive_mutex>;
+
+// Handles up to 2 are CUDA's names of the default stream.
+EmulatedStream& stream_of(cudaStream_t handle) {
+  return reinterpret_cast<uintptr_t>(handle) <= 2 ? runtime().streams.front() : *handle;
+}
 
 cudaError_t run_first(EmulatedStream& stream) {
   const std::function<void()> work = std::move(stream.work.front());
@@ -84,7 +89,7 @@ size_t device_memory() {
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
   const Lock lock(runtime().mutex);
-  stream->work.push_back(std::move(work));
+  stream_of(stream).work.push_back(std::move(work));
 }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> body) {
@@ -102,7 +107,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::fu
     run(grid, block, shared, body);
   });
   static const bool blocking = std::getenv("CUDA_LAUNCH_BLOCKING") != nullptr;
-  return blocking ? run_all(*config.stream) : cudaSuccess;
+  return blocking ? run_all(stream_of(config.stream)) : cudaSuccess;
 }
 
 }  // namespace emulator
@@ -200,7 +205,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyK
   }
   enqueue(stream, [=] { std::memmove(to, from, size); });
   const bool at_once = kind == cudaMemcpyDeviceToHost && !holds(runtime().page_locked, to, size);
-  return at_once ? run_all(*stream) : cudaSuccess;
+  return at_once ? run_all(stream_of(stream)) : cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* data, int value, size_t size, cudaStream_t stream) {
@@ -218,7 +223,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Lock lock(runtime().mutex);
-  return run_all(*stream);
+  return run_all(stream_of(stream));
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -228,7 +233,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(runtime().mutex);
-  event->stream = stream;
+  event->stream = &stream_of(stream);
   enqueue(stream, [event, count = ++event->recorded] { event->reached = count; });
   return cudaSuccess;
 }
@@ -237,3 +242,13 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const Lock lock(runtime().mutex);
   return reach(*event, event->recorded);
 }
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const Lock lock(runtime().mutex);
+  enqueue(stream, [event, count = event->recorded] {
+    if (reach(*event, count) != cudaSuccess) throw std::runtime_error(runtime().error);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }  // kept: work may wait for it

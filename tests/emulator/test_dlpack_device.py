@@ -1,6 +1,6 @@
-"""DLPack on a device: values that the other side may read at once, and memory that is given back when no work needs it.
+"""DLPack on a device: streams wait for each other's values, and memory is given back when no work needs it.
 
-The other library is played by ctypes: the emulator's device memory is the host's.
+The other library is played by ctypes, with streams of the emulator, whose device memory is the host's.
 """
 
 import ctypes
@@ -46,10 +46,49 @@ API.PyCapsule_New.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 NAME, USED = b"dltensor", b"used_dltensor"
 
 
+class Stream:
+    """A stream of the other library."""
+
+    def __init__(self):
+        self.library = ctypes.CDLL(os.environ["DRAGOMAN_CUDA_LIBRARY"])
+        self.handle = self.create("cudaStreamCreateWithFlags")
+
+    def call(self, name, *arguments):
+        assert getattr(self.library, name)(*arguments) == 0, name
+
+    def create(self, name):
+        made = ctypes.c_void_p()
+        self.call(name, ctypes.byref(made), 0)
+        return made
+
+    def fill(self, block, byte, size):
+        self.call("cudaMemsetAsync", ctypes.c_void_p(block), byte, ctypes.c_size_t(size), self.handle)
+
+    def read(self, block, count):
+        values = np.empty(count, np.float32)
+        to = ctypes.c_void_p(values.ctypes.data)
+        self.call("cudaMemcpyAsync", to, ctypes.c_void_p(block), ctypes.c_size_t(values.nbytes), 2, self.handle)
+        self.call("cudaStreamSynchronize", self.handle)
+        return values
+
+    def let_wait(self, stream):
+        """What begins in `stream` from now on waits for what is in this one."""
+        event = self.create("cudaEventCreateWithFlags")
+        self.call("cudaEventRecord", event, self.handle)
+        self.call("cudaStreamWaitEvent", ctypes.c_void_p(stream), event, 0)
+
+
 def floats_at(lent):
     """The memory of `lent`, as a NumPy array of float32."""
     size = int(np.prod([lent.shape[axis] for axis in range(lent.ndim)]))
     return np.ctypeslib.as_array(ctypes.cast(lent.data, ctypes.POINTER(ctypes.c_float)), (size,))
+
+
+def lend(tensor, **options):
+    capsule = tensor.__dlpack__(**options)
+    lent = Lent.from_address(API.PyCapsule_GetPointer(capsule, NAME))
+    API.PyCapsule_SetName(capsule, USED)
+    return lent
 
 
 def test_a_consumer_reads_what_was_computed_and_keeps_it():
@@ -57,17 +96,64 @@ def test_a_consumer_reads_what_was_computed_and_keeps_it():
     before = dg.memory_stats("cuda")["allocated"]
     y = x * 2.0
     assert y.__dlpack_device__() == (2, 0)
-    capsule = y.__dlpack__(stream=1)
-    lent = Lent.from_address(API.PyCapsule_GetPointer(capsule, NAME))
-    API.PyCapsule_SetName(capsule, USED)
+    stream = Stream()
+    lent = lend(y, stream=stream.handle.value)
     assert (lent.device_type, lent.device_id, lent.code, lent.bits) == (2, 0, 2, 32)
-    np.testing.assert_array_equal(floats_at(lent), 2 * np.arange(1000))
-    del y, capsule
+    assert (floats_at(lent) != 2 * np.arange(1000)).any()  # nothing has waited for the product
+    np.testing.assert_array_equal(stream.read(lent.data, 1000), 2 * np.arange(1000))
+    del y
     held = x * 3.0  # would take the block, if it were free
-    np.testing.assert_array_equal(floats_at(lent), 2 * np.arange(1000))
+    np.testing.assert_array_equal(stream.read(lent.data, 1000), 2 * np.arange(1000))
     del held
     lent.deleter(ctypes.byref(lent))
     assert dg.memory_stats("cuda")["allocated"] == before
+
+
+@pytest.mark.parametrize("stream", [None, 1, 2])
+def test_the_default_stream_waits(stream):
+    y = dg.tensor(np.arange(9, dtype=np.float32), "cuda") + 1.0
+    lent = lend(y, stream=stream)
+    default = Stream()
+    default.handle = ctypes.c_void_p(1)
+    np.testing.assert_array_equal(default.read(lent.data, 9), np.arange(1, 10))
+    lent.deleter(ctypes.byref(lent))
+
+
+def test_streams_that_are_none():
+    y = dg.tensor(np.arange(9, dtype=np.float32), "cuda") + 1.0
+    lent = lend(y, stream=-1)
+    default = Stream()
+    default.handle = ctypes.c_void_p(1)
+    assert (default.read(lent.data, 9) != np.arange(1, 10)).any()  # -1: nothing waits
+    lent.deleter(ctypes.byref(lent))
+    with pytest.raises(ValueError, match="stream must be a CUDA stream, 1 for the default stream, or -1, got 0"):
+        y.__dlpack__(stream=0)
+    with pytest.raises(ValueError, match="stream must be at least -1, got -2"):
+        y.__dlpack__(stream=-2)
+    with pytest.raises(TypeError, match="stream must be an int, got str"):
+        y.__dlpack__(stream="default")
+
+
+def test_what_is_borrowed_waits_for_the_producers_stream():
+    block = dg.tensor(np.arange(1000, dtype=np.float32), "cuda")
+    block.numpy()  # the values have arrived
+    own = Stream()
+
+    class Late:
+        """Lends `block`, which its stream is still to fill with zeros."""
+
+        def __dlpack_device__(self):
+            return (2, 0)
+
+        def __dlpack__(self, *, stream: int, **options):
+            capsule = block.__dlpack__(stream=-1)
+            own.fill(Lent.from_address(API.PyCapsule_GetPointer(capsule, NAME)).data, 0, 4000)
+            own.let_wait(stream)
+            return capsule
+
+    borrowed = dg.from_dlpack(Late())
+    y = borrowed + 1.0
+    np.testing.assert_array_equal(y.numpy(), np.ones(1000))
 
 
 class Producer:
