@@ -164,10 +164,8 @@ uint32_t alignment_of(const void* pointer) {
 
 struct Choice {
   lt::Algorithm algorithm;
-  bool needs_workspace;
+  size_t workspace;  // bytes
 };
-
-constexpr int64_t workspace_size = int64_t{32} << 20;
 
 std::optional<Choice> best_for(const Product& p) {
   const Descriptors d(p);
@@ -177,7 +175,7 @@ std::optional<Choice> best_for(const Product& p) {
     check_lt(library().cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
              "cublasLtMatmulPreferenceSetAttribute");
   };
-  set(lt::maximum_workspace, static_cast<uint64_t>(workspace_size));
+  set(lt::maximum_workspace, uint64_t{32} << 20);
   set(lt::alignment_a, alignment_of(p.b.data));
   set(lt::alignment_b, alignment_of(p.a.data));
   set(lt::alignment_c, alignment_of(p.c.data));
@@ -189,7 +187,7 @@ std::optional<Choice> best_for(const Product& p) {
   if (status == lt::not_supported || (status == lt::success && (count == 0 || found.state != lt::success)))
     return {};
   check_lt(status, "cublasLtMatmulAlgoGetHeuristic");
-  return Choice{found.algorithm, found.workspace > 0};
+  return Choice{found.algorithm, found.workspace};
 }
 
 using Key = std::array<int64_t, 8>;
@@ -217,11 +215,10 @@ lt::Status run(const Product& p, const std::optional<Choice>& choice) {
   const Descriptors d(p);
   const float one = 1.0f, beta = p.c.accumulate ? 1.0f : 0.0f;
   std::optional<Scratch> workspace;
-  if (choice->needs_workspace) workspace.emplace(workspace_size);
+  if (choice->workspace > 0) workspace.emplace(static_cast<int64_t>(choice->workspace));
   return library().cublasLtMatmul(context(), d.operation, &one, p.b.data, d.first, p.a.data, d.second, &beta,
                                   p.c.data, d.result, p.c.data, d.result, &choice->algorithm,
-                                  workspace ? workspace->data : nullptr,
-                                  workspace ? static_cast<size_t>(workspace_size) : 0, stream());
+                                  workspace ? workspace->data : nullptr, choice->workspace, stream());
 }
 
 // C where the sums have no terms: the bias after its activation, or 0.

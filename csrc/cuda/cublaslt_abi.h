@@ -13,7 +13,6 @@ inline constexpr Status success = 0, invalid_value = 7, not_supported = 15;
 enum DataType : int32_t { float32 = 0, bfloat16 = 14 };
 enum ComputeType : int32_t { compute_float32 = 68 };  // never TF32
 enum Transpose : int32_t { keep = 0, transpose = 1 };
-enum Order : int32_t { by_column = 0, by_row = 1 };
 enum Epilogue : int32_t { plain = 1, relu = 2, bias = 4, relu_bias = 6 };
 
 enum OperationAttribute : int32_t {
@@ -22,8 +21,6 @@ enum OperationAttribute : int32_t {
   epilogue = 7,
   bias_pointer = 8,
 };
-
-enum LayoutAttribute : int32_t { order = 1, batch_count = 5, batch_stride = 6 };
 
 enum PreferenceAttribute : int32_t {
   maximum_workspace = 1,
@@ -60,8 +57,6 @@ struct Heuristic {
   X(cublasLtMatrixLayoutCreate,                                                                          \
     (lt::Layout * *layout, lt::DataType type, uint64_t rows, uint64_t columns, int64_t leading))         \
   X(cublasLtMatrixLayoutDestroy, (lt::Layout * layout))                                                  \
-  X(cublasLtMatrixLayoutSetAttribute,                                                                    \
-    (lt::Layout * layout, lt::LayoutAttribute attribute, const void* value, size_t size))                \
   X(cublasLtMatmulPreferenceCreate, (lt::Preference * *preference))                                      \
   X(cublasLtMatmulPreferenceDestroy, (lt::Preference * preference))                                      \
   X(cublasLtMatmulPreferenceSetAttribute,                                                                \

@@ -2,9 +2,6 @@
 
 #include <link.h>
 #include <sys/mman.h>
-#ifndef __x86_64__
-#include <ucontext.h>
-#endif
 
 #include <algorithm>
 #include <cstdlib>
@@ -15,8 +12,7 @@ namespace emulator {
 
 namespace {
 
-#ifdef __x86_64__
-// Saves the registers that a call keeps, and goes on where `to` stopped.
+// Saves the registers that a call keeps, and goes on where `to` stopped: for x86-64.
 extern "C" void dragoman_emulator_switch(void** from, void* to);
 asm(R"(
 .text
@@ -28,34 +24,6 @@ dragoman_emulator_switch:
   popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
   ret
 )");
-
-void* new_context(char* stack, size_t size, void (*entry)()) {
-  void** top =
-      reinterpret_cast<void**>(stack + size) - 2;  // as a call leaves it: 8 bytes off a multiple of 16
-  *--top = nullptr;
-  *--top = reinterpret_cast<void*>(entry);
-  for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
-  return top;
-}
-
-void switch_context(void** from, void* to) { dragoman_emulator_switch(from, to); }
-#else
-void* new_context(char* stack, size_t size, void (*entry)()) {
-  auto* context = reinterpret_cast<ucontext_t*>(stack);
-  getcontext(context);
-  context->uc_stack.ss_sp = stack + sizeof(ucontext_t);
-  context->uc_stack.ss_size = size - sizeof(ucontext_t);
-  context->uc_link = nullptr;
-  makecontext(context, entry, 0);
-  return context;
-}
-
-void switch_context(void** from, void* to) {
-  ucontext_t here;
-  *from = &here;
-  swapcontext(&here, static_cast<ucontext_t*>(to));
-}
-#endif
 
 constexpr size_t stack_size = size_t{128} << 10, guard_size = size_t{4} << 10;
 constexpr int most_threads = 1024;
@@ -75,16 +43,23 @@ char* stack_of(int index) {
     }
     return static_cast<char*>(mapping);
   }();
-  return stacks + static_cast<size_t>(index) * stack_size + guard_size;
+  return stacks + static_cast<size_t>(index) * stack_size;
 }
 
-void to_scheduler() { switch_context(&thread->stack_pointer, scheduler); }
+void to_scheduler() { dragoman_emulator_switch(&thread->stack_pointer, scheduler); }
 
 void thread_entry() {
   (*body)();
   if (!thread->open_copies.empty() || !thread->copy_groups.empty()) fail("a thread ends before its copies");
   thread->ended = true;
   to_scheduler();
+}
+
+// The stack pointer of a thread that is to begin, as a call leaves it: 8 bytes off a multiple of 16.
+void* new_stack(int index) {
+  void** top = reinterpret_cast<void**>(stack_of(index) + stack_size) - 3;
+  *--top = reinterpret_cast<void*>(thread_entry);
+  return std::fill_n(top - 6, 6, nullptr) - 6;
 }
 
 // Variables marked __shared__ are the library's thread-local ones: their bytes on this host thread.
@@ -136,7 +111,7 @@ bool run_warp(Thread* begin, Thread* end) {
       Thread* running = thread;
       running->waits_for = nullptr;
       threadIdx = running->index;
-      switch_context(&scheduler, running->stack_pointer);
+      dragoman_emulator_switch(&scheduler, running->stack_pointer);
       if (!failure.empty()) throw std::runtime_error("emulator: " + failure);
       ran = any = true;
     }
@@ -154,7 +129,7 @@ void run_block(std::vector<Thread>& threads, std::vector<Warp>& warps) {
     t.index = {at % x, at / x % y, at / (x * y)};
     t.lane = i % warp_size;
     t.warp = &warps[i / warp_size];
-    t.stack_pointer = new_context(stack_of(i), stack_size - guard_size, thread_entry);
+    t.stack_pointer = new_stack(i);
     t.ended = false;
     t.waits_for = nullptr;
     t.exchanges = 0;
