@@ -147,6 +147,8 @@ def compare_decoding(arguments: argparse.Namespace) -> list[Record]:
                     answer = contestant.worker.measure(**turn)
                     contestant.times.setdefault((batch, beam), []).extend(answer["times"])
                     contestant.peak_mib = answer["peak_mib"]
+    alike = ", ".join(f"{each.worker.system} {statistics.fmean(each.same.values()):.0%}" for each in contestants)
+    print(f"\ntokens that are those of dragoman in float32: {alike}")
     records = [_record(arguments, contestant, cell) for contestant in contestants for cell in cells]
     if not arguments.peak.exists():
         print(f"there is no bound without {arguments.peak}: CONTRIBUTING.md says how it is built")
@@ -182,7 +184,7 @@ def print_table(arguments: argparse.Namespace, records: list[Record], bounds: di
         speeds.setdefault(record["system"], {})[record["batch"], record["beam"]] = record["tokens_per_s"]
     cells = list(dict.fromkeys((record["batch"], record["beam"]) for record in records))
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
-    print(f"\ndecode {arguments.model}, {arguments.dtype}, {threads}, {machine()['cpu']}: output tokens a second")
+    print(f"decode {arguments.model}, {arguments.dtype}, {threads}, {machine()['cpu']}: output tokens a second")
 
     def row(title: str, values: list[str]) -> None:
         print(f"{title:32}" + "".join(f"{value:>10}" for value in values), flush=True)

@@ -1,5 +1,6 @@
 """Where a figure was measured, and what that machine does at most."""
 
+import functools
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PEAK = ROOT / "build/dev/bench/native/bench_peak"  # measures the machine
 
 
+@functools.cache
 def machine() -> dict[str, Any]:
     """Processor, usable cores and the commit of the checkout, marked `+` where files differ from it."""
     from dragoman.cli.bench import cpu_name  # here, as PyTorch's processes are not to hold dragoman

@@ -1,12 +1,14 @@
 """Trains the tiny preset on Multi30k English-German by the command line, and measures BLEU on test_2016_flickr.
 
     python bench/multi30k.py --data DATA --output DIR [--recipe NAME] [--seeds 0 1 2] [--compute-dtype bfloat16]
+        [--compute-type float32 bfloat16 int8]
 
 DATA holds train, val and test_2016_flickr, each as .en.gz and .de.gz. The model of a seed goes to DIR/SEED; a finished
 one is measured as it is, a run that was stopped goes on. Weights and length penalty are chosen by the validation set;
-the test set is translated once. BLEU is that of Wu et al. 2021 (arXiv:2105.14462): translation and reference are
-normalised and tokenised by sacremoses and in lower case; sacreBLEU takes them as they are. Needs
-`pip install --group bench`. The last line is JSON: the figures, with the commands that gave them.
+the test set is translated once, or once in each `--compute-type`, with the same length penalty. BLEU is that of Wu et
+al. 2021 (arXiv:2105.14462): translation and reference are normalised and tokenised by sacremoses and in lower case;
+sacreBLEU takes them as they are. Needs `pip install --group bench`. The last line is JSON: the figures, with the
+commands that gave them.
 """
 
 import argparse
@@ -39,6 +41,8 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="best")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--compute-dtype", default="bfloat16", choices=["float32", "bfloat16"])
+    types = ("float32", "bfloat16", "int8")
+    parser.add_argument("--compute-type", nargs="+", choices=types, help="translate the test set in each of these")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--valid-only", action="store_true", help="leave the test set unread")
     arguments = parser.parse_args()
@@ -69,8 +73,8 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     train += ["--output", str(folder), "--preset", "tiny", *RECIPES[arguments.recipe].split(), "--seed", str(seed)]
     train += ["--compute-dtype", arguments.compute_dtype, *threads]
 
-    def translate(penalty: float) -> list[str]:
-        return ["translate", str(folder), "--beam", "5", "--length-penalty", str(penalty), *threads]
+    def translate(penalty: float, *more: str) -> list[str]:
+        return ["translate", str(folder), "--beam", "5", "--length-penalty", str(penalty), *threads, *more]
 
     log = records(folder) if (folder / "log.jsonl").exists() else []
     if not any("final" in record for record in log):
@@ -92,7 +96,14 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
         "commands": [shown(command, places) for command in (train, translate(best))],
     }
     if not arguments.valid_only:
-        result["test_2016_flickr"] = {"length_penalty": best, **score(run(translate(best), read(test[0])), test[1])}
+        types = arguments.compute_type or []
+        options = [("--compute-type", name) for name in types] or [()]
+        texts = [run(translate(best, *each), read(test[0])) for each in options]
+        result["test_2016_flickr"] = {"length_penalty": best, **score(texts[0], test[1])}
+        result["compute_types"] = {
+            name: {**score(text, test[1]), "same_lines": sum(map(str.__eq__, text.splitlines(), texts[0].splitlines()))}
+            for name, text in zip(types, texts, strict=False)
+        }
     return result
 
 

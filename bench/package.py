@@ -111,9 +111,12 @@ def start(repeats: int, name: str, dtype: str, threads: int) -> None:
                 setting = f"{system} 1x{threads}" if system == "ctranslate2" else system
                 begin = time.perf_counter()
                 worker = Worker(decoders.__file__, setting, folders[system], name, dtype, threads)
-                answer = worker.measure(batch=1, beam=1, seed=0, seconds=0)
-                found.setdefault(system, []).append((time.perf_counter() - begin, answer["peak_mib"]))
+                answer = worker.ask(batch=1, beam=1, seed=0, seconds=0)
+                elapsed = time.perf_counter() - begin
                 worker.end()
+                if answer is None:
+                    sys.exit(f"{system}: its process has ended")
+                found.setdefault(system, []).append((elapsed, answer["peak_mib"]))
     for system, of_system in found.items():
         seconds, peaks = zip(*of_system[1:], strict=True)  # the first one fills the page cache
         report(

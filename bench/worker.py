@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from works import MODELS, Model
 
 Answer = dict[str, Any]
+
+REST = 0.2  # seconds before a turn, in which idle threads of the system before it may spin
 
 # CTranslate2 is fastest so where there is AMX.
 AMX = {"CT2_FORCE_CPU_ISA": "AVX512", "MKL_ENABLE_INSTRUCTIONS": "AVX512_E4"}
@@ -50,7 +53,8 @@ class Worker:
         return json.loads(line) if line else None
 
     def measure(self, **request: Any) -> Answer:
-        """The script ends where the process has ended."""
+        """A turn of the system. The script ends where the process has ended."""
+        time.sleep(REST)
         answer = self.ask(**request)
         if answer is None:
             sys.exit(f"{self.system}: its process has ended")
