@@ -97,9 +97,9 @@ void frozen_embedding(const FrozenEmbedding& p) {
         } else {
           v = load(static_cast<const float*>(row) + l, part);
         }
-        v *= scale;
-        if (position_row != nullptr) v += load(position_row + l, part);
-        store(p.y + i * p.features + l, v, part);
+        const Vec scaled = v * scale;
+        store(p.y + i * p.features + l,
+              position_row == nullptr ? scaled : scaled + load(position_row + l, part), part);
       });
     }
   });

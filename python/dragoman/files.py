@@ -238,7 +238,8 @@ def _header(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str])
     end = 0
     for name, array in arrays.items():
         begin, end = end, end + array.nbytes
-        dtype = f"{_KINDS[array.dtype.kind]}{8 * array.itemsize}"
+        name_of_kind = "BF" if array.dtype == _DTYPES["BF16"] else _KINDS[array.dtype.kind]
+        dtype = f"{name_of_kind}{8 * array.itemsize}"
         fields[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (begin, end)}
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

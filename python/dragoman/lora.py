@@ -199,7 +199,7 @@ def merge(model: Module, name: str | None = None) -> None:
         name: of the adapter; the one that is chosen by default.
 
     Raises:
-        ValueError: no such adapter; a weight that another layer shares.
+        ValueError: no such adapter; a weight that another layer shares; the model is frozen.
     """
     weights = merged(model, name)
     for place, layer in _layers(model):
@@ -214,6 +214,7 @@ def merge(model: Module, name: str | None = None) -> None:
 
 def merged(model: Module, name: str | None = None) -> dict[str, npt.NDArray[Any]]:
     """By the name of each Linear that has the adapter, its weight with the update, a float32 array. As of `merge`."""
+    model.check_not_frozen("lora.merge", "merge into the model that it was made from")
     chosen = _choice(model).names if name is None else name
     if not isinstance(chosen, str) or chosen not in adapters(model):
         raise ValueError(f"lora.merge: name must be among {adapters(model)}, got {chosen!r}")

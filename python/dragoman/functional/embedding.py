@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dragoman import _core, arguments
+from dragoman.frozen import FrozenWeight
 from dragoman.functional.operands import ACTIVATION_DTYPES, Ids, data_of, dropout_mask, int32_ids
 from dragoman.tensor import Function, Tensor, check_options, check_sequences, check_tensors, grad_buffer
 
@@ -31,7 +32,7 @@ class Embedding(Function):
 
 def embedding(
     ids: Ids,
-    weight: Tensor,
+    weight: Tensor | FrozenWeight,
     sequences: _core.Sequences,
     *,
     positions: Tensor | None = None,
@@ -44,7 +45,7 @@ def embedding(
 
     Args:
         ids: (tokens,) integers in [0, vocabulary).
-        weight: (vocabulary, features) float32.
+        weight: (vocabulary, features) float32, or frozen: the result is float32 then.
         sequences: says where each sequence begins.
         positions: (max_positions, features) float32, sinusoidal or learned, or None.
         starts: (number of sequences,) position of each sequence's first token; 0 by default.
@@ -55,12 +56,16 @@ def embedding(
     Returns:
         (tokens, features).
     """
-    check_tensors("embedding", weight=weight)
+    if not isinstance(weight, FrozenWeight):
+        check_tensors("embedding", weight=weight)
     check_options("embedding", positions=positions)
     check_sequences("embedding", sequences=sequences)
     rows = int32_ids("embedding", "ids", ids)
     first = None if starts is None else int32_ids("embedding", "starts", starts)
     scale = arguments.number("embedding", "scale", scale)
     arguments.choice("embedding", "dtype", dtype, ACTIVATION_DTYPES)
+    if isinstance(weight, FrozenWeight):
+        weight.check_inference("embedding", dtype, dropout)
+        return weight.embedding(rows, positions, first, scale, sequences)
     mask = dropout_mask("embedding", dropout, weight.device)
     return Embedding()(rows, weight, positions, first, scale, mask, sequences, dtype)

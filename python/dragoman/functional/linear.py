@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dragoman import _core, arguments
+from dragoman.frozen import FrozenWeight
 from dragoman.functional.operands import ACTIVATIONS, data_of, dropout_mask
 from dragoman.tensor import Function, Tensor, add_grad, check_options, check_tensors, grad_buffer
 
@@ -44,7 +45,7 @@ class Linear(Function):
 
 def linear(
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | FrozenWeight,
     bias: Tensor | None = None,
     *,
     activation: str = "none",
@@ -55,7 +56,7 @@ def linear(
 
     Args:
         x: (tokens, in_features) float32 or bfloat16, of which the result is, too.
-        weight: (out_features, in_features).
+        weight: (out_features, in_features). With a frozen one, x is float32 and off the tape.
         bias: (out_features,) or None.
         activation: "none", "relu", "gelu", "gelu_tanh", "silu", "tanh" or "sigmoid", applied in the product's epilogue.
         dropout: rate in [0, 1).
@@ -63,7 +64,11 @@ def linear(
     Returns:
         (tokens, out_features).
     """
-    check_tensors("linear", x=x, weight=weight)
+    check_tensors("linear", x=x)
     check_options("linear", bias=bias, sequences=sequences)
     arguments.choice("linear", "activation", activation, ACTIVATIONS)
+    if isinstance(weight, FrozenWeight):
+        weight.check_inference("linear", x.dtype, dropout)
+        return weight.linear(x, bias, activation, sequences)
+    check_tensors("linear", weight=weight)
     return Linear()(x, weight, bias, activation, dropout_mask("linear", dropout, x.device), sequences)

@@ -11,16 +11,19 @@ from pathlib import Path
 
 from dragoman import arguments
 from dragoman.arguments import shown
-from dragoman.files import SafetensorsFile
+from dragoman.files import SafetensorsFile, atomic_write_all
+from dragoman.frozen import FROZEN_DTYPES
 from dragoman.json_file import parse_object, read_bytes, read_object
-from dragoman.models.base import CONFIG, TOKENIZER, WEIGHTS, Model, digest_field, registered_class
+from dragoman.models.base import CONFIG, FROZEN, TOKENIZER, WEIGHTS, Model, digest_field, registered_class
 from dragoman.models.config import ModelConfig
+from dragoman.models.freezing import check_frozen_state, fill_frozen
 from dragoman.nn.init import skip_init
 
 INDEX = WEIGHTS + ".index.json"  # of weights in several files, as transformers and safetensors write them
 
 _OLDEST_MODEL = "encoder_decoder"  # of a config.json from before it named its model
 _MAXIMUM = {CONFIG: 1 << 20, TOKENIZER: 1 << 26}  # bytes
+_BESIDE = {TOKENIZER: _MAXIMUM[TOKENIZER], "task.json": 1 << 26}  # files that freezing copies
 
 
 @contextmanager
@@ -33,12 +36,20 @@ def model_folder(folder: Path) -> Iterator[None]:
         raise FileNotFoundError(errno.ENOENT, f"not a model folder{lacks}", str(folder)) from None
 
 
-def load(folder: str | Path) -> Model:
+COMPUTE_TYPES = ("default", *FROZEN_DTYPES)
+
+
+def load(folder: str | Path, compute_type: str = "default") -> Model:
     """The model that `Model.save` wrote, in inference mode.
 
     config.json names the kind of model, of those that `dragoman.models.register` knows. Weights may be float32, float16
     or bfloat16, which are widened, in model.safetensors or in the files that model.safetensors.index.json lists.
     Every name and shape is compared with the config before weights are read.
+
+    Args:
+        folder: of the model.
+        compute_type: "int8", "bfloat16" or "float32" for a model that is frozen in it (`Model.freeze`); "default" for
+            one as it was saved, which can be trained unless it was frozen.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -46,14 +57,20 @@ def load(folder: str | Path) -> Model:
             tokenizer.json, by their SHA-256, do not fit either: a save may have been interrupted, or a file edited.
     """
     arguments.check_path("load", "folder", folder)
-    return load_with(Path(folder), {})
+    return load_with("load", Path(folder), {}, compute_type=compute_type)
 
 
-def load_with(folder: Path, contents: Mapping[str, bytes]) -> Model:
-    """As `load`, where the `contents` of files in the folder, by name, are known: they are what weights must fit."""
+def load_with(
+    op: str, folder: Path, contents: Mapping[str, bytes], device: str = "cpu", compute_type: str = "default"
+) -> Model:
+    """As `load` in the name of `op`, where the `contents` of files in the folder, by name, are known: they are what
+    weights must fit."""
+    arguments.choice(op, "compute_type", compute_type, COMPUTE_TYPES)
+    if compute_type == "int8" and device != "cpu":
+        raise ValueError(f'{op}: compute_type must be "bfloat16" or "float32" on {device}, got "int8"')
     with model_folder(folder):
         content = read_bytes(folder / CONFIG, _MAXIMUM[CONFIG])
-        model_class, config = _parse_config(folder / CONFIG, content)
+        model_class, config, frozen = _parse_config(folder / CONFIG, content)
         path, weights = open_weights(folder)
     # The weights say how large the model can be: twice as large leaves room for a parameter that is made, then tied.
     values = sum(math.prod(file.headers[name].shape) for name, file in weights.items())
@@ -62,27 +79,73 @@ def load_with(folder: Path, contents: Mapping[str, bytes]) -> Model:
             model = model_class(config)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{folder / CONFIG}: does not fit {path.name}: {error}") from error
+    if frozen is not None and compute_type not in ("default", frozen):
+        raise ValueError(f'{op}: compute_type must be "{frozen}", which {folder} is frozen in, got "{compute_type}"')
+    if frozen == "int8" and device != "cpu":
+        raise ValueError(f'{op}: device must be "cpu" for {folder}, which is frozen in int8, got "{device}"')
+    headers = {name: file.headers[name] for name, file in weights.items()}
     try:
-        model.check_state({name: file.headers[name] for name, file in weights.items()})
+        if frozen is None:
+            model.check_state(headers)
+        else:
+            check_frozen_state(model, frozen, headers)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     _check_digests(folder, {CONFIG: content, **contents}, weights)
+    if frozen is not None:
+        fill_frozen(model, frozen, lambda name: weights[name].array(name), device)
+        return model
     for name, parameter in model.named_parameters():
         parameter.copy_(weights[name].array(name))
-    return model.eval()
+    model.to(device)
+    return model.eval() if compute_type == "default" else model.freeze(compute_type)
+
+
+def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> Model:
+    """Writes the model of a folder, frozen, to another folder, with its tokenizer.json and task.json.
+
+    Args:
+        folder: of the model.
+        output: made where missing.
+        compute_type: "int8", "bfloat16" or "float32", as of `Model.freeze`.
+
+    Returns:
+        The frozen model.
+
+    Raises:
+        OSError: a file is missing, or cannot be read or written.
+        ValueError: another compute type; `output` is `folder`; a file that does not fit, as in `load`; the model is
+            frozen in another type.
+    """
+    arguments.check_path("freeze", "folder", folder)
+    arguments.check_path("freeze", "output", output)
+    folder, output = Path(folder), Path(output)
+    arguments.choice("freeze", "compute_type", compute_type, FROZEN_DTYPES)
+    if output.exists() and output.samefile(folder):
+        raise ValueError(f"freeze: output must be another folder than {folder}, got {output}")
+    model = load_with("freeze", folder, {}, compute_type=compute_type)
+    beside = {name: read_bytes(folder / name, size) for name, size in _BESIDE.items() if (folder / name).exists()}
+    output.mkdir(parents=True, exist_ok=True)
+    atomic_write_all({output / name: [content] for name, content in beside.items()})
+    model.save(output, beside=[name for name in beside if name == TOKENIZER])
+    return model
 
 
 def read_config(folder: Path) -> tuple[type[Model], ModelConfig]:
     """The class and the config of the model in a folder. OSError, ValueError as in `load`."""
     with model_folder(folder):
-        return _parse_config(folder / CONFIG, read_bytes(folder / CONFIG, _MAXIMUM[CONFIG]))
+        return _parse_config(folder / CONFIG, read_bytes(folder / CONFIG, _MAXIMUM[CONFIG]))[:2]
 
 
-def _parse_config(path: Path, content: bytes) -> tuple[type[Model], ModelConfig]:
+def _parse_config(path: Path, content: bytes) -> tuple[type[Model], ModelConfig, str | None]:
+    """Class, config, and the dtype in which the model is frozen."""
     values = parse_object(content, str(path))
     try:
         model_class = registered_class(values.pop("model", _OLDEST_MODEL))
-        return model_class, model_class.config_class.from_dict(values)
+        frozen = values.pop(FROZEN, None)
+        if frozen is not None:
+            arguments.choice("config", FROZEN, frozen, FROZEN_DTYPES)
+        return model_class, model_class.config_class.from_dict(values), frozen
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from error
 

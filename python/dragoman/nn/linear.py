@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from dragoman import arguments, functional
 from dragoman._core import Sequences
+from dragoman.frozen import FrozenWeight
 from dragoman.nn import init
 from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
@@ -84,7 +85,7 @@ class Linear(Module):
         Returns:
             A scalar.
         """
-        if type(self).__call__ is not Linear.__call__:
+        if type(self).__call__ is not Linear.__call__ or isinstance(self.weight, FrozenWeight):
             logits = self(x, sequences)
             return functional.cross_entropy(
                 logits, ids, label_smoothing=label_smoothing, num_targets=num_targets, sequences=sequences

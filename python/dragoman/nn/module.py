@@ -6,16 +6,19 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from dragoman.arguments import check_arrays, check_types, flag
 from dragoman.arrays import DTYPES, check_device
+from dragoman.frozen import FrozenWeight
 from dragoman.grad_mode import no_grad
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
+
+Weight = TypeVar("Weight", Parameter, FrozenWeight)
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float16), DTYPES["bfloat16"])  # that a state may hold
 
@@ -59,24 +62,28 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter of the tree once, with its dotted name."""
-        seen: set[int] = set()
-        for prefix, module in self.named_modules():
-            for name, parameter in module._own_parameters():
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield f"{prefix}.{name}" if prefix else name, parameter
+        return self._named(Parameter)
+
+    def named_frozen(self) -> Iterator[tuple[str, FrozenWeight]]:
+        """Every frozen weight of the tree once, with its dotted name: see `dragoman.models.Model.freeze`."""
+        return self._named(FrozenWeight)
 
     def parameters(self) -> list[Parameter]:
         """Every parameter of the tree once."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def num_parameters(self) -> int:
-        """Number of values in all parameters, tied ones counted once."""
-        return sum(parameter.size for parameter in self.parameters())
+        """Number of values in all parameters and frozen weights, tied ones counted once."""
+        return sum(parameter.size for parameter in self.parameters()) + sum(w.size for _, w in self.named_frozen())
 
     def state_dict(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
-        """Every parameter by name: float32 copies, or with copy=False read-only views, which training changes."""
+        """Every parameter by name: float32 copies, or with copy=False read-only views, which training changes.
+
+        Raises:
+            ValueError: the model is frozen.
+        """
         copy = flag("state_dict", "copy", copy)
+        self.check_not_frozen("state_dict", "`save` writes it")
         arrays = ((name, parameter.numpy()) for name, parameter in self.named_parameters())
         return {name: array.copy() if copy else array for name, array in arrays}
 
@@ -87,7 +94,7 @@ class Module:
             state: float32 arrays by name, or float16 and bfloat16 ones, which are widened.
 
         Raises:
-            ValueError: a parameter is missing, has no place here, or has another shape or dtype.
+            ValueError: a parameter is missing, has no place here, or has another shape or dtype; the model is frozen.
         """
         self.check_state(state)
         for name, parameter in self.named_parameters():
@@ -96,6 +103,7 @@ class Module:
     def check_state(self, state: Mapping[str, _Header]) -> None:
         """Raises as `load_state_dict`. Of each array only shape and dtype are looked at."""
         check_arrays("load_state_dict", "state", state)
+        self.check_not_frozen("load_state_dict", "load into the model that it was made from")
         parameters = dict(self.named_parameters())
         if missing := [name for name in parameters if name not in state]:
             raise ValueError(f"load_state_dict: missing parameters: {_some(missing)}")
@@ -108,15 +116,22 @@ class Module:
                 expected = "float32, float16 or bfloat16"
                 raise ValueError(f"load_state_dict: {name} must be {expected}, got {state[name].dtype}")
 
+    def check_not_frozen(self, op: str, instead: str) -> None:
+        """ValueError in the name of `op`, which says what to do instead, for a tree with frozen weights."""
+        for _, weight in self.named_frozen():
+            raise ValueError(f"{op}: the model is frozen in {weight.dtype}; {instead}")
+
     def to(self, device: str) -> Self:
         """Moves all parameters, with their gradients, and all other tensors that the tree holds to `device`.
 
         Parameters keep their identity. An optimizer made before holds their old memory: make it afterwards.
 
         Raises:
-            TypeError, ValueError: no such device.
+            TypeError, ValueError: no such device; the model is frozen on another one.
         """
         check_device("to", device)
+        if any(weight.device != device for _, weight in self.named_frozen()):
+            self.check_not_frozen("to", f"load it on {device}")
         for parameter in self.parameters():
             parameter.move(device)
         for _, module in self.named_modules():
@@ -126,8 +141,14 @@ class Module:
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Puts the whole tree into training mode, or into inference mode for `mode=False`."""
+        """Puts the whole tree into training mode, or into inference mode for `mode=False`.
+
+        Raises:
+            ValueError: training mode for a model that is frozen.
+        """
         mode = flag("train", "mode", mode)
+        if mode:
+            self.check_not_frozen("train", "train the model that it was made from")
         for _, module in self.named_modules():
             module.training = mode
         return self
@@ -152,17 +173,26 @@ class Module:
     def __repr__(self) -> str:
         return "\n".join(self._tree(type(self).__name__, "", {}))
 
-    def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        return ((name, value) for name, value in vars(self).items() if isinstance(value, Parameter))
+    def _named(self, kind: type[Weight]) -> Iterator[tuple[str, Weight]]:
+        """What the tree holds of a kind of weight, each once, with its dotted name."""
+        seen: set[int] = set()
+        for prefix, module in self.named_modules():
+            for name, weight in vars(module).items():
+                if isinstance(weight, kind) and id(weight) not in seen:
+                    seen.add(id(weight))
+                    yield f"{prefix}.{name}" if prefix else name, weight
 
     def _tree(self, title: str, prefix: str, names: dict[int, str]) -> Iterator[str]:
         """The lines of `repr`; `names` holds the first name of every parameter shown so far."""
         count = self.num_parameters()
         yield f"{title}, {count:,} parameters" if count else title
-        for name, parameter in self._own_parameters():
-            first = names.setdefault(id(parameter), prefix + name)
-            size = f"{parameter.size:,}" if first == prefix + name else f"tied to {first}"
-            yield f"  {name} {parameter.shape} {size}"
+        for name, weight in vars(self).items():
+            if not isinstance(weight, Parameter | FrozenWeight):
+                continue
+            first = names.setdefault(id(weight), prefix + name)
+            size = f"{weight.size:,}" if first == prefix + name else f"tied to {first}"
+            frozen = f" {weight.dtype}" if isinstance(weight, FrozenWeight) else ""
+            yield f"  {name} {weight.shape} {size}{frozen}"
         for name, child in self.children():
             for line in child._tree(f"{name}: {type(child).__name__}", f"{prefix}{name}.", names):
                 yield f"  {line}"

@@ -1,0 +1,118 @@
+"""A model's weights, frozen for inference and kept in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dragoman import arguments, lora
+from dragoman.arrays import DTYPES
+from dragoman.frozen import FROZEN_DTYPES, FrozenWeight, quantize
+from dragoman.nn import Embedding, Linear, Module, Parameter
+from dragoman.nn.lora import LoRALinear
+from dragoman.runtime import empty_cache
+
+SCALES = ".scales"  # after the name of an int8 weight, in the file
+
+
+def freeze(model: Module, dtype: str) -> None:
+    """Puts a FrozenWeight in the place of each weight of the model's Linears and Embeddings; see `Model.freeze`."""
+    arguments.choice("freeze", "dtype", dtype, FROZEN_DTYPES)
+    model.check_not_frozen("freeze", "freeze the model that it was made from")
+    weights = _freezable(model)
+    for name, weight in weights.items() if dtype == "int8" else ():
+        if weight.device != "cpu":
+            raise ValueError(f'freeze: dtype must be "bfloat16" or "float32" on {weight.device}, got "int8"')
+        if not np.isfinite(weight.numpy()).all():
+            raise ValueError(f'freeze: weights must be finite for "int8", got {name} with a value that is not')
+
+    def frozen(name: str) -> FrozenWeight:
+        weight = weights.pop(name)
+        if dtype == "int8":
+            return FrozenWeight(*quantize(weight.numpy()))
+        return FrozenWeight(np.asarray(weight.numpy(), DTYPES[dtype]), device=weight.device)
+
+    _replace(model, list(weights), frozen)
+    empty_cache()
+
+
+def frozen_state(model: Module) -> dict[str, npt.NDArray[Any]]:
+    """What a file keeps of a frozen model: parameters, values and, with int8, scales, by name. ValueError for a model
+    with adapters."""
+    if lora.adapters(model):
+        raise ValueError("save: the model is frozen, so its adapters cannot be added to it; lora.save keeps them")
+    state = {name: parameter.numpy() for name, parameter in model.named_parameters()}
+    for name, weight in model.named_frozen():
+        state[name] = weight.values()
+        if weight.scales is not None:
+            state[name + SCALES] = weight.scales.numpy()
+    return state
+
+
+def check_frozen_state(model: Module, dtype: str, headers: Mapping[str, Any]) -> None:
+    """ValueError unless arrays of such shapes and dtypes, by name, are the `frozen_state` of the model in `dtype`."""
+    expected: dict[str, tuple[tuple[int, ...], str]] = {}
+    weights = _freezable(model)
+    for name, parameter in model.named_parameters():
+        expected[name] = parameter.shape, dtype if name in weights else "float32"
+        if name in weights and dtype == "int8":
+            expected[name + SCALES] = parameter.shape[:1], "float32"
+    if missing := [name for name in expected if name not in headers]:
+        raise ValueError(f"{missing[0]} is missing")
+    for name, header in headers.items():
+        if name not in expected:
+            raise ValueError(f"{arguments.shown(name)} belongs to no weight of the model")
+        shape, kind = expected[name]
+        if header.shape != shape or header.dtype != DTYPES[kind]:
+            raise ValueError(f"{name} must be {kind} of shape {shape}, got {header.dtype} of shape {header.shape}")
+
+
+def fill_frozen(model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any]], device: str) -> None:
+    """Freezes a new model, whose parameters hold no values yet, with what `frozen_state` wrote.
+
+    Args:
+        model: as `check_frozen_state` has found it.
+        dtype: of the frozen weights.
+        read: the stored array of a name.
+        device: where the model shall be.
+    """
+    weights = _freezable(model)
+    for name, parameter in model.named_parameters():
+        if name not in weights:
+            parameter.copy_(read(name))
+
+    def frozen(name: str) -> FrozenWeight:
+        return FrozenWeight(read(name), read(name + SCALES) if dtype == "int8" else None, device)
+
+    _replace(model, list(weights), frozen)
+    model.to(device)
+
+
+def _freezable(model: Module) -> dict[str, Parameter]:
+    """The weights that only Linears and Embeddings read, by name. A subclass may read its weight in its own way."""
+    users: dict[int, list[bool]] = {}
+    for _, module in model.named_modules():
+        known = type(module).__call__ in (Linear.__call__, LoRALinear.__call__, Embedding.__call__)
+        for attribute, parameter in vars(module).items():
+            if isinstance(parameter, Parameter):
+                users.setdefault(id(parameter), []).append(known and attribute == "weight")
+    return {name: parameter for name, parameter in model.named_parameters() if all(users[id(parameter)])}
+
+
+def _replace(model: Module, names: list[str], frozen: Callable[[str], FrozenWeight]) -> None:
+    """One weight after the other, so that memory holds one of them twice."""
+    modules = dict(model.named_modules())
+    users: dict[int, list[Any]] = {}
+    for module in modules.values():
+        users.setdefault(id(vars(module).get("weight")), []).append(module)
+    for name in names:
+        sharing = users[id(vars(modules[name.rpartition(".")[0]])["weight"])]
+        weight = frozen(name)
+        for module in sharing:
+            module.weight = weight
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    model.eval()
