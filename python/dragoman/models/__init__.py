@@ -6,7 +6,7 @@ from dragoman.models.config import BlockConfig, ModelConfig, TextConfig
 from dragoman.models.decoder import DecoderConfig, TextDecoder
 from dragoman.models.encoder import EncoderConfig, TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder, Transformer
-from dragoman.models.folder import load
+from dragoman.models.folder import freeze_folder, load
 from dragoman.models.transformer_config import TransformerConfig
 from dragoman.models.vision import VisionConfig, VisionTransformer
 
@@ -25,6 +25,7 @@ __all__ = [
     "TransformerConfig",
     "VisionConfig",
     "VisionTransformer",
+    "freeze_folder",
     "load",
     "load_body",
     "register",

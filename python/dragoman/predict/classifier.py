@@ -15,7 +15,7 @@ from dragoman import arguments
 from dragoman.arrays import as_array, check_device
 from dragoman.data.texts import check_text
 from dragoman.models.encoder import TextEncoder
-from dragoman.models.folder import load
+from dragoman.models.folder import load_with
 from dragoman.models.vision import VisionTransformer, check_images
 from dragoman.predict.batch_executor import BatchExecutor
 from dragoman.predict.call import Work
@@ -109,11 +109,14 @@ class ImageClassifier(Predictor):
         super().__init__(model, **limits)
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", **limits: int | None) -> ImageClassifier:
+    def load(
+        cls, folder: str | Path, device: str = "cpu", compute_type: str = "default", **limits: int | None
+    ) -> ImageClassifier:
         """Reads model.safetensors and config.json. Arguments and errors as of `Classifier.load`."""
         check_device("ImageClassifier", device)
         arguments.check_path("ImageClassifier", "folder", folder)
-        return cls(cast(VisionTransformer, load(folder).to(device)), **limits)
+        model = load_with("ImageClassifier", Path(folder), {}, device, compute_type)
+        return cls(cast(VisionTransformer, model), **limits)
 
     @overload
     def __call__(self, images: list[npt.NDArray[Any]]) -> list[Labels]: ...

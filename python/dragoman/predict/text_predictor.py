@@ -51,18 +51,21 @@ class TextPredictor(Predictor):
         super().__init__(model, tokenizer, queue_limit=queue_limit, batch_tokens=batch_tokens)
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", **limits: int | None) -> Self:
+    def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "default", **limits: int | None) -> Self:
         """Reads model.safetensors, config.json and tokenizer.json.
 
         Args:
             folder: written by `Trainer` or `dragoman train`.
             device: where the model computes, "cpu" or "cuda".
+            compute_type: "int8", "bfloat16" or "float32" for weights frozen in it (`Model.freeze`): less memory, and
+                with "int8" and "bfloat16" faster. "default" for the model as it was saved.
             limits: `queue_limit` and `batch_tokens` of the constructor.
 
         Raises:
             OSError: a file is missing.
             TypeError: the folder holds another kind of model.
-            ValueError: a file that cannot be used, naming it; a device that is not there.
+            ValueError: a file that cannot be used, naming it; a device that is not there; a compute type that is none,
+                or that does not fit the device or a frozen folder.
         """
         arguments.check_path(cls.__name__, "folder", folder)
         model_class, _ = read_config(Path(folder))
@@ -70,7 +73,7 @@ class TextPredictor(Predictor):
             raise TypeError(
                 f"{cls.__name__}: model must be {arguments.with_article(cls.kind.__name__)}, got {model_class.__name__}"
             )
-        model, tokenizer = load_with_tokenizer(cls.__name__, folder, device)
+        model, tokenizer = load_with_tokenizer(cls.__name__, folder, device, compute_type)
         return cls(model, tokenizer, **limits)
 
 

@@ -56,23 +56,24 @@ class Translator(TextPredictor):
     batch_tokens = 2048
 
     @classmethod
-    def load(  # type: ignore[override]
-        cls, folder: str | Path, device: str = "cpu", compute_type: str = "float32", **limits: int | None
+    def load(
+        cls, folder: str | Path, device: str = "cpu", compute_type: str = "default", **limits: int | None
     ) -> Translator:
         """Reads model.safetensors, config.json and tokenizer.json.
 
         Args:
             folder: written by `Trainer` or `dragoman train`.
             device: where the model computes, "cpu" or "cuda".
-            compute_type: "float32".
+            compute_type: "int8", "bfloat16" or "float32" for weights frozen in it (`Model.freeze`): less memory, and
+                with "int8" and "bfloat16" faster. "default" for the model as it was saved.
             limits: `queue_limit` and `batch_tokens` of the constructor.
 
         Raises:
             OSError: a file is missing.
-            ValueError: a file that cannot be used, naming it; a device that is not there; another compute type.
+            ValueError: a file that cannot be used, naming it; a device that is not there; a compute type that is none,
+                or that does not fit the device or a frozen folder.
         """
-        arguments.choice("Translator", "compute_type", compute_type, ("float32",))
-        model, tokenizer = load_with_tokenizer("Translator", folder, device)
+        model, tokenizer = load_with_tokenizer("Translator", folder, device, compute_type)
         return cls(model, tokenizer, **limits)
 
     @overload
