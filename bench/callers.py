@@ -59,7 +59,7 @@ def dragoman_service(folder: Path, dtype: str) -> Translate:
     return translate
 
 
-def ctranslate2_service(folder: Path, model: Model, dtype: str, setting: str) -> Translate:
+def ctranslate2_service(folder: Path, dtype: str, setting: str) -> Translate:
     import ctranslate2
     from dragoman.data import Tokenizer
     from dragoman.data.pairs import source_ids
@@ -67,13 +67,14 @@ def ctranslate2_service(folder: Path, model: Model, dtype: str, setting: str) ->
 
     workers, each = map(int, setting.split("x"))
     system = ctranslate2.Translator(str(folder), compute_type=dtype, inter_threads=workers, intra_threads=each)
-    tokenizer, words = Tokenizer.load(folder.with_name("dragoman") / "tokenizer.json"), export.words_of(model)
-    id_of = {word: i for i, word in enumerate(words)}
+    tokenizer = Tokenizer.load(folder.with_name("dragoman") / "tokenizer.json")
 
     def translate(text: str, beam: int) -> str:
         (ids,) = source_ids(tokenizer, [text])
-        (found,) = system.translate_batch([[words[i] for i in ids]], beam_size=beam, max_decoding_length=len(ids))
-        return tokenizer.decode(with_token([id_of[word] for word in found.hypotheses[0]], tokenizer))
+        (found,) = system.translate_batch(
+            [[export.word_of(i) for i in ids]], beam_size=beam, max_decoding_length=len(ids)
+        )
+        return tokenizer.decode(with_token([export.id_of(word) for word in found.hypotheses[0]], tokenizer))
 
     return translate
 
@@ -110,7 +111,7 @@ def answers_of(system: str, folder: Path, model: Model, dtype: str, threads: int
     """Requests are answered by the seconds that texts took, those of 0 seconds by the translations of some texts."""
     kind, _, setting = system.partition(" ")
     if kind == "ctranslate2":
-        translate = ctranslate2_service(folder, model, dtype, setting)
+        translate = ctranslate2_service(folder, dtype, setting)
     else:
         translate = dragoman_service(folder, dtype)
     texts = make_texts(model)

@@ -5,8 +5,6 @@ Every system gets the same random sources, `LENGTH` tokens each, and writes `LEN
 
 from __future__ import annotations
 
-import importlib.metadata
-import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from export import id_of, read_state, transformers_model, word_of
 from worker import serve
 from works import BOS, FIRST_WORD, Model
 
@@ -33,8 +32,6 @@ def make_sources(model: Model, batch: int, seed: int) -> Iterator[Ids]:
 class Decoder:
     """A system with its model. `run` alone is timed: what it takes and returns may have the system's own form."""
 
-    package = "dragoman"
-
     def inputs(self, ids: Ids) -> Any:
         return ids.tolist()
 
@@ -48,6 +45,8 @@ class Decoder:
 
 class Dragoman(Decoder):
     def __init__(self, folder: Path, model: Model, dtype: str, threads: int) -> None:
+        import inspect
+
         import dragoman as dg
         from dragoman.generate import generate
 
@@ -69,22 +68,18 @@ class Dragoman(Decoder):
 class CTranslate2(Decoder):
     """Named by its threads: "ctranslate2 2x1" has two workers of one thread each."""
 
-    package = "ctranslate2"
-
     def __init__(self, folder: Path, model: Model, dtype: str, threads: int, setting: str = "") -> None:
         import ctranslate2
-        from export import words_of
 
         self._workers, each = map(int, setting.split("x"))
         kind = ctranslate2.Generator if model.decoder_only else ctranslate2.Translator
         self._system = kind(
             str(folder), device="cpu", compute_type=dtype, inter_threads=self._workers, intra_threads=each
         )
-        self._decoder_only, self._words = model.decoder_only, words_of(model)
-        self._id_of = {word: i for i, word in enumerate(self._words)}
+        self._decoder_only = model.decoder_only
 
     def inputs(self, ids: Ids) -> Any:
-        return [[self._words[i] for i in row] for row in ids]
+        return [[word_of(i) for i in row] for row in ids.tolist()]
 
     def run(self, inputs: Any, beam: int) -> Any:
         share = -(-len(inputs) // self._workers)
@@ -97,15 +92,12 @@ class CTranslate2(Decoder):
         return [result.hypotheses[0] for result in found]
 
     def ids(self, outputs: Any) -> list[list[int]]:
-        return [[self._id_of[word] for word in row] for row in outputs]
+        return [[id_of(word) for word in row] for row in outputs]
 
 
 class Transformers(Decoder):
-    package = "transformers"
-
     def __init__(self, folder: Path, model: Model, dtype: str, threads: int) -> None:
         import torch
-        from export import read_state, transformers_model
 
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest")
@@ -160,8 +152,6 @@ class Beams:
 
 
 class OnnxRuntime(Decoder):
-    package = "onnxruntime"
-
     def __init__(self, folder: Path, model: Model, dtype: str, threads: int) -> None:
         import onnxruntime
 
@@ -196,8 +186,6 @@ class OnnxRuntime(Decoder):
 
 
 class OpenVino(Decoder):
-    package = "openvino"
-
     def __init__(self, folder: Path, model: Model, dtype: str, threads: int) -> None:
         import openvino
 
@@ -282,10 +270,7 @@ def answers_of(system: str, folder: Path, model: Model, dtype: str, threads: int
         if seconds:
             return {"times": take_turn(decoder, model, batch, beam, seed, seconds)}
         ids = next(make_sources(model, batch, seed))
-        return {
-            "ids": decoder.ids(decoder.run(decoder.inputs(ids), beam)),
-            "version": importlib.metadata.version(decoder.package),
-        }
+        return {"ids": decoder.ids(decoder.run(decoder.inputs(ids), beam))}
 
     return answer
 

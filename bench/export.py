@@ -87,27 +87,35 @@ def _merged(ours: State) -> State:
     return merged
 
 
-def words_of(model: Model) -> list[str]:
-    """A token for each id."""
-    return ["<pad>", "<s>", "</s>", "<unk>", *(f"t{i}" for i in range(FIRST_WORD, model.vocab_size))]
+_SPECIALS = ["<pad>", "<s>", "</s>", "<unk>"]
+
+
+def word_of(i: int) -> str:
+    """The token of an id, for CTranslate2."""
+    return f"t{i}" if i >= FIRST_WORD else _SPECIALS[i]
+
+
+def id_of(word: str) -> int:
+    return int(word[1:]) if word.startswith("t") else _SPECIALS.index(word)
 
 
 def write_ctranslate2(state: State, model: Model, folder: Path, dtype: str) -> None:
     from ctranslate2.specs import common_spec, transformer_spec
 
     spec: Any
+    words = [word_of(i) for i in range(model.vocab_size)]
     if model.decoder_only:
         spec = transformer_spec.TransformerDecoderModelSpec.from_config(
             model.layers, model.num_heads, activation=common_spec.Activation.GELUTanh
         )
-        spec.register_vocabulary(words_of(model))
+        spec.register_vocabulary(words)
         _norm(spec.decoder.layer_norm, state, "decoder.norm")
     else:
         spec = transformer_spec.TransformerSpec.from_config(
             model.layers, model.num_heads, pre_norm=False, activation=common_spec.Activation.RELU
         )
-        spec.register_source_vocabulary(words_of(model))
-        spec.register_target_vocabulary(words_of(model))
+        spec.register_source_vocabulary(words)
+        spec.register_target_vocabulary(words)
         spec.encoder.scale_embeddings = True
         spec.encoder.embeddings[0].weight = state["embedding"]
         spec.encoder.position_encodings.encodings = state["positions"]

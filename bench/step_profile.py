@@ -26,6 +26,8 @@ from works import MODELS
 
 Totals = dict[str, tuple[int, float]]  # calls and seconds, by op
 
+WEIGHT = {"linear_forward": 1, "frozen_linear": 3}  # the place of a product's weight, or of its shape
+
 
 @contextmanager
 def timed_ops(totals: Totals) -> Iterator[None]:
@@ -38,8 +40,10 @@ def timed_ops(totals: Totals) -> Iterator[None]:
             start = time.perf_counter()
             result = function(*arguments, **named)
             spent = time.perf_counter() - start
-            shape = getattr(arguments[1], "shape", None) if name.startswith("linear") else None
-            key = f"{name} {' x '.join(map(str, shape))}" if shape else name
+            key = name
+            if name in WEIGHT:
+                weight = arguments[WEIGHT[name]]
+                key += " {} x {}".format(*getattr(weight, "shape", weight))
             calls, seconds = totals.get(key, (0, 0.0))
             totals[key] = calls + 1, seconds + spent
             return result
@@ -106,7 +110,7 @@ def main() -> None:
     print(f"{'op':44}{'calls':>7}{'ms':>9}{'share':>8}{'GB/s':>7}")
     for op, (calls, seconds) in sorted(ops.items(), key=lambda item: -item[1][1]):
         rate = ""
-        if op.startswith("linear"):
+        if op.split()[0] in WEIGHT:
             rows, columns = map(int, op.split()[1::2])
             rate = f"{1e-9 * calls * rows * columns * WEIGHT_SIZE[arguments.dtype] / seconds:7.1f}"
         print(f"{op:44}{calls:7}{1e3 * seconds:9.3f}{seconds / step:8.1%}{rate}")
