@@ -210,6 +210,26 @@ SEARCH = {
     "length_penalty": (AT_LEAST_0, 0.5),
     "max_length": (optional(INT), 3),
 }
+RULES = {
+    "beam": (INT | {"zero": 0}, 2),
+    "count": (optional(INT) | {"zero": 0}, 1),
+    "max_length": (optional(INT), 3),
+    "min_length": (optional(INT), 2),
+    "length_penalty": (optional(AT_LEAST_0), 0.5),
+    "like": (CHOICE, "hf"),
+    "coverage_penalty": (AT_LEAST_0, 0.0),
+    "temperature": (AT_LEAST_0, 0.0),
+    "top_k": (optional(INT) | {"zero": 0}, None),
+    "top_p": (ABOVE_0, 1.0),
+    "min_p": (RATE, 0.0),
+    "seed": (INT, 1),
+    "prefix": (without(INTS, "many"), [4]),
+    "suppress": (without(INTS, "many"), [4]),
+    "allowed": (optional(without(INTS, "many")), [4]),
+    "no_repeat_ngram": (INT, 2),
+    "repetition_penalty": (ABOVE_0, 1.5),
+    "constraints": (without(OBJECTS, "empty list", "empty string") | NONE | NUMBERS, []),
+}
 COUNTS = (
     "batch_tokens", "max_length", "min_length", "accumulate", "warmup", "max_bad_steps", "beam",
     "log_interval",
@@ -438,7 +458,16 @@ TABLE = {
         "label_smoothing": (RATE, 0.1),
         "num_targets": (optional(INT) | {"zero": 0}, 3),
     },
-    generate: {"model": (TENSOR, MODEL), "src_batch": (BATCH, [[4, 5]]), **SEARCH},
+    generate: {
+        **{"model": (TENSOR, MODEL), "src_batch": (BATCH, [[4, 5]]), **SEARCH},
+        "length_penalty": RULES["length_penalty"],
+    },
+    dg.generate.score: {
+        **{"model": (TENSOR, MODEL), **BATCHES, "ended": (FLAG, True)},
+        **{name: RULES[name] for name in ("like", "length_penalty")},
+    },
+    dg.generate.SearchOptions: RULES,
+    dg.generate.Generation: {"model": (TENSOR, MODEL)},
     dg.Translator: {"model": (TENSOR, MODEL), "tokenizer": (TENSOR, TOKENIZER)},
     TRANSLATOR: {
         "text": (without(OBJECTS, "empty list", "string", "empty string") | NONE | NUMBERS, "45"),
@@ -729,6 +758,8 @@ ARGUMENTS_LEFT_OUT = {
     ("Batches", "limits"),
     ("Batches", "unit"),
     ("Encoder", "cache"),
+    ("Generation", "op"),
+    ("SearchOptions", "op"),
     ("Encoder", "memory"),
     ("Encoder", "memory_sequences"),
     ("TransformerEncoderLayer", "causal"),

@@ -97,6 +97,7 @@ void bind_ops(py::module_& m) {
   def_op(m, "concat_forward", concat_forward, "a"_a, "b"_a, "c"_a, "d"_a, "axis"_a);
   def_op(m, "softmax_forward", softmax_forward, "x"_a);
   def_op(m, "softmax_backward", softmax_backward, "dy"_a, "y"_a);
+  def_op(m, "top_k", top_k, "logits"_a, "k"_a);
   def_op(m, "matmul", matmul, "a"_a, "b"_a, "transpose_a"_a, "transpose_b"_a, "dtype"_a);
   def_op(m, "transpose", transpose, "x"_a);
   def_op(m, "cross_entropy_forward", cross_entropy_forward, "logits"_a, "ids"_a, "smoothing"_a,

@@ -47,6 +47,7 @@ namespace dragoman {
   X(pool_backward, PoolBackward)                             \
   X(softmax_forward, SoftmaxForward)                         \
   X(softmax_backward, SoftmaxBackward)                       \
+  X(top_k, TopK)                                             \
   X(matmul, Matmul)                                          \
   X(transpose, Transpose)                                    \
   X(cross_entropy_forward, CrossEntropyForward)              \

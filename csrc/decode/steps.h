@@ -13,17 +13,19 @@ struct Entry {
   std::vector<int32_t> source;  // ids that the encoder reads; empty for a decoder-only model
   std::vector<int32_t> prefix;  // ids that the decoder reads first: start ids and a forced prefix, or the
                                 // prompt; at least one
+  int64_t place = 0;            // among all requests: where the adapter stands that a batch chose for it
 };
 
 class Steps {
  public:
   virtual ~Steps() = default;
   // Adds a row for each entry after the rows that are there. Returns the logits of the token after each
-  // prefix, (entries, vocabulary) float32.
+  // prefix, (entries, vocabulary) float32, which the caller may overwrite.
   virtual Tensor add(const std::vector<Entry>& entries) = 0;
   // Row i of the new rows goes on from row parents[i] by the token ids[i] and belongs to the same source.
-  // Rows that none goes on from leave; their memory is freed. Returns the logits of the next token, (rows,
-  // vocabulary) float32. ids may be empty: all rows leave.
+  // Rows that none goes on from leave; their memory is freed. Rows of an entry stay beside each other, and
+  // entries keep their order. Returns the logits of the next token, (rows, vocabulary) float32, which the
+  // caller may overwrite. ids may be empty: all rows leave.
   virtual Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) = 0;
 };
 

@@ -20,4 +20,5 @@
 #include "ops/rotary.h"
 #include "ops/slice.h"
 #include "ops/softmax.h"
+#include "ops/top_k.h"
 #include "ops/transpose.h"

@@ -11,13 +11,18 @@ import numpy.typing
 __all__: list[str] = [
     "AttentionOptions",
     "Dropout",
+    "EnsembleSteps",
     "Entry",
+    "Generation",
+    "Hypothesis",
     "KVCache",
     "OutOfMemoryError",
     "Program",
+    "PythonSteps",
     "Recorder",
     "Rehearsal",
     "ReplayedSteps",
+    "SearchOptions",
     "Sequences",
     "StepPrograms",
     "Steps",
@@ -69,6 +74,7 @@ __all__: list[str] = [
     "matmul",
     "memory_stats",
     "moving_average",
+    "normalised_score",
     "num_threads",
     "pack_weight",
     "pool_backward",
@@ -95,6 +101,7 @@ __all__: list[str] = [
     "test_device_fail_kernel",
     "to",
     "to_dlpack",
+    "top_k",
     "transpose",
     "unary_backward",
     "unary_forward",
@@ -278,6 +285,8 @@ class Entry:
     """
     def __init__(self, source: collections.abc.Sequence[int], prefix: collections.abc.Sequence[int]) -> None: ...
     @property
+    def place(self) -> int: ...
+    @property
     def prefix(self) -> list[int]: ...
     @property
     def source(self) -> list[int]: ...
@@ -306,6 +315,86 @@ class ReplayedSteps(Steps):
     Steps of recorded Programs and a cache.
     """
     def __init__(self, programs: StepPrograms, renew: collections.abc.Callable[[int, int], StepPrograms]) -> None: ...
+
+class PythonSteps(Steps):
+    """
+    Steps that a Python object makes.
+    """
+    def __init__(self, steps: typing.Any) -> None: ...
+
+class EnsembleSteps(Steps):
+    """
+    Several models that decode as one.
+    """
+    def __init__(self, models: collections.abc.Sequence[Steps]) -> None: ...
+
+class SearchOptions:
+    """
+    What a request asks of a search.
+    """
+    def __init__(
+        self,
+        *,
+        beam: int,
+        count: int,
+        limit: int,
+        min_length: int,
+        length_penalty: float,
+        like: str,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        seed: int,
+        place: int,
+        prefix: collections.abc.Sequence[int],
+        suppress: collections.abc.Sequence[int],
+        allowed: collections.abc.Sequence[int],
+        no_repeat_ngram: int,
+        repetition_penalty: float,
+        constraints: collections.abc.Sequence[collections.abc.Sequence[int]],
+    ) -> None: ...
+
+class Hypothesis:
+    """
+    One output.
+    """
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def sum_logprob(self) -> float: ...
+    @property
+    def token_logprobs(self) -> list[float]: ...
+
+class Generation:
+    """
+    Many requests side by side, stepped together.
+    """
+    def __init__(
+        self,
+        steps: Steps,
+        vocabulary: int,
+        ends: collections.abc.Sequence[int],
+        unwritten: collections.abc.Sequence[int],
+    ) -> None: ...
+    def add(
+        self,
+        source: collections.abc.Sequence[int],
+        prefix: collections.abc.Sequence[int],
+        options: SearchOptions,
+    ) -> int: ...
+    def cancel(self, key: int) -> None: ...
+    def stable(self, key: int) -> list[int]: ...
+    def step(self) -> list[int]: ...
+    def take(self, key: int) -> list[Hypothesis]: ...
+    @property
+    def pending(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
 
 def accumulate(y: Tensor, x: Tensor, factor: float, accumulate: bool) -> None: ...
 def activation_backward(dy: Tensor, x: Tensor, activation: str, sequences: Sequences | None) -> Tensor: ...
@@ -539,6 +628,7 @@ def memory_stats(device: str = "cpu") -> dict[str, int]:
     """
 
 def moving_average(average: Tensor, x: Tensor, gain: float) -> None: ...
+def normalised_score(like: str, log_prob: float, length: int, length_penalty: float) -> float: ...
 def num_threads() -> int:
     """
     Threads that an op of the calling thread uses at most.
@@ -620,6 +710,7 @@ def to_dlpack(tensor: Tensor, versioned: bool, stream: int | None) -> typing.Any
     A DLPack capsule that shares the tensor's memory. What begins in `stream` later waits for its values.
     """
 
+def top_k(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]: ...
 def transpose(x: Tensor) -> Tensor: ...
 def unary_backward(kind: str, dy: Tensor, saved: Tensor) -> Tensor: ...
 def unary_forward(kind: str, x: Tensor) -> Tensor: ...

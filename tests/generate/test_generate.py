@@ -239,7 +239,7 @@ def test_top_k_refuses_what_is_not_finite(rng, columns, value):
     for place in (0, columns // 2, columns - 1):
         values = rng.standard_normal((3, columns)).astype(np.float32)
         values[1, place] = value
-        with pytest.raises(FloatingPointError, match=r"^generate: logits are not finite$"):
+        with pytest.raises(FloatingPointError, match=r"^top_k: values are not finite$"):
             top_k(values, 3)
 
 

@@ -83,18 +83,21 @@ def test_rows_that_join_and_leave_are_those_of_the_uncached_model(options):
 
 
 def test_the_bits_are_those_of_eager_steps():
-    for model, batch in (translator(), [[4, 5, 6], [7], []]), (decoder(), [[4, 5, 6], [7]]):
+    for model, entries in (
+        (translator(), [_core.Entry([4, 5, 6], [1]), _core.Entry([7], [1, 5]), _core.Entry([], [1])]),
+        (decoder(), [_core.Entry([], [4, 5, 6]), _core.Entry([], [7])]),
+    ):
         with model.inference():
-            native = steps.steps_of("test", model, batch)
-            assert isinstance(native, steps._Native)
+            native, eager = steps.steps_of(model), _core.PythonSteps(steps.EagerSteps(model))
+            assert isinstance(native, _core.ReplayedSteps)
             with dg.nn.record_attention():  # which asks for eager steps
-                eager = steps.steps_of("test", model, batch)
-            np.testing.assert_array_equal(native.first().numpy(), eager.first().numpy())
-            for ids, parents in ([4, 5, 6], [1, 0, 1]), ([7, 8, 9], [0, 1, 2]), ([3], [2]):
-                sentences = [1, 0, 1][: len(ids)] if ids != [3] else [1]
-                np.testing.assert_array_equal(
-                    native.next(ids, parents, sentences).numpy(), eager.next(ids, parents, sentences).numpy()
-                )
+                assert isinstance(steps.steps_of(model), _core.PythonSteps)
+            np.testing.assert_array_equal(native.add(entries).numpy(), eager.add(entries).numpy())
+            for ids, parents in ([4, 5, 6], [0, 0, 1]), ([7, 8, 9], [0, 1, 2]), ([3], [2]), ([], []):
+                rows = native.next(ids, parents).numpy(), eager.next(ids, parents).numpy()
+                assert len(rows[0]) == len(rows[1]) == len(ids)
+                if ids:
+                    np.testing.assert_array_equal(*rows)
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])

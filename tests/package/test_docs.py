@@ -129,7 +129,7 @@ def test_the_example_of_a_model_runs(tmp_path, monkeypatch, capsys, one_thread):
     assert capsys.readouterr().out == "[4 5 6]\n"
 
 
-@pytest.mark.parametrize("page", ["first_steps", "tokenizers", "translating", "serving"])
+@pytest.mark.parametrize("page", ["first_steps", "tokenizers", "translating", "serving", "decoding"])
 def test_the_python_of_the_guide_runs(page, tmp_path, monkeypatch, one_thread):
     for library in ("tokenizers", "matplotlib"):
         pytest.importorskip(library)

@@ -139,7 +139,7 @@ def test_lines_draw_the_same_however_they_come(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("dragoman.cli.translate.arriving_lines", lambda source, most: iter(parts))
         with open("/dev/null") as file:
             monkeypatch.setattr("sys.stdin", file)
-            assert main(["predict", str(tmp_path), "--temperature", "1", "--max-length", "12", "--seed", "2"]) == 0
+            assert main(["predict", str(tmp_path), "--temperature", "1", "--max-length", "40", "--seed", "2"]) == 0
         return capsys.readouterr().out
 
     together = predicted([list(lines)])

@@ -1,7 +1,10 @@
-"""Generates output from a trained model: greedy and beam search, and samples."""
+"""Generates output from a trained model: greedy and beam search, samples, and scores of given outputs."""
 
+from dragoman.generate.generation import Generation, Hypothesis
+from dragoman.generate.options import SearchOptions
 from dragoman.generate.sampling import sample
-from dragoman.generate.search import Hypothesis, generate, top_k
+from dragoman.generate.scoring import score
+from dragoman.generate.search import generate, top_k
 from dragoman.nn import KVCache
 
-__all__ = ["Hypothesis", "KVCache", "generate", "sample", "top_k"]
+__all__ = ["Generation", "Hypothesis", "KVCache", "SearchOptions", "generate", "sample", "score", "top_k"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as List
-from typing import Protocol
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -11,108 +12,109 @@ import numpy.typing as npt
 from dragoman import _core, functional
 from dragoman._core import Sequences
 from dragoman.generate.recorded import replayed_steps
-from dragoman.models.batch import IdBatch
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
-from dragoman.models.special_ids import start_ids
 from dragoman.nn import KVCache
 from dragoman.nn.lora import rows_of
 from dragoman.tensor import Tensor
 
+Projection = Callable[[Tensor, Sequences], Tensor]
 
-class Steps(Protocol):
-    """The steps of a batch; a row of the logits belongs to one hypothesis of one sentence."""
+
+def steps_of(model: EncoderDecoder | TextDecoder) -> _core.Steps:
+    """The steps of a model: recorded ones that run without Python, or else calls of the model."""
+    return replayed_steps(model) or _core.PythonSteps(EagerSteps(model))
+
+
+class EagerSteps:
+    """Calls the model, which is in inference, at every step. Requests that came together share a cache."""
+
+    def __init__(self, model: EncoderDecoder | TextDecoder) -> None:
+        self._model = model
+        self._groups: list[_Group] = []
+
+    def add(self, entries: list[_core.Entry]) -> _core.Tensor:
+        """The logits after the prefix of each entry, (entries, vocabulary)."""
+        group = _group_of(self._model, entries)
+        self._groups.append(group)
+        return group.first().data
+
+    def next(self, ids: list[int], parents: list[int]) -> _core.Tensor:
+        """The logits after `ids`, (rows, vocabulary), where row i goes on from row parents[i]."""
+        logits: list[Tensor] = []
+        first = taken = 0  # rows of the groups so far, before and after the step
+        for group in self._groups:
+            end = first + group.rows
+            own = [parent - first for parent in parents[taken:] if parent < end]
+            if own:
+                logits.append(group.next(ids[taken : taken + len(own)], own))
+            group.rows = len(own)
+            first, taken = end, taken + len(own)
+        self._groups = [group for group in self._groups if group.rows]
+        if not logits:
+            return _core.Tensor.empty([0, 0])
+        return (functional.concat(logits) if len(logits) > 1 else logits[0]).data
+
+
+class _Group:
+    """Rows that go on in one cache."""
+
+    def __init__(self, project: Projection, entries: list[_core.Entry]) -> None:
+        self.rows = len(entries)
+        self._project = project
+        self._prefixes, self._places = [entry.prefix for entry in entries], [entry.place for entry in entries]
+        self._entries: List[int] = range(self.rows)  # of each row
+        self._cache = KVCache(self.rows)
 
     def first(self) -> Tensor:
-        """The logits of the first token, (sentences, vocabulary), a row a sentence."""
+        lengths = [len(prefix) for prefix in self._prefixes]
+        ids = np.fromiter(chain.from_iterable(self._prefixes), np.int32)
+        return self._logits(ids, Sequences(lengths))
 
-    def next(self, ids: List[int], parents: List[int], sentences: List[int]) -> Tensor:
-        """The logits of the token after `ids`, (rows, vocabulary).
-
-        Args:
-            ids: the token that each row has taken.
-            parents: the row before that each row goes on from.
-            sentences: the sentence of each row.
-        """
-
-
-def steps_of(op: str, model: EncoderDecoder | TextDecoder, batch: IdBatch) -> Steps:
-    """The steps of a batch of sources, or of texts to go on from. TypeError, ValueError for ids in the name of `op`."""
-    ids, sequences = model.pack_source(op, batch)
-    translates = isinstance(model, EncoderDecoder)
-    for i, length in enumerate(sequences.lengths):
-        if not (length or translates):
-            raise ValueError(
-                f"{op}: src_batch[{i}] must hold at least one token, such as the config's bos_id, got none"
-            )
-    native = replayed_steps(model)
-    if native is not None:
-        texts = [text.tolist() for text in np.split(ids, np.cumsum(sequences.lengths)[:-1])] if len(sequences) else []
-        start = start_ids(model.config) if translates else ()
-        return _Native(native, [_core.Entry(t, start) if translates else _core.Entry([], t) for t in texts])
-    if isinstance(model, EncoderDecoder):
-        return _Translation(model, ids, sequences)
-    return _Continuation(model, ids, sequences)
-
-
-class _Native:
-    """Steps that run without Python."""
-
-    def __init__(self, steps: _core.Steps, entries: list[_core.Entry]) -> None:
-        self._steps, self._entries = steps, entries
-
-    def first(self) -> Tensor:
-        return Tensor(self._steps.add(self._entries))
-
-    def next(self, ids: List[int], parents: List[int], sentences: List[int]) -> Tensor:
-        return Tensor(self._steps.next(ids, parents))
-
-
-class _Cached:
-    """Rows that go on in a cache."""
-
-    def __init__(self, count: int) -> None:
-        self._rows = count
-        self._cache = KVCache(count)
-
-    def next(self, ids: List[int], parents: List[int], sentences: List[int]) -> Tensor:
-        if parents != list(range(self._rows)):
+    def next(self, ids: List[int], parents: List[int]) -> Tensor:
+        if parents != list(range(self.rows)):
             self._cache.reorder(parents)
-        self._rows = len(parents)
-        with rows_of(sentences):
-            return self._step(np.array(ids, np.int32), Sequences([1] * len(ids)), sentences)
+            self._entries = [self._entries[parent] for parent in parents]
+        return self._logits(np.array(ids, np.int32), Sequences([1] * len(ids)))
 
-    def _step(self, ids: npt.NDArray[np.int32], one_each: Sequences, sentences: List[int]) -> Tensor:
+    def _logits(self, ids: npt.NDArray[np.int32], sequences: Sequences) -> Tensor:
+        """The logits after the last token of each row, (rows, vocabulary)."""
+        with rows_of([self._places[entry] for entry in self._entries]):
+            hidden = self._decode(ids, sequences)
+            rows = len(sequences.lengths)
+            if len(ids) > rows:
+                hidden = functional.gather(hidden, np.cumsum(sequences.lengths) - 1)
+            return self._project(hidden, Sequences([1] * rows))
+
+    def _decode(self, ids: npt.NDArray[np.int32], sequences: Sequences) -> Tensor:
         raise NotImplementedError
 
 
-class _Translation(_Cached):
-    def __init__(self, model: EncoderDecoder, ids: npt.NDArray[np.int32], sequences: Sequences) -> None:
-        super().__init__(len(sequences.lengths))
-        self._model, self._source = model, sequences
-        self._memory = model.encode(ids, sequences)
+class _Translation(_Group):
+    def __init__(self, model: EncoderDecoder, entries: list[_core.Entry]) -> None:
+        super().__init__(model.project, entries)
+        self._model = model
+        sources = [entry.source for entry in entries]
+        self._source = Sequences([len(source) for source in sources])
+        with rows_of(self._places):
+            self._memory = model.encode(np.fromiter(chain.from_iterable(sources), np.int32), self._source)
 
-    def first(self) -> Tensor:
-        rows = list(range(self._rows))
-        for id in start_ids(self._model.config):
-            logits = self.next([id] * self._rows, rows, rows)
-        return logits
-
-    def _step(self, ids: npt.NDArray[np.int32], one_each: Sequences, sentences: List[int]) -> Tensor:
-        everyone = list(sentences) == list(range(len(self._source.lengths)))
-        read = self._source if everyone else self._source.select(list(sentences))
-        return self._model.project(self._model.decode(ids, one_each, self._memory, read, self._cache), one_each)
+    def _decode(self, ids: npt.NDArray[np.int32], sequences: Sequences) -> Tensor:
+        everyone = list(self._entries) == list(range(len(self._places)))
+        read = self._source if everyone else self._source.select(list(self._entries))
+        return self._model.decode(ids, sequences, self._memory, read, self._cache)
 
 
-class _Continuation(_Cached):
-    def __init__(self, model: TextDecoder, ids: npt.NDArray[np.int32], sequences: Sequences) -> None:
-        super().__init__(len(sequences.lengths))
-        self._model, self._ids, self._sequences = model, ids, sequences
+class _Continuation(_Group):
+    def __init__(self, model: TextDecoder, entries: list[_core.Entry]) -> None:
+        super().__init__(model.project, entries)
+        self._model = model
 
-    def first(self) -> Tensor:
-        hidden = self._model.decode(self._ids, self._sequences, self._cache)
-        last = np.cumsum(self._sequences.lengths) - 1
-        return self._model.project(functional.gather(hidden, last), Sequences([1] * len(last)))
+    def _decode(self, ids: npt.NDArray[np.int32], sequences: Sequences) -> Tensor:
+        return self._model.decode(ids, sequences, self._cache)
 
-    def _step(self, ids: npt.NDArray[np.int32], one_each: Sequences, sentences: List[int]) -> Tensor:
-        return self._model.project(self._model.decode(ids, one_each, self._cache), one_each)
+
+def _group_of(model: EncoderDecoder | TextDecoder, entries: list[_core.Entry]) -> _Group:
+    if isinstance(model, EncoderDecoder):
+        return _Translation(model, entries)
+    return _Continuation(model, entries)

@@ -1,0 +1,220 @@
+#include "decode/generation.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "core/parallel.h"
+#include "decode/processors.h"
+#include "ops/top_k.h"
+
+namespace dragoman {
+
+namespace {
+
+template <class T>
+std::vector<T> to_host(const Tensor& tensor) {
+  std::vector<T> values(static_cast<size_t>(tensor.numel()));
+  tensor.copy_to_host(values.data());
+  return values;
+}
+
+bool changes_rows(const SearchOptions& options) {
+  return options.repetition_penalty != 1.0 || has_masks(options);
+}
+
+// Applies the options to `logits`, the rows of one request on the host. Returns the softmax of these rows,
+// (rows, 2). A forbidden token is counted there, so the others keep the model's probabilities.
+std::vector<float> change_rows(const Tensor& logits, const Search& search, const std::vector<int32_t>& prefix,
+                               const SearchOptions& options, const Vocabulary& vocabulary) {
+  // transformers penalises the log probabilities of a beam search, others the logits.
+  const bool afterwards = options.like == Like::hf && options.beam > 1;
+  const auto each_row = [&](const auto& change) {
+    for (int64_t row = 0; row < logits.dim(0); ++row) {
+      std::vector<int32_t> history = prefix;
+      const std::vector<int32_t> ids = search.ids(row);
+      history.insert(history.end(), ids.begin(), ids.end());
+      change(row, logits.data<float>() + row * vocabulary.size, history);
+    }
+  };
+  const auto penalise = [&](int64_t, float* values, const std::vector<int32_t>& history) {
+    penalise_repetition(values, history, options.repetition_penalty);
+  };
+  const bool penalises = options.repetition_penalty != 1.0;
+  if (penalises && !afterwards) each_row(penalise);
+  const std::vector<float> softmax = to_host<float>(std::get<2>(top_k(logits, 1)));
+  each_row([&](int64_t row, float* values, const std::vector<int32_t>& history) {
+    if (penalises && afterwards) {
+      const double log_sum = softmax[2 * row] + std::log(static_cast<double>(softmax[2 * row + 1]));
+      penalise_repetition(values, history, options.repetition_penalty, log_sum);
+    }
+    mask(values, history, options, vocabulary);
+  });
+  return softmax;
+}
+
+}  // namespace
+
+Generation::Generation(std::shared_ptr<Steps> steps, Vocabulary vocabulary)
+    : steps_(std::move(steps)), vocabulary_(std::move(vocabulary)) {}
+
+int64_t Generation::add(Entry entry, const SearchOptions& options) {
+  const int64_t key = next_key_++;
+  entry.place = key;
+  auto search = make_search(options, vocabulary_);
+  if (search->done()) {
+    done_.push_back(key);
+    ended_[key] = {search->result(), nullptr};
+  } else {
+    waiting_.push_back({key, std::move(entry), options, std::move(search)});
+  }
+  return key;
+}
+
+std::vector<int64_t> Generation::step() {
+  const FixedThreads fixed;
+  std::vector<int64_t> keys = std::exchange(done_, {});
+  try {
+    if (model_rows_ > 0) advance();
+    settle(running_, keys);
+    if (!waiting_.empty()) join();
+    settle(waiting_, keys);
+    std::move(waiting_.begin(), waiting_.end(), std::back_inserter(running_));
+    waiting_.clear();
+    if (running_.empty()) leave();
+  } catch (...) {
+    running_.clear();
+    waiting_.clear();
+    try {
+      leave();
+    } catch (...) {  // the first error is the one to tell
+    }
+    throw;
+  }
+  return keys;
+}
+
+void Generation::advance() {
+  std::vector<int32_t> ids;
+  std::vector<int64_t> parents;
+  for (Request& request : running_) {
+    const int64_t first = request.first_row;
+    request.first_row = static_cast<int64_t>(ids.size());
+    for (const Taken& taken : request.search->live()) {
+      ids.push_back(taken.id);
+      parents.push_back(first + taken.parent);
+    }
+  }
+  if (ids.empty()) return leave();
+  const Tensor logits = steps_->next(ids, parents);
+  model_rows_ = static_cast<int64_t>(ids.size());
+  search(logits, running_, 0);
+}
+
+void Generation::join() {
+  std::vector<Entry> entries;
+  for (Request& request : waiting_) {
+    request.first_row = model_rows_ + static_cast<int64_t>(entries.size());
+    entries.push_back(request.entry);
+  }
+  const int64_t first_row = model_rows_;
+  const Tensor logits = steps_->add(entries);
+  model_rows_ += static_cast<int64_t>(entries.size());
+  search(logits, waiting_, first_row);
+}
+
+void Generation::search(const Tensor& logits, std::vector<Request>& requests, int64_t first_row) {
+  int64_t candidates = 1;
+  bool on_host = logits.device().kind == Device::Kind::cuda;
+  for (const Request& request : requests) {
+    candidates = std::max(candidates, request.search->candidates());
+    on_host = on_host || request.search->reads_rows() || changes_rows(request.options);
+  }
+  const Tensor rows = on_host ? logits.to(cpu_device) : logits;
+  std::vector<std::vector<float>> changed(
+      requests.size());  // softmax of the requests whose rows have changed
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const Request& request = requests[i];
+    if (!changes_rows(request.options)) continue;
+    const auto count = static_cast<int64_t>(request.search->live().size());
+    changed[i] = change_rows(rows.narrow(request.first_row - first_row, count), *request.search,
+                             request.entry.prefix, request.options, vocabulary_);
+  }
+  const auto [id_rows, value_rows, softmax_rows] = top_k(rows, candidates);
+  const auto ids = to_host<int32_t>(id_rows);
+  const auto values = to_host<float>(value_rows);
+  const auto softmax = to_host<float>(softmax_rows);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    Request& request = requests[i];
+    const int64_t row = request.first_row - first_row, k = id_rows.dim(1);
+    try {
+      request.search->step({
+          .k = k,
+          .ids = ids.data() + row * k,
+          .logits = values.data() + row * k,
+          .softmax = changed[i].empty() ? softmax.data() + 2 * row : changed[i].data(),
+          .all = on_host ? rows.data<float>() + row * vocabulary_.size : nullptr,
+      });
+    } catch (...) {
+      ended_[request.key] = {{}, std::current_exception()};
+    }
+  }
+}
+
+void Generation::settle(std::vector<Request>& requests, std::vector<int64_t>& keys) {
+  std::erase_if(requests, [&](const Request& request) {
+    if (!ended_.contains(request.key)) {
+      if (!request.search->done()) return false;
+      ended_[request.key] = {request.search->result(), nullptr};
+    }
+    keys.push_back(request.key);
+    return true;
+  });
+}
+
+void Generation::leave() {
+  if (model_rows_ == 0) return;
+  model_rows_ = 0;
+  steps_->next({}, {});
+}
+
+std::vector<Hypothesis> Generation::take(int64_t key) {
+  const auto found = ended_.find(key);
+  CHECK(found != ended_.end(), "take: key must be of a request that ended and was not taken, got ", key);
+  const Ended ended = std::move(found->second);
+  ended_.erase(found);
+  if (ended.error) std::rethrow_exception(ended.error);
+  return ended.result;
+}
+
+std::vector<int32_t> Generation::stable(int64_t key) const {
+  if (const auto found = ended_.find(key); found != ended_.end()) {
+    return found->second.result.empty() ? std::vector<int32_t>() : found->second.result.front().ids;
+  }
+  for (const std::vector<Request>* requests : {&running_, &waiting_}) {
+    for (const Request& request : *requests) {
+      if (request.key == key) return request.search->stable();
+    }
+  }
+  throw ValueError(concat("stable: key must be of a request that was not taken, got ", key));
+}
+
+void Generation::cancel(int64_t key) {
+  const auto is_it = [key](const Request& request) { return request.key == key; };
+  std::erase_if(running_, is_it);
+  std::erase_if(waiting_, is_it);
+  std::erase(done_, key);
+  ended_.erase(key);
+}
+
+int64_t Generation::pending() const {
+  return static_cast<int64_t>(running_.size() + waiting_.size() + done_.size());
+}
+
+int64_t Generation::rows() const {
+  int64_t rows = 0;
+  for (const Request& request : running_) rows += static_cast<int64_t>(request.search->live().size());
+  return rows;
+}
+
+}  // namespace dragoman

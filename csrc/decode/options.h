@@ -1,0 +1,56 @@
+// What a request asks of a search. Python's SearchOptions describes and checks the values.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dragoman {
+
+// Whose rule says when a search ends and what a score is.
+enum class Like : uint8_t { dragoman, marian, fairseq, hf };
+Like parse_like(const std::string& text);  // ValueError
+
+struct SearchOptions {
+  int64_t beam = 1;   // hypotheses at a time
+  int64_t count = 1;  // of the result
+  int64_t limit = 0;  // tokens of an output at most, with the end
+  int64_t min_length = 0;
+  double length_penalty = 0.6;
+  Like like = Like::dragoman;
+  double temperature = 0.0;  // 0: a search; above: `count` draws
+  int64_t top_k = 0;         // 0: all
+  double top_p = 1.0, min_p = 0.0;
+  uint64_t seed = 0, place = 0;   // of the draws
+  std::vector<int32_t> prefix;    // the output's first tokens
+  std::vector<int32_t> suppress;  // never chosen
+  std::vector<int32_t> allowed;   // the only ones that are chosen; empty: all
+  int64_t no_repeat_ngram = 0;    // 0: n-grams may come again
+  double repetition_penalty = 1.0;
+  std::vector<std::vector<int32_t>> constraints;  // phrases that an output contains
+
+  bool forbids() const;  // whether an option forbids tokens
+};
+
+// Of the model.
+struct Vocabulary {
+  int64_t size;
+  std::vector<int32_t> ends;       // tokens that end an output
+  std::vector<int32_t> unwritten;  // tokens that are never chosen
+
+  bool is_end(int32_t id) const { return contains(ends, id); }
+  bool is_unwritten(int32_t id) const { return contains(unwritten, id); }
+
+ private:
+  static bool contains(const std::vector<int32_t>& ids, int32_t id) {
+    for (const int32_t each : ids) {
+      if (each == id) return true;
+    }
+    return false;
+  }
+};
+
+// log P / length penalty, of `length` tokens with the end; by each rule as Python's SearchOptions says.
+double normalised_score(Like like, double log_prob, int64_t length, double length_penalty);
+
+}  // namespace dragoman

@@ -1,0 +1,64 @@
+// The search of one request, step by step. Its rows of logits are its live hypotheses.
+#pragma once
+
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "decode/options.h"
+#include "decode/paths.h"
+
+namespace dragoman {
+
+// What a step shows a search of its rows.
+struct ScoredRows {
+  int64_t k;             // columns of ids and logits
+  const int32_t* ids;    // (rows, k): the most probable, in order; equal ones by id
+  const float* logits;   // (rows, k): of `ids`
+  const float* softmax;  // (rows, 2): maximum and sum, as of csrc/ops/top_k.h
+  const float* all;      // (rows, vocabulary), where the search asked for it
+
+  float of(int64_t row, const Vocabulary& vocabulary, int32_t id) const {
+    return all[row * vocabulary.size + id];
+  }
+  void check_finite(int64_t row) const;  // FloatingPointError
+  double log_prob(int64_t row, float logit) const {
+    return static_cast<double>(logit) - softmax[2 * row] -
+           std::log(static_cast<double>(softmax[2 * row + 1]));
+  }
+};
+
+// A token that a live hypothesis takes.
+struct Taken {
+  int64_t parent;  // row of the hypothesis that it extends
+  int32_t id;
+};
+
+class Search {
+ public:
+  virtual ~Search() = default;
+
+  // Of the next step: how many candidates a row needs, and whether the search reads whole rows.
+  virtual int64_t candidates() const = 0;
+  virtual bool reads_rows() const = 0;
+  // The next step. FloatingPointError or ValueError where no hypothesis is left.
+  virtual void step(const ScoredRows& rows) = 0;
+
+  // The live hypotheses: before the first step one, without a token; none when the search has ended.
+  const std::vector<Taken>& live() const { return live_; }
+  bool done() const { return live_.empty(); }
+  virtual std::vector<int32_t> ids(int64_t row) const = 0;  // of a live hypothesis
+  virtual std::vector<Hypothesis> result() const = 0;       // the best first
+  virtual std::vector<int32_t> stable() const = 0;  // ids that all live and finished hypotheses begin with
+
+ protected:
+  std::vector<Taken> live_;
+};
+
+// Throws because no token may be chosen: ValueError where the options forbid tokens, else FloatingPointError.
+[[noreturn]] void no_token_left(const SearchOptions& options);
+
+std::unique_ptr<Search> make_search(const SearchOptions& options, const Vocabulary& vocabulary);
+
+}  // namespace dragoman

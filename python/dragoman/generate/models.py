@@ -1,0 +1,73 @@
+"""What a search decodes with: a model, or several that decode as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+from dragoman.models.decoder import TextDecoder
+from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.models.special_ids import end_ids, start_ids, unwritten_ids
+
+SearchModel = EncoderDecoder | TextDecoder
+SearchModels = SearchModel | Sequence[SearchModel]
+
+
+def models_of(op: str, model: SearchModels) -> list[SearchModel]:
+    """The models of a search, which give logits of the same tokens. TypeError, ValueError otherwise."""
+    models: list[SearchModel] = list(model) if isinstance(model, list | tuple) else [cast(SearchModel, model)]
+    if not models:
+        raise ValueError(f"{op}: model must be a model or a list of at least one, got none")
+    for each in models:
+        check_model(op, each)
+    traits: dict[str, Callable[[SearchModel], Any]]
+    traits = {"kind": _kind, "vocabulary": output_size, "special ids": _special_ids}
+    for i, each in enumerate(models):
+        for name, of in traits.items():
+            if of(each) != of(models[0]):
+                raise ValueError(f"{op}: model[{i}] must have the {name} of model[0], {of(models[0])}, got {of(each)}")
+    return models
+
+
+def check_model(op: str, model: Any) -> None:
+    """TypeError unless a search can ask the model for steps."""
+    if not isinstance(model, EncoderDecoder | TextDecoder):
+        raise TypeError(f"{op}: model must be an EncoderDecoder or a TextDecoder, got {type(model).__name__}")
+
+
+def output_size(model: SearchModel) -> int:
+    """Number of tokens that an output is chosen from."""
+    return int(getattr(model.config, "output_size", model.config.vocab_size))
+
+
+def limit_of(op: str, model: SearchModel, length: int, max_length: int | None) -> int:
+    """Maximum number of tokens of an output, for `length` tokens that the model reads first."""
+    goes_on = isinstance(model, TextDecoder)
+    side = getattr(model.config, "decoder_side", model.config)
+    taken = length if goes_on else len(start_ids(model.config)) - 1  # places that no token of the output has
+    room = max(int(side.max_length) - taken, 0)
+    if max_length is None:
+        return room if goes_on else min(2 * length + 10, room)
+    if side.positions == "learned" and max_length > room:
+        raise ValueError(f"{op}: max_length must be at most {room}, got {max_length}")
+    return max_length
+
+
+@contextmanager
+def in_inference(models: Sequence[SearchModel]) -> Iterator[None]:
+    """Inside, no model has dropout or a tape."""
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(model.inference())
+        yield
+
+
+def _kind(model: SearchModel) -> str:
+    return "decoder" if isinstance(model, TextDecoder) else "encoder-decoder"
+
+
+def _special_ids(model: SearchModel) -> tuple[tuple[int, ...], ...]:
+    config = model.config
+    start = () if isinstance(model, TextDecoder) else start_ids(config)
+    return start, end_ids(config), unwritten_ids(config)

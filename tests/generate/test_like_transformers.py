@@ -1,0 +1,96 @@
+"""like="hf" against transformers' generate, on a Marian model with the same weights."""
+
+import re
+
+import dragoman as dg
+import numpy as np
+import pytest
+from dragoman.generate import generate
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.parity
+
+NAMES = [
+    (r"^model\.", ""),
+    (r"encoder_attn_layer_norm", "norm2"),
+    (r"encoder_attn", "cross_attention"),
+    (r"self_attn_layer_norm", "norm1"),
+    (r"self_attn", "self_attention"),
+    (r"fc([12])", r"feed_forward.linear\1"),
+    (r"^(encoder.layers.\d+)\.final_layer_norm", r"\1.norm2"),
+    (r"final_layer_norm", "norm3"),
+    (r"^shared", "src_embedding"),
+    (r"^final_logits_bias", "output.bias"),
+]
+SOURCES = [[5, 6, 7, 0], [8, 0], [9, 10, 11, 4, 5, 6, 0], [4, 4, 0]]
+
+
+def make_models(seed):
+    """A model of transformers with large random weights, and ours with the same."""
+    torch.manual_seed(seed)
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 2, "max_position_embeddings": 40}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+    ids = {"vocab_size": 13, "pad_token_id": 12, "decoder_start_token_id": 12, "eos_token_id": 0, "bos_token_id": None}
+    config = transformers.MarianConfig(**sizes, **heads, **ids, scale_embedding=True, activation_function="swish")
+    theirs = transformers.MarianMTModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "embed_positions" not in name:
+                parameter.normal_(0, 0.6 if parameter.ndim > 1 else 0.3)
+    ours = dg.Transformer(
+        dg.TransformerConfig(
+            vocab_size=13, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=2, max_length=40,
+            position_layout="halves", activation="silu", output_bias=True, pad_id=12, start_id=12, eos_id=0, unk_id=1,
+            bos_id=None,
+        )
+    )  # fmt: skip
+    state = {}
+    for name, array in theirs.state_dict().items():
+        for pattern, other in NAMES:
+            name = re.sub(pattern, other, name)
+        state[name] = array.numpy()
+    ours.load_state_dict({name: state[name].reshape(own.shape) for name, own in ours.state_dict().items()})
+    return theirs, ours
+
+
+CASES = {
+    "greedy": {"beam": 1},
+    "beam": {"beam": 4, "count": 4},
+    "no penalty": {"beam": 3, "count": 2, "length_penalty": 0.0},
+    "long outputs": {"beam": 3, "count": 3, "length_penalty": 2.5},
+    "short": {"beam": 5, "count": 5, "max_length": 3},
+    "min length": {"beam": 3, "count": 3, "min_length": 5},
+    "n-grams": {"beam": 3, "count": 3, "no_repeat_ngram": 2},
+    "repetition": {"beam": 3, "count": 3, "repetition_penalty": 1.8},
+    "greedy repetition": {"beam": 1, "repetition_penalty": 1.4, "no_repeat_ngram": 3},
+    "suppressed": {"beam": 2, "count": 2, "suppress": [5, 7]},
+}
+THEIR_NAMES = {
+    "beam": "num_beams",
+    "count": "num_return_sequences",
+    "max_length": "max_new_tokens",
+    "min_length": "min_new_tokens",
+    "no_repeat_ngram": "no_repeat_ngram_size",
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_searches_like_transformers(seed, options):
+    theirs, ours = make_models(seed)
+    options = {"max_length": 12} | options
+    named = {THEIR_NAMES.get(name, name): value for name, value in options.items() if name != "suppress"}
+    never = [1, 12, *options.get("suppress", ())]
+    for source, found in zip(SOURCES, generate(ours, SOURCES, like="hf", **options), strict=True):
+        result = theirs.generate(
+            torch.tensor([source]), do_sample=False, early_stopping=False, forced_eos_token_id=None, use_cache=True,
+            suppress_tokens=never, output_scores=True, return_dict_in_generate=True, **named,
+        )  # fmt: skip
+        expected = []
+        for row in result.sequences.tolist():
+            ids = row[1:]
+            expected.append(ids[: ids.index(0)] if 0 in ids else [id for id in ids if id != 12])
+        assert [h.ids for h in found] == expected
+        if options["beam"] > 1:
+            np.testing.assert_allclose([h.score for h in found], result.sequences_scores.numpy(), atol=1e-4)

@@ -1,0 +1,195 @@
+"""Each option of a search against a plain search in Python, whose probabilities come from the uncached model."""
+
+from functools import partial
+
+import numpy as np
+import plain_search
+import pytest
+from dragoman.generate import SearchOptions, generate
+from plain_search import SOURCES, log_softmax, make_model, rows_of
+
+
+def assert_same(hypotheses, expected):
+    assert [tuple(h.ids) for h in hypotheses] == [ids for ids, _ in expected]
+    np.testing.assert_allclose([h.score for h in hypotheses], [score for _, score in expected], atol=1e-5)
+    for h in hypotheses:
+        assert h.length == len(h.token_logprobs) and h.length - len(h.ids) in (0, 1)
+        assert h.sum_logprob == pytest.approx(sum(h.token_logprobs))
+
+
+RULES = {"dragoman": plain_search.dragoman, "fairseq": plain_search.fairseq, "marian": plain_search.marian}
+
+
+@pytest.mark.parametrize("like", RULES)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("beam", "alpha", "limit"), [(1, 1.0, 7), (2, 0.0, 6), (3, None, 1), (5, 0.6, 9), (20, 2, 3)])
+def test_rules_against_their_sources(like, seed, beam, alpha, limit):
+    model = make_model(seed)
+    results = generate(model, SOURCES, beam=beam, max_length=limit, length_penalty=alpha, like=like)
+    alpha = {"dragoman": 0.6}.get(like, 1.0) if alpha is None else alpha
+    for src, hypotheses in zip(SOURCES, results, strict=True):
+        assert_same(hypotheses, RULES[like](rows_of(model, src), beam, limit, alpha))
+
+
+def test_rules_differ():
+    """The test above needs searches that end in different ways."""
+    found = [
+        str([generate(make_model(seed), SOURCES, beam=5, like=like, length_penalty=1.0) for seed in (0, 1, 2)])
+        for like in ("dragoman", "fairseq", "marian", "hf")
+    ]
+    assert len(set(found)) == 4
+
+
+def repeated(n, start, ids):
+    """Tokens that would end an n-gram that start + ids holds."""
+    seen = [*start, *ids]
+    last = seen[len(seen) - n + 1 :]
+    return [seen[i + n - 1] for i in range(len(seen) - n + 1) if seen[i : i + n - 1] == last]
+
+
+def penalise(penalty, ids, row):
+    for token in {1, *ids}:
+        row[token] = row[token] / penalty if row[token] > 0 else row[token] * penalty
+
+
+OPTIONS = {
+    "min_length": ({"min_length": 3}, {"forbid": lambda ids: (2,) if len(ids) < 3 else ()}),
+    "suppress": ({"suppress": [5, 9, 9]}, {"forbid": lambda ids: (5, 9)}),
+    "suppress eos": ({"suppress": [2]}, {"forbid": lambda ids: (2,)}),
+    "allowed": ({"allowed": [4, 6, 12, 0]}, {"forbid": lambda ids: sorted(set(range(13)) - {2, 4, 6, 12})}),
+    "unigrams": ({"no_repeat_ngram": 1}, {"forbid": partial(repeated, 1, [1])}),
+    "bigrams": ({"no_repeat_ngram": 2}, {"forbid": partial(repeated, 2, [1])}),
+    "penalty": ({"repetition_penalty": 1.7}, {"change": partial(penalise, 1.7)}),
+    "reward": ({"repetition_penalty": 0.5}, {"change": partial(penalise, 0.5)}),
+    "prefix": (
+        {"prefix": [6, 2, 3, 11]},
+        {"forbid": lambda ids: () if len(ids) >= 4 else sorted(set(range(13)) - {[6, 2, 3, 11][len(ids)]})},
+    ),
+    "all": (
+        {"suppress": [8], "no_repeat_ngram": 2, "repetition_penalty": 1.3, "min_length": 2},
+        {
+            "forbid": lambda ids: [8, *repeated(2, [1], ids), *((2,) if len(ids) < 2 else ())],
+            "change": partial(penalise, 1.3),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "prefix"])
+def test_options_against_a_plain_search(name, seed, beam):
+    model = make_model(seed)
+    options, changes = OPTIONS[name]
+    results = generate(model, SOURCES, beam=beam, max_length=8, **options)
+    for src, hypotheses in zip(SOURCES, results, strict=True):
+        assert_same(hypotheses, plain_search.dragoman(rows_of(model, src, **changes), beam, 8, 0.6))
+        (alone,) = generate(model, [src], beam=beam, max_length=8, **options)
+        assert alone == hypotheses
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_prefix_begins_every_output_and_counts(beam):
+    """Its tokens may be eos and those that are never chosen."""
+    model = make_model(1)
+    prefix = [6, 2, 3, 11]
+    for src, hypotheses in zip(SOURCES, generate(model, SOURCES, beam=beam, max_length=8, prefix=prefix), strict=True):
+        rows = rows_of(model, src)
+        log_probs = log_softmax(np.stack([model.logits([src], [[1, *prefix[:i]]])[-1] for i in range(4)]))
+        begun = [float(row[id]) for row, id in zip(log_probs.astype(np.float64), prefix, strict=True)]
+        for h in hypotheses:
+            assert h.ids[:4] == prefix
+            np.testing.assert_allclose(h.token_logprobs[:4], begun, atol=1e-5)
+            np.testing.assert_allclose(
+                h.token_logprobs[4], rows([prefix])[0][h.ids[4] if len(h.ids) > 4 else 2], atol=1e-5
+            )
+        assert hypotheses[0].score == pytest.approx(hypotheses[0].sum_logprob / ((5 + hypotheses[0].length) / 6) ** 0.6)
+
+
+def contains(ids, phrase):
+    return any(tuple(ids[i : i + len(phrase)]) == tuple(phrase) for i in range(len(ids)))
+
+
+PHRASES = [[[6]], [[7, 8]], [[6], [9]], [[4, 4, 5]], [[5, 6], [6, 5]], [[5, 5, 6], [5, 5, 7]]]
+
+
+@pytest.mark.parametrize("phrases", PHRASES, ids=str)
+def test_constraints_are_in_every_output(phrases):
+    model = make_model(2)
+    for beam in (1, 2, 5):
+        for hypotheses in generate(model, SOURCES, beam=beam, max_length=12, constraints=phrases):
+            assert 0 < len(hypotheses) <= beam
+            assert all(contains(h.ids, phrase) for h in hypotheses for phrase in phrases)
+
+
+@pytest.mark.parametrize("phrases", [[[6]], [[7, 8]], [[9], [4]], [[5, 5]]], ids=str)
+def test_a_wide_search_finds_the_best_output_with_the_constraints(phrases):
+    model = make_model(3)
+    for src in SOURCES[:2]:
+        ids, total = plain_search.most_probable(
+            rows_of(model, src), 3, lambda ids: all(contains(ids, phrase) for phrase in phrases)
+        )
+        found = generate(model, [src], beam=1000, max_length=3, length_penalty=0.0, constraints=phrases)[0]
+        best = max(found, key=lambda h: h.score)  # those that are cut come after finished ones
+        assert tuple(best.ids) == ids and best.score == pytest.approx(total, abs=1e-5)
+
+
+def test_constraints_that_do_not_fit():
+    message = "generate: constraints: no output of at most 2 tokens with all of them was found"
+    with pytest.raises(ValueError, match=message):
+        generate(make_model(), [[5]], beam=3, max_length=2, constraints=[[5, 6, 7]])
+
+
+@pytest.mark.parametrize("like", [*RULES, "hf"])
+def test_edges_of_lengths_and_beams(like):
+    model = make_model()
+    assert [h.ids for h in generate(model, [[5, 6]], max_length=0, like=like)[0]] == [[]]
+    assert all(len(h.ids) <= 1 for h in generate(model, SOURCES[:1], beam=4, max_length=1, like=like)[0])
+    results = generate(model, [[5, 6]], beam=40, max_length=3, like=like)[0]
+    assert len({tuple(h.ids) for h in results}) == len(results) <= 40
+    assert (
+        generate(model, [[5, 6]], beam=5, count=2, like=like)[0] == generate(model, [[5, 6]], beam=5, like=like)[0][:2]
+    )
+
+
+@pytest.mark.parametrize("rule", ["every id", "no allowed id"])
+def test_no_token_is_left(rule):
+    model = make_model()
+    if rule == "every id":
+        with pytest.raises(ValueError, match="generate: suppress must leave at least one token that may be chosen"):
+            generate(model, [[5]], suppress=range(2, 13))
+    with pytest.raises(ValueError, match="generate: the options leave no token that may be chosen"):
+        generate(model, [[5]], allowed=[7], suppress=[7, 2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 3, "beam": 2}, "count must be at most 2, as beam, got 3"),
+        ({"min_length": 5, "max_length": 4}, "min_length must be at most 4, as max_length, got 5"),
+        ({"like": "bart"}, "like must be one of dragoman, marian, fairseq, hf, got 'bart'"),
+        ({"coverage_penalty": 0.2}, "coverage_penalty must be 0: a search does not see the attention"),
+        ({"top_k": 3}, "top_k needs a temperature above 0, got 0"),
+        ({"min_p": 0.1}, "min_p needs a temperature above 0, got 0"),
+        ({"temperature": 1.0, "beam": 2}, "beam must be 1 where temperature is above 0, got 2"),
+        ({"min_p": 1.0, "temperature": 1.0}, r"min_p must lie in \[0, 1\), got 1.0"),
+        ({"prefix": [5, 13]}, r"prefix\[1\] must lie in \[0, 13\), the vocabulary, got 13"),
+        ({"suppress": [-1]}, "suppress must be at least 0, got -1"),
+        ({"allowed": []}, "allowed must hold at least one id, got none"),
+        ({"constraints": [[5], []]}, r"constraints\[1\] must hold at least one id, got none"),
+        ({"constraints": [[5], [14]]}, r"constraints\[1\]\[0\] must lie in \[0, 13\), the vocabulary, got 14"),
+        ({"constraints": [[5]], "like": "hf"}, "constraints need a search like dragoman, got like hf"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be above 0, got 0"),
+        ({"prefix": [5] * 9, "max_length": 8}, "prefix must have at most 8 ids, as the output, got 9"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=f"generate: {message}"):
+        generate(make_model(), [[5]], **options)
+
+
+def test_options_by_another_name():
+    with pytest.raises(TypeError, match="generate: got an unexpected keyword argument 'beams'"):
+        generate(make_model(), [[5]], beams=3)
+    assert SearchOptions(prefix=np.array([4, 5])).prefix == (4, 5)
+    assert hash(SearchOptions(constraints=[[4], [5, 6]])) == hash(SearchOptions(constraints=((4,), (5, 6))))
