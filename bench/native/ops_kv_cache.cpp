@@ -24,14 +24,14 @@ struct Cache {
   // The last row again and again: the cache stays as long as it is.
   void append() { kv_cache_append(cache, 0, rows, rows, added); }
   void reorder() {
-    before = cache->decoded.at(0).k;
+    before = cache->read();
     kv_cache_reorder(cache, indices);
   }
 
   void check_append() const {
     const Tensor& keys = cache->decoded.at(0).k;
     for (int64_t i = 0; i < rows.numel(); ++i) {
-      const int64_t row = i / features * cache->slot() + model.length / 2 - 1;
+      const int64_t row = cache->own().offsets()[i / features] + model.length / 2 - 1;
       expect_close("kv_cache_append", value(keys, row * features + i % features), value(rows, i), 0.0,
                    rows.dtype());
     }
@@ -39,13 +39,19 @@ struct Cache {
 
   void check_reorder() const {
     const Tensor& keys = cache->decoded.at(0).k;
-    const int64_t slot_size = cache->slot() * features;
     for (int64_t sequence = 0; sequence < model.sequences; ++sequence) {
-      const int64_t from = indices.data<int32_t>()[sequence] * slot_size, to = sequence * slot_size;
-      for (int64_t i = 0; i < model.length / 2 * features; ++i) {
-        expect_close("kv_cache_reorder", value(keys, to + i), value(before, from + i), 0.0, keys.dtype());
+      const int64_t parent = indices.data<int32_t>()[sequence];
+      for (int64_t row = 0; row < model.length / 2; ++row) {
+        const int64_t to = row_of(cache->read(), sequence, row), from = row_of(before, parent, row);
+        expect_close("kv_cache_reorder", value(keys, to * features), value(keys, from * features), 0.0,
+                     keys.dtype());
       }
     }
+  }
+
+  static int64_t row_of(const Sequences& sequences, int64_t sequence, int64_t row) {
+    const int64_t at = sequences.offsets()[sequence] + row;
+    return sequences.is_indexed() ? (*sequences.index())[at] : at;
   }
 
   double bytes_in_use() const { return 2.0 * static_cast<double>(rows.nbytes() * (model.length / 2)); }
@@ -55,7 +61,7 @@ struct Cache {
   const std::shared_ptr<KVCache> cache = std::make_shared<KVCache>(model.sequences);
   const Tensor rows, indices;
   const Sequences added;
-  Tensor before = rows;
+  Sequences before = added;
 };
 
 }  // namespace

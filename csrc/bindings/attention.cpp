@@ -42,7 +42,7 @@ void bind_attention(py::module_& m) {
       .def_property_readonly("lengths",
                              [](const KVCache& cache) {
                                const KVCache::Use use(cache);
-                               return cache.sequences().lengths();
+                               return cache.places().lengths();
                              })
       .def(
           "has_memory",

@@ -162,6 +162,13 @@ void bind_tensor(py::module_& m) {
                                return Tensor::from_host(offsets.data(), {sequences.size() + 1}, DType::int32,
                                                         cpu_device);
                              })
+      .def_property_readonly("index",
+                             [](const Sequences& sequences) -> std::optional<Tensor> {
+                               if (!sequences.is_indexed()) return std::nullopt;
+                               const std::vector<int32_t>& rows = *sequences.index();
+                               return Tensor::from_host(rows.data(), {static_cast<int64_t>(rows.size())},
+                                                        DType::int32, cpu_device);
+                             })
       .def_property_readonly("tokens", &Sequences::tokens)
       .def_property_readonly("capacity", &Sequences::capacity)
       .def_property_readonly("max_length", &Sequences::max_length)

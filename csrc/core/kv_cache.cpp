@@ -4,31 +4,45 @@ namespace dragoman {
 
 namespace {
 
-constexpr int64_t first_slot = 32;
-
-std::vector<int64_t> no_rows(int64_t num_sequences) {
-  CHECK(num_sequences >= 0, "KVCache: num_sequences must be at least 0, got ", num_sequences);
-  return std::vector<int64_t>(static_cast<size_t>(num_sequences), 0);
-}
+constexpr int64_t first_slot_size = 32;
 
 }  // namespace
 
 KVCache::KVCache(int64_t num_sequences)
-    : slot_(first_slot), sequences_(Sequences::slotted(no_rows(num_sequences), first_slot)) {}
+    : places_(num_sequences),
+      slot_size_(first_slot_size),
+      num_slots_(num_sequences),
+      own_(places_.own(slot_size_, num_slots_)),
+      read_(own_) {}
 
 KVCache::Use::Use(const KVCache& cache) : cache_(cache) {
   CHECK(!cache.used_.test_and_set(), "KVCache: the cache must be used by one thread at a time");
 }
 
-void KVCache::set_sequences(const Sequences& sequences, int64_t slot) noexcept {
-  sequences_ = sequences;
-  slot_ = slot;
+void KVCache::set_places(KVPlaces places, int64_t slot_size, int64_t num_slots) {
+  Sequences own = places.own(slot_size, num_slots), read = places.read(slot_size, num_slots);
+  places_ = std::move(places);
+  slot_size_ = slot_size;
+  num_slots_ = num_slots;
+  own_ = std::move(own);
+  read_ = std::move(read);
 }
 
-int64_t KVCache::slot_for(int64_t length) const {
-  int64_t slot = slot_;
-  while (slot < length) slot *= 2;
-  return slot;
+void KVCache::extend(const std::vector<int64_t>& new_rows) {
+  places_.extend(new_rows);
+  own_ = places_.own(slot_size_, num_slots_);
+  read_ = places_.read(slot_size_, num_slots_);
+}
+
+int64_t KVCache::slot_size_for(int64_t length) const {
+  int64_t size = slot_size_;
+  while (size < length) size *= 2;
+  return size;
+}
+
+void KVCache::set_sources(std::optional<Sequences> sources, int64_t memory_rows) noexcept {
+  sources_ = std::move(sources);
+  memory_rows_ = memory_rows;
 }
 
 }  // namespace dragoman

@@ -8,9 +8,8 @@
 #include <map>
 #include <optional>
 #include <utility>
-#include <vector>
 
-#include "core/sequences.h"
+#include "core/kv_places.h"
 #include "core/tensor.h"
 
 namespace dragoman {
@@ -35,28 +34,32 @@ class KVCache {
     const KVCache& cache_;
   };
 
-  // Where the rows of each sequence lie in every buffer of `decoded`: sequence i owns rows [i * slot,
-  // (i + 1) * slot), of which the first lengths[i] are in use.
-  const Sequences& sequences() const { return sequences_; }
-  int64_t slot() const { return slot_; }
-  void set_sequences(const Sequences& sequences, int64_t slot) noexcept;  // slotted, `slot` rows each
-  // The present slot, doubled until `length` rows have room.
-  int64_t slot_for(int64_t length) const;
+  const KVPlaces& places() const { return places_; }
+  int64_t slot_size() const { return slot_size_; }
+  int64_t num_slots() const { return num_slots_; }  // that every buffer of `decoded` has room for
+  const Sequences& own() const { return own_; }     // where the next rows of each sequence go
+  const Sequences& read() const { return read_; }   // where its rows lie
+  void set_places(KVPlaces places, int64_t slot_size, int64_t num_slots);
+  void extend(const std::vector<int64_t>& new_rows);  // of each sequence; there must be room
+  int64_t slot_size_for(int64_t length) const;        // the present one, doubled until there is room
 
   // Where the memory of each sequence lies in every buffer of `memory`; sequences may share one. None before
-  // the first set_sources.
+  // the first set_sources. The first `memory_rows` rows may be in use.
   const std::optional<Sequences>& sources() const { return sources_; }
-  void set_sources(std::optional<Sequences> sources) noexcept { sources_ = std::move(sources); }
+  int64_t memory_rows() const { return memory_rows_; }
+  void set_sources(std::optional<Sequences> sources, int64_t memory_rows) noexcept;
 
   // By the number of the attention. The dtype and the features are those of the first rows that came.
-  std::map<int64_t, KeysValues> decoded;  // (num_sequences * slot, features)
-  std::map<int64_t, KeysValues> memory;   // (tokens of the memory, features)
+  std::map<int64_t, KeysValues> decoded;  // (num_slots * slot_size, features)
+  std::map<int64_t, KeysValues> memory;   // (rows of the memory, features)
 
  private:
   mutable std::atomic_flag used_;
-  int64_t slot_;
-  Sequences sequences_;
+  KVPlaces places_;
+  int64_t slot_size_, num_slots_;
+  Sequences own_, read_;
   std::optional<Sequences> sources_;
+  int64_t memory_rows_ = 0;
 };
 
 }  // namespace dragoman

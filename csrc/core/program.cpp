@@ -126,13 +126,13 @@ Program Recorder::finish(const std::vector<Value>& inputs, const std::vector<Val
   }
 
   for (const OpCall& call : calls_) {
-    Program::Step step{call.op, {}, {}, {}};
+    Program::Step step{call.op, {}, slots.size(), static_cast<int64_t>(call.results.size()), {}};
     for (size_t i = 0; i < call.arguments.size(); ++i) {
       const int64_t slot = slots.find(call.arguments[i]);
       if (slot < 0) slots.check_constant(call, i);
       step.arguments.push_back({slot, slot < 0 ? call.arguments[i] : Value()});
     }
-    for (const Value& result : call.results) step.results.push_back(slots.define(result));
+    for (const Value& result : call.results) slots.define(result);
     program.steps_.push_back(std::move(step));
   }
   for (const Value& output : outputs) {
@@ -153,7 +153,7 @@ Program Recorder::finish(const std::vector<Value>& inputs, const std::vector<Val
       }
     };
     for (const Program::Argument& argument : step->arguments) end_of_life(argument.slot);
-    for (const int64_t slot : step->results) end_of_life(slot);
+    for (int64_t i = 0; i < step->num_results; ++i) end_of_life(step->first_result + i);
   }
   return program;
 }
@@ -167,13 +167,13 @@ std::vector<Value> Program::replay(const std::vector<Value>& inputs) const {
   }
   std::vector<Value> slots(inputs);
   slots.resize(static_cast<size_t>(num_slots_));
+  std::vector<const Value*> arguments;
   for (const Step& step : steps_) {
-    std::vector<Value> arguments;
+    arguments.clear();
     for (const Argument& argument : step.arguments) {
-      arguments.push_back(argument.slot < 0 ? argument.constant : slots[argument.slot]);
+      arguments.push_back(argument.slot < 0 ? &argument.constant : &slots[argument.slot]);
     }
-    std::vector<Value> results = step.op->invoke(arguments);
-    for (size_t i = 0; i < results.size(); ++i) slots[step.results[i]] = std::move(results[i]);
+    step.op->invoke(arguments.data(), slots.data() + step.first_result);
     for (const int64_t slot : step.last_uses) slots[slot] = Value();
   }
   std::vector<Value> outputs;

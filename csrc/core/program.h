@@ -26,11 +26,11 @@ namespace dragoman {
 using Value = std::variant<std::monostate, Tensor, Sequences, std::shared_ptr<KVCache>, Dropout,
                            AttentionOptions, bool, int64_t, double, std::string, std::vector<int64_t>>;
 
-// An op without its C++ types: what a Program calls.
+// An op without its C++ types: what a Program calls. Nothing is copied on the way to the op.
 struct ErasedOp {
   std::string name;
   std::vector<std::string> argument_names;
-  std::function<std::vector<Value>(const std::vector<Value>&)> invoke;
+  std::function<void(const Value* const* arguments, Value* results)> invoke;
 };
 
 struct OpCall {
@@ -61,7 +61,8 @@ class Program {
   struct Step {
     const ErasedOp* op;
     std::vector<Argument> arguments;
-    std::vector<int64_t> results;    // slots
+    int64_t first_result;  // results have slots one after the other
+    int64_t num_results;
     std::vector<int64_t> last_uses;  // slots that nothing after this step reads
   };
 
@@ -106,31 +107,36 @@ template <class T>
 struct is_optional<std::optional<T>> : std::true_type {};
 
 template <class T>
-T from_value(const Value& value) {
+decltype(auto) from_value(const Value& value) {
   if constexpr (is_optional<T>::value) {
-    if (std::holds_alternative<std::monostate>(value)) return std::nullopt;
-    return std::get<typename T::value_type>(value);
+    if (std::holds_alternative<std::monostate>(value)) return T();
+    return T(std::get<typename T::value_type>(value));
   } else {
     return std::get<T>(value);
   }
 }
 
 template <class T>
-Value wrap(const T& argument) {
+Value wrap(T argument) {
   if constexpr (is_optional<T>::value) {
-    return argument ? Value(*argument) : Value();
+    return argument ? Value(std::move(*argument)) : Value();
   } else {
-    return Value(argument);
+    return Value(std::move(argument));
   }
 }
 
+template <class T>
+struct result_count : std::integral_constant<size_t, 1> {};
 template <class... T>
-std::vector<Value> wrap_results(const std::tuple<T...>& results) {
-  return std::apply([](const auto&... result) { return std::vector<Value>{wrap(result)...}; }, results);
+struct result_count<std::tuple<T...>> : std::integral_constant<size_t, sizeof...(T)> {};
+
+template <class... T>
+void wrap_results(std::tuple<T...> results, Value* to) {
+  std::apply([&](auto&... result) { ((*to++ = wrap(std::move(result))), ...); }, results);
 }
 template <class T>
-std::vector<Value> wrap_results(const T& result) {
-  return {wrap(result)};
+void wrap_results(T result, Value* to) {
+  *to = wrap(std::move(result));
 }
 
 // ValueError unless the tensors among an op's arguments lie on one device. Tensors of int32 and int64 are
@@ -179,8 +185,9 @@ class Op {
 
   Op(std::string name, std::vector<std::string> argument_names, Function function)
       : function_(function),
-        erased_{std::move(name), std::move(argument_names), [this](const std::vector<Value>& arguments) {
-                  return invoke(arguments, std::index_sequence_for<Arguments...>());
+        erased_{std::move(name), std::move(argument_names),
+                [this](const Value* const* arguments, Value* results) {
+                  invoke(arguments, results, std::index_sequence_for<Arguments...>());
                 }} {}
   Op(const Op&) = delete;
   Op& operator=(const Op&) = delete;
@@ -195,7 +202,9 @@ class Op {
     } else {
       Result result = function_(arguments...);
       if (recorder != nullptr) {
-        recorder->append(erased_, {detail::wrap(arguments)...}, detail::wrap_results(result));
+        std::vector<Value> results(detail::result_count<Result>::value);
+        detail::wrap_results(result, results.data());
+        recorder->append(erased_, {detail::wrap(arguments)...}, std::move(results));
       }
       return result;
     }
@@ -203,18 +212,17 @@ class Op {
 
  private:
   template <size_t... index>
-  std::vector<Value> invoke(const std::vector<Value>& arguments, std::index_sequence<index...>) const {
-    return call(detail::from_value<std::decay_t<Arguments>>(arguments[index])...);
+  void invoke(const Value* const* arguments, Value* results, std::index_sequence<index...>) const {
+    call(results, detail::from_value<std::decay_t<Arguments>>(*arguments[index])...);
   }
 
-  std::vector<Value> call(const std::decay_t<Arguments>&... arguments) const {
+  void call(Value* results, const std::decay_t<Arguments>&... arguments) const {
     const FixedThreads fixed;
     detail::check_devices(erased_, arguments...);
     if constexpr (std::is_void_v<Result>) {
       function_(arguments...);
-      return {};
     } else {
-      return detail::wrap_results(function_(arguments...));
+      detail::wrap_results(function_(arguments...), results);
     }
   }
 

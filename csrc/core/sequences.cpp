@@ -34,7 +34,7 @@ int64_t longest_of(const std::vector<int64_t>& lengths) {
 
 }  // namespace
 
-// int32 (2 * num_sequences + 1,) for each device: the offsets, then the lengths.
+// int32 (2 * num_sequences + 1 + rows of the index,) for each device: the offsets, the lengths, the index.
 struct Sequences::Mirrors {
   std::mutex mutex;
   std::vector<Tensor> blocks;
@@ -46,6 +46,7 @@ struct Sequences::Mirrors {
     }
     std::vector<int32_t> values(layout.offsets.begin(), layout.offsets.end());
     values.insert(values.end(), layout.lengths.begin(), layout.lengths.end());
+    if (layout.index != nullptr) values.insert(values.end(), layout.index->begin(), layout.index->end());
     blocks.push_back(
         Tensor::from_host(values.data(), {static_cast<int64_t>(values.size())}, DType::int32, device));
     return blocks.back().data<int32_t>();
@@ -53,10 +54,11 @@ struct Sequences::Mirrors {
 };
 
 Sequences::Sequences(std::vector<int64_t> lengths, std::vector<int64_t> offsets, int64_t capacity,
-                     int64_t max_length, bool packed) {
+                     int64_t max_length, bool packed, std::shared_ptr<const std::vector<int32_t>> index) {
   const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
-  layout_ = std::make_shared<Layout>(Layout{std::move(lengths), std::move(offsets), tokens, capacity,
-                                            max_length, packed, std::make_shared<Mirrors>()});
+  layout_ =
+      std::make_shared<Layout>(Layout{std::move(lengths), std::move(offsets), tokens, capacity, max_length,
+                                      packed, std::move(index), std::make_shared<Mirrors>()});
 }
 
 Sequences::Sequences(std::vector<int64_t> lengths, std::optional<int64_t> capacity,
@@ -85,6 +87,21 @@ Sequences Sequences::slotted(std::vector<int64_t> lengths, int64_t slot) {
   return Sequences(std::move(lengths), std::move(offsets), count * slot, longest, false);
 }
 
+Sequences Sequences::placed(std::vector<int64_t> lengths, std::vector<int64_t> offsets, int64_t capacity) {
+  CHECK(capacity <= maximum_rows, "Sequences: capacity must be at most ", maximum_rows, ", got ", capacity);
+  offsets.push_back(capacity);
+  const int64_t longest = longest_of(lengths);
+  return Sequences(std::move(lengths), std::move(offsets), capacity, longest, false);
+}
+
+Sequences Sequences::indexed(std::vector<int64_t> lengths, std::vector<int32_t> rows, int64_t capacity) {
+  CHECK(capacity <= maximum_rows, "Sequences: capacity must be at most ", maximum_rows, ", got ", capacity);
+  const int64_t longest = longest_of(lengths);
+  std::vector<int64_t> offsets = running_sum(lengths);
+  return Sequences(checked_lengths(std::move(lengths)), std::move(offsets), capacity, longest, false,
+                   std::make_shared<const std::vector<int32_t>>(std::move(rows)));
+}
+
 Sequences Sequences::select(const std::vector<int64_t>& indices) const {
   std::vector<int64_t> chosen_lengths, chosen_offsets;
   for (const int64_t index : indices) {
@@ -96,11 +113,12 @@ Sequences Sequences::select(const std::vector<int64_t>& indices) const {
   chosen_offsets.push_back(capacity());
   const int64_t longest = longest_of(chosen_lengths);
   return Sequences(checked_lengths(std::move(chosen_lengths)), std::move(chosen_offsets), capacity(), longest,
-                   false);
+                   false, index());
 }
 
 bool Sequences::operator==(const Sequences& other) const {
   return lengths() == other.lengths() && capacity() == other.capacity() &&
+         is_indexed() == other.is_indexed() && (!is_indexed() || *index() == *other.index()) &&
          std::equal(offsets().begin(), offsets().end() - 1, other.offsets().begin());
 }
 
@@ -114,6 +132,7 @@ SequencesView Sequences::view(Device device) const {
   view.offsets = layout_->mirrors->on(device, *layout_);
   view.lengths = view.offsets + size() + 1;
   if (packed()) view.rows.tokens = view.offsets + size();
+  if (is_indexed()) view.index = view.lengths + size();
   return view;
 }
 

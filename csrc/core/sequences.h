@@ -1,8 +1,8 @@
 // Where each sequence of a ragged batch begins and how long it is.
 //
-// Packed (the usual case): the sequences lie end to end, `tokens` rows of `capacity`. Slotted and selected
-// layouts serve the KV cache: sequence i owns its own region of a larger buffer, with room to grow or shared
-// with other sequences.
+// Packed (the usual case): the sequences lie end to end, `tokens` rows of `capacity`. The other layouts serve
+// the KV cache: sequence i has its own region of a larger buffer, with room to grow or shared with other
+// sequences; or, indexed, each of its rows lies anywhere.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,8 @@ struct SequencesView {
   const int32_t* lengths;  // (num_sequences,) rows of each sequence
   Rows rows;               // of a layout that is not packed: all rows
   int64_t max_length;      // at least the longest length
+  const int32_t* index =
+      nullptr;  // null, or of an indexed layout: row j of sequence i is index[offsets[i] + j]
 };
 
 // Immutable. Copies share one layout.
@@ -39,6 +41,10 @@ class Sequences {
                      std::optional<int64_t> max_length = std::nullopt);
   // Sequence i owns rows [i * slot, (i + 1) * slot). ValueError when a length exceeds the slot.
   static Sequences slotted(std::vector<int64_t> lengths, int64_t slot);
+  // Sequence i begins at row offsets[i].
+  static Sequences placed(std::vector<int64_t> lengths, std::vector<int64_t> offsets, int64_t capacity);
+  // Row by row where the sequences lie, one after the other: sum(lengths) rows.
+  static Sequences indexed(std::vector<int64_t> lengths, std::vector<int32_t> rows, int64_t capacity);
   // Sequence i of the result reads the rows of sequence indices[i].
   Sequences select(const std::vector<int64_t>& indices) const;
 
@@ -49,6 +55,9 @@ class Sequences {
   int64_t capacity() const { return layout_->capacity; }
   int64_t max_length() const { return layout_->max_length; }
   bool packed() const { return layout_->packed; }
+  bool is_indexed() const { return layout_->index != nullptr; }
+  // Row j of sequence i is (*index())[offsets()[i] + j]. Null for other layouts.
+  const std::shared_ptr<const std::vector<int32_t>>& index() const { return layout_->index; }
   bool operator==(const Sequences& other) const;  // the same rows for the same sequences
   bool is(const Sequences& other) const { return layout_ == other.layout_; }  // a copy of the same object
   // The first call for a device uploads the arrays. They live as long as this layout.
@@ -62,10 +71,11 @@ class Sequences {
     int64_t tokens;                // sum of the lengths
     int64_t capacity, max_length;
     bool packed;
+    std::shared_ptr<const std::vector<int32_t>> index;
     std::shared_ptr<Mirrors> mirrors;
   };
   Sequences(std::vector<int64_t> lengths, std::vector<int64_t> offsets, int64_t capacity, int64_t max_length,
-            bool packed);
+            bool packed, std::shared_ptr<const std::vector<int32_t>> index = nullptr);
 
   std::shared_ptr<const Layout> layout_;
 };

@@ -75,7 +75,7 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
 Tensor ReplayedSteps::next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) {
   CHECK(ids.size() == parents.size(), "next: ids must have a parent each, got ", ids.size(), " ids and ",
         parents.size(), " parents");
-  const int64_t rows = cache_->sequences().size();
+  const int64_t rows = cache_->own().size();
   if (!is_identity(parents, rows)) {
     std::vector<int32_t> indices;
     for (const int64_t parent : parents) {
@@ -85,7 +85,8 @@ Tensor ReplayedSteps::next(const std::vector<int32_t>& ids, const std::vector<in
     kv_cache_reorder(cache_, ids_tensor(indices));
     kv_cache_compact(cache_);
   }
-  make_room(0, cache_->sequences().max_length() + 1);
+  if (ids.empty()) return Tensor::empty({0, 0});
+  make_room(0, cache_->own().max_length() + 1);
   return logits_of(*programs_->step, {ids_tensor(ids), one_each(ids.size()), cache_});
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/backend.h"
+#include "ops/gather.h"
 
 namespace dragoman {
 
@@ -150,6 +151,23 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
   return shape;
 }
 
+bool reads_index(const AttentionShape& shape, Device device) {
+  return device.kind != Device::Kind::cuda && shape.q_sequences.max_length <= 1 && takes_one_query(shape);
+}
+
+// The rows of indexed sequences, end to end.
+Tensor packed_rows(const Tensor& rows, const Sequences& sequences) {
+  Shape shape = rows.shape();
+  shape[0] = sequences.tokens();
+  const Tensor packed = Tensor::empty(shape, rows.dtype(), rows.device());
+  kernels(rows).gather_forward({.x = rows.raw(),
+                                .ids = sequences.view(rows.device()).index,
+                                .y = packed.raw(),
+                                .num_ids = sequences.tokens(),
+                                .row_bytes = rows.dim(0) == 0 ? 0 : rows.nbytes() / rows.dim(0)});
+  return packed;
+}
+
 // The gradient of a table, where it is given.
 void check_gradient(const char* argument, const std::optional<Tensor>& gradient,
                     const std::optional<Tensor>& table) {
@@ -175,6 +193,10 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(
     const std::optional<Tensor>& relative_keys, const std::optional<Tensor>& relative_values) {
   const AttentionShape shape =
       checked_shape(q, k, v, q_sequences, k_sequences, options, {bias, relative_keys, relative_values});
+  if (k_sequences.is_indexed() && !reads_index(shape, q.device())) {
+    return attention_forward(q, packed_rows(k, k_sequences), packed_rows(v, k_sequences), q_sequences,
+                             Sequences(k_sequences.lengths()), options, bias, relative_keys, relative_values);
+  }
   Tensor out = Tensor::empty(q.shape(), q.dtype(), q.device());
   Tensor logsumexp = Tensor::empty({q.dim(0), shape.num_heads}, DType::float32, q.device());
   std::optional<Tensor> weights;

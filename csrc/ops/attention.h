@@ -43,6 +43,13 @@ struct AttentionShape {
   Dropout dropout;  // of the softmax's weights
 };
 
+// Whether a backend may take sequences of one query on a way of their own, on which keys may be indexed.
+static inline bool takes_one_query(const AttentionShape& shape) {
+  return shape.dropout.threshold == 0 && shape.relative_keys == nullptr && shape.relative_values == nullptr;
+}
+
+// Indexed keys come only where all sequences have one query at most, takes_one_query holds and the backend
+// reads them, which CUDA does not yet.
 struct AttentionForward {
   AttentionShape shape;
   const void* q;     // (q_capacity, num_heads, head_dim)

@@ -69,22 +69,42 @@ void copy_sequences(const KeysValues& rows, const Sequences& sequences, const Te
                                     .out_sequences = out_sequences.view(rows.k.device())});
 }
 
-// Every buffer of the cache in a new order, and in slots of another size.
-void reorder(KVCache& cache, const Tensor& indices, std::vector<int64_t> lengths, int64_t slot) {
-  const Sequences out_sequences = Sequences::slotted(std::move(lengths), slot);
-  std::map<int64_t, KeysValues> decoded;
-  for (const auto& [attention, rows] : cache.decoded) {
-    const KeysValues out = empty_rows(rows, out_sequences.capacity());
-    copy_sequences(rows, cache.sequences(), indices, out, out_sequences);
-    decoded.emplace(attention, out);
-  }
-  cache.decoded = std::move(decoded);
-  cache.set_sequences(out_sequences, slot);
+// The first rows of each slot, `rows` of them, where slot s begins at place[s].
+Sequences slots_at(const std::vector<int64_t>& rows, const std::vector<int64_t>& place, int64_t slot_size,
+                   int64_t num_slots) {
+  std::vector<int64_t> offsets;
+  for (const int64_t slot : place) offsets.push_back(slot * slot_size);
+  return Sequences::placed(rows, std::move(offsets), slot_size * num_slots);
 }
 
-// The same sequences in larger slots.
-void grow(KVCache& cache, int64_t slot) {
-  reorder(cache, count_up(cache.sequences().size()), cache.sequences().lengths(), slot);
+std::vector<int64_t> range(int64_t begin, int64_t end) {
+  std::vector<int64_t> values(static_cast<size_t>(end - begin));
+  std::iota(values.begin(), values.end(), begin);
+  return values;
+}
+
+// The same slots in buffers of other sizes. Copies the rows in use.
+void resize(KVCache& cache, int64_t slot_size, int64_t num_slots) {
+  const std::vector<int64_t>& rows = cache.places().rows_of_slots();
+  const int64_t count = cache.places().num_slots();
+  const std::vector<int64_t> all = range(0, count);
+  const Sequences from = slots_at(rows, all, cache.slot_size(), cache.num_slots());
+  const Sequences to = slots_at(rows, all, slot_size, num_slots);
+  std::map<int64_t, KeysValues> decoded;
+  for (const auto& [attention, buffers] : cache.decoded) {
+    const KeysValues out = empty_rows(buffers, to.capacity());
+    copy_sequences(buffers, from, count_up(count), out, to);
+    decoded.emplace(attention, out);
+  }
+  cache.set_places(cache.places(), slot_size, num_slots);
+  cache.decoded = std::move(decoded);
+}
+
+// Makes room for `num_slots` slots of at least this size.
+void make_room(KVCache& cache, int64_t slot_size, int64_t num_slots) {
+  if (slot_size == cache.slot_size() && num_slots <= cache.num_slots()) return;
+  const int64_t present = cache.num_slots();
+  resize(cache, slot_size, num_slots <= present ? present : std::max(num_slots, 2 * present));
 }
 
 // The sources that sequences read, each once, and which of them each sequence reads.
@@ -105,40 +125,54 @@ struct DistinctSources {
   }
 };
 
-// The two, one after the other.
-template <class T>
-std::vector<T> joined(std::vector<T> first, const std::vector<T>& second) {
-  first.insert(first.end(), second.begin(), second.end());
-  return first;
-}
-
-std::vector<int64_t> range(int64_t begin, int64_t end) {
-  std::vector<int64_t> values(static_cast<size_t>(end - begin));
-  std::iota(values.begin(), values.end(), begin);
-  return values;
-}
-
-// The memory that sequences of `cache`, and of `other` if there is one, read, each source once, in new
-// buffers of `cache`.
-void gather_memory(KVCache& cache, const KVCache* other) {
-  const DistinctSources own(*cache.sources());
-  const DistinctSources added(other == nullptr ? Sequences(std::vector<int64_t>{}) : *other->sources());
-  const int64_t count = own.sources.size(), total = count + added.sources.size();
-  const Sequences all(joined(own.sources.lengths(), added.sources.lengths()));
+// The memory that sequences of `cache` read, each source once, in new buffers with room for `room` more rows.
+void gather_memory(KVCache& cache, int64_t room) {
+  const DistinctSources used(*cache.sources());
+  const int64_t rows = used.sources.tokens();
+  std::vector<int64_t> offsets{0};
+  for (const int64_t length : used.sources.lengths()) offsets.push_back(offsets.back() + length);
+  offsets.pop_back();
+  const Sequences placed = Sequences::placed(used.sources.lengths(), std::move(offsets), rows + room);
   std::map<int64_t, KeysValues> memory;
-  for (const auto& [attention, rows] : cache.memory) {
-    const KeysValues out = empty_rows(rows, all.capacity());
-    copy_sequences(rows, own.sources, count_up(count), out, all.select(range(0, count)));
-    if (other != nullptr) {
-      copy_sequences(other->memory.at(attention), added.sources, count_up(total - count), out,
-                     all.select(range(count, total)));
-    }
+  for (const auto& [attention, buffers] : cache.memory) {
+    const KeysValues out = empty_rows(buffers, rows + room);
+    copy_sequences(buffers, used.sources, count_up(placed.size()), out, placed);
     memory.emplace(attention, out);
   }
-  std::vector<int64_t> of_sequence = own.of_sequence;
-  for (const int64_t source : added.of_sequence) of_sequence.push_back(count + source);
   cache.memory = std::move(memory);
-  cache.set_sources(all.select(of_sequence));
+  cache.set_sources(placed.select(used.of_sequence), rows);
+}
+
+// The memory that sequences of `other` read, after that of `cache`, whose sources its sequences stay.
+void join_memory(KVCache& cache, const KVCache& other) {
+  const DistinctSources added(*other.sources());
+  const int64_t more = added.sources.tokens();
+  if (cache.memory_rows() + more > cache.sources()->capacity()) {
+    gather_memory(cache, std::max(more, cache.memory_rows()));
+  }
+  std::vector<int64_t> offsets{cache.memory_rows()};
+  for (const int64_t length : added.sources.lengths()) offsets.push_back(offsets.back() + length);
+  offsets.pop_back();
+  const int64_t capacity = cache.sources()->capacity();
+  const Sequences placed = Sequences::placed(added.sources.lengths(), offsets, capacity);
+  for (const auto& [attention, buffers] : cache.memory) {
+    copy_sequences(other.memory.at(attention), added.sources, count_up(placed.size()), buffers, placed);
+  }
+  std::vector<int64_t> all_lengths = cache.sources()->lengths(), all_offsets = cache.sources()->offsets();
+  all_offsets.pop_back();
+  for (const int64_t source : added.of_sequence) {
+    all_lengths.push_back(placed.lengths()[source]);
+    all_offsets.push_back(offsets[source]);
+  }
+  cache.set_sources(Sequences::placed(std::move(all_lengths), std::move(all_offsets), capacity),
+                    cache.memory_rows() + more);
+}
+
+void clear(KVCache& cache) {
+  cache.set_places(KVPlaces(0), cache.slot_size(), 0);
+  cache.decoded.clear();
+  cache.memory.clear();
+  cache.set_sources(std::nullopt, 0);
 }
 
 // Checks that the two caches hold rows of the same attentions, features and dtypes.
@@ -162,30 +196,28 @@ void check_alike(const char* what, const std::map<int64_t, KeysValues>& a,
 
 void kv_cache_extend(const std::shared_ptr<KVCache>& cache, const Sequences& new_sequences) {
   const KVCache::Use use(*cache);
-  std::vector<int64_t> lengths = cache->sequences().lengths();
+  const std::vector<int64_t>&lengths = cache->places().lengths(), &new_rows = new_sequences.lengths();
   CHECK(new_sequences.packed(), "KVCache: new must be packed, got a slotted or selected layout");
-  CHECK(new_sequences.size() == cache->sequences().size(), "KVCache: new must have ",
-        cache->sequences().size(), " sequences, got ", new_sequences.size());
-  for (size_t i = 0; i < lengths.size(); ++i) lengths[i] += new_sequences.lengths()[i];
-  const int64_t longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
-  const int64_t slot = cache->slot_for(longest);
-  if (slot > cache->slot()) grow(*cache, slot);
-  cache->set_sequences(Sequences::slotted(std::move(lengths), slot), slot);
+  CHECK(new_rows.size() == lengths.size(), "KVCache: new must have ", lengths.size(), " sequences, got ",
+        new_rows.size());
+  int64_t longest = 0;
+  for (size_t i = 0; i < lengths.size(); ++i) longest = std::max(longest, lengths[i] + new_rows[i]);
+  make_room(*cache, cache->slot_size_for(longest), cache->places().num_slots());
+  cache->extend(new_rows);
 }
 
 std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCache>& cache,
                                                       int64_t attention, const Tensor& k, const Tensor& v,
                                                       const Sequences& new_sequences) {
   const KVCache::Use use(*cache);
-  const Sequences& sequences = cache->sequences();
+  const Sequences& own = cache->own();
   check_attention(attention);
   check_keys_values(k, v);
   check_rows("KVCache", "new", new_sequences, k);
-  check_counted(sequences, new_sequences);
+  check_counted(own, new_sequences);
   auto found = cache->decoded.find(attention);
   if (found == cache->decoded.end()) {
-    const KeysValues empty{empty_like(k, sequences.capacity()), empty_like(v, sequences.capacity())};
-    found = cache->decoded.emplace(attention, empty).first;
+    found = cache->decoded.emplace(attention, empty_rows({k, v}, own.capacity())).first;
   }
   const KeysValues& rows = found->second;
   Shape expected = rows.k.shape();
@@ -200,8 +232,8 @@ std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCa
                               .v_cache = rows.v.raw(),
                               .row_bytes = row_bytes(k),
                               .new_sequences = new_sequences.view(k.device()),
-                              .sequences = sequences.view(k.device())});
-  return {rows.k, rows.v, sequences};
+                              .sequences = own.view(k.device())});
+  return {rows.k, rows.v, cache->read()};
 }
 
 void kv_cache_set_memory(const std::shared_ptr<KVCache>& cache, int64_t attention, const Tensor& k,
@@ -222,12 +254,12 @@ std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache
 
 Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache, const std::optional<Sequences>& new_sequences) {
   const KVCache::Use use(*cache);
-  const Sequences& sequences = cache->sequences();
-  if (new_sequences) check_counted(sequences, *new_sequences);
-  Tensor starts = Tensor::empty({sequences.size()}, DType::int32);
-  for (int64_t i = 0; i < sequences.size(); ++i) {
+  const Sequences& own = cache->own();
+  if (new_sequences) check_counted(own, *new_sequences);
+  Tensor starts = Tensor::empty({own.size()}, DType::int32);
+  for (int64_t i = 0; i < own.size(); ++i) {
     const int64_t counted = new_sequences ? new_sequences->lengths()[i] : 0;
-    starts.data<int32_t>()[i] = static_cast<int32_t>(sequences.lengths()[i] - counted);
+    starts.data<int32_t>()[i] = static_cast<int32_t>(own.lengths()[i] - counted);
   }
   return starts;
 }
@@ -237,24 +269,24 @@ void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indic
   check_indices("KVCache", "indices", indices);
   check_rank("KVCache", "indices", indices, 1);
   const int64_t count = indices.dim(0);
-  const Tensor checked = checked_indices("KVCache", "indices", indices, count, 0, cache->sequences().size());
-  std::vector<int64_t> lengths;
-  for (int64_t i = 0; i < count; ++i) {
-    lengths.push_back(cache->sequences().lengths()[checked.data<int32_t>()[i]]);
-  }
-  const std::optional<Sequences>& sources = cache->sources();
-  const std::vector<int64_t> chosen(checked.data<int32_t>(), checked.data<int32_t>() + count);
-  reorder(*cache, checked, std::move(lengths), cache->slot());
-  if (sources) cache->set_sources(sources->select(chosen));
+  const Tensor checked = checked_indices("KVCache", "indices", indices, count, 0, cache->own().size());
+  const std::vector<int64_t> parents(checked.data<int32_t>(), checked.data<int32_t>() + count);
+  KVPlaces places = cache->places();
+  places.reorder(parents);
+  std::optional<Sequences> sources = cache->sources();
+  if (sources) sources = sources->select(parents);
+  make_room(*cache, cache->slot_size(), places.num_slots());
+  cache->set_places(std::move(places), cache->slot_size(), cache->num_slots());
+  cache->set_sources(std::move(sources), cache->memory_rows());
 }
 
 Sequences kv_cache_sources(const std::shared_ptr<KVCache>& cache, const std::optional<Sequences>& sequences) {
   const KVCache::Use use(*cache);
   if (!cache->sources()) {
     CHECK(sequences.has_value(), "KVCache: the cache must know where the memory lies, got no sequences");
-    CHECK(sequences->size() == cache->sequences().size(), "KVCache: the memory must have ",
-          cache->sequences().size(), " sequences, got ", sequences->size());
-    cache->set_sources(*sequences);
+    CHECK(sequences->size() == cache->own().size(), "KVCache: the memory must have ", cache->own().size(),
+          " sequences, got ", sequences->size());
+    cache->set_sources(*sequences, sequences->capacity());
   }
   return *cache->sources();
 }
@@ -262,43 +294,40 @@ Sequences kv_cache_sources(const std::shared_ptr<KVCache>& cache, const std::opt
 void kv_cache_join(const std::shared_ptr<KVCache>& cache, const std::shared_ptr<KVCache>& other) {
   CHECK(cache != other, "KVCache: other must be another cache");
   const KVCache::Use use(*cache), use_of_other(*other);
-  const Sequences own = cache->sequences(), added = other->sequences();
-  if (own.size() > 0 && added.size() > 0) {
-    check_alike("keys", cache->decoded, other->decoded);
-    check_alike("memory", cache->memory, other->memory);
-    CHECK(cache->sources().has_value() == other->sources().has_value(),
-          "KVCache: both caches must know where the memory lies, or none");
-    const int64_t slot = std::max(cache->slot(), other->slot());
-    const int64_t count = own.size(), total = count + added.size();
-    const Sequences all = Sequences::slotted(joined(own.lengths(), added.lengths()), slot);
-    std::map<int64_t, KeysValues> decoded;
-    for (const auto& [attention, rows] : cache->decoded) {
-      const KeysValues out = empty_rows(rows, all.capacity());
-      copy_sequences(rows, own, count_up(count), out, all.select(range(0, count)));
-      copy_sequences(other->decoded.at(attention), added, count_up(total - count), out,
-                     all.select(range(count, total)));
-      decoded.emplace(attention, out);
-    }
-    if (cache->sources()) gather_memory(*cache, other.get());
-    cache->decoded = std::move(decoded);
-    cache->set_sequences(all, slot);
-  } else if (added.size() > 0) {
+  if (other->own().size() == 0) return;
+  if (cache->own().size() == 0) {
+    cache->set_places(other->places(), other->slot_size(), other->num_slots());
     cache->decoded = other->decoded;
     cache->memory = other->memory;
-    cache->set_sources(other->sources());
-    cache->set_sequences(added, other->slot());
+    cache->set_sources(other->sources(), other->memory_rows());
+    clear(*other);
+    return;
   }
-  other->decoded.clear();
-  other->memory.clear();
-  other->set_sources(std::nullopt);
-  other->set_sequences(Sequences::slotted({}, other->slot()), other->slot());
+  check_alike("keys", cache->decoded, other->decoded);
+  check_alike("memory", cache->memory, other->memory);
+  CHECK(cache->sources().has_value() == other->sources().has_value(),
+        "KVCache: both caches must know where the memory lies, or none");
+  KVPlaces places = cache->places();
+  const std::vector<int64_t> slots = places.join(other->places());
+  make_room(*cache, std::max(cache->slot_size(), other->slot_size()), places.num_slots());
+  const std::vector<int64_t>& rows = other->places().rows_of_slots();
+  const auto count = static_cast<int64_t>(slots.size());
+  const Sequences from = slots_at(rows, range(0, count), other->slot_size(), other->num_slots());
+  const Sequences to = slots_at(rows, slots, cache->slot_size(), cache->num_slots());
+  for (const auto& [attention, buffers] : cache->decoded) {
+    copy_sequences(other->decoded.at(attention), from, count_up(count), buffers, to);
+  }
+  if (cache->sources()) join_memory(*cache, *other);
+  cache->set_places(std::move(places), cache->slot_size(), cache->num_slots());
+  clear(*other);
 }
 
 void kv_cache_compact(const std::shared_ptr<KVCache>& cache) {
   const KVCache::Use use(*cache);
+  if (cache->own().size() == 0) return clear(*cache);
   if (!cache->sources()) return;
-  const DistinctSources used(*cache->sources());
-  if (2 * used.sources.tokens() < used.sources.capacity()) gather_memory(*cache, nullptr);
+  const int64_t used = DistinctSources(*cache->sources()).sources.tokens();
+  if (2 * used < cache->memory_rows()) gather_memory(*cache, 0);
 }
 
 }  // namespace dragoman

@@ -10,8 +10,8 @@
 
 namespace dragoman {
 
-// Row r of sequence i goes to row lengths[i] - (new rows of i) + r of its slot: `sequences` already counts
-// the new rows. Rows are copied as bytes, whatever their dtype.
+// Row r of sequence i goes to row lengths[i] - (new rows of i) + r of its slot: `sequences`, which says where
+// each slot begins, already counts the new rows. Rows are copied as bytes, whatever their dtype.
 struct KVCacheAppend {
   const void* k;  // (new_rows, row_bytes)
   const void* v;  // (new_rows, row_bytes)
@@ -21,7 +21,7 @@ struct KVCacheAppend {
   SequencesView new_sequences, sequences;
 };
 
-// Sequence i of the outputs = sequence indices[i] of the inputs. Their slots may differ in size.
+// Sequence i of the outputs = sequence indices[i] of the inputs, of any layouts but indexed ones.
 struct KVCacheReorder {
   const void* k;           // (num_sequences * slot, row_bytes)
   const void* v;           // (num_sequences * slot, row_bytes)
@@ -36,7 +36,8 @@ struct KVCacheReorder {
 void kv_cache_extend(const std::shared_ptr<KVCache>& cache, const Sequences& new_sequences);
 
 // Stores k and v (new_rows, features...), the rows that extend has counted, for the attention of this number.
-// Returns the buffers of all its keys and values, and where each sequence lies in them.
+// Returns the buffers of all its keys and values, and where each sequence lies in them; indexed where
+// sequences share rows.
 std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCache>& cache,
                                                       int64_t attention, const Tensor& k, const Tensor& v,
                                                       const Sequences& new_sequences);
@@ -57,15 +58,16 @@ Tensor kv_cache_starts(const std::shared_ptr<KVCache>& cache,
 Sequences kv_cache_sources(const std::shared_ptr<KVCache>& cache,
                            const std::optional<Sequences>& sequences = std::nullopt);
 
-// Sequence i becomes a copy of what sequence indices[i] was; their number may change. It reads the same
-// memory.
+// Sequence i goes on from what sequence indices[i] was; their number may change. It reads the same memory.
+// No keys or values are copied.
 void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indices);
 
 // The sequences of `other`, with their memory, come after those of `cache`; `other` is empty afterwards.
 // Memory that no sequence reads is freed.
 void kv_cache_join(const std::shared_ptr<KVCache>& cache, const std::shared_ptr<KVCache>& other);
 
-// Frees memory that no sequence reads, when it is more than half of all.
+// Frees memory that no sequence reads, when it is more than half of all; everything when there are no
+// sequences.
 void kv_cache_compact(const std::shared_ptr<KVCache>& cache);
 
 }  // namespace dragoman

@@ -98,7 +98,7 @@ def to_padded(self: Sequences, rows: npt.ArrayLike | Tensor, fill: float = 0) ->
         padded = np.full((*in_use.shape, *values.shape[1:]), fill, values.dtype)
     except (OverflowError, ValueError, TypeError):
         raise ValueError(f"to_padded: fill must fit in {values.dtype}, got {arguments.shown(fill)}") from None
-    padded[in_use] = values[row[in_use]]
+    padded[in_use] = values[row[in_use] if self.index is None else self.index.numpy()[row[in_use]]]
     return padded
 
 
@@ -139,6 +139,7 @@ Args:
 Attributes:
     lengths: a list of ints, one for each sequence.
     offsets: (number of sequences + 1,) int32, where each sequence begins; a copy.
+    index: None, or where a KVCache has sequences that share rows: row j of sequence i is index[offsets[i] + j].
     tokens: sum of the lengths.
     capacity: number of rows, at least `tokens`.
     max_length: the longest length, or the bound.

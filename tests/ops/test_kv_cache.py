@@ -3,17 +3,19 @@
 import dragoman as dg
 import numpy as np
 import pytest
+import reference
 from dragoman import _core
 from gradcheck import with_tail
 
 
 def contents(cache, attention=0):
-    """The keys of each sequence, by an append of no rows."""
+    """The keys of each sequence, by an append of no rows. They are the values' negatives."""
     empty = dg.Sequences([0] * len(cache.lengths))
     rows = dg.tensor(np.ones((0, FEATURES), np.float32)).data
-    keys, _, sequences = _core.kv_cache_append(cache, attention, rows, rows, empty)
-    offsets = sequences.offsets.numpy()
-    return [keys.numpy()[offsets[i] : offsets[i] + n] for i, n in enumerate(sequences.lengths)]
+    keys, values, sequences = _core.kv_cache_append(cache, attention, rows, rows, empty)
+    keys, values = (sequences.to_padded(dg.Tensor(x).numpy()) for x in (keys, values))
+    np.testing.assert_array_equal(keys, -values)
+    return [row[:n] for row, n in zip(keys, sequences.lengths, strict=True)]
 
 
 FEATURES = 5
@@ -25,11 +27,7 @@ def append(cache, rng, new, attention=0, tail=0, dtype="float32"):
     rows = rng.standard_normal((sum(new), FEATURES)).astype(np.float32)
     k, v = (dg.tensor(with_tail(x, tail), dtype=dtype).data for x in (rows, -rows))
     _core.kv_cache_extend(cache, sequences)
-    keys, values, layout = _core.kv_cache_append(cache, attention, k, v, sequences)
-    offsets = layout.offsets.numpy()
-    for i, n in enumerate(layout.lengths):
-        used = slice(offsets[i], offsets[i] + n)
-        np.testing.assert_array_equal(dg.Tensor(keys).numpy()[used], -dg.Tensor(values).numpy()[used])
+    _core.kv_cache_append(cache, attention, k, v, sequences)
     return np.split(rows, np.cumsum(new)[:-1])
 
 
@@ -48,10 +46,10 @@ def test_append_puts_rows_behind_what_is_there(rng):
 def test_attentions_have_buffers_of_their_own(rng):
     cache = _core.KVCache(1)
     first = append(cache, rng, [2], attention=0)
-    new, rows = dg.Sequences([2]), dg.tensor(rng.standard_normal((2, FEATURES))).data
-    _core.kv_cache_append(cache, 7, rows, rows, new)
+    new, rows = dg.Sequences([2]), rng.standard_normal((2, FEATURES)).astype(np.float32)
+    _core.kv_cache_append(cache, 7, *(dg.tensor(x).data for x in (rows, -rows)), new)
     np.testing.assert_array_equal(contents(cache, 0), first)
-    np.testing.assert_array_equal(contents(cache, 7), rows.numpy()[None])
+    np.testing.assert_array_equal(contents(cache, 7), rows[None])
 
 
 def test_bfloat16_rows_stay_bfloat16(rng):
@@ -61,20 +59,108 @@ def test_bfloat16_rows_stay_bfloat16(rng):
     empty = dg.tensor(np.ones((0, FEATURES)), dtype="bfloat16").data
     keys, _, layout = _core.kv_cache_append(cache, 0, empty, empty, dg.Sequences([0, 0]))
     assert keys.dtype == "bfloat16"
-    first = layout.offsets.numpy()[1]
     np.testing.assert_array_equal(
-        dg.Tensor(keys).numpy()[first : first + 3], dg.tensor(rows[0], dtype="bfloat16").numpy()
+        layout.to_padded(dg.Tensor(keys).numpy())[1], dg.tensor(rows[0], dtype="bfloat16").numpy()
     )
 
 
 @pytest.mark.parametrize("indices", [[2, 0, 0, 1, 2], [1], [], [0, 1, 2]], ids=str)
-def test_reorder_copies_sequences(rng, indices):
+def test_sequences_go_on_from_others(rng, indices):
     cache = _core.KVCache(3)
     rows = append(cache, rng, [4, 0, 33])
     _core.kv_cache_reorder(cache, dg.tensor(np.array(indices, np.int32)).data)
     assert cache.lengths == [[4, 0, 33][i] for i in indices]
     for actual, i in zip(contents(cache), indices, strict=True):
         np.testing.assert_array_equal(actual, rows[i])
+
+
+def test_caches_that_grow_part_and_join_are_lists_of_rows(rng):
+    """Random appends of differing counts, orders, joins of caches that have histories, and ends, beside lists."""
+    for _ in range(20):
+        caches = [(_core.KVCache(n), [np.zeros((0, FEATURES), np.float32)] * n) for n in (2, 0, 3)]
+        for _ in range(25):
+            at = int(rng.integers(len(caches)))
+            cache, rows = caches[at]
+            n = len(rows)
+            act = rng.integers(10)
+            if act == 0 and len(caches) > 1:
+                other, more = caches.pop((at + 1) % len(caches))
+                if rows and more:
+                    append(cache, rng, [0] * len(rows))  # both have buffers
+                    append(other, rng, [0] * len(more))
+                _core.kv_cache_join(cache, other)
+                assert other.lengths == []
+                caches = [(c, rows + more if c is cache else r) for c, r in caches]
+            elif act < 4 and n:
+                indices = rng.integers(0, n, int(rng.integers(0 if len(caches) > 1 else 1, 6)))
+                _core.kv_cache_reorder(cache, dg.tensor(indices.astype(np.int32)).data)
+                caches[at] = cache, [rows[i] for i in indices]
+            elif n:
+                new = rng.integers(0, 3, n) if act < 8 else rng.integers(0, 40, n)
+                parts = append(cache, rng, new.tolist())
+                caches[at] = cache, [np.concatenate(pair) for pair in zip(rows, parts, strict=True)]
+            for cache, rows in caches:
+                assert cache.lengths == [len(each) for each in rows]
+                if rows:
+                    for actual, expected in zip(contents(cache), rows, strict=True):
+                        np.testing.assert_array_equal(actual, expected)
+
+
+def test_nothing_is_copied_where_sequences_part(rng):
+    cache = _core.KVCache(3)
+    append(cache, rng, [5, 5, 5])
+    _core.kv_cache_reorder(cache, dg.tensor(np.array([0, 1, 2], np.int32)).data)
+    dg.reset_peak_memory_stats()
+    before = dg.memory_stats()["peak_allocated"]
+    for _ in range(20):
+        _core.kv_cache_reorder(cache, dg.tensor(rng.permutation(3).astype(np.int32)).data)
+    assert dg.memory_stats()["peak_allocated"] - before < 3 * 32 * FEATURES * 4
+
+
+def test_memory_is_shared_and_freed(rng):
+    """Sequences share a source; a join keeps only the sources that somebody reads when there is no room left."""
+
+    def filled(lengths):
+        cache, rows = _core.KVCache(len(lengths)), rng.standard_normal((sum(lengths), FEATURES)).astype(np.float32)
+        append(cache, rng, [1] * len(lengths))
+        _core.kv_cache_set_memory(cache, 1, *(dg.tensor(x).data for x in (rows, -rows)))
+        assert _core.kv_cache_sources(cache, dg.Sequences(lengths)).lengths == lengths
+        return cache, np.split(rows, np.cumsum(lengths)[:-1])
+
+    def check(cache, expected):
+        k, v = (dg.Tensor(x).numpy() for x in _core.kv_cache_memory(cache, 1))
+        sources = _core.kv_cache_sources(cache)
+        padded = sources.to_padded(k)
+        np.testing.assert_array_equal(padded, -sources.to_padded(v))
+        for actual, rows in zip(padded, expected, strict=True):
+            np.testing.assert_array_equal(actual[: len(rows)], rows)
+
+    cache, (a, _b, c) = filled([3, 0, 4])
+    _core.kv_cache_reorder(cache, dg.tensor(np.array([2, 2, 0], np.int32)).data)
+    check(cache, [c, c, a])
+    rows = [c, c, a]
+    for lengths in ([5], [1, 2], [9, 1, 1]):
+        other, more = filled(lengths)
+        _core.kv_cache_join(cache, other)
+        rows = [*rows, *more]
+        check(cache, rows)
+    _core.kv_cache_reorder(cache, dg.tensor(np.array([4, 0], np.int32)).data)
+    rows, sizes = [rows[4], rows[0]], []
+    for _ in range(40):
+        other, more = filled([6])
+        _core.kv_cache_join(cache, other)
+        check(cache, [*rows, *more])
+        _core.kv_cache_reorder(cache, dg.tensor(np.array([0, 1], np.int32)).data)
+        sizes.append(_core.kv_cache_memory(cache, 1)[0].shape[0])
+    assert max(sizes) <= 40
+    with pytest.raises(ValueError, match="KVCache: other must hold memory for 1 attentions, got 0"):
+        other = _core.KVCache(1)
+        append(other, rng, [1])
+        _core.kv_cache_join(cache, other)
+    with pytest.raises(ValueError, match="KVCache: other must be another cache"):
+        _core.kv_cache_join(cache, cache)
+    with pytest.raises(ValueError, match="KVCache: the memory must have 2 sequences, got 1"):
+        _core.kv_cache_sources(_core.KVCache(2), dg.Sequences([3]))
 
 
 def test_the_memory_is_kept(rng):
@@ -109,8 +195,27 @@ def test_attention_over_a_cache_is_attention_over_packed_rows(rng, kv_heads, ind
     np.testing.assert_array_equal(actual.numpy(), expected.numpy())
 
 
+@pytest.mark.parametrize("lengths", [[1, 1, 1, 1, 1], [1, 1, 1, 2, 0]], ids=["each one", "not each"])
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_queries_that_share_keys_are_queries_alone(rng, lengths, kv_heads):
+    """The same bits for a sequence of one query, whoever reads the same keys and whoever is in the batch."""
+    k, v = (dg.tensor(rng.standard_normal((50, kv_heads, 24)).astype(np.float32)) for _ in range(2))
+    q_sequences = dg.Sequences(lengths)
+    q = dg.tensor(rng.standard_normal((q_sequences.tokens, 4, 24)).astype(np.float32))
+    read = dg.Sequences([33, 0, 17]).select([2, 2, 0, 0, 0])
+    out = dg.functional.attention(q, k, v, q_sequences, read).numpy()
+    for i in range(3):
+        alone = dg.functional.attention(q[i : i + 1], k, v, dg.Sequences([1]), read.select([i])).numpy()
+        np.testing.assert_array_equal(out[i : i + 1], alone)
+        rows = slice(33, 50) if i < 2 else slice(0, 33)
+        truth, _ = reference.attention(
+            *(x.numpy().astype(np.float64) for x in (q[i : i + 1], k[rows], v[rows])), [1], [read.lengths[i]]
+        )
+        np.testing.assert_allclose(alone, truth, rtol=0, atol=1e-5)
+
+
 def test_steps_over_a_cache_are_the_whole_causal_pass(rng):
-    """Token by token, each row has the same bits as in one pass over the whole sequence."""
+    """Token by token, each row is that of one pass over the whole sequence."""
     lengths, heads, head_dim = [9, 4], 2, 4
     q, k, v = (rng.standard_normal((13, heads, head_dim)).astype(np.float32) for _ in range(3))
     whole = dg.functional.attention(
@@ -131,7 +236,7 @@ def test_steps_over_a_cache_are_the_whole_causal_pass(rng):
             causal=True,
             num_heads=heads,
         )
-        np.testing.assert_array_equal(out.numpy(), whole[rows].reshape(2, -1))
+        np.testing.assert_allclose(out.numpy(), whole[rows].reshape(2, -1), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 // attention, forward.
 #include "core/storage.h"
-#include "cpu/attention/distance.h"
+#include "cpu/attention/one_query.h"
 #include "cpu/kernels.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
@@ -271,6 +271,33 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
   if (weights != nullptr) write_weights<T>(p, group, rows, count, b, weights);
 }
 
+// One task per key head of the sequences that share their keys.
+template <class T>
+void forward_one_query_each(const AttentionForward& p, const DistanceTables& tables, const int64_t* starts) {
+  const AttentionShape& s = p.shape;
+  const int64_t sequences = s.q_sequences.num_sequences;
+  const int64_t size = OneQueryBuffers(nullptr, s).arena.used;
+  const int64_t buffers_bytes = max_threads() * size * static_cast<int64_t>(sizeof(float));
+  const Scratch scratch(buffers_bytes + (sequences + 1) * static_cast<int64_t>(sizeof(int64_t)));
+  // (runs + 1,) the first sequence of each run that shares its keys
+  int64_t* run = reinterpret_cast<int64_t*>(static_cast<char*>(scratch.data) + buffers_bytes);
+  int64_t runs = 0;
+  for (int64_t i = 0; i < sequences; ++i) {
+    if (i == 0 || !share_keys(s, i - 1)) run[runs++] = i;
+  }
+  run[runs] = sequences;
+  const int64_t grain = max_of(heads_at_once(s, runs), row_grain(s.k_sequences.max_length * s.head_dim));
+  parallel_for(runs * s.kv_heads, grain, [&](int64_t begin, int64_t end) {
+    const OneQueryBuffers buffers(static_cast<float*>(scratch.data) + thread_index() * size, s);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t first = run[task / s.kv_heads];
+      if (s.q_sequences.lengths[first] == 0) continue;
+      attend_one_query_each<T>(p, tables, first, run[task / s.kv_heads + 1], task % s.kv_heads, starts,
+                               buffers);
+    }
+  });
+}
+
 // One task per sequence, key head and block of rows.
 template <class T>
 void forward(const AttentionForward& p) {
@@ -282,7 +309,9 @@ void forward(const AttentionForward& p) {
 
   const Scratch tables_memory(distance_tables_size(s) * static_cast<int64_t>(sizeof(float)));
   const DistanceTables tables = distance_tables(s, static_cast<float*>(tables_memory.data));
-  const int64_t size = Buffers<Units>(nullptr, s.head_dim, tables).arena.used;
+  const bool reads_rows = takes_one_query(s);
+  const int64_t tile_size = Buffers<Units>(nullptr, s.head_dim, tables).arena.used;
+  const int64_t size = reads_rows ? max_of(tile_size, OneQueryBuffers(nullptr, s).arena.used) : tile_size;
   const int64_t buffers_bytes = max_threads() * size * static_cast<int64_t>(sizeof(float));
   const Scratch scratch(buffers_bytes + sequences * static_cast<int64_t>(sizeof(int64_t)));
   // (num_sequences,) first element of each sequence's weights
@@ -291,23 +320,29 @@ void forward(const AttentionForward& p) {
     starts[i] = start;
     start += s.num_heads * s.q_sequences.lengths[i] * s.k_sequences.lengths[i];
   }
+  if (reads_rows && s.q_sequences.max_length == 1) {
+    forward_one_query_each<T>(p, tables, starts);
+    return;
+  }
   parallel_for(sequences * blocks * s.kv_heads, heads_at_once(s, sequences * blocks),
                [&](int64_t begin, int64_t end) {
                  const Registers<Units> registers;
-                 const Buffers<Units> buffers(static_cast<float*>(scratch.data) + thread_index() * size,
-                                              s.head_dim, tables);
+                 float* memory = static_cast<float*>(scratch.data) + thread_index() * size;
+                 const Buffers<Units> buffers(memory, s.head_dim, tables);
                  for (int64_t task = begin; task < end; ++task) {
                    const int64_t sequence = task / s.kv_heads / blocks;
                    const Group group(s, sequence, task % s.kv_heads);
                    const int64_t first = task / s.kv_heads % blocks * row_block;
                    if (first >= group.rows()) continue;
+                   if (reads_rows && group.queries == 1) {
+                     attend_one_query_each<T>(p, tables, sequence, sequence + 1, group.kv_head, starts,
+                                              OneQueryBuffers(memory, s));
+                     continue;
+                   }
                    forward_rows<T>(p, group, first, buffers,
                                    p.weights == nullptr ? nullptr : p.weights + starts[sequence]);
                  }
                });
-
-  zero_tail(static_cast<T*>(p.out), s.q_sequences, s.num_heads * s.head_dim);
-  zero_tail(p.logsumexp, s.q_sequences, s.num_heads);
 }
 
 }  // namespace
@@ -315,7 +350,11 @@ void forward(const AttentionForward& p) {
 void attention_forward(const AttentionForward& p) {
   AttentionForward at = p;
   at.shape.dropout = at_its_step(p.shape.dropout);
-  with_dtype(p.shape.dtype, [&](auto element) { forward<decltype(element)>(at); });
+  with_dtype(p.shape.dtype, [&]<class T>(T) {
+    forward<T>(at);
+    zero_tail(static_cast<T*>(p.out), p.shape.q_sequences, p.shape.num_heads * p.shape.head_dim);
+  });
+  zero_tail(p.logsumexp, p.shape.q_sequences, p.shape.num_heads);
 }
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA

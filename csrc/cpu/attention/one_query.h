@@ -1,0 +1,175 @@
+// Attention of sequences with one query each, as in decoding. Keys and values are read where they lie, once
+// for all queries that share them: of sequences that read the same rows, and of the heads of a group.
+//
+// A query's bits do not depend on the queries beside it.
+#pragma once
+
+#include "cpu/attention/distance.h"
+
+namespace dragoman::cpu::DRAGOMAN_ISA {
+
+constexpr int64_t queries_at_once = 4;
+
+// Keys or values of one sequence: row j of them.
+struct IndexedRows {
+  const int32_t* index;  // null: rows first, first + 1 and so on
+  int64_t first;
+
+  IndexedRows(const SequencesView& sequences, int64_t sequence)
+      : index(sequences.index == nullptr ? nullptr : sequences.index + sequences.offsets[sequence]),
+        first(sequences.offsets[sequence]) {}
+  int64_t at(int64_t j) const { return index == nullptr ? first + j : index[j]; }
+};
+
+// Scratch memory of one task.
+struct OneQueryBuffers {
+  Arena arena;
+  int64_t query_row, score_row;
+  float* query;  // (queries_at_once, query_row) in float32, zeros after head_dim
+  float* score;  // (queries_at_once, score_row) scores of the keys that are seen, then their weights
+
+  OneQueryBuffers(float* memory, const AttentionShape& s)
+      : arena{memory},
+        query_row(round_up(s.head_dim, lanes)),
+        score_row(round_up(s.k_sequences.max_length, lanes)) {
+    query = arena.take(queries_at_once * query_row);
+    score = arena.take(queries_at_once * score_row);
+  }
+};
+
+// score[q][j - span.begin] = query q times key j
+template <class T, int64_t Q>
+static void score_keys(const AttentionShape& s, const T* k_head, const IndexedRows& rows, Span span,
+                       const OneQueryBuffers& b) {
+  for (int64_t j = span.begin; j < span.end; ++j) {
+    const T* k = k_head + rows.at(j) * s.k_stride;
+    Vec sum[Q] = {};
+    each_vector(s.head_dim, [&](int64_t d, auto part) {
+      const Vec k_d = load(k + d, part);
+#pragma GCC unroll 4
+      for (int64_t q = 0; q < Q; ++q) sum[q] += load(b.query + q * b.query_row + d) * k_d;
+    });
+#pragma GCC unroll 4
+    for (int64_t q = 0; q < Q; ++q) b.score[q * b.score_row + j - span.begin] = sum_lanes(sum[q]);
+  }
+}
+
+// out[q] (V vectors from feature d on) = sum over j of score[q][j] * value j, times inverse[q]
+template <class T, int64_t Q, int64_t V, class Part>
+static void sum_values(const AttentionShape& s, const T* v_head, const IndexedRows& rows, Span span,
+                       const OneQueryBuffers& b, const float* inverse, T* const* out, int64_t d, Part part) {
+  Vec sum[Q][V] = {};
+  for (int64_t j = span.begin; j < span.end; ++j) {
+    const T* v = v_head + rows.at(j) * s.v_stride + d;
+    Vec v_j[V];
+#pragma GCC unroll 4
+    for (int64_t c = 0; c < V; ++c) v_j[c] = load(v + c * lanes, part);
+#pragma GCC unroll 4
+    for (int64_t q = 0; q < Q; ++q) {
+      const Vec weight = broadcast(b.score[q * b.score_row + j - span.begin]);
+#pragma GCC unroll 4
+      for (int64_t c = 0; c < V; ++c) sum[q][c] += weight * v_j[c];
+    }
+  }
+#pragma GCC unroll 4
+  for (int64_t q = 0; q < Q; ++q) {
+#pragma GCC unroll 4
+    for (int64_t c = 0; c < V; ++c) store(out[q] + d + c * lanes, sum[q][c] * inverse[q], part);
+  }
+}
+
+// Replaces scores (count,) by weights that are not yet divided by their sum, which it returns with the
+// maximum.
+struct SoftmaxOfRow {
+  float maximum, sum;  // of scores times log2 e
+
+  SoftmaxOfRow(float* score, int64_t count, float factor) {
+    maximum = largest_of(count, [&](int64_t j, auto part) { return load(score + j, part) * factor; });
+    const float shift = maximum == -infinity ? 0.0f : maximum;
+    sum = sum_of(count, [&](int64_t j, auto part) {
+      const Vec weight = vexp2(load(score + j, part) * factor - shift);
+      store(score + j, weight, part);
+      return weight;
+    });
+  }
+};
+
+// Q queries of sequences that read the same keys: query q is the one of sequence `sequence[q]`, head
+// `head[q]`.
+template <class T, int64_t Q>
+static void attend_queries(const AttentionForward& p, const DistanceTables& tables, const int64_t* sequence,
+                           const int64_t* head, const int64_t* weights_start, const OneQueryBuffers& b) {
+  const AttentionShape& s = p.shape;
+  const Group group(s, sequence[0], head[0] / (s.num_heads / s.kv_heads));
+  const IndexedRows rows(s.k_sequences, sequence[0]);
+  const int64_t position = group.first_position();
+  const Span span = group.row(0).keys;
+  const int64_t count = span.end - span.begin;
+  T* out[Q];
+  for (int64_t q = 0; q < Q; ++q) {
+    const int64_t row = s.q_sequences.offsets[sequence[q]];
+    const T* from = static_cast<const T*>(p.q) + row * s.q_stride + head[q] * s.head_dim;
+    out[q] = static_cast<T*>(p.out) + (row * s.num_heads + head[q]) * s.head_dim;
+    each_vector(s.head_dim,
+                [&](int64_t d, auto part) { store(b.query + q * b.query_row + d, load(from + d, part)); });
+  }
+  score_keys<T, Q>(s, static_cast<const T*>(p.k) + group.kv_head * s.head_dim, rows, span, b);
+  float inverse[Q];
+  for (int64_t q = 0; q < Q; ++q) {
+    float* score = b.score + q * b.score_row;
+    if (tables.lines.first != nullptr) {
+      add_line(score, tables.lines.at(head[q], span.begin - position), round_up(count, lanes),
+               s.scale * log2_e);
+    }
+    const SoftmaxOfRow softmax(score, count, score_factor(s));
+    inverse[q] = softmax.sum == 0.0f ? 0.0f : 1.0f / softmax.sum;
+    const int64_t row = s.q_sequences.offsets[sequence[q]];
+    p.logsumexp[row * s.num_heads + head[q]] = softmax.maximum + __builtin_log2f(softmax.sum);
+    if (p.weights != nullptr) {
+      float* weights = p.weights + weights_start[sequence[q]] + head[q] * group.keys;
+      zero(weights, group.keys);
+      each_vector(count, [&](int64_t j, auto part) {
+        store(weights + span.begin + j, load(score + j, part) * inverse[q], part);
+      });
+    }
+  }
+  const T* v_head = static_cast<const T*>(p.v) + group.kv_head * s.head_dim;
+  int64_t d = 0;
+  for (; d + 4 * lanes <= s.head_dim; d += 4 * lanes) {
+    sum_values<T, Q, 4>(s, v_head, rows, span, b, inverse, out, d, AllLanes{});
+  }
+  each_vector(s.head_dim - d, [&](int64_t e, auto part) {
+    sum_values<T, Q, 1>(s, v_head, rows, span, b, inverse, out, d + e, part);
+  });
+}
+
+// The queries of sequences [begin, end), which read the same keys, for one key head.
+template <class T>
+static void attend_one_query_each(const AttentionForward& p, const DistanceTables& tables, int64_t begin,
+                                  int64_t end, int64_t kv_head, const int64_t* weights_start,
+                                  const OneQueryBuffers& b) {
+  const int64_t group = p.shape.num_heads / p.shape.kv_heads;
+  const int64_t total = (end - begin) * group;
+  for (int64_t first = 0; first < total; first += queries_at_once) {
+    const int64_t count = min_of(queries_at_once, total - first);
+    int64_t sequence[queries_at_once], head[queries_at_once];
+    for (int64_t q = 0; q < count; ++q) {
+      sequence[q] = begin + (first + q) / group;
+      head[q] = kv_head * group + (first + q) % group;
+    }
+    using Attend = void (*)(const AttentionForward&, const DistanceTables&, const int64_t*, const int64_t*,
+                            const int64_t*, const OneQueryBuffers&);
+    static constexpr Attend by_count[] = {attend_queries<T, 1>, attend_queries<T, 2>, attend_queries<T, 3>,
+                                          attend_queries<T, 4>};
+    by_count[count - 1](p, tables, sequence, head, weights_start, b);
+  }
+}
+
+// Whether sequences i and i + 1 have one query each and read the same rows.
+static inline bool share_keys(const AttentionShape& s, int64_t i) {
+  const SequencesView &q = s.q_sequences, &k = s.k_sequences;
+  return q.lengths[i] == 1 && q.lengths[i + 1] == 1 && k.offsets[i] == k.offsets[i + 1] &&
+         k.lengths[i] == k.lengths[i + 1];
+}
+
+}  // namespace dragoman::cpu::DRAGOMAN_ISA
