@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and safetensors files written and read array by array.
 
-Reading is by the safetensors library. Its writer holds the whole file in memory, so writing is done here.
+Headers are read by the safetensors library. Its writer holds the whole file in memory, so writing is done here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import secrets
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -273,16 +274,18 @@ class SafetensorsFile:
         check_regular(path)
         try:
             opened: Any = safe_open  # the library's stub leaves it untyped
-            self._file = opened(str(path), framework="np")
+            file = opened(str(path), framework="np")
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file ({error})") from None
         except FileNotFoundError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
-        _check_header(path)
-        self.metadata: dict[str, str] = self._file.metadata() or {}
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._starts = _starts(path)
+        self.metadata: dict[str, str] = file.metadata() or {}
         self.headers: dict[str, ArrayHeader] = {}
-        for name in self._file.keys():  # noqa: SIM118 (the library's object is no mapping)
-            header = self._file.get_slice(name)
+        for name in file.keys():  # noqa: SIM118 (the library's object is no mapping)
+            header = file.get_slice(name)
             if (dtype := _DTYPES.get(header.get_dtype())) is None:
                 raise ValueError(
                     f"{path}: array {shown(name)} must have a dtype among {', '.join(_DTYPES)}, "
@@ -291,18 +294,31 @@ class SafetensorsFile:
             self.headers[name] = ArrayHeader(tuple(header.get_shape()), dtype)
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """One array, in memory of its own."""
-        array: npt.NDArray[Any] = self._file.get_tensor(name)
+        """One array, in memory of its own. ValueError where the file has become shorter."""
+        # The library maps the file, and what it has read of it would stay in memory beside the copies.
+        array: npt.NDArray[Any] = np.empty(self.headers[name].shape, self.headers[name].dtype)
+        rest, place = array.reshape(-1).view(np.uint8).data, self._starts[name]
+        while rest:
+            count = os.preadv(self._descriptor, [rest], place)
+            if not count:
+                raise ValueError(f"{self.path}: array {shown(name)} must have {array.nbytes} bytes, got fewer")
+            rest, place = rest[count:], place + count
         return array
 
 
-def _check_header(path: str | Path) -> None:
-    """ValueError for what the format forbids and the library lets pass: a name twice, a header that begins otherwise
-    than with a brace, a name with a NUL."""
+def _starts(path: str | Path) -> dict[str, int]:
+    """Where each array begins in a file that the library has accepted.
+
+    ValueError for what the format forbids and the library lets pass: a name twice, a header that begins otherwise than
+    with a brace, a name with a NUL.
+    """
     with Path(path).open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(size)
     if not header.startswith(b"{"):
         raise ValueError(f"{path}: not a safetensors file (the header must begin with a brace)")
-    for name in parse_object(header, f"{path}: header"):
+    fields = parse_object(header, f"{path}: header")
+    for name in fields:
         if "\0" in name:
             raise ValueError(f"{path}: not a safetensors file (the name {shown(name)} holds a NUL)")
+    return {name: 8 + size + field["data_offsets"][0] for name, field in fields.items() if name != "__metadata__"}
