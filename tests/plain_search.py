@@ -6,6 +6,7 @@ not be chosen. Each search is written from its source, not from the library.
 
 import dragoman as dg
 import numpy as np
+from dragoman.models import DecoderConfig, TextDecoder
 
 VOCABULARY = 13
 NEVER = (0, 1, 3)
@@ -25,12 +26,26 @@ def log_softmax(rows):
     return rows - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True)) - rows.max(1, keepdims=True)
 
 
+def make_decoder(seed=0, **fields):
+    dg.manual_seed(seed)
+    sizes = {"vocab_size": VOCABULARY, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_layers": 2, "max_length": 24}
+    return TextDecoder(DecoderConfig(**(sizes | fields)))
+
+
+def last_logits(model, src, prefixes):
+    """(prefixes, vocabulary): the logits after each prefix, which are of one length."""
+    if isinstance(model, TextDecoder):
+        logits = model.logits([[*src, *ids] for ids in prefixes])
+    else:
+        logits = model.logits([src] * len(prefixes), [[1, *ids] for ids in prefixes])
+    return logits.reshape(len(prefixes), -1, VOCABULARY)[:, -1].astype(np.float64)
+
+
 def rows_of(model, src, forbid=None, change=None):
     """The function that plain searches ask: `change(ids, logits)` comes before the softmax, `forbid(ids)` after it."""
 
     def rows(prefixes):
-        logits = model.logits([src] * len(prefixes), [[1, *ids] for ids in prefixes])
-        last = logits.reshape(len(prefixes), -1, VOCABULARY)[:, -1].astype(np.float64)
+        last = last_logits(model, src, prefixes)
         for ids, row in zip(prefixes, last, strict=True):
             if change is not None:
                 change(ids, row)

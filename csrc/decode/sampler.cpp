@@ -54,6 +54,7 @@ int32_t draw_id(const std::vector<Choice>& choices, double draw, const SearchOpt
         return a.logit < b.logit;
       })->logit;
   std::vector<Weighted> ids;
+  ids.reserve(choices.size());
   for (const Choice& choice : choices) {
     const double weight = std::exp((choice.logit - largest) / options.temperature);
     if (weight > 0.0 && weight >= options.min_p) ids.push_back({choice.id, weight});
@@ -63,7 +64,9 @@ int32_t draw_id(const std::vector<Choice>& choices, double draw, const SearchOpt
     ids.resize(options.top_k);
   }
   if (options.top_p < 1.0) keep_top_p(ids, options.top_p);
-  std::sort(ids.begin(), ids.end(), [](const Weighted& a, const Weighted& b) { return a.id < b.id; });
+  if (options.top_k > 0 || options.top_p < 1.0) {
+    std::sort(ids.begin(), ids.end(), [](const Weighted& a, const Weighted& b) { return a.id < b.id; });
+  }
   const double place = draw * sum_of(ids);
   double reached = 0.0;
   for (const Weighted& each : ids) {

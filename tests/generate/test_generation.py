@@ -1,18 +1,9 @@
 """Generation: requests that join, leave and fail between steps; ensembles; samples; scores of given outputs."""
 
-import dragoman as dg
 import numpy as np
 import pytest
 from dragoman.generate import Generation, SearchOptions, generate, sample, score
-from dragoman.models import DecoderConfig, TextDecoder
-from plain_search import SOURCES, log_softmax, make_model
-
-
-def make_decoder(seed=0, **fields):
-    dg.manual_seed(seed)
-    sizes = {"vocab_size": 11, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_layers": 2, "max_length": 24}
-    return TextDecoder(DecoderConfig(**(sizes | fields)))
-
+from plain_search import SOURCES, log_softmax, make_decoder, make_model
 
 MODELS = {
     "encoder-decoder": (make_model, SOURCES),
@@ -208,12 +199,12 @@ def test_draws_have_the_distribution_that_min_p_leaves():
     model = make_decoder(4)
     row = model.logits([[1, 5]])[-1].astype(np.float64)
     row[[0, 1, 3]] = -np.inf
-    probs = np.exp(row / 0.8)
+    probs = np.exp(row / 2.5)
     probs[probs < 0.3 * probs.max()] = 0
     probs /= probs.sum()
     assert 1 < (probs > 0).sum() < 8
-    drawn = sample(model, [[1, 5]] * 4000, max_length=1, seed=7, temperature=0.8, min_p=0.3)
-    counts = np.bincount([h.ids[0] if h.ids else 2 for h in drawn], minlength=11)
+    drawn = sample(model, [[1, 5]] * 4000, max_length=1, seed=7, temperature=2.5, min_p=0.3)
+    counts = np.bincount([h.ids[0] if h.ids else 2 for h in drawn], minlength=13)
     assert not counts[probs == 0].any()
     np.testing.assert_allclose(counts / 4000, probs, atol=0.03)
 
@@ -235,7 +226,7 @@ def test_several_draws_of_a_request():
     first, same, other, far, seed = (generation.take(key) for key in range(5))
     assert first == same == few
     assert len({str(each) for each in (first, other, far, seed)}) == 4
-    frequencies = np.bincount([h.ids[0] if h.ids else 2 for h in many], minlength=11) / 500
+    frequencies = np.bincount([h.ids[0] if h.ids else 2 for h in many], minlength=13) / 500
     row = model.logits([[1, 5]])[-1].astype(np.float64)
     row[[0, 1, 3]] = -np.inf
     probs = np.exp(row / 1.3) / np.exp(row / 1.3).sum()

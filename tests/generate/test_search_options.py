@@ -6,7 +6,7 @@ import numpy as np
 import plain_search
 import pytest
 from dragoman.generate import SearchOptions, generate
-from plain_search import SOURCES, log_softmax, make_model, rows_of
+from plain_search import SOURCES, log_softmax, make_decoder, make_model, rows_of
 
 
 def assert_same(hypotheses, expected):
@@ -47,8 +47,8 @@ def repeated(n, start, ids):
     return [seen[i + n - 1] for i in range(len(seen) - n + 1) if seen[i : i + n - 1] == last]
 
 
-def penalise(penalty, ids, row):
-    for token in {1, *ids}:
+def penalise(penalty, start, ids, row):
+    for token in {*start, *ids}:
         row[token] = row[token] / penalty if row[token] > 0 else row[token] * penalty
 
 
@@ -59,8 +59,8 @@ OPTIONS = {
     "allowed": ({"allowed": [4, 6, 12, 0]}, {"forbid": lambda ids: sorted(set(range(13)) - {2, 4, 6, 12})}),
     "unigrams": ({"no_repeat_ngram": 1}, {"forbid": partial(repeated, 1, [1])}),
     "bigrams": ({"no_repeat_ngram": 2}, {"forbid": partial(repeated, 2, [1])}),
-    "penalty": ({"repetition_penalty": 1.7}, {"change": partial(penalise, 1.7)}),
-    "reward": ({"repetition_penalty": 0.5}, {"change": partial(penalise, 0.5)}),
+    "penalty": ({"repetition_penalty": 1.7}, {"change": partial(penalise, 1.7, [1])}),
+    "reward": ({"repetition_penalty": 0.5}, {"change": partial(penalise, 0.5, [1])}),
     "prefix": (
         {"prefix": [6, 2, 3, 11]},
         {"forbid": lambda ids: () if len(ids) >= 4 else sorted(set(range(13)) - {[6, 2, 3, 11][len(ids)]})},
@@ -69,7 +69,7 @@ OPTIONS = {
         {"suppress": [8], "no_repeat_ngram": 2, "repetition_penalty": 1.3, "min_length": 2},
         {
             "forbid": lambda ids: [8, *repeated(2, [1], ids), *((2,) if len(ids) < 2 else ())],
-            "change": partial(penalise, 1.3),
+            "change": partial(penalise, 1.3, [1]),
         },
     ),
 }
@@ -86,6 +86,24 @@ def test_options_against_a_plain_search(name, seed, beam):
         assert_same(hypotheses, plain_search.dragoman(rows_of(model, src, **changes), beam, 8, 0.6))
         (alone,) = generate(model, [src], beam=beam, max_length=8, **options)
         assert alone == hypotheses
+
+
+@pytest.mark.parametrize("like", RULES)
+@pytest.mark.parametrize("beam", [1, 4])
+def test_a_decoder_goes_on_with_options(like, beam):
+    """What is repeated counts from the text that is gone on from."""
+    model = make_decoder(3)
+    options = {"no_repeat_ngram": 2, "repetition_penalty": 1.4, "suppress": [8], "min_length": 2}
+    prompts = [[1, 5, 6, 5], [1], [1, 9, 9, 9, 4]]
+    found = generate(model, prompts, beam=beam, max_length=6, length_penalty=0.5, like=like, **options)
+    for prompt, hypotheses in zip(prompts, found, strict=True):
+
+        def forbid(ids, prompt=prompt):
+            return [8, *repeated(2, prompt, ids), *((2,) if len(ids) < 2 else ())]
+
+        rows = rows_of(model, prompt, forbid, partial(penalise, 1.4, prompt))
+        more = {"min_length": 2} if like == "fairseq" else {}
+        assert_same(hypotheses, RULES[like](rows, beam, 6, 0.5, **more))
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -178,6 +196,7 @@ def test_no_token_is_left(rule):
         ({"allowed": []}, "allowed must hold at least one id, got none"),
         ({"constraints": [[5], []]}, r"constraints\[1\] must hold at least one id, got none"),
         ({"constraints": [[5], [14]]}, r"constraints\[1\]\[0\] must lie in \[0, 13\), the vocabulary, got 14"),
+        ({"constraints": [[5, 2]]}, r"constraints\[0\] must not hold an eos, got 2"),
         ({"constraints": [[5]], "like": "hf"}, "constraints need a search like dragoman, got like hf"),
         ({"repetition_penalty": 0}, "repetition_penalty must be above 0, got 0"),
         ({"prefix": [5] * 9, "max_length": 8}, "prefix must have at most 8 ids, as the output, got 9"),

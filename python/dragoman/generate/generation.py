@@ -53,12 +53,13 @@ class Generation:
     def __init__(self, model: SearchModels, op: str = "Generation") -> None:
         self._op, self.models = op, models_of(op, model)
         config = self.models[0].config
-        self._size, self._unwritten = output_size(self.models[0]), unwritten_ids(config)
+        self._size = output_size(self.models[0])
+        self._ends, self._unwritten = end_ids(config), unwritten_ids(config)
         steps = [steps_of(each) for each in self.models]
         # Recorded steps are those of inference.
         self._called = [m for m, s in zip(self.models, steps, strict=True) if isinstance(s, _core.PythonSteps)]
         self._data = _core.Generation(
-            steps[0] if len(steps) == 1 else _core.EnsembleSteps(steps), self._size, end_ids(config), self._unwritten
+            steps[0] if len(steps) == 1 else _core.EnsembleSteps(steps), self._size, self._ends, self._unwritten
         )
 
     def add(self, source_ids: Sequence[int], options: SearchOptions | None = None, place: int = 0) -> int:
@@ -83,7 +84,7 @@ class Generation:
     def add_checked(self, source_ids: Sequence[int], options: SearchOptions, place: int) -> int:
         """As `add`, where the types and the source's ids have been checked."""
         op = self._op
-        options.check_vocabulary(op, self._size, self._unwritten)
+        options.check_vocabulary(op, self._size, self._ends, self._unwritten)
         limit = min(limit_of(op, model, len(source_ids), options.max_length) for model in self.models)
         if len(options.prefix) > limit:
             raise ValueError(f"{op}: prefix must have at most {limit} ids, as the output, got {len(options.prefix)}")

@@ -176,7 +176,7 @@ class SearchOptions:
             raise ValueError(f"{op}: constraints need a search like dragoman, got {other}")
         return phrases
 
-    def check_vocabulary(self, op: str, size: int, unwritten: tuple[int, ...]) -> None:
+    def check_vocabulary(self, op: str, size: int, ends: tuple[int, ...], unwritten: tuple[int, ...]) -> None:
         """ValueError for ids that are not in the vocabulary, and where no token may be chosen."""
         given = {"prefix": self.prefix, "suppress": self.suppress, "allowed": self.allowed or ()}
         given |= {f"constraints[{i}]": phrase for i, phrase in enumerate(self.constraints)}
@@ -184,6 +184,9 @@ class SearchOptions:
             for i, id in enumerate(ids):
                 if id >= size:
                     raise ValueError(f"{op}: {name}[{i}] must lie in [0, {size}), the vocabulary, got {id}")
+        for i, phrase in enumerate(self.constraints):
+            if found := {*phrase} & {*ends}:
+                raise ValueError(f"{op}: constraints[{i}] must not hold an eos, got {min(found)}")
         if len({*self.suppress, *unwritten}) == size:
             raise ValueError(f"{op}: suppress must leave at least one token that may be chosen")
 
