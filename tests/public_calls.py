@@ -194,6 +194,7 @@ class Digits(dg.Tokenizer):
 
 TOKENIZER = Digits()
 TRANSLATOR = dg.Translator(MODEL, TOKENIZER)
+LIMITS = dict.fromkeys(("queue_limit", "batch_tokens"), (optional(without(SIZE, "too many")), None))
 LINEAR, NORM = nn.Linear(4, 5), nn.LayerNorm(4)
 ROWS_OF_FIVE = dg.data.Table({"ids": [[1], [2, 3], [], [4], [5]]})
 CACHE = nn.KVCache(2)
@@ -468,10 +469,12 @@ TABLE = {
     },
     dg.generate.SearchOptions: RULES,
     dg.generate.Generation: {"model": (TENSOR, MODEL)},
-    dg.Translator: {"model": (TENSOR, MODEL), "tokenizer": (TENSOR, TOKENIZER)},
+    dg.Translator: {"model": (TENSOR, MODEL), "tokenizer": (TENSOR, TOKENIZER), **LIMITS},
     TRANSLATOR: {
         "text": (without(OBJECTS, "empty list", "string", "empty string") | NONE | NUMBERS, "45"),
         **SEARCH,
+        "beam": (optional(SEARCH["beam"][0]), 2),
+        "length_penalty": (optional(AT_LEAST_0), 0.5),
     },
     dg.Trainer: TRAINER,
     dg.Trainer(MODEL, max_steps=1).fit: {
@@ -540,7 +543,7 @@ IMAGES = dg.models.VisionTransformer(
 )
 
 TABLE |= {
-    dg.load: {"folder": (PATH, FOLDER.name)},
+    dg.load: {"folder": (PATH, FOLDER.name), "compute_type": (CHOICE, "default")},
     **{op: {"device": (DEVICE, "cpu")} for op in (dg.memory_stats, dg.reset_peak_memory_stats, dg.empty_cache)},
     nn.Parameter: {
         "array": (
@@ -591,7 +594,7 @@ TABLE |= {
         "seed": (INT, 1),
         "places": (optional(without(LABELS, "two lists")), [3]),
     },
-    dg.LanguageModel: {"model": (TENSOR, TEXT_DECODER), "tokenizer": (TENSOR, TOKENIZER)},
+    dg.LanguageModel: {"model": (TENSOR, TEXT_DECODER), "tokenizer": (TENSOR, TOKENIZER), **LIMITS},
     dg.models.VisionConfig: VISION_KINDS,
     **{
         model: {"config": (TENSOR, config), "compute_dtype": (CHOICE, "bfloat16")}
@@ -602,10 +605,14 @@ TABLE |= {
         )
     },
     dg.models.load_body: {"model": (TENSOR, MODEL), "folder": (PATH, FOLDER.name)},
-    dg.Classifier: {"model": (TENSOR, TEXTS), "tokenizer": (TENSOR, TOKENIZER)},
-    dg.Tagger: {"model": (TENSOR, WORDS), "tokenizer": (TENSOR, TOKENIZER)},
-    dg.SentenceEncoder: {"model": (TENSOR, TEXTS), "tokenizer": (TENSOR, TOKENIZER)},
-    dg.ImageClassifier: {"model": (TENSOR, IMAGES)},
+    dg.server.Limits: dict.fromkeys(
+        ("max_body", "max_texts", "max_characters", "max_beam", "max_length", "body_seconds"),
+        (without(SIZE, "too many"), 5),
+    ),
+    dg.Classifier: {"model": (TENSOR, TEXTS), "tokenizer": (TENSOR, TOKENIZER), **LIMITS},
+    dg.Tagger: {"model": (TENSOR, WORDS), "tokenizer": (TENSOR, TOKENIZER), **LIMITS},
+    dg.SentenceEncoder: {"model": (TENSOR, TEXTS), "tokenizer": (TENSOR, TOKENIZER), **LIMITS},
+    dg.ImageClassifier: {"model": (TENSOR, IMAGES), **LIMITS},
     dg.train.layer_groups: {"model": (TENSOR, MODEL), "decay": (without(ABOVE_0, "one") | {"above": 1.5}, 0.5)},
     dg.train.Classification: {"tokenizer": (optional(TENSOR), None), "labels": (LABELS, ["a"])}
     | {"columns": (LABELS, ["1", "2"]), "token_dropout": (RATE, 0.1)},
@@ -674,6 +681,7 @@ MODULES = (
     "train",
     "generate",
     "predict",
+    "server",
     "data",
     "interop",
     "plot",
@@ -740,13 +748,14 @@ NOT_IN_TABLE = {
         "Task",
         "Translation",
     },
-    "others make them": {"OutOfMemoryError", "QueueFullError", "Tensor", "Tokenizer"},
+    "others make them": {"OutOfMemoryError", "QueueFullError", "Tensor", "TextStream", "Tokenizer"},
     "they need files, or the weights of an attention": {
         *("Shards", "average_checkpoints", "iter_parallel", "sample_lines", "tokenize", "write_shards"),
-        *("image_files", "iter_conll", "iter_images", "iter_texts", "iter_tsv", "predictor_class"),
+        *("image_files", "iter_conll", "iter_images", "iter_texts", "iter_tsv", "predictor_class", "freeze_folder"),
         *("read_arrays", "read_image"),
         "attention_page",
     },
+    "their tests ask a server": {"make_app", "serve"},
     "their check comes with their `with`": {"masks_from"},
     "what others call, with what they have checked": {"check_options", "next_dropout"},
     "it needs a tokenizer of byte pairs": {"BpeDropout"},

@@ -71,7 +71,7 @@ _LATER = {
     "Tokenizer": "dragoman.data.tokenizer",
     "Trainer": "dragoman.train.trainer",
 }
-_ROOMS = ("data", "generate", "interop", "predict", "train")
+_ROOMS = ("data", "generate", "interop", "predict", "server", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -74,7 +74,7 @@ def test_a_warning_is_one_line(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "dragoman: needs a command: train, translate, .*see dragoman --help"),
+        ([], "dragoman: needs a command: train, freeze, translate, .*see dragoman --help"),
         (["trian"], r"dragoman: unknown command 'trian'; did you mean train\?"),
         (["zzz"], "dragoman: unknown command 'zzz'; see dragoman --help"),
         (["--versoin"], r"dragoman: unknown option --versoin; did you mean --version\?"),

@@ -157,6 +157,57 @@ def test_n_best_and_scores(folder, translator):
     assert out == f"1\t{expected[0][2]}\n".encode()
 
 
+def test_the_order_of_many_lines_is_kept(folder, translator):
+    """More than are asked for together, in batches of a few tokens, and of one."""
+    lines = [LINES[i % 4] + " a" * (i % 7) for i in range(700)]
+    stdin = "".join(f"{line}\n" for line in lines).encode()
+    expected = output_of(translator, lines, beam=1)
+    for tokens in (1, 50):
+        assert run(folder, "--beam=1", f"--batch-tokens={tokens}", stdin=stdin) == (0, expected, b"")
+
+
+def test_options_of_the_search(folder, translator):
+    options = {"like": "marian", "min_length": 3, "no_repeat_ngram": 1, "repetition_penalty": 1.5, "beam": 2}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    stdin = "".join(f"{line}\n" for line in LINES).encode()
+    status, out, error = run(folder, *flags, stdin=stdin)
+    assert (status, error) == (0, b"")
+    assert out == output_of(translator, LINES, **options)
+    assert out != output_of(translator, LINES, beam=2)
+
+
+def test_what_a_line_draws_depends_on_its_number(folder, translator):
+    options = {"temperature": 1.5, "top_k": 20, "top_p": 0.9, "min_p": 0.001, "seed": 3}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    lines = ["a man"] * 5
+    status, out, error = run(folder, *flags, stdin=b"a man\n" * 5)
+    assert (status, error, out) == (0, b"", output_of(translator, lines, **options))
+    assert len(set(out.splitlines())) > 1
+    with start(folder, *flags) as process:
+        for i in range(5):
+            process.stdin.write(b"a man\n")
+            process.stdin.flush()
+            found = b""
+            while found.count(b"\n") < 1:
+                found += process.stdout.readline()
+            assert found == out.splitlines(keepends=True)[i]
+        process.communicate(timeout=60)
+
+
+def test_scores_of_given_translations(folder, translator, tmp_path, capsysbinary):
+    (tmp_path / "source").write_text("".join(f"{line}\n" for line in LINES if line))
+    (tmp_path / "target").write_text("dog\na a\ns\n")
+    files = [f"--source={tmp_path / 'source'}", f"--target={tmp_path / 'target'}"]
+    pairs = list(zip([line for line in LINES if line], ["dog", "a a", "s"], strict=True))
+    for flags, options in (([], {}), (["--like=hf", "--length-penalty=2"], {"like": "hf", "length_penalty": 2.0})):
+        assert main(["score", str(folder), *files, *flags]) == 0
+        expected = [f"{each.score:.4f}\t{each.sum_logprob:.4f}" for each in translator.score(pairs, **options)]
+        assert capsysbinary.readouterr().out.decode().splitlines() == expected
+    (tmp_path / "target").write_text("dog\n")
+    assert main(["score", str(folder), *files]) == 2
+    assert b"they must pair up" in capsysbinary.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

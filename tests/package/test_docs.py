@@ -26,6 +26,7 @@ MODULES = (
     "train",
     "generate",
     "predict",
+    "server",
     "data",
     "interop",
     "plot",

@@ -51,6 +51,8 @@ def command(options: argparse.Namespace) -> None:
     if options.data is None and None not in (options.source, options.target):
         _translations(options)
     elif options.data is not None and options.source is options.target is None:
+        if options.compute_type != "default":
+            raise ValueError("--compute-type needs --source and --target; freeze the model for --data")
         _task(options)
     else:
         raise ValueError("evaluate needs --source and --target, or --data")
@@ -90,11 +92,9 @@ def _translations(options: argparse.Namespace) -> None:
         }
     files = choose_columns({"source": [options.source], "target": [options.target]}, options.columns)
     pairs = read_parallel(files["source"], files["target"])
-    outputs = load_served(Translator, options.folder, options.device)(
-        [source for source, _ in pairs], **search_options(options)
-    )
+    outputs = load_served(Translator, options)([source for source, _ in pairs], **search_options(options))
     references = [target for _, target in pairs]
-    result: dict[str, float | str] = {"sentences": len(pairs), "beam": options.beam}
+    result: dict[str, float | str] = {"sentences": len(pairs), "beam": search_options(options)["beam"]}
     for name, metric in metrics.items():
         metric.add(outputs, references)
         print(f"{name}: {metric} ({metric.signature()})")

@@ -1,4 +1,4 @@
-"""The command line: dragoman train | translate | predict | evaluate | explain | info | bench | demo."""
+"""The command line: dragoman COMMAND; the commands are in `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dragoman
-from dragoman.cli import bench, config_file, demo, evaluate, explain, info, predict, train, translate
+from dragoman.cli import (
+    bench,
+    config_file,
+    demo,
+    evaluate,
+    explain,
+    freeze,
+    info,
+    predict,
+    score,
+    serve,
+    train,
+    translate,
+)
 from dragoman.cli.device_option import device
 from dragoman.cli.numbers import THREADS
 from dragoman.cli.parser import Parser, UsageError, did_you_mean, name_options
@@ -20,7 +33,7 @@ from dragoman.train.progress import tell
 
 COMMANDS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (train, translate, predict, evaluate, explain, info, bench, demo)
+    for module in (train, freeze, translate, score, predict, serve, evaluate, explain, info, bench, demo)
 }
 ERRORS = (
     OSError, ValueError, FloatingPointError, ModuleNotFoundError, MemoryError, OverflowError, RecursionError,

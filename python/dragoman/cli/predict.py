@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from dragoman.arguments import with_article
-from dragoman.cli.device_option import add_device_argument
-from dragoman.cli.numbers import COUNT, REAL, SEED
+from dragoman.cli.device_option import add_compute_type_argument, add_device_argument
+from dragoman.cli.numbers import COUNT
 from dragoman.cli.output_file import OutputFile
-from dragoman.cli.translate import answers, standard_output, texts_of
+from dragoman.cli.search_options import add_draw_arguments, draw_options
+from dragoman.cli.served import load_served
+from dragoman.cli.translate import add_batch_argument, answers, standard_output, texts_of
 from dragoman.data.images import read_image
 from dragoman.predict import (
     Classifier,
@@ -42,9 +44,8 @@ example:
 _SERVED_BY = {  # options of some models alone
     "top": (Classifier, ImageClassifier),
     "max_length": (LanguageModel, Translator),
-    **dict.fromkeys(("temperature", "top_k", "top_p", "seed"), (LanguageModel,)),
+    **dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "seed"), (LanguageModel,)),
 }
-_DRAWS = ("max_length", "temperature", "top_k", "top_p", "seed")  # options of a language model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,12 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     going_on.add_argument(
         "--max-length", type=COUNT, metavar="N", help="maximum tokens of what follows a line, or of a translation"
     )
-    going_on.add_argument("--temperature", type=REAL, metavar="X", help="0 takes the most probable token (default: 0)")
-    going_on.add_argument("--top-k", type=COUNT, metavar="N", help="draw among the N most probable tokens")
-    going_on.add_argument(
-        "--top-p", type=REAL, metavar="X", help="draw among the tokens that have X of the probability (default: 1)"
-    )
-    going_on.add_argument("--seed", type=SEED, metavar="N", help="of the draws (default: 0)")
+    add_draw_arguments(going_on)
+    add_batch_argument(parser)
+    add_compute_type_argument(parser)
     add_device_argument(parser)
 
 
@@ -82,7 +80,7 @@ def command(options: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{name.replace('_', '-')} needs a model for {needed}, got one for {with_article(kind.__name__)}"
             )
-    predictor: Any = kind.load(options.folder, options.device)
+    predictor: Any = load_served(kind, options, batch_tokens=options.batch_tokens)
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write
@@ -110,8 +108,8 @@ def _answers(predictor: Any, place: int, texts: list[str], options: argparse.Nam
         case Translator():
             return predictor(texts, max_length=options.max_length)
         case LanguageModel():
-            draws = {name: value for name in _DRAWS if (value := getattr(options, name)) is not None}
-            return [" ".join(text.splitlines()) for text in predictor(texts, **draws, place=place)]
+            found = predictor(texts, max_length=options.max_length, place=place, **draw_options(options))
+            return [" ".join(text.splitlines()) for text in found]
         case _:
             return [_numbers(vector) for vector in predictor(texts)]
 

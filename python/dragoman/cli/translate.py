@@ -5,22 +5,25 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
-from functools import partial
+from queue import SimpleQueue
+from threading import Semaphore, Thread
 from typing import Any
 
 from dragoman.cli.input_lines import arriving_lines, count_lines
 from dragoman.cli.numbers import COUNT
 from dragoman.cli.output_file import OutputFile
-from dragoman.cli.search_options import add_search_arguments, search_options
+from dragoman.cli.search_options import add_draw_arguments, add_search_arguments, search_options
 from dragoman.cli.served import load_served
 from dragoman.data.text import decode_line
-from dragoman.predict.translator import Candidate, Translator
+from dragoman.predict import Candidate, Translator
 
 DESCRIPTION = """\
 Translates standard input, line by line, to standard output; an empty line stays empty. A line is answered when it
-comes: lines that have come together are translated together. A line of more than 10,000 tokens ends the command with
+comes: lines that wait are translated together. A line of more than 10,000 tokens ends the command with
 its number, unless the model was trained to cut its sources.
 
 example:
@@ -28,9 +31,9 @@ example:
 """
 
 
-BLOCK = 256  # most lines translated together
+BLOCK = 256  # most lines that are asked for together
+AHEAD = 4  # blocks that are read before the first of them is answered
 INPUT = "standard input"
-Search = Callable[[list[str]], list[list[Candidate]]]
 ERRORS = (ValueError, FloatingPointError, MemoryError)  # of an answer
 
 
@@ -48,31 +51,104 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="up to N translations a line, at most --beam; each begins with the number of its line and a tab",
     )
+    add_batch_argument(parser)
     add_search_arguments(parser)
+    add_draw_arguments(parser.add_argument_group("drawn translations"))
+
+
+def add_batch_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch-tokens",
+        type=COUNT,
+        metavar="N",
+        help="tokens of texts that are read together; more need more memory (default: 2048, for encoders 4096)",
+    )
 
 
 def command(options: argparse.Namespace) -> None:
     """Translates what comes on standard input, as soon as it comes."""
-    if options.n_best is not None and options.n_best > options.beam:
-        raise ValueError(f"--n-best must be at most --beam {options.beam}, got {options.n_best}")
-    count = options.n_best or 1
+    search = search_options(options)
+    most = 1000 if search.get("temperature") else search["beam"]
+    if options.n_best is not None and options.n_best > most:
+        raise ValueError(f"--n-best must be at most --beam {most}, got {options.n_best}")
+    search["count"] = options.n_best or 1
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write
-        translator: Translator = load_served(Translator, options.folder, options.device)
+        translator: Translator = load_served(Translator, options, batch_tokens=options.batch_tokens)
         source = sys.stdin.fileno()
         progress = _progress(source, file is not None)
         if progress is not None:
             stack.enter_context(closing(progress))
-        search: Search = partial(translator.candidates, count=count, **search_options(options))  # type: ignore[assignment]
-        for first, texts in texts_of(source):
-            for number, found in answers(lambda _, texts: search(texts), first, texts):
-                lines = (_lines(options, i, candidates) for i, candidates in enumerate(found, number))
-                write("".join(lines).encode())
-                if progress is not None:
-                    progress.update(len(found))
+
+        def submit(number: int, texts: list[str]) -> Future[list[list[Candidate]]]:
+            return translator.submit_candidates(texts, place=number - 1, **search)
+
+        for number, found in stack.enter_context(closing(_in_order(submit, source))):
+            lines = (_lines(options, i, candidates) for i, candidates in enumerate(found, number))
+            write("".join(lines).encode())
+            if progress is not None:
+                progress.update(len(found))
         if file is not None:
             file.commit()
+
+
+def _in_order(
+    submit: Callable[[int, list[str]], Future[list[list[Candidate]]]], source: int
+) -> Generator[tuple[int, list[list[Candidate]]], None, None]:
+    """The candidates of lines, in their order, with the number of the first; more lines are read meanwhile."""
+    news: SimpleQueue[tuple[int, list[str]] | Exception | None] = SimpleQueue()  # None: a future has ended
+    room = Semaphore(AHEAD)
+
+    def read() -> None:
+        try:
+            for block in texts_of(source):
+                room.acquire()
+                news.put(block)
+            news.put(EOFError())
+        except Exception as error:
+            news.put(error)
+
+    Thread(target=read, daemon=True).start()
+    end: Exception | None = None
+    pending: deque[tuple[int, list[str], Future[list[list[Candidate]]]]] = deque()
+    try:
+        while pending or end is None:
+            event = news.get()
+            if isinstance(event, Exception):
+                end = event
+            elif event is not None:
+                future = _started(submit, *event)
+                pending.append((*event, future))
+                future.add_done_callback(lambda _: news.put(None))
+            while pending and pending[0][2].done():
+                yield from _answered(submit, *pending.popleft())
+                room.release()
+    finally:
+        for _, _, future in pending:
+            future.cancel()
+    if not isinstance(end, EOFError):
+        raise end
+
+
+def _started(submit: Callable[[int, list[str]], Future[Any]], number: int, texts: list[str]) -> Future[Any]:
+    """The future of `submit`, which fails with its error."""
+    try:
+        return submit(number, texts)
+    except ERRORS as error:
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _answered(
+    submit: Callable[[int, list[str]], Future[Any]], first: int, texts: list[str], future: Future[Any]
+) -> Iterator[tuple[int, list[Any]]]:
+    def answer(number: int, some: list[str]) -> list[Any]:
+        found: list[Any] = (future if some is texts else submit(number, some)).result()
+        return found
+
+    yield from answers(answer, first, texts)
 
 
 def texts_of(source: int) -> Iterator[tuple[int, list[str]]]:

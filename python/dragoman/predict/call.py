@@ -80,12 +80,14 @@ class Work:
         tokens: number of tokens that the model reads.
         kind: only work of one kind runs in a batch.
         rows: number of the model's rows that it takes.
+        progress: is told the ids of its output so far, in the executor's thread; None where nobody asks.
     """
 
     value: Any
     tokens: int
     kind: Hashable = None
     rows: int = 1
+    progress: Callable[[list[int]], None] | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from dragoman.predict.call import Call, Item, QueueFullError, Work
+
+Result = TypeVar("Result")
 
 
 class Executor:
@@ -56,15 +58,9 @@ class Executor:
         return call.future
 
     def run(self, works: Sequence[Work]) -> list[Any]:
-        """The results of work, in its order. What ends the wait, as Ctrl-C does, cancels it. Errors of `submit`, and of
-        the work."""
-        future = self.submit(works, list)
-        try:
-            results: list[Any] = future.result()
-            return results
-        except BaseException:
-            future.cancel()
-            raise
+        """The results of work, in its order. Errors of `submit`, and of the work."""
+        results: list[Any] = result_of(self.submit(works, list))
+        return results
 
     @property
     def waiting(self) -> int:
@@ -134,3 +130,12 @@ class Executor:
             for item in items:
                 item.alone = True
                 heapq.heappush(self._waiting, (-1, next(self._numbers), item))
+
+
+def result_of(future: Future[Result]) -> Result:
+    """Waits for the result of a future. What ends the wait, as Ctrl-C does, cancels it."""
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

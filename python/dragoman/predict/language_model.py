@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, overload
 
 from dragoman import arguments
 from dragoman.data.texts import check_text
 from dragoman.data.tokenizer import BOS, with_token
-from dragoman.generate.sampling import check_draws, sample
-from dragoman.generate.search import Hypothesis, generate
+from dragoman.generate import Hypothesis, SearchOptions
+from dragoman.generate.search import options_of
 from dragoman.models.decoder import TextDecoder
-from dragoman.predict.batch_executor import BatchExecutor
 from dragoman.predict.call import Work
-from dragoman.predict.executor import Executor
-from dragoman.predict.text_predictor import TextPredictor, checked_texts
+from dragoman.predict.candidate import Candidate, candidate_of
+from dragoman.predict.generating import GeneratingPredictor, work_of
+from dragoman.predict.stream import Progress, TextStream
+from dragoman.predict.text_predictor import checked_texts
 
 LONGEST = 10_000  # tokens of a text; time and memory grow with the square
 
 
-class LanguageModel(TextPredictor):
+class LanguageModel(GeneratingPredictor):
     """Goes on from texts with a trained decoder-only model. Made by `LanguageModel.load`.
 
     Any number of threads may call it or `submit`: what waits is merged into batches.
@@ -36,19 +37,10 @@ class LanguageModel(TextPredictor):
     """
 
     kind = TextDecoder
-    batch_tokens = 2048
 
     @overload
     def __call__(
-        self,
-        text: str,
-        *,
-        max_length: int | None = None,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
-        seed: int = 0,
-        place: int = 0,
+        self, text: str, *, max_length: int | None = None, temperature: float = 0.0, place: int = 0, **options: Any
     ) -> str: ...
 
     @overload
@@ -58,10 +50,8 @@ class LanguageModel(TextPredictor):
         *,
         max_length: int | None = None,
         temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
-        seed: int = 0,
         place: int = 0,
+        **options: Any,
     ) -> list[str]: ...
 
     def __call__(
@@ -70,10 +60,8 @@ class LanguageModel(TextPredictor):
         *,
         max_length: int | None = None,
         temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
-        seed: int = 0,
         place: int = 0,
+        **options: Any,
     ) -> str | list[str]:
         """What follows a text, or each of several, without the text itself.
 
@@ -82,9 +70,10 @@ class LanguageModel(TextPredictor):
         Args:
             text: one text or several; "" for one from the beginning.
             max_length: maximum number of tokens of what follows; by default what the config's `max_length` leaves.
-            temperature: 0 for the most probable token at each place, else as of `dragoman.generate.sample`.
-            top_k, top_p, seed: of `sample`, where the temperature is above 0.
+            temperature: 0 for a search, of the most probable token at each place where `beam` is 1, as by default;
+                above 0 tokens are drawn.
             place: of the first text, where the texts go on a longer list: they draw what they would draw in it.
+            options: others of `dragoman.generate.SearchOptions`, by their names.
 
         Returns:
             A str for a str, else a list in the order of the texts.
@@ -92,67 +81,81 @@ class LanguageModel(TextPredictor):
         Raises:
             TypeError, ValueError: naming the argument, and the index of a text that is none, or is longer than the
                 config's `max_length`; with `max_length` given, and positions that are not learned, than 10,000 tokens.
+            FloatingPointError: the model's logits are not finite.
+            QueueFullError: as many texts wait as `queue_limit` allows.
         """
         texts = checked_texts("LanguageModel", text)
-        draws = _checked_draws(max_length, temperature, top_k, top_p, seed, place)
-        works = self._works(texts, draws, place)
+        works = self._works(texts, _options(max_length, temperature, {"count": 1, **options}), place)
         found = self._executor.run(works)
-        outputs = [self._written(*each) for each in zip(works, found, strict=True)]
+        outputs = [self._written(work, each[0].ids) for work, each in zip(works, found, strict=True)]
         return outputs[0] if isinstance(text, str) else outputs
 
     def submit(
+        self, text: str, *, max_length: int | None = None, temperature: float = 0.0, **options: Any
+    ) -> Future[str]:
+        """Queues a text, with the options of a call, and returns at once; `.result()` waits for what follows.
+
+        `.cancel()` ends it while it waits and while it runs.
+
+        Raises:
+            TypeError, ValueError: naming the argument, at once.
+            QueueFullError: as many texts wait as `queue_limit` allows.
+        """
+        check_text("LanguageModel", "text", text)
+        works = self._works([text], _options(max_length, temperature, {"count": 1, **options}), 0)
+        return self._queue(works, lambda found: self._written(works[0], found[0][0].ids))
+
+    def submit_candidates(
         self,
-        text: str,
+        text: list[str],
         *,
         max_length: int | None = None,
         temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
-        seed: int = 0,
-    ) -> Future[str]:
-        """Queues a text, with the options of a call, and returns at once; `.result()` waits for what follows.
-        TypeError, ValueError at once."""
-        check_text("LanguageModel", "text", text)
-        works = self._works([text], _checked_draws(max_length, temperature, top_k, top_p, seed, 0), 0)
-        return self._executor.submit(works, lambda found: self._written(works[0], found[0]))
+        place: int = 0,
+        **options: Any,
+    ) -> Future[list[list[Candidate]]]:
+        """Queues texts and returns at once; `.result()` waits for all that the searches end with, or draw: for each
+        text at most `beam`, or `count`, the best first. Other arguments and errors as of `submit`."""
+        works = self._works(checked_texts("LanguageModel", text), _options(max_length, temperature, options), place)
 
-    def _works(self, texts: list[str], draws: dict[str, Any], place: int) -> list[Work]:
+        def decoded(found: list[list[Hypothesis]]) -> list[list[Candidate]]:
+            return [
+                [candidate_of(self._written(work, h.ids), h) for h in each]
+                for work, each in zip(works, found, strict=True)
+            ]
+
+        return self._queue(works, decoded)
+
+    def stream(
+        self, text: str, *, max_length: int | None = None, temperature: float = 0.0, **options: Any
+    ) -> TextStream:
+        """What follows a text in pieces, as soon as they are certain; arguments and errors as of `submit`."""
+        check_text("LanguageModel", "text", text)
+        progress = Progress()
+        [work] = self._works([text], _options(max_length, temperature, {"count": 1, **options}), 0, progress)
+        future = self._queue([work], lambda found: self._written(work, found[0][0].ids))
+        return TextStream(future, progress, lambda ids: self._written(work, self._certain(ids)))
+
+    def _works(
+        self, texts: list[str], options: SearchOptions, place: int, progress: Progress | None = None
+    ) -> list[Work]:
         """What is to be gone on from. ValueError for a text that is too long."""
+        place = arguments.integer("LanguageModel", "place", place)
         config = self.model.config
-        room = config.max_length if draws["max_length"] is None or config.positions == "learned" else LONGEST
+        room = config.max_length if options.max_length is None or config.positions == "learned" else LONGEST
         works = []
         for i, ids in enumerate(self.tokenizer.encode_batch(texts)):
             if len(ids) >= room:
                 raise ValueError(f"LanguageModel: text[{i}] must have at most {room - 1:,} tokens, got {len(ids):,}")
-            works.append(Work(([BOS, *ids], draws, place + i), len(ids) + 1, tuple(draws.items())))
+            works.append(work_of([BOS, *ids], options, place + i, progress))
         return works
 
-    def _written(self, work: Work, hypothesis: Hypothesis) -> str:
+    def _written(self, work: Work, ids: Sequence[int]) -> str:
         """What follows a text. It is decoded with the text: a token may begin with the space before its word."""
         prompt = work.value[0]
-        whole = self.tokenizer.decode([*prompt, *with_token(hypothesis.ids, self.tokenizer)])
+        whole = self.tokenizer.decode([*prompt, *with_token(ids, self.tokenizer)])
         return whole[len(self.tokenizer.decode(prompt)) :]
 
-    def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
-        return BatchExecutor(partial(_answer, self.model), name, batch_tokens, queue_limit)
 
-
-def _answer(model: TextDecoder, values: list[Any]) -> list[Hypothesis]:
-    prompts, draws = [prompt for prompt, _, _ in values], values[0][1]
-    if draws["temperature"]:
-        return sample(model, prompts, **draws, places=[place for _, _, place in values])
-    return [best[0] for best in generate(model, prompts, max_length=draws["max_length"])]
-
-
-def _checked_draws(
-    max_length: int | None, temperature: float, top_k: int | None, top_p: float, seed: int, place: int
-) -> dict[str, Any]:
-    """The options of `sample`. TypeError, ValueError for bad ones, and where they would not count."""
-    op = "LanguageModel"
-    temperature = arguments.number(op, "temperature", temperature, 0.0)
-    arguments.integer(op, "place", place)
-    max_length, _, top_k, top_p, seed = check_draws(op, max_length, temperature or 1.0, top_k, top_p, seed)
-    if not temperature and (top_k is not None or top_p < 1):
-        name = "top_p" if top_k is None else "top_k"
-        raise ValueError(f"{op}: {name} needs a temperature above 0, got {temperature:g}")
-    return {"max_length": max_length, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+def _options(max_length: int | None, temperature: float, others: dict[str, Any]) -> SearchOptions:
+    return options_of("LanguageModel", max_length=max_length, temperature=temperature, **others)

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 from dragoman import arguments
-from dragoman.data.pairs import cut_source, source_ids
+from dragoman.data.columns import Ids
+from dragoman.data.pairs import cut_source, source_ids, target_ids
 from dragoman.data.texts import check_text, is_blank
 from dragoman.data.tokenizer import with_token
-from dragoman.generate.search import Hypothesis, check_options, generate
+from dragoman.generate import Hypothesis, SearchOptions
+from dragoman.generate.scoring import score
+from dragoman.generate.search import options_of
 from dragoman.models.encoder_decoder import EncoderDecoder
-from dragoman.predict.batch_executor import BatchExecutor
 from dragoman.predict.call import Work
-from dragoman.predict.executor import Executor
+from dragoman.predict.candidate import Candidate, candidate_of
+from dragoman.predict.executor import result_of
+from dragoman.predict.generating import GeneratingPredictor, Result, work_of
 from dragoman.predict.loading import load_with_tokenizer
-from dragoman.predict.text_predictor import TextPredictor, checked_texts
+from dragoman.predict.stream import Progress, TextStream
+from dragoman.predict.text_predictor import checked_texts
 
 LONGEST = 10_000  # tokens of a source; time and memory grow with the square
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One translation of a text.
-
-    Attributes:
-        text: the translation.
-        score: log probability / length penalty; 0 for a text without anything to translate.
-    """
-
-    text: str
-    score: float
-
-
-class Translator(TextPredictor):
+class Translator(GeneratingPredictor):
     """Translates texts with a trained model. Made by `Translator.load`.
 
     Any number of threads may call it or `submit`: what waits is merged into batches. It works in a forked child too,
@@ -53,7 +44,6 @@ class Translator(TextPredictor):
     """
 
     kind = EncoderDecoder
-    batch_tokens = 2048
 
     @classmethod
     def load(
@@ -77,32 +67,48 @@ class Translator(TextPredictor):
         return cls(model, tokenizer, **limits)
 
     @overload
-    def __call__(self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None) -> str: ...
+    def __call__(
+        self,
+        text: str,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+        **options: Any,
+    ) -> str: ...
 
     @overload
     def __call__(
-        self, text: list[str], beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+        self,
+        text: list[str],
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+        **options: Any,
     ) -> list[str]: ...
 
     def __call__(
         self,
         text: str | list[str],
-        beam: int = 5,
-        length_penalty: float = 0.6,
+        beam: int | None = None,
+        length_penalty: float | None = None,
         max_length: int | None = None,
+        **options: Any,
     ) -> str | list[str]:
         """Translates a text, or each of several.
 
-        Texts are translated in batches of similar length; a translation does not depend on the texts beside
-        it. A text longer than the config's `max_source_length` is cut. One longer than its learned positions, or
+        A translation does not depend on the texts beside it; where it is drawn, it depends on the text's place among
+        them. A text longer than the config's `max_source_length` is cut. One longer than its learned positions, or
         without them than 10,000 tokens, is refused. One without a visible character (empty, of spaces, of zero-width
         spaces) becomes "".
 
         Args:
             text: one text or several.
-            beam: hypotheses followed side by side, at most 1000; 1 is greedy search.
-            length_penalty: exponent that favours longer translations (Wu et al. 2016), in [0, 10].
+            beam: hypotheses followed side by side, at most 1000; 1 is greedy search. None for 5, or for 1 where tokens
+                are drawn, at a temperature above 0.
+            length_penalty: exponent that favours longer translations, in [0, 10]. None for 0.6 (Wu et al. 2016), or for
+                the default of `like`.
             max_length: maximum number of tokens of a translation. None for twice the source's plus 10.
+            options: others of `dragoman.generate.SearchOptions`, by their names.
 
         Returns:
             A str for a str, else a list in the order of the texts.
@@ -110,108 +116,187 @@ class Translator(TextPredictor):
         Raises:
             TypeError, ValueError: naming the argument, and the index of a text that is none.
             FloatingPointError: the model's logits are not finite.
+            QueueFullError: as many texts wait as `queue_limit` allows.
         """
-        found = self._search(text, beam, length_penalty, max_length, 1)
-        best = [candidates[0].text for candidates in found]
+        chosen = _options(beam, length_penalty, max_length, **{"count": 1, **options})
+        best = [candidates[0].text for candidates in self._search(text, chosen, 0)]
         return best[0] if isinstance(text, str) else best
 
     @overload
     def candidates(
         self,
         text: str,
-        beam: int = 5,
-        length_penalty: float = 0.6,
+        beam: int | None = None,
+        length_penalty: float | None = None,
         max_length: int | None = None,
         count: int | None = None,
+        *,
+        place: int = 0,
+        **options: Any,
     ) -> list[Candidate]: ...
 
     @overload
     def candidates(
         self,
         text: list[str],
-        beam: int = 5,
-        length_penalty: float = 0.6,
+        beam: int | None = None,
+        length_penalty: float | None = None,
         max_length: int | None = None,
         count: int | None = None,
+        *,
+        place: int = 0,
+        **options: Any,
     ) -> list[list[Candidate]]: ...
 
     def candidates(
         self,
         text: str | list[str],
-        beam: int = 5,
-        length_penalty: float = 0.6,
+        beam: int | None = None,
+        length_penalty: float | None = None,
         max_length: int | None = None,
         count: int | None = None,
+        *,
+        place: int = 0,
+        **options: Any,
     ) -> list[Candidate] | list[list[Candidate]]:
-        """The translations that a search ends with, and their scores.
+        """The translations that a search ends with, or draws, with their scores and log probabilities.
 
         The first candidate is the result of a call. The other arguments and the errors are those of a call.
 
         Args:
             count: how many of each text at most. None for all, which are at most `beam`.
+            place: of the first text, where the texts go on a longer list: they draw what they would draw in it.
 
         Returns:
             For each text 1 to `count` candidates, the best first; those cut at max_length come after finished ones.
         """
-        count = beam if count is None else arguments.integer("Translator", "count", count, 1)
-        found = self._search(text, beam, length_penalty, max_length, count)
+        chosen = _options(beam, length_penalty, max_length, count=count, **options)
+        found = self._search(text, chosen, arguments.integer("Translator", "place", place))
         return found[0] if isinstance(text, str) else found
 
     def submit(
-        self, text: str, beam: int = 5, length_penalty: float = 0.6, max_length: int | None = None
+        self,
+        text: str,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+        **options: Any,
     ) -> Future[str]:
         """Queues a text, with the arguments of a call, and returns at once; `.result()` waits for the translation.
 
+        `.cancel()` ends it while it waits and while it runs.
+
         Raises:
             TypeError, ValueError: naming the argument, at once.
+            QueueFullError: as many texts wait as `queue_limit` allows.
         """
         check_text("Translator", "text", text)
-        works = self._works([text], check_options("Translator", beam, length_penalty, max_length))
-        return self._executor.submit([*works.values()], lambda found: self._candidates(found, 1)[0].text)
+        chosen = _options(beam, length_penalty, max_length, **{"count": 1, **options})
+        return self._submit([text], chosen, 0, lambda found: found[0][0].text)
 
-    def _search(
-        self, text: str | list[str], beam: int, length_penalty: float, max_length: int | None, count: int
-    ) -> list[list[Candidate]]:
-        """The best `count` candidates of each text, or of the only one."""
+    def submit_candidates(self, text: list[str], *, place: int = 0, **options: Any) -> Future[list[list[Candidate]]]:
+        """As `candidates` of several texts, but returns at once; `.result()` waits for all of them."""
         texts = checked_texts("Translator", text)
-        works = self._works(texts, check_options("Translator", beam, length_penalty, max_length))
-        found = dict(zip(works, self._executor.run([*works.values()]), strict=True))
-        return [self._candidates([found[i]] if i in found else [], count) for i in range(len(texts))]
+        return self._submit(texts, _options(**options), arguments.integer("Translator", "place", place), list)
 
-    def _works(self, texts: list[str], options: tuple[int, float, int | None]) -> dict[int, Work]:
-        """What is to be searched, by the index of its text: of the texts that have something to translate.
+    def stream(
+        self,
+        text: str,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+        **options: Any,
+    ) -> TextStream:
+        """The translation of a text in pieces, as soon as they are certain; arguments and errors as of `submit`."""
+        check_text("Translator", "text", text)
+        chosen = _options(beam, length_penalty, max_length, **{"count": 1, **options})
+        progress = Progress()
+        future = self._submit([text], chosen, 0, lambda found: found[0][0].text, progress)
+        return TextStream(future, progress, lambda ids: self._decode(self._certain(ids)))
 
-        ValueError for a text that is too long.
+    def score(self, pairs: Sequence[tuple[str, str]], **options: Any) -> list[Candidate]:
+        """Scores given translations: a translation that a search found has the score again that the search gave it.
+
+        Args:
+            pairs: texts and their translations.
+            options: `like` and `length_penalty`, as of a call.
+
+        Returns:
+            A Candidate for each pair, with the given translation.
+
+        Raises:
+            TypeError, ValueError: naming the pair that is not two texts, or is too long, or the option.
+            FloatingPointError: the model's logits are not finite.
         """
+        if not isinstance(pairs, list | tuple):
+            raise TypeError(f"Translator: pairs must be a list of pairs of texts, got {type(pairs).__name__}")
+        for i, pair in enumerate(pairs):
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise TypeError(f"Translator: pairs[{i}] must be two texts, got {arguments.described(pair)}")
+            for side, text in enumerate(pair):
+                check_text("Translator", f"pairs[{i}][{side}]", text)
+        sources = self._sources([source for source, _ in pairs], "pairs[{}][0]")
+        targets = target_ids(self.tokenizer, [target for _, target in pairs])
+        found = score(self.model, sources, targets, **options)
+        return [candidate_of(target, h) for (_, target), h in zip(pairs, found, strict=True)]
+
+    def _submit(
+        self,
+        texts: list[str],
+        options: SearchOptions,
+        place: int,
+        finish: Callable[[list[list[Candidate]]], Result],
+        progress: Progress | None = None,
+    ) -> Future[Result]:
+        """Queues texts. The future's result is what `finish` makes of the candidates of each."""
+        works = self._works(texts, options, place, progress)
+
+        def decoded(found: list[list[Hypothesis]]) -> Result:
+            own = dict(zip(works, found, strict=True))
+            return finish([self._candidates(own.get(i, ())) for i in range(len(texts))])
+
+        return self._queue([*works.values()], decoded)
+
+    def _search(self, text: str | list[str], options: SearchOptions, place: int) -> list[list[Candidate]]:
+        """The candidates of each text, or of the only one."""
+        return result_of(self._submit(checked_texts("Translator", text), options, place, list))
+
+    def _works(
+        self, texts: list[str], options: SearchOptions, place: int, progress: Progress | None = None
+    ) -> dict[int, Work]:
+        """What is to be searched, by the index of its text: of the texts that have something to translate."""
+        return {
+            i: work_of(ids, options, place + i, progress)
+            for i, ids in enumerate(self._sources(texts, "text[{}]"))
+            if len(ids) > 1 and not is_blank(texts[i])
+        }
+
+    def _sources(self, texts: list[str], name: str) -> list[Ids]:
+        """What the encoder reads for each text. ValueError for one that is too long, which is called by `name`."""
         config = self.model.config
         maximum = getattr(config, "max_source_length", None)
         side = getattr(config, "encoder_side", config)
         longest = side.max_length if getattr(side, "positions", None) == "learned" else maximum or LONGEST
-        works = {}
-        for i, ids in enumerate(source_ids(self.tokenizer, texts)):
-            source = cut_source(ids, maximum)
-            if is_blank(texts[i]) or len(source) < 2:
-                continue
-            if len(source) > longest:
+        sources = [cut_source(ids, maximum) for ids in source_ids(self.tokenizer, texts)]
+        for i, ids in enumerate(sources):
+            if len(ids) > longest and not is_blank(texts[i]):
                 raise ValueError(
-                    f"Translator: text[{i}] must have at most {longest:,} tokens, got {len(source):,}; "
+                    f"Translator: {name.format(i)} must have at most {longest:,} tokens, got {len(ids):,}; "
                     "translate its sentences one by one"
                 )
-            works[i] = Work((source, options), len(source), options, options[0])
-        return works
+        return sources
 
-    def _candidates(self, found: list[list[Hypothesis]], count: int) -> list[Candidate]:
-        """The best `count` of the hypotheses of a text; of a text without anything to translate, one that is empty."""
-        tokenizer = self.tokenizer
-        return [
-            Candidate(tokenizer.decode(with_token(h.ids, tokenizer)), h.score) for each in found for h in each[:count]
-        ] or [Candidate("", 0.0)]
+    def _candidates(self, found: Sequence[Hypothesis]) -> list[Candidate]:
+        """The candidates of a text; of a text without anything to translate, one that is empty."""
+        return [candidate_of(self._decode(h.ids), h) for h in found] or [Candidate("", 0.0)]
 
-    def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
-        return BatchExecutor(partial(_answer, self.model), name, batch_tokens, queue_limit)
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(with_token(ids, self.tokenizer))
 
 
-def _answer(model: EncoderDecoder, values: list[Any]) -> list[list[Hypothesis]]:
-    beam, length_penalty, max_length = values[0][1]
-    sources = [source for source, _ in values]
-    return generate(model, sources, beam=beam, length_penalty=length_penalty, max_length=max_length)
+def _options(
+    beam: int | None = None, length_penalty: float | None = None, max_length: int | None = None, **others: Any
+) -> SearchOptions:
+    if beam is None:
+        beam = 1 if others.get("temperature") else 5
+    return options_of("Translator", beam=beam, length_penalty=length_penalty, max_length=max_length, **others)

@@ -1,0 +1,64 @@
+"""GeneratingPredictor: what Translator and LanguageModel have in common, an executor that decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from dragoman.data.tokenizer import with_token
+from dragoman.generate import Hypothesis, SearchOptions
+from dragoman.predict.call import Work
+from dragoman.predict.executor import Executor
+from dragoman.predict.generation_executor import GenerationExecutor
+from dragoman.predict.stream import without_last_bytes
+from dragoman.predict.text_predictor import TextPredictor
+
+Result = TypeVar("Result")
+
+
+class GeneratingPredictor(TextPredictor):
+    """Base of what serves a model that writes text."""
+
+    batch_tokens = 2048
+
+    def submit_ids(
+        self, ids: Sequence[Sequence[int]], options: Sequence[SearchOptions], places: Sequence[int]
+    ) -> Future[list[list[Hypothesis]]]:
+        """Queues ids that the model reads, for callers with a tokenizer of their own, and returns at once.
+
+        Args:
+            ids: for each request those of a source, with its eos, or of a text to go on from.
+            options, places: of each request, as of `dragoman.generate.Generation.add`.
+
+        Returns:
+            A future of the hypotheses of each request, the best first.
+
+        Raises:
+            TypeError, ValueError: naming the place of an id that is none.
+            QueueFullError: as many requests wait as `queue_limit` allows.
+        """
+        self.model.pack_source(type(self).__name__, ids)  # checks them
+        requests = zip(ids, options, places, strict=True)
+        return self._queue([work_of(*request) for request in requests], list)
+
+    def _queue(self, works: Sequence[Work], finish: Callable[[list[list[Hypothesis]]], Result]) -> Future[Result]:
+        return self._executor.submit(works, finish)
+
+    def _certain(self, ids: Sequence[int]) -> Sequence[int]:
+        """The ids of a stream whose text is certain."""
+        return without_last_bytes(with_token(ids, self.tokenizer), self.tokenizer)
+
+    def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
+        return GenerationExecutor(self.model, name, batch_tokens, queue_limit)
+
+
+def work_of(
+    ids: Sequence[int],
+    options: SearchOptions,
+    place: int,
+    progress: Callable[[list[int]], None] | None = None,
+) -> Work:
+    """A request of a GenerationExecutor."""
+    rows = max(options.beam, options.count or 1)
+    return Work((ids, options, place), len(ids), rows=rows, progress=progress)

@@ -1,0 +1,208 @@
+"""The adapter with CTranslate2's signatures, by the calls that programs written for it make."""
+
+import inspect
+
+import dragoman as dg
+import pytest
+from dragoman.generate import generate
+from dragoman.interop import ctranslate2
+from dragoman.models import DecoderConfig, TextDecoder
+from family import SIZES
+
+pytest.importorskip("tokenizers")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LINES = ["a man sees two dogs", "two dogs see a man", "a dog"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    dg.manual_seed(3)
+    tokenizer = dg.Tokenizer.train(LINES * 3, 64)
+    config = dg.TransformerConfig(
+        vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=1
+    )
+    dg.Transformer(config).save(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def translator(folder):
+    return ctranslate2.Translator(str(folder), device="cpu", inter_threads=1, intra_threads=1)
+
+
+@pytest.fixture(scope="module")
+def generator(folder, tmp_path_factory):
+    tokenizer = dg.Tokenizer.load(folder / "tokenizer.json")
+    folder = tmp_path_factory.mktemp("decoder")
+    dg.manual_seed(0)
+    TextDecoder(DecoderConfig(vocab_size=tokenizer.vocab_size, max_length=40, **SIZES)).save(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    return ctranslate2.Generator(str(folder))
+
+
+def tokens_of(translator, text):
+    tokenizer = translator._served.tokenizer
+    return tokenizer.tokens(tokenizer.encode(text))
+
+
+def searched(translator, text, **options):
+    served = translator._served
+    return generate(served.model, [[*served.tokenizer.encode(text), 2]], like="fairseq", **options)[0]
+
+
+def test_the_calls_of_argostranslate(translator):
+    """`apply_packaged_translation` of its translate.py."""
+    num_hypotheses = 4
+    tokenized = [tokens_of(translator, sentence) for sentence in LINES]
+    translated_batches = translator.translate_batch(
+        tokenized,
+        target_prefix=None,
+        replace_unknowns=True,
+        max_batch_size=32,
+        beam_size=max(num_hypotheses, 4),
+        num_hypotheses=num_hypotheses,
+        length_penalty=0.2,
+        return_scores=True,
+    )
+    value_hypotheses = []
+    for i in range(num_hypotheses):
+        translated_tokens, score = [], 0.0
+        for translated_batch in translated_batches:
+            translated_tokens += translated_batch.hypotheses[i]
+            score += translated_batch.scores[i]
+        detokenized = "".join(translated_tokens).replace("\u2581", " ")
+        value_hypotheses.append((detokenized, score))
+    expected = [searched(translator, line, beam=4, max_length=256, min_length=1, length_penalty=0.2) for line in LINES]
+    for i, (text, score) in enumerate(value_hypotheses):
+        ids = [id for hypotheses in expected for id in hypotheses[i].ids]
+        assert text == "".join(translator._served.tokenizer.tokens(ids)).replace("\u2581", " ")
+        assert score == pytest.approx(sum(hypotheses[i].score for hypotheses in expected), abs=1e-5)
+
+
+def test_the_call_with_a_target_prefix(translator):
+    """argostranslate does so for models of several target languages."""
+    prefix = tokens_of(translator, "dogs")
+    [found] = translator.translate_batch([tokens_of(translator, "a man")], target_prefix=[prefix], beam_size=4)
+    assert found.hypotheses[0][: len(prefix)] == prefix
+    assert found.scores == []
+    mixed = translator.translate_batch([tokens_of(translator, "a man")] * 2, target_prefix=[None, prefix], beam_size=4)
+    assert mixed[1] == found
+    assert mixed[0] == translator.translate_batch([tokens_of(translator, "a man")], beam_size=4)[0]
+
+
+def test_scores_are_those_of_their_normalisation(translator):
+    [found] = translator.translate_batch(
+        [tokens_of(translator, LINES[0])], beam_size=3, num_hypotheses=3, return_scores=True, return_end_token=True,
+        max_decoding_length=300,
+    )  # fmt: skip
+    for tokens, score in zip(found.hypotheses, found.scores, strict=True):
+        assert tokens[-1] == "</s>"
+        [scored] = translator.score_batch([tokens_of(translator, LINES[0])], [tokens[:-1]])
+        assert scored.tokens == tokens
+        assert sum(scored.log_probs) / len(tokens) == pytest.approx(score, abs=1e-5)
+
+
+def test_asynchronous_calls(translator):
+    sources = [tokens_of(translator, line) for line in LINES]
+    later = translator.translate_batch(sources, asynchronous=True, return_scores=True)
+    now = translator.translate_batch(sources, return_scores=True)
+    assert [each.result() for each in later] == now
+    assert all(each.done() for each in later)
+
+
+def test_a_source_is_cut_and_its_end_is_not_doubled(translator):
+    tokens = tokens_of(translator, LINES[0])
+    expected = translator.translate_batch([tokens[:2]])
+    assert translator.translate_batch([tokens], max_input_length=2) == expected
+    assert translator.translate_batch([[*tokens[:2], "</s>"]]) == expected
+    assert translator.translate_batch([]) == []
+
+
+def test_draws_have_a_seed_and_differ_from_call_to_call(translator):
+    def draw():
+        [found] = translator.translate_batch(
+            [tokens_of(translator, "a man")], beam_size=1, sampling_topk=0, sampling_temperature=1.5, num_hypotheses=2
+        )
+        return found.hypotheses
+
+    ctranslate2.set_random_seed(4)
+    first, second = draw(), draw()
+    assert first != second
+    assert first[0] != first[1]
+    ctranslate2.set_random_seed(4)
+    assert [draw(), draw()] == [first, second]
+
+
+def test_a_generator(generator):
+    prompts = [["<s>", *tokens_of(generator, "a man")], ["<s>"]]
+    found = generator.generate_batch(prompts, max_length=6, return_scores=True, include_prompt_in_result=False)
+    served = generator._served
+    for prompt, result in zip(prompts, found, strict=True):
+        ids = [served.tokenizer._backend.token_to_id(token) for token in prompt]
+        [expected] = generate(served.model, [ids], beam=1, max_length=6, like="fairseq", min_length=0)[0]
+        assert result.sequences_ids == [expected.ids]
+        assert result.sequences == [served.tokenizer.tokens(expected.ids)]
+        assert result.scores == pytest.approx([expected.score], abs=1e-6)
+    whole = generator.generate_batch(prompts, max_length=6)
+    assert [each.sequences[0] for each in whole] == [p + r.sequences[0] for p, r in zip(prompts, found, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"patience": 2}, ValueError, "patience must be 1, the default; it is not supported here"),
+        ({"return_attention": True}, ValueError, "return_attention must be False, the default"),
+        ({"callback": print}, ValueError, "callback must be None, the default"),
+        ({"suppress_sequences": [["a", "b"]]}, ValueError, r"suppress_sequences\[0\] must be one token, got 2"),
+        ({"coverage_penalty": 1}, ValueError, "coverage_penalty must be 0"),
+        ({"target_prefix": [["a"], ["b"]]}, ValueError, "target_prefix must hold 1 prefixes, got 2"),
+        ({"beam_size": 0}, ValueError, "beam must be at least 1, got 0"),
+        ({"colour": 1}, TypeError, "unknown option colour"),
+    ],
+)
+def test_options_that_are_not_supported_are_named(translator, options, error, message):
+    with pytest.raises(error, match=f"^Translator: {message}"):
+        translator.translate_batch([["a"]], **options)
+
+
+def test_constructors(folder):
+    with pytest.raises(ValueError, match=r"^Translator: compute_type must be one of default, auto, float32"):
+        ctranslate2.Translator(str(folder), compute_type="int16")
+    with pytest.raises(ValueError, match=r"^Translator: tensor_parallel must be False, the default"):
+        ctranslate2.Translator(str(folder), tensor_parallel=True)
+    with pytest.raises(TypeError, match=r"^Translator: unknown option colour$"):
+        ctranslate2.Translator(str(folder), colour=1)
+    translator = ctranslate2.Translator(str(folder), "auto", max_queued_batches=-1, device_index=0)
+    assert (translator.model_is_loaded, translator.compute_type) == (True, "default")
+
+
+def test_weights_in_int8(folder, translator):
+    found = ctranslate2.Translator(str(folder), compute_type="int8_float32")
+    assert found._served.model.frozen == found.compute_type == "int8"
+    tokens = tokens_of(translator, "a man")
+    [score] = translator.translate_batch([tokens], return_scores=True)[0].scores
+    assert found.translate_batch([tokens], return_scores=True)[0].scores == pytest.approx([score], abs=0.3)
+
+
+def test_suppressed_tokens(translator):
+    tokens = tokens_of(translator, "a man")
+    first = translator.translate_batch([tokens])[0].hypotheses[0][0]
+    found = translator.translate_batch([tokens], suppress_sequences=[[first]])[0].hypotheses[0]
+    assert first not in found
+
+
+@pytest.mark.parametrize("name", ["Translator.translate_batch", "Generator.generate_batch"])
+def test_every_option_of_theirs_has_an_answer(name, translator, generator):
+    """By the signatures of the library, where it is installed."""
+    theirs = pytest.importorskip("ctranslate2")
+    kind, method = name.split(".")
+    text = getattr(getattr(theirs, kind), method).__doc__.split("*,")[1].split(") ->")[0]
+    options = [part.split(":")[0].strip() for part in text.split(", ") if ":" in part.split("=")[0]]
+    assert len(options) > 20
+    ours = inspect.signature(getattr(getattr(ctranslate2, kind), method)).parameters
+    known = {*ours, *ctranslate2._AS_BY_DEFAULT, *ctranslate2._WITHOUT_EFFECT, *ctranslate2._MAPPED}
+    known |= {"suppress_sequences", "sampling_topk", "sampling_topp", "sampling_temperature"}
+    assert set(options) <= known
