@@ -288,6 +288,14 @@ PAIRS = {
     "numbers in pairs": [(4, 5)],
     "Nones": [(None, None)],
 }
+CHOSEN = (without(INTS, "None") | {"empty list": [], "too large": [2]}, [0])
+MAPS = {
+    "model": (TENSOR, MODEL),
+    "src_batch": (BATCH, [[4, 5]]),
+    "outputs": (BATCH, [[6]]),
+    "layers": CHOSEN,
+    "heads": CHOSEN,
+}
 
 RESIDUAL_NORM = {
     "residual": (WEIGHT, tensor(3, 4)),
@@ -450,6 +458,8 @@ TABLE = {
     nn.KVCache(2).extend: {"new": (without(SEQUENCES, "more rows"), TWO)},
     partial(CACHE.append, 0): {"new": (SEQUENCES, TWO)}
     | {name: (SHAPED, tensor(3, 4)) for name in ("k", "v")},
+    CACHE.sources: {"sequences": (without(SEQUENCES, "more rows", "slotted"), TWO)},
+    CACHE.join: {"other": (TENSOR, nn.KVCache(0))},
     CACHE.reorder: {"indices": (INTS | {"too large": [2]}, [1, 0])},
     dg.Transformer: {"config": (TENSOR, dg.TransformerConfig(**CONFIG)), "compute_dtype": (CHOICE, "bfloat16")},
     MODEL: BATCHES,
@@ -467,6 +477,8 @@ TABLE = {
         **{"model": (TENSOR, MODEL), **BATCHES, "ended": (FLAG, True)},
         **{name: RULES[name] for name in ("like", "length_penalty")},
     },
+    dg.generate.attention_maps: MAPS,
+    dg.generate.alignments: MAPS,
     dg.generate.SearchOptions: RULES,
     dg.generate.Generation: {"model": (TENSOR, MODEL)},
     dg.Translator: {"model": (TENSOR, MODEL), "tokenizer": (TENSOR, TOKENIZER), **LIMITS},
@@ -756,7 +768,7 @@ NOT_IN_TABLE = {
         "attention_page",
     },
     "their tests ask a server": {"make_app", "serve"},
-    "their check comes with their `with`": {"masks_from"},
+    "their check comes with their `with`": {"masks_from", "record_attention"},
     "what others call, with what they have checked": {"check_options", "next_dropout"},
     "it needs a tokenizer of byte pairs": {"BpeDropout"},
     "it calls what it is given": {"checkpoint"},

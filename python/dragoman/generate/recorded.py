@@ -16,6 +16,7 @@ import numpy as np
 
 from dragoman import _core, functional
 from dragoman._core import Sequences
+from dragoman.frozen import FrozenWeight
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn import KVCache, Module, Parameter
@@ -101,6 +102,8 @@ def _state_of(model: Any) -> Hashable | None:
                 continue
             if isinstance(value, Parameter):
                 parts.append((id(value.data), value.data.version))
+            elif isinstance(value, FrozenWeight):
+                parts.append(id(value))
             elif value is None or isinstance(value, int | float | str):
                 parts.append(value)
             elif isinstance(value, Choice):

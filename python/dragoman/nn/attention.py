@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -20,17 +20,23 @@ from dragoman.tensor import Tensor
 
 AttentionRecord = dict["MultiHeadAttention", list[Tensor]]
 
-_record: ContextVar[AttentionRecord | None] = ContextVar("record", default=None)
+# The record, and the attentions that leave their weights in it; None for all.
+_record: ContextVar[tuple[AttentionRecord, Collection[MultiHeadAttention] | None] | None] = ContextVar(
+    "record", default=None
+)
 
 
 @contextmanager
-def record_attention() -> Iterator[AttentionRecord]:
-    """Inside, every MultiHeadAttention that runs leaves its weights in the record that is yielded.
+def record_attention(only: Collection[MultiHeadAttention] | None = None) -> Iterator[AttentionRecord]:
+    """Inside, every MultiHeadAttention that runs, or those of `only`, leaves its weights in the record that is yielded.
 
     record[attention] holds a (num_heads, queries, keys) Tensor a sequence: the softmax, before dropout.
     """
+    if only is not None:
+        only = list(only)
+        arguments.check_types("record_attention", MultiHeadAttention, **{f"only[{i}]": a for i, a in enumerate(only)})
     record: AttentionRecord = {}
-    token = _record.set(record)
+    token = _record.set((record, only))
     try:
         yield record
     finally:
@@ -186,8 +192,9 @@ class MultiHeadAttention(Module):
         options: dict[str, Any] = {} if self.positions is None else self.positions.options()
         options |= {"causal": causal, "window": self.window, "scale": self.scale, "num_heads": self.num_heads}
         options["dropout"] = self.dropout if self.training else 0.0
-        record = _record.get()
-        if record is None:
+        recording = _record.get()
+        record, only = ({}, ()) if recording is None else recording
+        if only is not None and self not in only:
             out: Tensor = functional.attention(q, k, v, q_sequences, k_sequences, **options)
         else:
             out, record[self] = functional.attention(q, k, v, q_sequences, k_sequences, return_weights=True, **options)

@@ -98,6 +98,8 @@ class KVCache:
             TypeError, ValueError: no Sequences, or another number of them.
         """
         check_sequences("KVCache", sequences=sequences)
+        if len(sequences) != len(self.lengths):
+            raise ValueError(f"KVCache: sequences must hold {len(self.lengths)}, as the cache, got {len(sequences)}")
         return _core.kv_cache_sources(self.data, None if self.data.has_sources else sequences)
 
     def join(self, other: KVCache) -> None:
