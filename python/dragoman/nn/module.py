@@ -130,7 +130,8 @@ class Module:
             TypeError, ValueError: no such device; the model is frozen on another one.
         """
         check_device("to", device)
-        if any(weight.device != device for _, weight in self.named_frozen()):
+        place = "cuda" if device == "cuda:0" else device
+        if any(weight.device != place for _, weight in self.named_frozen()):
             self.check_not_frozen("to", f"load it on {device}")
         for parameter in self.parameters():
             parameter.move(device)
