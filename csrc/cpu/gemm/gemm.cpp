@@ -98,6 +98,14 @@ static int64_t packed_offset(int64_t n, int64_t l, int64_t units, int64_t column
   return l / Units::elements * round_up(n, tile_columns) + column * units;
 }
 
+// Rows of each strip but the last of a task. They are equal where that is free: a strip of a few rows is
+// slow.
+template <class Units>
+static int64_t strip_height(int64_t rows, bool transpose_a) {
+  if (Units::group > 1 || transpose_a) return tile_rows<Units>;
+  return divide_up(rows, divide_up(rows, tile_rows<Units>));
+}
+
 // A task's sums. Those of its tile at (i, j) begin at first + i * row + j * column; their rows are `ld`
 // apart.
 struct Sums {
@@ -113,6 +121,7 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
   using Units = typename T::Units;
   const auto* a = static_cast<const typename T::A*>(g.a);
   constexpr int64_t tile_rows = cpu::DRAGOMAN_ISA::tile_rows<Units>;
+  const int64_t height = strip_height<Units>(row_end - row, g.transpose_a);
   alignas(64) float buffer[strips_per_call * strip_size<Units>];
   alignas(64) float block[tile_rows * tile_columns];
   int64_t l = 0;
@@ -126,8 +135,8 @@ static void run_task(const Gemm& g, int64_t row, int64_t row_end, int64_t column
     } else {
       pack_block<T>(g.b, g.ldb, g.transpose_b, l, depth, column, column_end, panels);
     }
-    for (int64_t i = row; i < row_end; i += tile_rows) {
-      const int64_t rows = min_of(tile_rows, row_end - i);
+    for (int64_t i = row; i < row_end; i += height) {
+      const int64_t rows = min_of(height, row_end - i);
       const auto* a_il = g.transpose_a ? a + l * g.lda + i : a + i * g.lda + l;
       const StripView left =
           strip_at<Units, Strip>(a_il, g.lda, g.transpose_a, depth, g.m - i, (i - row) / tile_rows, buffer);
@@ -178,10 +187,11 @@ static void run(const Gemm& g) {
     float* panels = static_cast<float*>(scratch.data) + thread_index() * size;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task % p.row_tasks * p.rows, column = task / p.row_tasks * p.columns;
-      const Sums sums = apart ? Sums{panels + panels_size, p.columns, tile_rows<Units>, tile_columns}
+      const int64_t row_end = min_of(row + p.rows, g.m),
+                    height = strip_height<Units>(row_end - row, g.transpose_a);
+      const Sums sums = apart ? Sums{panels + panels_size, p.columns, height, tile_columns}
                               : Sums{static_cast<float*>(g.c) + row * g.ldc + column, g.ldc, 1, g.ldc};
-      run_task<T, Strip>(g, row, min_of(row + p.rows, g.m), column, min_of(column + p.columns, g.n), sums,
-                         panels);
+      run_task<T, Strip>(g, row, row_end, column, min_of(column + p.columns, g.n), sums, panels);
     }
   });
 }
