@@ -131,14 +131,16 @@ void Generation::search(const Tensor& logits, std::vector<Request>& requests, in
     on_host = on_host || request.search->reads_rows() || changes_rows(request.options);
   }
   const Tensor rows = on_host ? logits.to(cpu_device) : logits;
+  const auto own_rows = [&](const Request& request) {
+    return rows.narrow(request.first_row - first_row, static_cast<int64_t>(request.search->live().size()));
+  };
   std::vector<std::vector<float>> changed(
       requests.size());  // softmax of the requests whose rows have changed
   for (size_t i = 0; i < requests.size(); ++i) {
     const Request& request = requests[i];
     if (!changes_rows(request.options)) continue;
-    const auto count = static_cast<int64_t>(request.search->live().size());
-    changed[i] = change_rows(rows.narrow(request.first_row - first_row, count), *request.search,
-                             request.entry.prefix, request.options, vocabulary_);
+    changed[i] =
+        change_rows(own_rows(request), *request.search, request.entry.prefix, request.options, vocabulary_);
   }
   const auto [id_rows, value_rows, softmax_rows] = top_k(rows, candidates);
   const auto ids = to_host<int32_t>(id_rows);
@@ -153,7 +155,7 @@ void Generation::search(const Tensor& logits, std::vector<Request>& requests, in
           .ids = ids.data() + row * k,
           .logits = values.data() + row * k,
           .softmax = changed[i].empty() ? softmax.data() + 2 * row : changed[i].data(),
-          .all = on_host ? rows.data<float>() + row * vocabulary_.size : nullptr,
+          .all = on_host ? std::optional(own_rows(request)) : std::nullopt,
       });
     } catch (...) {
       ended_[request.key] = {{}, std::current_exception()};

@@ -3,15 +3,12 @@
 #include <algorithm>
 
 #include "core/random.h"
+#include "ops/elementwise.h"
+#include "ops/softmax.h"
 
 namespace dragoman {
 
 namespace {
-
-struct Weighted {
-  int32_t id;
-  double weight;
-};
 
 bool more_probable(const Weighted& a, const Weighted& b) {
   return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
@@ -39,6 +36,11 @@ void keep_top_p(std::vector<Weighted>& ids, double top_p) {
   ids.erase(ids.begin(), rest);
 }
 
+// A temperature near 0 counts as one at which logits cannot overflow.
+double inverse_temperature(const SearchOptions& options) {
+  return 1.0 / std::max(options.temperature, 1e-6);
+}
+
 }  // namespace
 
 double uniform_draw(uint64_t seed, uint64_t place, uint64_t output, uint64_t step) {
@@ -48,22 +50,16 @@ double uniform_draw(uint64_t seed, uint64_t place, uint64_t output, uint64_t ste
   return static_cast<double>(bits) * 0x1p-53;
 }
 
-int32_t draw_id(const std::vector<Choice>& choices, double draw, const SearchOptions& options) {
-  const double largest =
-      std::max_element(choices.begin(), choices.end(), [](const Choice& a, const Choice& b) {
-        return a.logit < b.logit;
-      })->logit;
-  std::vector<Weighted> ids;
-  ids.reserve(choices.size());
-  for (const Choice& choice : choices) {
-    const double weight = std::exp((choice.logit - largest) / options.temperature);
-    if (weight > 0.0 && weight >= options.min_p) ids.push_back({choice.id, weight});
-  }
+int32_t draw_id(std::vector<Weighted> ids, double draw, const SearchOptions& options) {
   if (options.top_k > 0 && static_cast<size_t>(options.top_k) < ids.size()) {
     std::nth_element(ids.begin(), ids.begin() + options.top_k, ids.end(), more_probable);
     ids.resize(options.top_k);
   }
   if (options.top_p < 1.0) keep_top_p(ids, options.top_p);
+  if (options.min_p > 0.0) {
+    const double least = options.min_p * std::max_element(ids.begin(), ids.end(), less_probable)->weight;
+    std::erase_if(ids, [&](const Weighted& each) { return each.weight < least; });
+  }
   if (options.top_k > 0 || options.top_p < 1.0) {
     std::sort(ids.begin(), ids.end(), [](const Weighted& a, const Weighted& b) { return a.id < b.id; });
   }
@@ -87,43 +83,60 @@ int64_t Sampler::candidates() const {
   return options_.top_k + static_cast<int64_t>(vocabulary_.ends.size() + vocabulary_.unwritten.size());
 }
 
-std::vector<Choice> Sampler::choices(const ScoredRows& rows, int64_t row) const {
-  std::vector<Choice> found;
-  const bool may_end = length_ >= options_.min_length;
-  const auto consider = [&](int32_t id, float logit) {
-    if (logit == -INFINITY || vocabulary_.is_unwritten(id) || (!may_end && vocabulary_.is_end(id))) return;
-    found.push_back({id, logit});
-  };
-  if (options_.top_k == 0) {
-    for (int32_t id = 0; id < vocabulary_.size; ++id) consider(id, rows.of(row, vocabulary_, id));
-  } else {
-    for (int64_t column = row * rows.k; column < (row + 1) * rows.k; ++column) {
-      consider(rows.ids[column], rows.logits[column]);
+std::vector<std::vector<Weighted>> Sampler::weights(const ScoredRows& rows) const {
+  std::vector<std::vector<Weighted>> found(live_.size());
+  if (options_.top_k > 0) {
+    for (size_t row = 0; row < found.size(); ++row)
+      found[row] = weights_of_candidates(rows, static_cast<int64_t>(row));
+    return found;
+  }
+  const Tensor scaled = Tensor::empty(rows.all->shape());
+  accumulate(scaled, *rows.all, inverse_temperature(options_), false);
+  for (size_t row = 0; row < found.size(); ++row) {
+    float* values = scaled.data<float>() + row * vocabulary_.size;
+    for (const std::vector<int32_t>* special : {&vocabulary_.unwritten, &vocabulary_.ends}) {
+      for (const int32_t id : *special) values[id] = may_choose(id) ? values[id] : -INFINITY;
+    }
+  }
+  const Tensor softmax = softmax_forward(scaled);
+  for (size_t row = 0; row < found.size(); ++row) {
+    const float* values = softmax.data<float>() + row * vocabulary_.size;
+    found[row].reserve(vocabulary_.size);
+    for (int32_t id = 0; id < vocabulary_.size; ++id) {
+      if (values[id] > 0.0f) found[row].push_back({id, values[id]});
     }
   }
   return found;
 }
 
+std::vector<Weighted> Sampler::weights_of_candidates(const ScoredRows& rows, int64_t row) const {
+  std::vector<Weighted> found;
+  std::optional<float> largest;
+  for (int64_t column = row * rows.k; column < (row + 1) * rows.k; ++column) {
+    const float logit = rows.logits[column];
+    if (logit == -INFINITY || !may_choose(rows.ids[column])) continue;
+    if (!largest) largest = logit;
+    const double weight = std::exp((static_cast<double>(logit) - *largest) * inverse_temperature(options_));
+    if (weight > 0.0) found.push_back({rows.ids[column], static_cast<float>(weight)});
+  }
+  return found;
+}
+
 void Sampler::step(const ScoredRows& rows) {
+  for (size_t row = 0; row < live_.size(); ++row) rows.check_finite(static_cast<int64_t>(row));
+  std::vector<std::vector<Weighted>> all(live_.size());
+  if (!forced()) all = weights(rows);
   std::vector<int64_t> drawn;
   live_.clear();
   for (size_t i = 0; i < drawn_.size(); ++i) {
     const int64_t row = length_ == 0 ? 0 : static_cast<int64_t>(i);
     Output& output = outputs_[drawn_[i]];
-    rows.check_finite(row);
-    int32_t id;
-    double logit;
-    if (forced()) {
-      id = options_.prefix[length_];
-      logit = rows.of(row, vocabulary_, id);
-    } else {
-      const std::vector<Choice> all = choices(rows, row);
-      if (all.empty()) no_token_left(options_);
-      id = draw_id(all, uniform_draw(options_.seed, options_.place, drawn_[i], length_), options_);
-      logit =
-          std::find_if(all.begin(), all.end(), [&](const Choice& choice) { return choice.id == id; })->logit;
-    }
-    const double log_prob = rows.log_prob(row, static_cast<float>(logit));
+    if (!forced() && all[row].empty()) no_token_left(options_);
+    const int32_t id =
+        forced()
+            ? options_.prefix[length_]
+            : draw_id(all[row], uniform_draw(options_.seed, options_.place, drawn_[i], length_), options_);
+    const double log_prob = rows.log_prob(row, logit_of(rows, row, id));
     output.total += log_prob;
     if (!forced() && vocabulary_.is_end(id)) {
       output.ended = true;
@@ -137,6 +150,12 @@ void Sampler::step(const ScoredRows& rows) {
   }
   drawn_ = std::move(drawn);
   ++length_;
+}
+
+float Sampler::logit_of(const ScoredRows& rows, int64_t row, int32_t id) const {
+  if (rows.all) return rows.of(row, vocabulary_, id);
+  const int32_t* ids = rows.ids + row * rows.k;
+  return rows.logits[row * rows.k + (std::find(ids, ids + rows.k, id) - ids)];
 }
 
 std::vector<Hypothesis> Sampler::result() const {

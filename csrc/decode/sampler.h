@@ -8,16 +8,16 @@ namespace dragoman {
 // Uniform in [0, 1). It depends on its arguments alone: what a request draws is the same in every batch.
 double uniform_draw(uint64_t seed, uint64_t place, uint64_t output, uint64_t step);
 
-struct Choice {
+struct Weighted {
   int32_t id;
-  double logit;
+  float weight;  // above 0
 };
 
-// The id that `draw` in [0, 1) falls on, where ids have the probabilities of their logits / temperature. Of
+// The id that `draw` in [0, 1) falls on, where ids have probabilities in proportion to their weights. Of
 // these the `top_k` most probable are kept (Fan et al. 2018, arXiv:1805.04833), then the most probable that
 // together reach `top_p` (Holtzman et al. 2020, arXiv:1904.09751), then those of at least `min_p` times the
-// largest probability (Nguyen et al. 2024, arXiv:2407.01082). `choices` is not empty.
-int32_t draw_id(const std::vector<Choice>& choices, double draw, const SearchOptions& options);
+// largest probability (Nguyen et al. 2024, arXiv:2407.01082). `ids` is not empty and in the order of the ids.
+int32_t draw_id(std::vector<Weighted> ids, double draw, const SearchOptions& options);
 
 class Sampler : public Search {
  public:
@@ -38,7 +38,13 @@ class Sampler : public Search {
   };
 
   bool forced() const { return length_ < static_cast<int64_t>(options_.prefix.size()); }
-  std::vector<Choice> choices(const ScoredRows& rows, int64_t row) const;
+  bool may_choose(int32_t id) const {
+    return !vocabulary_.is_unwritten(id) && (length_ >= options_.min_length || !vocabulary_.is_end(id));
+  }
+  // What may be chosen in each row, at the temperature.
+  std::vector<std::vector<Weighted>> weights(const ScoredRows& rows) const;
+  float logit_of(const ScoredRows& rows, int64_t row, int32_t id) const;
+  std::vector<Weighted> weights_of_candidates(const ScoredRows& rows, int64_t row) const;
 
   const SearchOptions options_;
   const Vocabulary& vocabulary_;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/tensor.h"
 #include "decode/options.h"
 #include "decode/paths.h"
 
@@ -13,14 +14,14 @@ namespace dragoman {
 
 // What a step shows a search of its rows.
 struct ScoredRows {
-  int64_t k;             // columns of ids and logits
-  const int32_t* ids;    // (rows, k): the most probable, in order; equal ones by id
-  const float* logits;   // (rows, k): of `ids`
-  const float* softmax;  // (rows, 2): maximum and sum, as of csrc/ops/top_k.h
-  const float* all;      // (rows, vocabulary), where the search asked for it
+  int64_t k;                  // columns of ids and logits
+  const int32_t* ids;         // (rows, k): the most probable, in order; equal ones by id
+  const float* logits;        // (rows, k): of `ids`
+  const float* softmax;       // (rows, 2): maximum and sum, as of csrc/ops/top_k.h
+  std::optional<Tensor> all;  // (rows, vocabulary) on the host, where the search asked for it
 
   float of(int64_t row, const Vocabulary& vocabulary, int32_t id) const {
-    return all[row * vocabulary.size + id];
+    return all->data<float>()[row * vocabulary.size + id];
   }
   void check_finite(int64_t row) const;  // FloatingPointError
   double log_prob(int64_t row, float logit) const {

@@ -243,3 +243,32 @@ def test_sampled_tokens_obey_the_options():
         assert again.score == pytest.approx(h.score, abs=1e-5)
     with pytest.raises(ValueError, match="sample: count must be 1, got 2; generate takes a temperature and a count"):
         sample(model, [[1, 5]], count=2)
+
+
+TRUNCATIONS = [
+    {"top_k": 5},
+    {"top_p": 0.7},
+    {"min_p": 0.25},
+    {"top_k": 6, "top_p": 0.8},
+    {"top_k": 7, "top_p": 0.9, "min_p": 0.15},
+    {"top_p": 0.95, "min_p": 0.1, "suppress": [5, 9]},
+]
+
+
+@pytest.mark.parametrize("options", TRUNCATIONS, ids=str)
+def test_truncated_draws_against_the_formulas(options):
+    """top_k, then top_p, then min_p, each on what is left (as transformers orders them)."""
+    model = make_decoder(4)
+    row = model.logits([[1, 5]])[-1].astype(np.float64) / 3
+    row[[0, 1, 3, *options.get("suppress", ())]] = -np.inf
+    probs = np.exp(row) / np.exp(row).sum()
+    order = np.argsort(-probs, kind="stable")
+    probs[order[options.get("top_k", 13) :]] = 0
+    before = np.cumsum(probs[order]) - probs[order]
+    probs[order[before >= options.get("top_p", 1.0) * probs.sum()]] = 0
+    probs[probs < options.get("min_p", 0.0) * probs.max()] = 0
+    probs /= probs.sum()
+    (drawn,) = generate(model, [[1, 5]], max_length=1, seed=11, temperature=3.0, count=1000, **options)
+    frequencies = np.bincount([h.ids[0] if h.ids else 2 for h in drawn], minlength=13) / 1000
+    assert 1 < (probs > 0).sum() < 10 and not frequencies[probs == 0].any()
+    np.testing.assert_allclose(frequencies, probs, atol=0.06)

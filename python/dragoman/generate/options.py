@@ -32,12 +32,13 @@ class SearchOptions:
             `like` is not "dragoman".
         like: whose rule ends a search and makes a score, see below.
         coverage_penalty: must be 0: a search does not see the attention yet.
-        temperature: 0 for a search. Above 0, tokens are drawn, and logits are divided by it before.
+        temperature: 0 for a search. Above 0, tokens are drawn, and logits are divided by it before; less than 1e-6
+            counts as 1e-6.
         top_k: only the `top_k` most probable tokens are drawn (Fan et al. 2018, arXiv:1805.04833); None for all.
         top_p: in (0, 1]: of these, only the most probable that together reach `top_p` (Holtzman et al. 2020,
             arXiv:1904.09751).
-        min_p: in [0, 1): only tokens that are at least `min_p` times as probable as the most probable one (Nguyen et
-            al. 2024, arXiv:2407.01082).
+        min_p: in [0, 1): of these, only those that are at least `min_p` times as probable as the most probable one
+            (Nguyen et al. 2024, arXiv:2407.01082).
         seed: of the draws. What a request draws depends on the seed and its place, on no other request.
         prefix: ids that every output begins with. They are part of its ids, its length and its score.
         suppress: ids that are never chosen.
