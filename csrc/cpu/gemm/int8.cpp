@@ -30,15 +30,17 @@ void pack_int8(int64_t n, int64_t k, const int8_t* w, void* packed) {
   int32_t* offsets = reinterpret_cast<int32_t*>(panels + panels_of(n) * panel_size(k));
   parallel_for(panels_of(n), 1, [&](int64_t begin, int64_t end) {
     zero(panels + begin * panel_size(k), (end - begin) * panel_size(k));
-    for (int64_t j = begin * tile_columns; j < end * tile_columns; ++j) {
+    zero(offsets + begin * tile_columns, (end - begin) * tile_columns);
+    for (int64_t j = begin * tile_columns; j < min_of(end * tile_columns, n); ++j) {
+      const int8_t* row = w + j * k;
       int8_t* to = panels + row_offset(k, j);
-      int32_t sum = 0;
-      for (int64_t l = 0; l < k && j < n; l += int8_elements, to += tile_columns * int8_elements) {
-        for (int64_t i = 0; i < min_of(int8_elements, k - l); ++i) {
-          to[i] = w[j * k + l + i];
-          sum += to[i];
-        }
+      const int64_t whole = k / int8_elements * int8_elements;
+      for (int64_t l = 0; l < whole; l += int8_elements, to += tile_columns * int8_elements) {
+        __builtin_memcpy(to, row + l, int8_elements);
       }
+      __builtin_memcpy(to, row + whole, static_cast<size_t>(k - whole));
+      int32_t sum = 0;
+      for (int64_t l = 0; l < k; ++l) sum += row[l];
       offsets[j] = 128 * sum;
     }
   });
