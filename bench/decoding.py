@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,10 @@ def contestants_of(arguments: argparse.Namespace) -> Iterator[list[Contestant]]:
 def compare_decoding(arguments: argparse.Namespace) -> list[Record]:
     """Measures the systems in turns and prints a table; one record for each system, batch and beam."""
     cells = [(batch, beam) for beam in arguments.beam for batch in arguments.batch]
+    if not arguments.peak.exists():
+        print(f"there is no bound without {arguments.peak}: CONTRIBUTING.md says how it is built")
+    bounds = _bounds(arguments)  # measured before and after; other work on the machine makes it only lower
+    tokens_per_s = attrgetter("tokens_per_s")
     with contestants_of(arguments) as contestants:
         for batch, beam in cells:
             for seed in range(1, arguments.rounds + 1):
@@ -149,10 +154,13 @@ def compare_decoding(arguments: argparse.Namespace) -> list[Record]:
     alike = ", ".join(f"{each.worker.system} {statistics.fmean(each.same.values()):.0%}" for each in contestants)
     print(f"\ntokens that are those of dragoman in float32: {alike}")
     records = [_record(arguments, contestant, cell) for contestant in contestants for cell in cells]
-    if not arguments.peak.exists():
-        print(f"there is no bound without {arguments.peak}: CONTRIBUTING.md says how it is built")
-    print_table(arguments, records, bounds_of(arguments, arguments.peak) if arguments.peak.exists() else {})
+    bounds |= {cell: max(bounds[cell], again, key=tokens_per_s) for cell, again in _bounds(arguments).items()}
+    print_table(arguments, records, bounds)
     return records
+
+
+def _bounds(arguments: argparse.Namespace) -> dict[Cell, Bound]:
+    return bounds_of(arguments, arguments.peak) if arguments.peak.exists() else {}
 
 
 def _record(arguments: argparse.Namespace, contestant: Contestant, cell: Cell) -> Record:
