@@ -54,7 +54,7 @@ def test_an_encoder_reads_a_framed_text(head, explain):
 def test_a_tagger_reads_what_predict_reads(explain):
     _, tokens = explain(TextEncoder, EncoderConfig, "a boat", head="tag", labels=["x"])
     parts, _ = dg.Tagger.load("model")._parts_of([["a", "boat"]])
-    assert tokens == dg.Tokenizer.load("model/tokenizer.json").tokens(parts[0][0])
+    assert tokens == dg.Tokenizer.load("model/tokenizer.json").tokens(parts[0].value[0])
 
 
 def test_a_decoder_reads_a_prompt(explain):

@@ -54,7 +54,7 @@ def searched(translator, text, **options):
 
 
 def test_the_calls_of_argostranslate(translator):
-    """`apply_packaged_translation` of its translate.py."""
+    """Of version 1.11, which LibreTranslate uses: `apply_packaged_translation` of its translate.py."""
     num_hypotheses = 4
     tokenized = [tokens_of(translator, sentence) for sentence in LINES]
     translated_batches = translator.translate_batch(
@@ -62,6 +62,7 @@ def test_the_calls_of_argostranslate(translator):
         target_prefix=None,
         replace_unknowns=True,
         max_batch_size=32,
+        batch_type="tokens",
         beam_size=max(num_hypotheses, 4),
         num_hypotheses=num_hypotheses,
         length_penalty=0.2,
@@ -91,6 +92,20 @@ def test_the_call_with_a_target_prefix(translator):
     mixed = translator.translate_batch([tokens_of(translator, "a man")] * 2, target_prefix=[None, prefix], beam_size=4)
     assert mixed[1] == found
     assert mixed[0] == translator.translate_batch([tokens_of(translator, "a man")], beam_size=4)[0]
+
+
+def test_the_score_of_a_prefix_does_not_count(translator):
+    source, prefix = tokens_of(translator, LINES[0]), tokens_of(translator, "dogs")
+    options = {"beam_size": 4, "num_hypotheses": 3, "length_penalty": 0.7, "max_decoding_length": 200}
+    [found] = translator.translate_batch(
+        [source], target_prefix=[prefix], return_scores=True, return_end_token=True, **options
+    )
+    assert len(found.scores) == 3
+    assert found.scores == sorted(found.scores, reverse=True)
+    for tokens, score in zip(found.hypotheses, found.scores, strict=True):
+        [scored] = translator.score_batch([source], [tokens[:-1]])
+        expected = sum(scored.log_probs[len(prefix) :]) / len(tokens) ** 0.7
+        assert score == pytest.approx(expected, abs=1e-5)
 
 
 def test_scores_are_those_of_their_normalisation(translator):

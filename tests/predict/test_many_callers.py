@@ -208,6 +208,19 @@ def test_candidates_have_log_probabilities_and_a_score_that_can_be_had_again(tra
     assert later == [found, [dg.predict.Candidate("", 0.0)]]
 
 
+def test_candidates_of_a_language_model(language_model):
+    texts = ["the dog", "they"]
+    found = language_model.candidates(texts, beam=3, max_length=6, length_penalty=0.0)
+    for text, candidates in zip(texts, found, strict=True):
+        assert len(candidates) == 3
+        assert candidates[0].text == language_model(text, beam=3, max_length=6, length_penalty=0.0)
+        for candidate in candidates:
+            assert candidate.score == pytest.approx(sum(candidate.token_logprobs), abs=1e-5)
+    drawn = language_model.candidates(texts, temperature=1.0, count=4, max_length=6)
+    assert [len(each) for each in drawn] == [4, 4]
+    assert language_model.submit_candidates(texts, temperature=1.0, count=4, max_length=6).result(60) == drawn
+
+
 def test_scores_of_pairs(translator):
     pairs = [("the dog is good", "the cat"), ("they", ""), ("", "fish")]
     found = translator.score(pairs)

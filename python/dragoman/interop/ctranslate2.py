@@ -2,16 +2,19 @@
 
 `from dragoman.interop import ctranslate2` takes the place of `import ctranslate2`. A model is a folder of this package,
 and tokens are those of its tokenizer, with U+2581 for a space. Options that this package has are mapped. Those that say
-how a result is computed are accepted and change nothing. Others are refused by their names. A search is that of
-`like="fairseq"`, whose scores are CTranslate2's: log probability / length^length_penalty.
+how a result is computed are accepted and change nothing. Others are refused by their names.
+
+A search is that of `like="fairseq"`, whose scores are CTranslate2's: log probability / length^length_penalty, without
+the log probability of a prefix. CTranslate2 divides the probability of tokens that may not be chosen among the others;
+here they keep it, so scores differ a little. An output of `max_decoding_length` tokens ends in </s> here.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Any
 
 from dragoman import arguments, cuda
@@ -61,13 +64,13 @@ _MAPPED = {
 }
 
 _seed = 0
-_draws = count()  # each call draws anew
+_draws = itertools.count()  # each call draws anew
 
 
 def set_random_seed(seed: int) -> None:
     """The seed of the draws that follow."""
     global _seed, _draws
-    _seed, _draws = arguments.integer("set_random_seed", "seed", seed), count()
+    _seed, _draws = arguments.integer("set_random_seed", "seed", seed), itertools.count()
 
 
 @dataclass
@@ -152,9 +155,10 @@ class _Adapter:
     ) -> Future[list[list[Hypothesis]]]:
         """The hypotheses of each, with the options of CTranslate2."""
         chosen = self._options(options)
+        count = chosen.count if chosen.temperature else None  # all of a search, for `_without_prefix`
         return self._served.submit_ids(  # type: ignore[no-any-return]
             batch,
-            [replace(chosen, prefix=prefix) if prefix else chosen for prefix in prefixes],
+            [replace(chosen, prefix=prefix, count=count) if prefix else chosen for prefix in prefixes],
             [next(_draws) for _ in batch],
         )
 
@@ -244,7 +248,8 @@ class Translator(_Adapter):
         if len(prefixes) != len(sources):
             raise ValueError(f"Translator: target_prefix must hold {len(sources)} prefixes, got {len(prefixes)}")
 
-        def make(_: int, found: list[Hypothesis]) -> TranslationResult:
+        def make(index: int, found: list[Hypothesis]) -> TranslationResult:
+            found = _without_prefix(found, len(prefixes[index]), length_penalty)[:num_hypotheses]
             hypotheses = [self._tokens_of(self._with_end(each, return_end_token)) for each in found]
             return TranslationResult(hypotheses, [each.score for each in found] if return_scores else [])
 
@@ -330,6 +335,17 @@ class Generator(_Adapter):
             return GenerationResult([self._tokens_of(each) for each in ids], ids, scores)
 
         return _results(self._search(prompts, options, [()] * len(prompts)), make, len(prompts), asynchronous)
+
+
+def _without_prefix(found: list[Hypothesis], size: int, length_penalty: float) -> list[Hypothesis]:
+    """Hypotheses in the order of their scores without the log probability of a prefix, as CTranslate2 has them."""
+    if not size:
+        return found
+    scored = [
+        replace(each, score=each.score - sum(each.token_logprobs[:size]) / each.length**length_penalty)
+        for each in found
+    ]
+    return sorted(scored, key=lambda each: -each.score)
 
 
 def _results(

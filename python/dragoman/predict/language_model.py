@@ -14,6 +14,7 @@ from dragoman.generate.search import options_of
 from dragoman.models.decoder import TextDecoder
 from dragoman.predict.call import Work
 from dragoman.predict.candidate import Candidate, candidate_of
+from dragoman.predict.executor import result_of
 from dragoman.predict.generating import GeneratingPredictor, work_of
 from dragoman.predict.stream import Progress, TextStream
 from dragoman.predict.text_predictor import checked_texts
@@ -104,6 +105,11 @@ class LanguageModel(GeneratingPredictor):
         check_text("LanguageModel", "text", text)
         works = self._works([text], _options(max_length, temperature, {"count": 1, **options}), 0)
         return self._queue(works, lambda found: self._written(works[0], found[0][0].ids))
+
+    def candidates(self, text: list[str], **options: Any) -> list[list[Candidate]]:
+        """All that searches end with, or draw, with scores and log probabilities: for each text at most `beam`, or
+        `count`, the best first. Arguments and errors as of `submit_candidates`."""
+        return result_of(self.submit_candidates(text, **options))
 
     def submit_candidates(
         self,
