@@ -55,3 +55,9 @@ def test_rooms_import_in_no_circle():
         room.update(room_of(other) for other in imports_of(path))
         room.discard(room_of(name))
     check(graph)
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
