@@ -215,6 +215,8 @@ def test_scores_of_given_translations(folder, translator, tmp_path, capsysbinary
         ("--n-best=0", "--n-best must be an integer in [1, "),
         ("--max-length=0", "--max-length must be an integer in [1, 100,000]"),
         ("--length-penalty=nan", "--length-penalty must be a number in [0, 10]"),
+        ("--top-k=5", "translate: --top-k needs a temperature above 0, got 0"),
+        ("--repetition-penalty=0", "translate: --repetition-penalty must be above 0, got 0"),
         ("--output=/", "Is a directory"),
         ("--output=/none/such/file", "No such file or directory"),
     ],

@@ -92,9 +92,10 @@ def _translations(options: argparse.Namespace) -> None:
         }
     files = choose_columns({"source": [options.source], "target": [options.target]}, options.columns)
     pairs = read_parallel(files["source"], files["target"])
-    outputs = load_served(Translator, options)([source for source, _ in pairs], **search_options(options))
+    search = search_options(options)
+    outputs = load_served(Translator, options)([source for source, _ in pairs], **search)
     references = [target for _, target in pairs]
-    result: dict[str, float | str] = {"sentences": len(pairs), "beam": search_options(options)["beam"]}
+    result: dict[str, float | str] = {"sentences": len(pairs), "beam": search["beam"]}
     for name, metric in metrics.items():
         metric.add(outputs, references)
         print(f"{name}: {metric} ({metric.signature()})")

@@ -80,18 +80,23 @@ def command(options: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{name.replace('_', '-')} needs a model for {needed}, got one for {with_article(kind.__name__)}"
             )
+    draws = draw_options(options)
     predictor: Any = load_served(kind, options, batch_tokens=options.batch_tokens)
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write
         for first, texts in texts_of(sys.stdin.fileno()):
-            for _, found in answers(lambda place, texts: _answers(predictor, place, texts, options), first, texts):
+            for _, found in answers(
+                lambda place, texts: _answers(predictor, place, texts, options, draws), first, texts
+            ):
                 write("".join(f"{line}\n" for line in found).encode())
         if file is not None:
             file.commit()
 
 
-def _answers(predictor: Any, place: int, texts: list[str], options: argparse.Namespace) -> list[str]:
+def _answers(
+    predictor: Any, place: int, texts: list[str], options: argparse.Namespace, draws: dict[str, Any]
+) -> list[str]:
     """The answer for each text, without its last line feed. `place` is the number of the first line."""
     match predictor:
         case Classifier():
@@ -108,7 +113,7 @@ def _answers(predictor: Any, place: int, texts: list[str], options: argparse.Nam
         case Translator():
             return predictor(texts, max_length=options.max_length)
         case LanguageModel():
-            found = predictor(texts, max_length=options.max_length, place=place, **draw_options(options))
+            found = predictor(texts, max_length=options.max_length, place=place, **draws)
             return [" ".join(text.splitlines()) for text in found]
         case _:
             return [_numbers(vector) for vector in predictor(texts)]

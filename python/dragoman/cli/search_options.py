@@ -7,7 +7,7 @@ from typing import Any
 
 from dragoman.cli.device_option import add_compute_type_argument, add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED, Number
-from dragoman.generate.options import RULES
+from dragoman.generate.options import RULES, SearchOptions
 
 _SEARCH = ("length_penalty", "max_length", "like", "min_length", "no_repeat_ngram", "repetition_penalty")
 _DRAWS = ("temperature", "top_k", "top_p", "min_p", "seed")
@@ -71,10 +71,10 @@ def add_draw_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 
 def search_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of a search, by their names in a call of `Translator`: those that were given."""
-    given = _given(options, _SEARCH) | draw_options(options)
-    beam = options.beam or (1 if given.get("temperature") else 5)
-    return {"beam": beam, **given}
+    """The options of a search, by their names in a call of `Translator`: those that were given. ValueError for some
+    that do not go together."""
+    given = _given(options, _SEARCH) | _given(options, _DRAWS)
+    return _checked({"beam": options.beam or (1 if given.get("temperature") else 5), **given})
 
 
 def score_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -83,8 +83,13 @@ def score_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def draw_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of draws, by their names in a call: those that were given."""
-    return _given(options, _DRAWS)
+    """The options of draws, by their names in a call: those that were given. ValueError as of `search_options`."""
+    return _checked(_given(options, _DRAWS))
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    SearchOptions(**given)
+    return given
 
 
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:

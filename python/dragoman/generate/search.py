@@ -59,8 +59,10 @@ def generate(
     return run(generation, src_batch, chosen, range(len(src_batch)))
 
 
-def options_of(op: str, **options: Any) -> SearchOptions:
+def options_of(op: str, /, **options: Any) -> SearchOptions:
     """SearchOptions whose errors are in the name of `op`; TypeError for a name that is none of them."""
+    if "op" in options:
+        raise TypeError(f"{op}: got an unexpected keyword argument 'op'")
     try:
         return SearchOptions(**options, op=op)
     except TypeError as error:
