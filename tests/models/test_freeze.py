@@ -342,7 +342,13 @@ def test_freeze_folder(tmp_path):
     ]
     assert (output / "task.json").read_bytes() == (folder / "task.json").read_bytes()
     np.testing.assert_array_equal(dg.load(output).logits(*BATCH), model.freeze("int8").logits(*BATCH))
+    freeze_folder(folder, output, "int8")  # again
     with pytest.raises(ValueError, match=r"freeze: output must be another folder than .*model"):
         freeze_folder(folder, folder, "int8")
+    model = translator()
+    model.save(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"freeze: output must not hold a model that can be trained, as .*other does"):
+        freeze_folder(folder, tmp_path / "other", "int8")
+    assert dg.load(tmp_path / "other").frozen is None
     with pytest.raises(ValueError, match=r"freeze: compute_type must be one of int8, bfloat16, float32, got .default."):
         freeze_folder(folder, output, "default")

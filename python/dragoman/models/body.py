@@ -65,7 +65,10 @@ def load_body(model: Module, folder: str | Path) -> BodyReport:
         raise ValueError(f"{path}: must hold a parameter that the model has by name and shape, got none")
     for name, header in fits.items():
         if header.dtype not in FLOATS:
-            raise ValueError(f"{path}: {name} must be float32, float16 or bfloat16, got {header.dtype}")
+            raise ValueError(
+                f"{path}: {name} must be float32, float16 or bfloat16, got {header.dtype}, "
+                "as in a frozen model; give the one that it was made from"
+            )
     for name in fits:
         parameters[name].copy_(weights[name].array(name))
     return BodyReport(

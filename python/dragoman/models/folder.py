@@ -114,8 +114,8 @@ def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> 
 
     Raises:
         OSError: a file is missing, or cannot be read or written.
-        ValueError: another compute type; `output` is `folder`; a file that does not fit, as in `load`; the model is
-            frozen in another type.
+        ValueError: another compute type; `output` is `folder`, or holds a model that is not frozen, which would be
+            lost; a file that does not fit, as in `load`; the model is frozen in another type.
     """
     arguments.check_path("freeze", "folder", folder)
     arguments.check_path("freeze", "output", output)
@@ -123,6 +123,8 @@ def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> 
     arguments.choice("freeze", "compute_type", compute_type, FROZEN_DTYPES)
     if output.exists() and output.samefile(folder):
         raise ValueError(f"freeze: output must be another folder than {folder}, got {output}")
+    if (output / CONFIG).exists() and read_object(output / CONFIG).get(FROZEN) is None:
+        raise ValueError(f"freeze: output must not hold a model that can be trained, as {output} does")
     model = load_with("freeze", folder, {}, compute_type=compute_type)
     beside = {name: read_bytes(folder / name, size) for name, size in _BESIDE.items() if (folder / name).exists()}
     output.mkdir(parents=True, exist_ok=True)
