@@ -119,6 +119,7 @@ def test_a_stream(server, translator):
         ({"text": "a", "count": 99}, 400, "count must be at most 16, got 99"),
         ({"text": "a", "max_length": 51}, 400, "max_length must be at most 50, got 51"),
         ({"text": "a", "colour": 1}, 400, "unexpected keyword argument 'colour'"),
+        ({"text": "a", "op": 1}, 400, "Translator: got an unexpected keyword argument 'op'"),
         ({"text": "a", "stream": 1}, 400, "stream must be a bool, got int"),
         ({"text": ["a"], "stream": True}, 400, "stream needs a single text, got a list"),
         ({"text": "a", "x": "y" * 9000}, 413, "the body must have at most 9,000 bytes"),
@@ -133,8 +134,9 @@ def test_what_is_wrong_is_said_in_a_sentence(server, body, status, message):
 
 def test_other_paths(server):
     assert server.ask("GET", "/health")[:2] == (200, "ok\n")
-    assert server.ask("GET", "/translate")[0] == 405
-    assert server.ask("POST", "/generate", {"text": "a"})[0] == 404
+    there = "there are POST /translate, GET /health and GET /metrics"
+    assert server.ask("GET", "/translate")[:2] == (405, {"error": f"GET /translate: {there}"})
+    assert server.ask("POST", "/generate", {"text": "a"})[:2] == (404, {"error": f"POST /generate: {there}"})
 
 
 def test_metrics(server):

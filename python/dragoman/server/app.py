@@ -61,7 +61,8 @@ def make_app(predictor: Predictor, limits: Limits | None = None) -> Any:
     arguments.check_types("make_app", Limits, limits=limits)
     try:
         from starlette.applications import Starlette
-        from starlette.responses import PlainTextResponse
+        from starlette.exceptions import HTTPException
+        from starlette.responses import JSONResponse, PlainTextResponse
         from starlette.routing import Route
     except ModuleNotFoundError:
         raise ModuleNotFoundError(NO_EXTRA) from None
@@ -77,8 +78,14 @@ def make_app(predictor: Predictor, limits: Limits | None = None) -> Any:
         text = metrics.text(predictor.waiting)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    async def refused(request: Any, error: Exception) -> Any:
+        """Another path, or another method."""
+        status, headers = getattr(error, "status_code", 500), getattr(error, "headers", None)
+        text = f"{request.method} {request.url.path}: there are POST {path}, GET /health and GET /metrics"
+        return JSONResponse({"error": text}, status, headers)
+
     routes = [Route(path, answer, methods=["POST"]), Route("/health", health), Route("/metrics", numbers)]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={HTTPException: refused})
 
 
 class _Answer:
