@@ -39,14 +39,4 @@ __device__ inline void keep_factors(const Dropout& dropout, int64_t index, float
   }
 }
 
-// The factor of one index.
-__device__ inline float keep_factor(const Dropout& dropout, int64_t index) {
-  if (dropout.threshold == 0) return dropout.scale;
-  const PhiloxBlock words = dropout_block(dropout, static_cast<uint32_t>(index / 8));
-  const uint32_t low = index & 2 ? words.word[1] : words.word[0],
-                 high = index & 2 ? words.word[3] : words.word[2];
-  const uint32_t draw = (index & 4 ? high : low) >> (index & 1 ? 16 : 0) & 0xFFFF;
-  return draw >= dropout.threshold ? dropout.scale : 0.0f;
-}
-
 }  // namespace dragoman::cuda

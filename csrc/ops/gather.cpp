@@ -2,6 +2,7 @@
 
 #include "core/backend.h"
 #include "ops/elementwise.h"
+#include "ops/id_pieces.h"
 #include "ops/indices.h"
 
 namespace dragoman {
@@ -44,9 +45,18 @@ Tensor gather_backward(const Tensor& dy, const Tensor& ids, const Shape& shape) 
   check_shape("gather_backward", "dy", dy, with_rows(shape, ids.dim(0)));
   const Tensor dx = Tensor::empty(shape, DType::float32, dy.device());
   const Tensor device_ids = checked.to(dy.device());
+  std::optional<Tensor> order, pieces;  // the CPU's kernel takes the rows as they are
+  if (dy.device() != cpu_device) {
+    const IdPieces sorted = pieces_of(checked, shape.front());
+    order = sorted.order.to(dy.device());
+    pieces = sorted.pieces.to(dy.device());
+  }
   kernels(dy).gather_backward({.dy = dy.raw(),
                                .ids = device_ids.data<int32_t>(),
                                .dx = dx.data<float>(),
+                               .order = data_or_null<int32_t>(order),
+                               .pieces = data_or_null<int32_t>(pieces),
+                               .num_pieces = pieces ? pieces->numel() - 1 : 0,
                                .num_ids = ids.dim(0),
                                .rows = shape.front(),
                                .features = element_count(Shape(shape.begin() + 1, shape.end())),

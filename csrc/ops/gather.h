@@ -15,9 +15,12 @@ struct GatherForward {
 };
 
 struct GatherBackward {
-  const void* dy;      // (num_ids, features)
-  const int32_t* ids;  // (num_ids,) in [0, rows)
-  float* dx;           // (rows, features), overwritten: the rows of dy with one id are added in order
+  const void* dy;         // (num_ids, features)
+  const int32_t* ids;     // (num_ids,) in [0, rows)
+  float* dx;              // (rows, features), overwritten: the rows of dy with one id are added in order
+  const int32_t* order;   // (num_ids,) the rows of dy by their ids; null on the CPU
+  const int32_t* pieces;  // (num_pieces + 1,) stretches of order with one id each (ops/id_pieces.h)
+  int64_t num_pieces;
   int64_t num_ids, rows, features;
   DType dtype;  // of dy
 };

@@ -46,14 +46,6 @@ inline T __shfl_xor_sync(unsigned mask, T value, int distance) {
   const int lane = emulator::thread->lane;
   return emulator::exchange(mask, value, [&](auto of) { return of(lane ^ distance); });
 }
-inline unsigned __ballot_sync(unsigned mask, int condition) {
-  return emulator::exchange(mask, condition != 0, [](auto of) {
-    unsigned lanes = 0;
-    for (int lane = 0; lane < 32; ++lane) lanes |= static_cast<unsigned>(of(lane)) << lane;
-    return lanes;
-  });
-}
-inline int __popc(unsigned x) { return std::popcount(x); }
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
