@@ -1,5 +1,6 @@
 """What is said of CUDA where it cannot be used, one sentence for each reason."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -84,6 +85,16 @@ MACHINE_THAT_DOES = {"DRIVER": "13000", "DEVICES": "1", "CAPABILITY": "80"}
 )
 def test_what_a_machine_lacks(backend, answers, expected):
     assert sentence(backend, **(MACHINE_THAT_DOES | answers)) == expected
+
+
+@pytest.mark.cuda
+def test_a_library_of_another_version():
+    path = os.environ.get("DRAGOMAN_CUDA_LIBRARY", Path(_core.__file__).with_name("libdragoman_cuda.so"))
+    entry = ctypes.CDLL(str(path)).dragoman_cuda_api
+    entry.restype, problem = ctypes.c_void_p, ctypes.c_char_p()
+    assert entry(ctypes.c_int32(0), None, ctypes.byref(problem)) is None
+    assert problem.value == b"the CUDA backend is of another version than dragoman"
+    assert cuda.is_available()  # what is in use stays
 
 
 @pytest.mark.cuda
