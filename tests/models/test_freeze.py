@@ -170,7 +170,7 @@ def test_tied_weights_are_one_and_memory_shrinks():
             tie_embeddings="three",
         )
     ).eval()
-    big.logits([[5, 6]], [[1, 7]])  # packed copies exist, too
+    generate(big, [[5, 6]], beam=1, max_length=3)  # packed copies exist, too, and recorded steps that read them
     float32 = dg.memory_stats()["allocated"]
     size = big.num_parameters()
     big.freeze("int8")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def replayed_steps(model: EncoderDecoder | TextDecoder) -> _core.ReplayedSteps |
         kept = _kept.get(model)
         if kept is None or kept[0] != state:
             kept = state, _first_programs(model)
-            _kept[model] = kept
+            _keep(model, *kept)
     if kept[1] is None:
         return None
     return _core.ReplayedSteps(kept[1], lambda source, text: _longer_programs(model, source, text))
@@ -77,8 +78,22 @@ def _longer_programs(model: Any, longest_source: int, longest: int) -> _core.Ste
                 if lengths == least:
                     raise
         if state is not None:
-            _kept[model] = state, programs
+            _keep(model, state, programs)
         return programs
+
+
+def _keep(model: Any, state: Hashable, programs: _core.StepPrograms | None) -> None:
+    """Until the model's weights drop their packed copies, which are constants of the Programs."""
+    _kept[model] = state, programs
+    forget = partial(_forget, ref(model))
+    for parameter in model.parameters():
+        parameter.forms.on_drop = forget
+
+
+def _forget(model: ReferenceType[Any]) -> None:
+    owner = model()
+    if owner is not None:
+        _kept.pop(owner, None)
 
 
 def _max_lengths(model: Any) -> tuple[int, int]:

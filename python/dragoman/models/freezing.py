@@ -31,6 +31,7 @@ def freeze(model: Module, dtype: str) -> None:
 
     def frozen(name: str) -> FrozenWeight:
         weight = weights.pop(name)
+        weight.forms.drop_packed()
         if dtype == "int8":
             return FrozenWeight(*quantize(weight.numpy()))
         return FrozenWeight(np.asarray(weight.numpy(), DTYPES[dtype]), device=weight.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,12 +26,14 @@ class WeightForms:
 
     Attributes:
         shared: version and bfloat16 copy that an optimizer writes with each step, or None; set by the optimizer.
+        on_drop: called when the packed copy is dropped, for who else holds it, or None.
     """
 
-    __slots__ = ("_bfloat16", "_packed", "shared")
+    __slots__ = ("_bfloat16", "_packed", "on_drop", "shared")
 
     def __init__(self) -> None:
         self.shared: tuple[int, _core.Tensor] | None = None
+        self.on_drop: Callable[[], None] | None = None
         self._bfloat16: tuple[int, _core.Tensor] | None = None  # version, copy
         self._packed: tuple[int, str, _core.Tensor | None] | None = None  # version, dtype of the product, copy
 
@@ -38,8 +42,8 @@ class WeightForms:
 
         While a Program is recorded, it records the conversion, so that a replay reads the values of its own time.
         """
-        if is_grad_enabled():
-            self._packed = None
+        if self._packed is not None and is_grad_enabled():
+            self.drop_packed()
         if dtype != "bfloat16":
             return values
         version = values.version
@@ -64,6 +68,12 @@ class WeightForms:
         if self._packed is None or self._packed[:2] != (version, dtype):
             self._packed = (version, dtype, _core.pack_weight(self.in_dtype(values, dtype)))
         return self._packed[2]
+
+    def drop_packed(self) -> None:
+        if self._packed is not None:
+            self._packed = None
+            if self.on_drop is not None:
+                self.on_drop()
 
 
 class Parameter(Tensor):
