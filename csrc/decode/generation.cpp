@@ -125,7 +125,7 @@ void Generation::join() {
 
 void Generation::search(const Tensor& logits, std::vector<Request>& requests, int64_t first_row) {
   int64_t candidates = 1;
-  bool on_host = logits.device().kind == Device::Kind::cuda;
+  bool on_host = false;
   for (const Request& request : requests) {
     candidates = std::max(candidates, request.search->candidates());
     on_host = on_host || request.search->reads_rows() || changes_rows(request.options);

@@ -66,12 +66,3 @@ def sample(
     if len(places) != len(src_batch):
         raise ValueError(f"sample: places must hold {len(src_batch)} ints, one a sentence, got {len(places)}")
     return [found[0] for found in run(generation, src_batch, chosen, places)]
-
-
-def check_draws(
-    op: str, max_length: int | None, temperature: float, top_k: int | None, top_p: float, seed: int
-) -> tuple[int | None, float, int | None, float, int]:
-    """The options of `sample` as Python's numbers. TypeError, ValueError otherwise, in the name of `op`."""
-    temperature = arguments.positive(op, "temperature", temperature)
-    options = options_of(op, max_length=max_length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    return options.max_length, options.temperature, options.top_k, options.top_p, options.seed

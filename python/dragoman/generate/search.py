@@ -72,14 +72,6 @@ def options_of(op: str, /, **options: Any) -> SearchOptions:
         raise TypeError(f"{op}: {unexpected}{str(error).split(unexpected)[1]}") from None
 
 
-def check_options(
-    op: str, beam: int, length_penalty: float | None, max_length: int | None
-) -> tuple[int, float, int | None]:
-    """The options of a search as Python's numbers. TypeError, ValueError otherwise, in the name of `op`."""
-    options = options_of(op, beam=beam, length_penalty=length_penalty, max_length=max_length)
-    return options.beam, options.length_penalty or 0.0, options.max_length
-
-
 def top_k(values: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
     """Columns of the k largest values of each row, the largest first, equal values in the order of their columns.
 
