@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--compute-dtype", default="bfloat16", choices=["float32", "bfloat16"])
     types = ("float32", "bfloat16", "int8")
     parser.add_argument("--compute-type", nargs="+", choices=types, help="translate the test set in each of these")
+    parser.add_argument("--length-penalties", type=float, nargs="+", default=LENGTH_PENALTIES, help="to choose from")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--valid-only", action="store_true", help="leave the test set unread")
     arguments = parser.parse_args()
@@ -80,7 +81,8 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict[str, object]:
     if not any("final" in record for record in log):
         run([*train, "--resume"] if any((folder / "checkpoints").glob("*")) else train)
     penalties = {
-        penalty: score(run(translate(penalty), read(valid[0])), valid[1])["bleu"] for penalty in LENGTH_PENALTIES
+        penalty: score(run(translate(penalty), read(valid[0])), valid[1])["bleu"]
+        for penalty in arguments.length_penalties
     }
     best = max(penalties, key=penalties.__getitem__)
     log = records(folder)
