@@ -1,7 +1,6 @@
 #include "core/kv_places.h"
 
 #include <algorithm>
-#include <set>
 
 namespace dragoman {
 
@@ -34,45 +33,43 @@ void KVPlaces::extend(const std::vector<int64_t>& new_rows) {
   }
 }
 
-void KVPlaces::reorder(const std::vector<int64_t>& parents) {
-  std::vector<Place> places;
-  std::vector<int64_t> lengths;
+KVPlaces KVPlaces::reordered(const std::vector<int64_t>& parents) const {
+  KVPlaces next(0);
+  next.rows_of_slots_ = rows_of_slots_;
+  next.free_ = free_;
+  next.next_family_ = next_family_;
   std::vector<bool> taken(rows_of_slots_.size(), false);
-  std::set<int32_t> live;
   std::vector<size_t> without_slot;
   for (const int64_t parent : parents) {
     const Place& place = places_[parent];
-    if (taken[place.slot]) without_slot.push_back(places.size());
+    if (taken[place.slot]) without_slot.push_back(next.places_.size());
     taken[place.slot] = true;
-    live.insert(place.family);
-    places.push_back(place);
-    lengths.push_back(lengths_[parent]);
+    if (!next.families_.contains(place.family)) {
+      next.families_.emplace(place.family, families_.at(place.family));
+    }
+    next.places_.push_back(place);
+    next.lengths_.push_back(lengths_[parent]);
+  }
+  for (const auto& [family, slots] : families_) {  // those that have ended
+    if (next.families_.contains(family)) continue;
+    for (const int32_t slot : slots) {
+      next.rows_of_slots_[slot] = 0;
+      next.free_.push_back(slot);
+    }
   }
   // A slot of the family is free where no row of the family may lie from this length on.
   for (const size_t i : without_slot) {
-    Place& place = places[i];
-    const std::vector<int32_t>& slots = families_[place.family];
+    Place& place = next.places_[i];
+    const std::vector<int32_t>& slots = next.families_.at(place.family);
     const auto found = std::find_if(slots.begin(), slots.end(), [&](int32_t slot) {
-      return !taken[slot] && rows_of_slots_[slot] <= lengths[i];
+      return !taken[slot] && next.rows_of_slots_[slot] <= next.lengths_[i];
     });
-    place.slot = found != slots.end() ? *found : new_slot(place.family);
+    place.slot = found != slots.end() ? *found : next.new_slot(place.family);
     place.straight = place.slots.empty();
-    taken.resize(rows_of_slots_.size(), false);
+    taken.resize(next.rows_of_slots_.size(), false);
     taken[place.slot] = true;
   }
-  for (auto family = families_.begin(); family != families_.end();) {
-    if (live.contains(family->first)) {
-      ++family;
-      continue;
-    }
-    for (const int32_t slot : family->second) {
-      rows_of_slots_[slot] = 0;
-      free_.push_back(slot);
-    }
-    family = families_.erase(family);
-  }
-  places_ = std::move(places);
-  lengths_ = std::move(lengths);
+  return next;
 }
 
 std::vector<int64_t> KVPlaces::join(const KVPlaces& other) {

@@ -23,8 +23,8 @@ class KVPlaces {
   const std::vector<int64_t>& rows_of_slots() const { return rows_of_slots_; }
 
   void extend(const std::vector<int64_t>& new_rows);  // of each sequence
-  // Sequence i goes on from what sequence parents[i] was.
-  void reorder(const std::vector<int64_t>& parents);
+  // Sequence i of the result goes on from sequence parents[i].
+  KVPlaces reordered(const std::vector<int64_t>& parents) const;
   // The sequences of `other` come after these. Returns the slot here for each of its slots.
   std::vector<int64_t> join(const KVPlaces& other);
 

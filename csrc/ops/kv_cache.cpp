@@ -271,8 +271,7 @@ void kv_cache_reorder(const std::shared_ptr<KVCache>& cache, const Tensor& indic
   const int64_t count = indices.dim(0);
   const Tensor checked = checked_indices("KVCache", "indices", indices, count, 0, cache->own().size());
   const std::vector<int64_t> parents(checked.data<int32_t>(), checked.data<int32_t>() + count);
-  KVPlaces places = cache->places();
-  places.reorder(parents);
+  KVPlaces places = cache->places().reordered(parents);
   std::optional<Sequences> sources = cache->sources();
   if (sources) sources = sources->select(parents);
   make_room(*cache, cache->slot_size(), places.num_slots());

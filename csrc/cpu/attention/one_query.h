@@ -9,6 +9,7 @@
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
 constexpr int64_t queries_at_once = 4;
+constexpr int64_t line = 64;  // bytes of a cache line
 
 // Keys or values of one sequence: row j of them.
 struct IndexedRows {
@@ -37,20 +38,49 @@ struct OneQueryBuffers {
   }
 };
 
-// score[q][j - span.begin] = query q times key j
+// Lane j becomes the sum of the lanes of vector j: in each round, of two vectors at a time, groups of `group`
+// lanes are added to those beside them.
+static inline __attribute__((always_inline)) Vec sums_of_lanes(Vec (&v)[lanes]) {
+#pragma GCC unroll 4
+  for (int32_t group = 1; group < lanes; group *= 2) {
+    IntVec low, high;
+    for (int32_t i = 0; i < lanes; ++i) {
+      low[i] = i / group % 2 == 0 ? i : i - group + static_cast<int32_t>(lanes);
+      high[i] = low[i] + group;
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < lanes / 2 / group; ++i) {
+      v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], low) + __builtin_shuffle(v[2 * i], v[2 * i + 1], high);
+    }
+  }
+  return v[0];
+}
+
+// score[q][j - span.begin] = query q times key j, for Q queries. Beyond the last key there are copies of its
+// score.
 template <class T, int64_t Q>
-static void score_keys(const AttentionShape& s, const T* k_head, const IndexedRows& rows, Span span,
-                       const OneQueryBuffers& b) {
-  for (int64_t j = span.begin; j < span.end; ++j) {
-    const T* k = k_head + rows.at(j) * s.k_stride;
-    Vec sum[Q] = {};
-    each_vector(s.head_dim, [&](int64_t d, auto part) {
-      const Vec k_d = load(k + d, part);
-#pragma GCC unroll 4
-      for (int64_t q = 0; q < Q; ++q) sum[q] += load(b.query + q * b.query_row + d) * k_d;
-    });
-#pragma GCC unroll 4
-    for (int64_t q = 0; q < Q; ++q) b.score[q * b.score_row + j - span.begin] = sum_lanes(sum[q]);
+static void score_keys(const AttentionShape& s, const T* k_head, const T* v_head, const IndexedRows& rows,
+                       Span span, const OneQueryBuffers& b) {
+  for (int64_t first = span.begin; first < span.end; first += lanes) {
+    const T* k[lanes];
+    for (int64_t j = 0; j < lanes; ++j) {
+      const int64_t row = rows.at(min_of(first + j, span.end - 1));
+      k[j] = k_head + row * s.k_stride;
+      for (int64_t d = 0; d < s.head_dim; d += line / static_cast<int64_t>(sizeof(T))) {
+        __builtin_prefetch(v_head + row * s.v_stride + d);
+        __builtin_prefetch(k[j] + s.head_dim + d, 0, 2);  // of the next head
+      }
+    }
+    for (int64_t q = 0; q < Q; ++q) {
+      const float* query = b.query + q * b.query_row;
+      Vec sum[lanes] = {};
+      each_vector(s.head_dim, [&](int64_t d, auto part) {
+        const Vec query_d = load(query + d);
+#pragma GCC unroll 16
+        for (int64_t j = 0; j < lanes; ++j) sum[j] += query_d * load(k[j] + d, part);
+      });
+      store(b.score + q * b.score_row + first - span.begin, sums_of_lanes(sum));
+    }
   }
 }
 
@@ -113,7 +143,8 @@ static void attend_queries(const AttentionForward& p, const DistanceTables& tabl
     each_vector(s.head_dim,
                 [&](int64_t d, auto part) { store(b.query + q * b.query_row + d, load(from + d, part)); });
   }
-  score_keys<T, Q>(s, static_cast<const T*>(p.k) + group.kv_head * s.head_dim, rows, span, b);
+  const T* v_head = static_cast<const T*>(p.v) + group.kv_head * s.head_dim;
+  score_keys<T, Q>(s, static_cast<const T*>(p.k) + group.kv_head * s.head_dim, v_head, rows, span, b);
   float inverse[Q];
   for (int64_t q = 0; q < Q; ++q) {
     float* score = b.score + q * b.score_row;
@@ -133,7 +164,6 @@ static void attend_queries(const AttentionForward& p, const DistanceTables& tabl
       });
     }
   }
-  const T* v_head = static_cast<const T*>(p.v) + group.kv_head * s.head_dim;
   int64_t d = 0;
   for (; d + 4 * lanes <= s.head_dim; d += 4 * lanes) {
     sum_values<T, Q, 4>(s, v_head, rows, span, b, inverse, out, d, AllLanes{});
