@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import dragoman as dg
 import numpy as np
 import pytest
-from dragoman.generate import generate
+from dragoman.generate import SearchOptions, generate
 from dragoman.models import DecoderConfig, TextDecoder
 from dragoman.train import Classification
 from family import SIZES, encoder_for, tokenizer_of
@@ -219,6 +219,24 @@ def test_candidates_of_a_language_model(language_model):
     drawn = language_model.candidates(texts, temperature=1.0, count=4, max_length=6)
     assert [len(each) for each in drawn] == [4, 4]
     assert language_model.submit_candidates(texts, temperature=1.0, count=4, max_length=6).result(60) == drawn
+
+
+def test_ids_of_a_tokenizer_of_ones_own(translator):
+    options = [SearchOptions(beam=2, max_length=5), SearchOptions(beam=1, max_length=7)]
+    ids = [[5, 6, 2], [7, 2]]
+    found = translator.submit_ids(ids, options, [0, 1]).result(60)
+    for source, chosen, hypotheses in zip(ids, options, found, strict=True):
+        assert hypotheses == generate(translator.model, [source], beam=chosen.beam, max_length=chosen.max_length)[0]
+    for bad, message in (
+        (([[5, -1]], options[:1], [0]), r"ids\[0\]\[1\] must lie in"),
+        (([[]], options[:1], [0]), r"ids\[0\] must hold at least one id"),
+        ((ids, options[:1], [0, 1]), "options must hold 2, one for each of ids, got 1"),
+        ((ids, options, [0]), "places must hold 2, one for each of ids, got 1"),
+    ):
+        with pytest.raises(ValueError, match=f"^Translator: {message}"):
+            translator.submit_ids(*bad)
+    with pytest.raises(TypeError, match=r"^Translator: options\[0\] must be a SearchOptions, got dict$"):
+        translator.submit_ids(ids, [{}, {}], [0, 1])
 
 
 def test_scores_of_pairs(translator):

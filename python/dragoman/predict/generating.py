@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+from dragoman import arguments
 from dragoman.data.tokenizer import with_token
 from dragoman.generate import Hypothesis, SearchOptions
+from dragoman.models.batch import pack_ids
 from dragoman.predict.call import Work
 from dragoman.predict.executor import Executor
 from dragoman.predict.generation_executor import GenerationExecutor
@@ -35,12 +37,21 @@ class GeneratingPredictor(TextPredictor):
             A future of the hypotheses of each request, the best first.
 
         Raises:
-            TypeError, ValueError: naming the place of an id that is none.
+            TypeError, ValueError: naming the argument, and the place of an id that is none.
             QueueFullError: as many requests wait as `queue_limit` allows.
         """
-        self.model.pack_source(type(self).__name__, ids)  # checks them
-        requests = zip(ids, options, places, strict=True)
-        return self._queue([work_of(*request) for request in requests], list)
+        name = type(self).__name__
+        pack_ids(name, "ids", ids, self.model.config.vocab_size)  # checks them
+        arguments.check_types(name, Sequence, options=options)
+        arguments.check_types(name, SearchOptions, **{f"options[{i}]": each for i, each in enumerate(options)})
+        places = arguments.integers(name, "places", places)
+        for argument, values in (("options", options), ("places", places)):
+            if len(values) != len(ids):
+                raise ValueError(f"{name}: {argument} must hold {len(ids)}, one for each of ids, got {len(values)}")
+        for i, each in enumerate(ids):
+            if not len(each):
+                raise ValueError(f"{name}: ids[{i}] must hold at least one id, got none")
+        return self._queue([work_of(*request) for request in zip(ids, options, places, strict=True)], list)
 
     def _queue(self, works: Sequence[Work], finish: Callable[[list[list[Hypothesis]]], Result]) -> Future[Result]:
         return self._executor.submit(works, finish)

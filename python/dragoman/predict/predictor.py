@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -11,7 +12,7 @@ from dragoman import arguments
 from dragoman.predict.executor import Executor
 
 
-class Predictor:
+class Predictor(ABC):
     """Base of what serves a model.
 
     Any number of threads may call it or `submit`: one thread of its own runs the model, on all the library's threads,
@@ -72,8 +73,9 @@ class Predictor:
             type(self).__name__, self._limits["batch_tokens"] or self.batch_tokens, queue_limit
         )
 
+    @abstractmethod
     def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
-        raise NotImplementedError
+        """The executor of this kind of model."""
 
 
 _predictors: weakref.WeakSet[Predictor] = weakref.WeakSet()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Self
 
+from dragoman import arguments
 from dragoman.data.tokenizer import BYTES, Tokenizer
 
 
@@ -61,10 +62,18 @@ class TextStream(Iterator[str], AsyncIterator[str]):
         future: of the whole text.
         progress: of its ids.
         decode: gives the text of ids.
+
+    Raises:
+        TypeError: an argument of another type.
     """
 
+    _future: Future[str] | None = None
+
     def __init__(self, future: Future[str], progress: Progress, decode: Callable[[list[int]], str]) -> None:
-        self._future: Future[str] | None = future
+        arguments.check_types("TextStream", Future, future=future)
+        arguments.check_types("TextStream", Progress, progress=progress)
+        arguments.check_callable("TextStream", decode=decode)
+        self._future = future
         self._progress, self._decode = progress, decode
         self._given = ""
         future.add_done_callback(progress.end)
