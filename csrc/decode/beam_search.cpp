@@ -37,6 +37,7 @@ bool BeamSearch::reads_rows() const {
 
 std::vector<BeamSearch::Extension> BeamSearch::extensions(const ScoredRows& rows) const {
   std::vector<Extension> found;
+  const int64_t columns = std::min(rows.k, candidates());  // requests beside this one may ask for more
   for (int64_t row = 0; row < static_cast<int64_t>(hypotheses_.size()); ++row) {
     const Live& live = hypotheses_[row];
     const auto consider = [&](int32_t id, float logit) {
@@ -54,12 +55,13 @@ std::vector<BeamSearch::Extension> BeamSearch::extensions(const ScoredRows& rows
     }
     const bool may_end = length_ >= options_.min_length && constraints_.complete(live.progress);
     const int32_t* ids = rows.ids + row * rows.k;
-    for (int64_t column = 0; column < rows.k; ++column) {
+    for (int64_t column = 0; column < columns; ++column) {
       if (vocabulary_.is_unwritten(ids[column]) || (!may_end && vocabulary_.is_end(ids[column]))) continue;
       consider(ids[column], rows.logits[row * rows.k + column]);
     }
     for (const int32_t id : constraints_.wanted(live.progress)) {
-      if (std::find(ids, ids + rows.k, id) == ids + rows.k) consider_from_row(id);
+      const bool is_candidate = std::find(ids, ids + columns, id) != ids + columns;
+      if (!is_candidate || vocabulary_.is_unwritten(id)) consider_from_row(id);
     }
   }
   // Ties go to the better parent, then to the lower id: the order in which they were found.

@@ -12,6 +12,7 @@ class BeamSearch : public Search {
 
   int64_t candidates() const override;
   bool reads_rows() const override;
+  bool forced() const override { return length_ < static_cast<int64_t>(options_.prefix.size()); }
   void step(const ScoredRows& rows) override;
   std::vector<int32_t> ids(int64_t row) const override { return paths_.ids(hypotheses_[row].path); }
   std::vector<Hypothesis> result() const override;
@@ -34,7 +35,6 @@ class BeamSearch : public Search {
     double log_prob, total;
   };
 
-  bool forced() const { return length_ < static_cast<int64_t>(options_.prefix.size()); }
   bool must_end() const { return options_.like == Like::fairseq && length_ + 1 == options_.limit; }
   std::vector<Extension> extensions(const ScoredRows& rows) const;  // in order
   // Indices of the extensions that go on, of those that do not end.

@@ -38,6 +38,8 @@ std::vector<int32_t> Constraints::wanted(const Progress& progress) const {
   for (size_t i = 0; i < phrases_.size(); ++i) {
     if (progress[i] < static_cast<int32_t>(phrases_[i].size())) ids.push_back(phrases_[i][progress[i]]);
   }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 

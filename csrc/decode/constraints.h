@@ -19,7 +19,7 @@ class Constraints {
   Progress begin() const { return Progress(phrases_.size(), 0); }
   Progress advanced(const Progress& progress, int32_t id) const;
   bool complete(const Progress& progress) const;
-  std::vector<int32_t> wanted(const Progress& progress) const;  // tokens that would make progress
+  std::vector<int32_t> wanted(const Progress& progress) const;  // tokens that would make progress, in order
   int64_t tokens(const Progress& progress) const;               // that are there: a hypothesis's bank
 
  private:

@@ -48,7 +48,7 @@ std::vector<float> change_rows(const Tensor& logits, const Search& search, const
       const double log_sum = softmax[2 * row] + std::log(static_cast<double>(softmax[2 * row + 1]));
       penalise_repetition(values, history, options.repetition_penalty, log_sum);
     }
-    mask(values, history, options, vocabulary);
+    if (!search.forced()) mask(values, history, options, vocabulary);
   });
   return softmax;
 }
@@ -86,8 +86,9 @@ std::vector<int64_t> Generation::step() {
     running_.clear();
     waiting_.clear();
     try {
-      leave();
-    } catch (...) {  // the first error is the one to tell
+      model_rows_ = 0;
+      steps_->next({}, {});  // also rows of an add that failed
+    } catch (...) {          // the first error is the one to tell
     }
     throw;
   }

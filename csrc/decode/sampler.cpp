@@ -80,7 +80,8 @@ Sampler::Sampler(const SearchOptions& options, const Vocabulary& vocabulary)
 }
 
 int64_t Sampler::candidates() const {
-  return options_.top_k + static_cast<int64_t>(vocabulary_.ends.size() + vocabulary_.unwritten.size());
+  return std::min(options_.top_k, vocabulary_.size) +
+         static_cast<int64_t>(vocabulary_.ends.size() + vocabulary_.unwritten.size());
 }
 
 std::vector<std::vector<Weighted>> Sampler::weights(const ScoredRows& rows) const {

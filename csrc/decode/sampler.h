@@ -24,6 +24,7 @@ class Sampler : public Search {
   Sampler(const SearchOptions& options, const Vocabulary& vocabulary);
 
   int64_t candidates() const override;
+  bool forced() const override { return length_ < static_cast<int64_t>(options_.prefix.size()); }
   bool reads_rows() const override { return forced() || options_.top_k == 0; }
   void step(const ScoredRows& rows) override;
   std::vector<int32_t> ids(int64_t row) const override { return paths_.ids(outputs_[drawn_[row]].path); }
@@ -37,7 +38,6 @@ class Sampler : public Search {
     double end_log_prob = 0.0, total = 0.0;
   };
 
-  bool forced() const { return length_ < static_cast<int64_t>(options_.prefix.size()); }
   bool may_choose(int32_t id) const {
     return !vocabulary_.is_unwritten(id) && (length_ >= options_.min_length || !vocabulary_.is_end(id));
   }

@@ -43,6 +43,7 @@ class Search {
   // Of the next step: how many candidates a row needs, and whether the search reads whole rows.
   virtual int64_t candidates() const = 0;
   virtual bool reads_rows() const = 0;
+  virtual bool forced() const = 0;  // whether the prefix gives the next token
   // The next step. FloatingPointError or ValueError where no hypothesis is left.
   virtual void step(const ScoredRows& rows) = 0;
 

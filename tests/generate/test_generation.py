@@ -104,6 +104,21 @@ def test_an_error_of_the_model_ends_all_requests(monkeypatch):
     assert generation.take(key) == generate(model, [[5, 6]])[0]
 
 
+@pytest.mark.parametrize("models", [1, 2])
+def test_rows_of_a_first_step_that_failed_are_gone(monkeypatch, models):
+    """Also those of the models of an ensemble that had taken the step."""
+    ensemble = [make_model(seed) for seed in range(models)]
+    monkeypatch.setattr("dragoman.generate.steps.replayed_steps", lambda model: None)
+    generation = Generation(ensemble)
+    with monkeypatch.context() as broken:
+        broken.setattr(ensemble[-1], "decode", lambda *args: 1 / 0)
+        generation.add([5, 6])
+        with pytest.raises(ZeroDivisionError):
+            generation.step()
+    key = generation.add([7, 8, 9])
+    assert generation.run()[key] == generate(ensemble, [[7, 8, 9]])[0]
+
+
 def test_keys_are_taken_once():
     generation = Generation(make_model())
     with pytest.raises(

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import plain_search
 import pytest
-from dragoman.generate import SearchOptions, generate
+from dragoman.generate import Generation, SearchOptions, generate, score
 from plain_search import SOURCES, log_softmax, make_decoder, make_model, rows_of
 
 
@@ -124,6 +124,22 @@ def test_a_prefix_begins_every_output_and_counts(beam):
         assert hypotheses[0].score == pytest.approx(hypotheses[0].sum_logprob / ((5 + hypotheses[0].length) / 6) ** 0.6)
 
 
+@pytest.mark.parametrize("options", [{"suppress": [5]}, {"allowed": [7, 8]}, {"no_repeat_ngram": 1}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"beam": 3}, {"temperature": 1.0, "seed": 3}, {"temperature": 1.0, "top_k": 2}], ids=str
+)
+def test_no_option_forbids_a_prefix(how, options):
+    model = make_model(1)
+    prefix = [6, 5, 5]
+    for src, hypotheses in zip(
+        SOURCES, generate(model, SOURCES, max_length=6, prefix=prefix, **how, **options), strict=True
+    ):
+        for h in hypotheses:
+            assert h.ids[:3] == prefix and not {*h.ids[3:]} & {*options.get("suppress", ())}
+            (again,) = score(model, [src], [h.ids], ended=h.length > len(h.ids))
+            np.testing.assert_allclose(h.token_logprobs, again.token_logprobs, atol=1e-5)
+
+
 def contains(ids, phrase):
     return any(tuple(ids[i : i + len(phrase)]) == tuple(phrase) for i in range(len(ids)))
 
@@ -150,6 +166,27 @@ def test_a_wide_search_finds_the_best_output_with_the_constraints(phrases):
         found = generate(model, [src], beam=1000, max_length=3, length_penalty=0.0, constraints=phrases)[0]
         best = max(found, key=lambda h: h.score)  # those that are cut come after finished ones
         assert tuple(best.ids) == ids and best.score == pytest.approx(total, abs=1e-5)
+
+
+@pytest.mark.parametrize("phrases", [[[5], [5, 6]], [[5, 6], [5, 6]], [[0, 1]], [[3], [1, 5]]], ids=str)
+@pytest.mark.parametrize("beam", [1, 4, 13])
+def test_constraints_share_tokens_and_hold_those_that_are_never_chosen(phrases, beam):
+    """Each output comes once, whatever tokens the phrases and the most probable extensions share."""
+    for hypotheses in generate(make_model(0), SOURCES, beam=beam, max_length=6, constraints=phrases):
+        ids = [tuple(h.ids) for h in hypotheses]
+        assert len(set(ids)) == len(ids) > 0
+        assert all(contains(output, phrase) for output in ids for phrase in phrases)
+
+
+def test_constraints_do_not_notice_a_wider_search_beside_them():
+    """Of more candidates, some that go on in a phrase would take places of the beam."""
+    model = make_model(9)
+    options = {"beam": 6, "max_length": 8, "constraints": [[5, 6, 5], [5, 5, 5], [5, 5, 4]]}
+    generation = Generation(model)
+    keys = [generation.add(src, SearchOptions(**options)) for src in SOURCES]
+    generation.add([4, 5], SearchOptions(beam=30, max_length=8))
+    found = generation.run()
+    assert [found[key] for key in keys] == generate(model, SOURCES, **options)
 
 
 def test_constraints_that_do_not_fit():
@@ -205,6 +242,11 @@ def test_no_token_is_left(rule):
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=f"generate: {message}"):
         generate(make_model(), [[5]], **options)
+
+
+def test_top_k_beyond_the_vocabulary_is_all_of_it():
+    results = [generate(make_model(), SOURCES, temperature=1.0, top_k=k, max_length=5) for k in (13, 2**62, 2**63 - 1)]
+    assert results[0] == results[1] == results[2]
 
 
 def test_options_by_another_name():

@@ -40,7 +40,8 @@ class SearchOptions:
         min_p: in [0, 1): of these, only those that are at least `min_p` times as probable as the most probable one
             (Nguyen et al. 2024, arXiv:2407.01082).
         seed: of the draws. What a request draws depends on the seed and its place, on no other request.
-        prefix: ids that every output begins with. They are part of its ids, its length and its score.
+        prefix: ids that every output begins with. They are part of its ids, its length and its score. No option
+            forbids them.
         suppress: ids that are never chosen.
         allowed: the only ids that are chosen, beside eos; None for all. A shortlist of the vocabulary.
         no_repeat_ngram: no sequence of so many tokens comes twice in what the decoder reads (Paulus et al. 2018,
@@ -48,7 +49,8 @@ class SearchOptions:
         repetition_penalty: above 0. Logits of tokens that the decoder has read are divided by it where they are
             positive, and multiplied where they are not, before probabilities are taken (Keskar et al. 2019,
             arXiv:1909.05858).
-        constraints: phrases, each a sequence of ids, that every output contains.
+        constraints: phrases, each a sequence of ids, that every output contains. They may hold ids that are never
+            chosen, but no eos and none that another option forbids.
 
     The length of an output counts eos. Each search takes the best extensions of all hypotheses in a step, by log
     probability; those that end in eos are finished.
