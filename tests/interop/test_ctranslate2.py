@@ -174,13 +174,26 @@ def test_a_generator(generator):
         ({"suppress_sequences": [["a", "b"]]}, ValueError, r"suppress_sequences\[0\] must be one token, got 2"),
         ({"coverage_penalty": 1}, ValueError, "coverage_penalty must be 0"),
         ({"target_prefix": [["a"], ["b"]]}, ValueError, "target_prefix must hold 1 prefixes, got 2"),
-        ({"beam_size": 0}, ValueError, "beam must be at least 1, got 0"),
+        ({"beam_size": 0}, ValueError, "beam_size must be at least 1, got 0"),
+        ({"num_hypotheses": 3}, ValueError, "num_hypotheses must be at most 2, as beam_size, got 3"),
+        ({"sampling_topk": 5}, ValueError, "beam_size must be 1 where sampling_temperature is above 0, got 2"),
+        ({"target_prefix": ["ab"]}, TypeError, "a text must be a list of tokens, got str 'ab'"),
         ({"colour": 1}, TypeError, "unknown option colour"),
     ],
 )
 def test_options_that_are_not_supported_are_named(translator, options, error, message):
     with pytest.raises(error, match=f"^Translator: {message}"):
         translator.translate_batch([["a"]], **options)
+
+
+def test_a_text_is_not_its_tokens(translator, generator):
+    for call in (
+        lambda: translator.translate_batch(["a man"]),
+        lambda: translator.score_batch([["a"]], ["a man"]),
+        lambda: generator.generate_batch(["a man"]),
+    ):
+        with pytest.raises(TypeError, match=r"or: a text must be a list of tokens, got str 'a"):
+            call()
 
 
 def test_constructors(folder):

@@ -12,6 +12,7 @@ here they keep it, so scores differ a little. An output of `max_decoding_length`
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -179,9 +180,16 @@ class _Adapter:
                 raise ValueError(f"{name}: suppress_sequences[{i}] must be one token, got {len(sequence)}")
         chosen["suppress"] = [id for sequence in sequences for id in self._ids_of(sequence)]
         _check_known(name, options)
-        return SearchOptions(**chosen, like="fairseq", op=name)
+        try:
+            return SearchOptions(**chosen, like="fairseq", op=name)
+        except (TypeError, ValueError) as error:
+            raise type(error)(_in_their_names(str(error))) from None
 
     def _ids_of(self, tokens: Sequence[str]) -> list[int]:
+        if isinstance(tokens, str):
+            raise TypeError(
+                f"{type(self).__name__}: a text must be a list of tokens, got str {arguments.shown(tokens)}"
+            )
         return [self._ids.get(token, UNK) for token in tokens]
 
     def _tokens_of(self, ids: Sequence[int]) -> Tokens:
@@ -360,6 +368,14 @@ def _results(
         return list(results)
     result_of(future)
     return [each.result() for each in results]
+
+
+def _in_their_names(message: str) -> str:
+    """An error of SearchOptions, with the names of CTranslate2's options."""
+    theirs = {"beam": "beam_size", "count": "num_hypotheses", "max_length": "max_decoding_length"}
+    theirs |= {"min_length": "min_decoding_length", "top_k": "sampling_topk", "top_p": "sampling_topp"}
+    theirs |= {"temperature": "sampling_temperature", "no_repeat_ngram": "no_repeat_ngram_size"}
+    return re.sub(rf"\b({'|'.join(theirs)})\b", lambda found: theirs[found[1]], message)
 
 
 def _check_default(name: str, option: str, value: Any, default: Any) -> None:
