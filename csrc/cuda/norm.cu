@@ -36,7 +36,6 @@ void with_team(int64_t features, const Body& body) {
   if (features <= Team<1, 2>::most_features()) return body(Team<1, 2>());
   if (features <= Team<1, 4>::most_features()) return body(Team<1, 4>());
   if (features <= Team<8, 2>::most_features()) return body(Team<8, 2>());
-  if (features <= Team<8, 8>::most_features()) return body(Team<8, 8>());
   return body(Team<8, 1, true>());
 }
 
