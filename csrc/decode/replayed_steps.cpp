@@ -61,6 +61,10 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
     prefixes.add(entry.prefix);
     last.push_back(static_cast<int32_t>(prefixes.ids.size()) - 1);
   }
+  if (used_ && cache_->own().size() == 0) {
+    programs_ = renew_(programs_->longest_source, programs_->longest);  // the model may have changed
+  }
+  used_ = true;
   make_room(sources.longest(), prefixes.longest());
   const auto added = std::make_shared<KVCache>(static_cast<int64_t>(entries.size()));
   std::vector<Value> inputs;

@@ -23,8 +23,8 @@ struct StepPrograms {
 
 class ReplayedSteps : public Steps {
  public:
-  // Called when a length is not below what the Programs hold for: returns Programs for these lengths. May
-  // throw.
+  // Called when a length is not below what the Programs hold for, and before rows join an empty cache that
+  // was used: returns Programs for these lengths, of the model as it is now. May throw.
   using Renew = std::function<std::shared_ptr<const StepPrograms>(int64_t longest_source, int64_t longest)>;
 
   ReplayedSteps(std::shared_ptr<const StepPrograms> programs, Renew renew);
@@ -38,6 +38,7 @@ class ReplayedSteps : public Steps {
   std::shared_ptr<const StepPrograms> programs_;
   Renew renew_;
   std::shared_ptr<KVCache> cache_;  // of all rows
+  bool used_ = false;
 };
 
 }  // namespace dragoman

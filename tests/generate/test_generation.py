@@ -119,6 +119,18 @@ def test_rows_of_a_first_step_that_failed_are_gone(monkeypatch, models):
     assert generation.run()[key] == generate(ensemble, [[7, 8, 9]])[0]
 
 
+@pytest.mark.parametrize("kind", [make_model, make_decoder])
+def test_requests_see_the_model_as_it_is(kind):
+    """Each time that no request is decoded; parts of the old weights beside the new ones would show."""
+    model = kind(0)
+    generation = Generation([model, kind(1)])
+    for _ in range(3):
+        key = generation.add([5, 6], SearchOptions(beam=2, max_length=7))
+        assert generation.run()[key] == generate(generation.models, [[5, 6]], beam=2, max_length=7)[0]
+        for parameter in model.parameters():
+            parameter.copy_(parameter.numpy() * 1.5)
+
+
 def test_keys_are_taken_once():
     generation = Generation(make_model())
     with pytest.raises(

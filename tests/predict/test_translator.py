@@ -161,6 +161,18 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert subprocess.run(command, env=environment, timeout=60).returncode == 0
 
 
+def test_translations_follow_the_model(translator):
+    """As of a translator that is kept while its model is trained."""
+    translator = pickle.loads(pickle.dumps(translator))
+    text, ids = "two dogs", [*translator.tokenizer.encode("two dogs"), 2]
+    for _ in range(3):
+        (found,) = translator.candidates([text], beam=2, max_length=8)
+        (expected,) = generate(translator.model, [ids], beam=2, max_length=8)
+        assert [c.score for c in found] == pytest.approx([h.score for h in expected], abs=1e-6)
+        for parameter in translator.model.parameters():
+            parameter.copy_(parameter.numpy() * 1.5)
+
+
 def test_repr_says_what_it_holds(translator):
     assert repr(translator) == (
         f"Translator(Transformer, {translator.model.num_parameters():,} parameters, "

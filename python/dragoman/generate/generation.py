@@ -37,7 +37,7 @@ class Generation:
     """Requests that are decoded side by side: each step of the model takes a token of all of them.
 
     A request may be added or cancelled between two steps; its result does not depend on the others. One thread at a
-    time may use a Generation.
+    time may use a Generation. Requests that come when no other is decoded see the model as it is then.
 
     Args:
         model: what decodes; it runs without dropout, in either mode. Several models decode as one: their log

@@ -58,12 +58,12 @@ def _first_programs(model: Any) -> _core.StepPrograms | None:
 
 
 def _longer_programs(model: Any, longest_source: int, longest: int) -> _core.StepPrograms:
-    """Programs for at least these lengths, kept in the place of the others."""
+    """Programs of the model as it is, for at least these lengths, kept in the place of the others."""
     with _recording:
         state = _state_of(model)
         kept = _kept.get(model)
         known = kept[1] if kept is not None and kept[0] == state else None
-        old = (0, 0) if known is None else (known.longest_source, known.longest)
+        old = (longest_source, longest) if known is None else (known.longest_source, known.longest)
         least = tuple(max(pair) for pair in zip(old, (longest_source, longest), strict=True))
         if known is not None and least == old:
             return known

@@ -29,6 +29,8 @@ class GenerationExecutor(Executor):
         generation = self._begin()
         running: dict[int, Item] = {}
         while (joining := self._join(running)) is not None:
+            if not running:  # the model or the choice of its adapters may have changed
+                generation = self._begin()
             answers: list[Callable[[], None]] = []
             with self._model.inference():
                 while joining or running:
