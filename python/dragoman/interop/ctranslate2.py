@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -169,7 +169,8 @@ class _Adapter:
             _check_default(name, option, options.pop(option, default), default)
         for option in _WITHOUT_EFFECT:
             options.pop(option, None)
-        chosen = {_MAPPED[option]: options.pop(option) for option in list(options) if option in _MAPPED}
+        given = [option for option in options if option in _MAPPED]
+        chosen = {_MAPPED[option]: options.pop(option) for option in given}
         top_k, top_p = options.pop("sampling_topk", 1), options.pop("sampling_topp", 1)
         temperature = options.pop("sampling_temperature", 1)
         if top_k != 1:
@@ -183,7 +184,7 @@ class _Adapter:
         try:
             return SearchOptions(**chosen, like="fairseq", op=name)
         except (TypeError, ValueError) as error:
-            raise type(error)(_in_their_names(str(error))) from None
+            raise type(error)(_in_their_names(str(error), given)) from None
 
     def _ids_of(self, tokens: Sequence[str]) -> list[int]:
         if isinstance(tokens, str):
@@ -370,11 +371,10 @@ def _results(
     return [each.result() for each in results]
 
 
-def _in_their_names(message: str) -> str:
+def _in_their_names(message: str, given: Iterable[str]) -> str:
     """An error of SearchOptions, with the names of CTranslate2's options."""
-    theirs = {"beam": "beam_size", "count": "num_hypotheses", "max_length": "max_decoding_length"}
-    theirs |= {"min_length": "min_decoding_length", "top_k": "sampling_topk", "top_p": "sampling_topp"}
-    theirs |= {"temperature": "sampling_temperature", "no_repeat_ngram": "no_repeat_ngram_size"}
+    theirs = {"top_k": "sampling_topk", "top_p": "sampling_topp", "temperature": "sampling_temperature"}
+    theirs |= {_MAPPED[option]: option for option in given}
     return re.sub(rf"\b({'|'.join(theirs)})\b", lambda found: theirs[found[1]], message)
 
 
