@@ -188,6 +188,9 @@ class Digits(dg.Tokenizer):
     def encode_batch(self, texts):
         return [[int(letter) if letter in "012345678" else 3 for letter in text] for text in texts]
 
+    def spans(self, text):
+        return [(i, i + 1) for i in range(len(text))]
+
     def decode(self, ids):
         return "".join(map(str, ids))
 
@@ -488,6 +491,10 @@ TABLE = {
         "beam": (optional(SEARCH["beam"][0]), 2),
         "length_penalty": (optional(AT_LEAST_0), 0.5),
     },
+    TRANSLATOR.align: {
+        "pairs": (without(PAIRS, "nothing") | {"of ids": [([4], [5])]}, [("45", "6")]),
+        **{name: MAPS[name] for name in ("layers", "heads")},
+    },
     dg.Trainer: TRAINER,
     dg.Trainer(MODEL, max_steps=1).fit: {
         "train": (PAIRS, [([4, 2], [5])]),
@@ -659,6 +666,7 @@ INNER[MODEL.encoder] = INNER[MODEL.decoder] = {"linear", "layer_norm", "attentio
 INNER[MODEL.loss] = INNER[LINEAR.cross_entropy] = {"linear_cross_entropy"}
 INNER[LINEAR], INNER[NORM] = {"linear"}, {"residual_layer_norm", "layer_norm"}
 INNER[TRANSLATOR], INNER[nn.make_norm] = {"generate"}, {"RMSNorm"}
+INNER[TRANSLATOR.align] = {"Translator"}
 INNER[dg.train.TrainingOptions], INNER[dg.data.Batches] = {"Trainer", "device"}, {"batches"}
 INNER |= {op: {"device"} for op in (dg.memory_stats, dg.reset_peak_memory_stats, dg.empty_cache, F.to)}
 INNER[dg.data.iter_lines] = INNER[dg.data.read_lines] = INNER[dg.data.read_parallel] = {"lines"}

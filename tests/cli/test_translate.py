@@ -157,6 +157,25 @@ def test_n_best_and_scores(folder, translator):
     assert out == f"1\t{expected[0][2]}\n".encode()
 
 
+@pytest.mark.parametrize("flags", [[], ["--n-best=2", "--scores"]], ids=str)
+def test_alignments(flags, folder, translator, tmp_path, capsysbinary, monkeypatch):
+    with (tmp_path / "in").open("w+") as source:
+        source.write("".join(f"{line}\n" for line in LINES))
+        source.seek(0)
+        monkeypatch.setattr(sys, "stdin", source)
+        assert main(["translate", str(folder), "--alignments", "--beam=2", "--max-length=9", *flags]) == 0
+    expected = []
+    for number, line in enumerate(LINES, 1):
+        for candidate in translator.candidates(line, beam=2, max_length=9)[: 2 if flags else 1]:
+            [alignment] = translator.align([(line, candidate.text)])
+            pairs = " ".join(f"{i}-{j}" for i, j in alignment)
+            begin = f"{number}\t{candidate.score:.4f}\t" if flags else ""
+            expected.append(f"{begin}{one_line(candidate.text)}\t{pairs}\n")
+    assert capsysbinary.readouterr().out.decode() == "".join(expected)
+    assert any(line.endswith("-0\n") for line in expected)
+    assert "\t\n" in expected[2 if flags else 1]
+
+
 def test_the_order_of_many_lines_is_kept(folder, translator):
     """More than are asked for together, in batches of a few tokens, and of one."""
     lines = [LINES[i % 4] + " a" * (i % 7) for i in range(700)]

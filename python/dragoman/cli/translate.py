@@ -6,9 +6,10 @@ import argparse
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
+from itertools import islice, repeat
 from queue import SimpleQueue
 from threading import Semaphore, Thread
 from typing import Any
@@ -36,6 +37,9 @@ AHEAD = 4  # blocks that are read before the first of them is answered
 INPUT = "standard input"
 ERRORS = (ValueError, FloatingPointError, MemoryError)  # of an answer
 
+Submit = Callable[[int, list[str]], Future[list[list[Candidate]]]]  # the number of the first line, lines
+Written = Callable[[int, list[str], list[list[Candidate]]], list[str]]  # likewise, and their candidates
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a trained model")
@@ -50,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=COUNT,
         metavar="N",
         help="up to N translations a line, at most --beam; each begins with the number of its line and a tab",
+    )
+    parser.add_argument(
+        "--alignments",
+        action="store_true",
+        help="end each translation with a tab and the words that the model looked at: 0-0 1-2 means that the first "
+        "word of the line became the first of the translation, and the second the third",
     )
     add_batch_argument(parser)
     add_search_arguments(parser)
@@ -84,19 +94,20 @@ def command(options: argparse.Namespace) -> None:
         def submit(number: int, texts: list[str]) -> Future[list[list[Candidate]]]:
             return translator.submit_candidates(texts, place=number - 1, **search)
 
-        for number, found in stack.enter_context(closing(_in_order(submit, source))):
-            lines = (_lines(options, i, candidates) for i, candidates in enumerate(found, number))
+        def written(number: int, texts: list[str], found: list[list[Candidate]]) -> list[str]:
+            ends = _alignments(translator, texts, found) if options.alignments else repeat(repeat(""))
+            return [_lines(options, i, *each) for i, each in enumerate(zip(found, ends, strict=False), number)]
+
+        for lines in stack.enter_context(closing(_in_order(submit, written, source))):
             write("".join(lines).encode())
             if progress is not None:
-                progress.update(len(found))
+                progress.update(len(lines))
         if file is not None:
             file.commit()
 
 
-def _in_order(
-    submit: Callable[[int, list[str]], Future[list[list[Candidate]]]], source: int
-) -> Generator[tuple[int, list[list[Candidate]]], None, None]:
-    """The candidates of lines, in their order, with the number of the first; more lines are read meanwhile."""
+def _in_order(submit: Submit, written: Written, source: int) -> Generator[list[str], None, None]:
+    """What is written for lines, in their order; more lines are read meanwhile."""
     news: SimpleQueue[tuple[int, list[str]] | Exception | None] = SimpleQueue()  # None: a future has ended
     room = Semaphore(AHEAD)
 
@@ -122,7 +133,7 @@ def _in_order(
                 pending.append((*event, future))
                 future.add_done_callback(lambda _: news.put(None))
             while pending and pending[0][2].done():
-                yield from _answered(submit, *pending.popleft())
+                yield from _answered(submit, written, *pending.popleft())
                 room.release()
     finally:
         for _, _, future in pending:
@@ -131,24 +142,25 @@ def _in_order(
         raise end
 
 
-def _started(submit: Callable[[int, list[str]], Future[Any]], number: int, texts: list[str]) -> Future[Any]:
+def _started(submit: Submit, number: int, texts: list[str]) -> Future[list[list[Candidate]]]:
     """The future of `submit`, which fails with its error."""
     try:
         return submit(number, texts)
     except ERRORS as error:
-        failed: Future[Any] = Future()
+        failed: Future[list[list[Candidate]]] = Future()
         failed.set_exception(error)
         return failed
 
 
 def _answered(
-    submit: Callable[[int, list[str]], Future[Any]], first: int, texts: list[str], future: Future[Any]
-) -> Iterator[tuple[int, list[Any]]]:
-    def answer(number: int, some: list[str]) -> list[Any]:
-        found: list[Any] = (future if some is texts else submit(number, some)).result()
-        return found
+    submit: Submit, written: Written, first: int, texts: list[str], future: Future[list[list[Candidate]]]
+) -> Iterator[list[str]]:
+    def answer(number: int, some: list[str]) -> list[str]:
+        found = (future if some is texts else submit(number, some)).result()
+        return written(number, some, found)
 
-    yield from answers(answer, first, texts)
+    for _, lines in answers(answer, first, texts):
+        yield lines
 
 
 def texts_of(source: int) -> Iterator[tuple[int, list[str]]]:
@@ -188,17 +200,24 @@ def answers(
 
 def _without_place(error: BaseException) -> str:
     """An error of the only text, whose line is named already: without the place in the list."""
-    return re.sub(r"^\w+: text\[0\] (?=must )", "", str(error))
+    return re.sub(r"^\w+: (text|pairs)\[0\](\[0\])? (?=must )", "", str(error))
 
 
-def _lines(options: argparse.Namespace, number: int, candidates: list[Candidate]) -> str:
+def _alignments(translator: Translator, texts: list[str], found: list[list[Candidate]]) -> list[list[str]]:
+    """For each candidate of each text a tab and its alignment, as Pharaoh writes it."""
+    pairs = [(text, each.text) for text, candidates in zip(texts, found, strict=True) for each in candidates]
+    ends = iter("\t" + " ".join(f"{i}-{j}" for i, j in alignment) for alignment in translator.align(pairs))
+    return [list(islice(ends, len(candidates))) for candidates in found]
+
+
+def _lines(options: argparse.Namespace, number: int, candidates: list[Candidate], ends: Iterable[str]) -> str:
     """The lines of output for one of input. A translation is one line, whatever it holds."""
     lines = []
-    for candidate in candidates:
+    for candidate, end in zip(candidates, ends, strict=False):
         fields = [] if options.n_best is None else [str(number)]
         if options.scores:
             fields.append(f"{candidate.score:.4f}")
-        lines.append("\t".join([*fields, " ".join(candidate.text.splitlines())]) + "\n")
+        lines.append("\t".join([*fields, " ".join(candidate.text.splitlines())]) + end + "\n")
     return "".join(lines)
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -175,6 +177,24 @@ class Tokenizer:
             ids: list[list[int]] = _call(self._words.encode_batch, texts)
             return ids
         return [list(encoding.ids) for encoding in _call(encodings, self._backend, texts)]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """For each id of `encode(text)`, where the characters that it stands for begin and end.
+
+        Bytes of one character have the same span. The mark of a space may have that of the space or of what follows.
+        TypeError, ValueError for what is no text.
+        """
+        check_text("Tokenizer", "text", text)
+        spans = _call(self._backend.encode, text, add_special_tokens=False).offsets
+        found: list[tuple[int, int]] = []
+        for (start, end), same in groupby(spans):
+            count = len(list(same))
+            ends = list(accumulate(len(character.encode()) for character in text[start:end]))
+            if end - start > 1 and ends[-1] == count:  # the bytes of characters that are all unknown
+                found += [(start + i, start + i + 1) for i in (bisect(ends, byte) for byte in range(count))]
+            else:
+                found += [(start, end)] * count
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`. Special tokens are left out; bytes that are not UTF-8 become U+FFFD.

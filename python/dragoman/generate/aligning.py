@@ -14,7 +14,9 @@ from dragoman._core import Sequences
 from dragoman.models.batch import IdBatch, check_pairs, pack_ids
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.special_ids import start_ids
-from dragoman.nn import record_attention
+from dragoman.nn import MultiHeadAttention, record_attention
+
+ChosenHeads = tuple[MultiHeadAttention, list[int]]
 
 
 def attention_maps(
@@ -44,41 +46,8 @@ def attention_maps(
     Raises:
         TypeError, ValueError: naming the argument.
     """
-    return _maps("attention_maps", model, src_batch, outputs, layers, heads)
-
-
-def _maps(
-    op: str,
-    model: Transformer,
-    src_batch: IdBatch,
-    outputs: IdBatch,
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
-) -> list[npt.NDArray[Any]]:
-    arguments.check_types(op, Transformer, model=model)
-    src_ids, src_sequences = model.pack_source(op, src_batch)
-    pack_ids(op, "outputs", outputs, model.config.output_size)
-    check_pairs(op, src_batch, outputs)
-    chosen = _places(op, "layers", layers, len(model.decoder.layers))
-    attentions = [layer.cross_attention for layer in model.decoder.layers if layer.cross_attention]
-    read = [attentions[i] for i in chosen]
-    of_layers = [_places(op, "heads", heads, attention.num_heads) for attention in read]
-    if any(len(of_layer) != len(of_layers[0]) for of_layer in of_layers):
-        raise ValueError(f"{op}: heads must be chosen where layers differ in their number, got None")
-    start = start_ids(model.config)
-    fed = np.fromiter(chain.from_iterable((*start, *ids) for ids in outputs), np.int32)
-    tgt_sequences = Sequences([len(start) + len(ids) for ids in outputs])
-    with model.inference(), record_attention(read) as record:
-        model.decode(fed, tgt_sequences, model.encode(src_ids, src_sequences), src_sequences)
-    return [
-        np.stack(
-            [
-                record[attention][pair].numpy()[of_layer, len(start) - 1 :]
-                for attention, of_layer in zip(read, of_layers, strict=True)
-            ]
-        )
-        for pair in range(len(src_batch))
-    ]
+    chosen = chosen_heads("attention_maps", model, layers, heads)
+    return _maps("attention_maps", model, src_batch, outputs, chosen)
 
 
 def alignments(
@@ -103,12 +72,56 @@ def alignments(
     Raises:
         TypeError, ValueError: naming the argument.
     """
-    arguments.check_types("alignments", Transformer, model=model)
+    chosen = aligning_heads("alignments", model, layers, heads)
+    means = [mean[:-1] for mean in mean_weights("alignments", model, src_batch, outputs, chosen)]
+    return [mean.argmax(axis=1).tolist() if mean.shape[1] else [-1] * len(mean) for mean in means]
+
+
+def aligning_heads(
+    op: str, model: Transformer, layers: Sequence[int] | None, heads: Sequence[int] | None
+) -> list[ChosenHeads]:
+    """As `chosen_heads`, with the layers of `alignments` for None."""
+    arguments.check_types(op, Transformer, model=model)
     if layers is None:
         layers = [max(len(model.decoder.layers) - 2, 0)]
-    maps = _maps("alignments", model, src_batch, outputs, layers, heads)
-    means = [weights.mean(axis=(0, 1))[:-1] for weights in maps]
-    return [mean.argmax(axis=1).tolist() if mean.shape[1] else [-1] * len(mean) for mean in means]
+    return chosen_heads(op, model, layers, heads)
+
+
+def chosen_heads(
+    op: str, model: Transformer, layers: Sequence[int] | None, heads: Sequence[int] | None
+) -> list[ChosenHeads]:
+    """The attention of each chosen layer to the source, with the places of its chosen heads."""
+    arguments.check_types(op, Transformer, model=model)
+    chosen = _places(op, "layers", layers, len(model.decoder.layers))
+    attentions = [layer.cross_attention for layer in model.decoder.layers if layer.cross_attention]
+    read = [(attentions[i], _places(op, "heads", heads, attentions[i].num_heads)) for i in chosen]
+    if any(len(of_layer) != len(read[0][1]) for _, of_layer in read):
+        raise ValueError(f"{op}: heads must be chosen where layers differ in their number, got None")
+    return read
+
+
+def mean_weights(
+    op: str, model: Transformer, src_batch: IdBatch, outputs: IdBatch, chosen: Sequence[ChosenHeads]
+) -> list[npt.NDArray[Any]]:
+    """For each pair the mean of the chosen heads, (tokens of the output + 1, tokens of the source)."""
+    return [weights.mean(axis=(0, 1)) for weights in _maps(op, model, src_batch, outputs, chosen)]
+
+
+def _maps(
+    op: str, model: Transformer, src_batch: IdBatch, outputs: IdBatch, chosen: Sequence[ChosenHeads]
+) -> list[npt.NDArray[Any]]:
+    src_ids, src_sequences = model.pack_source(op, src_batch)
+    pack_ids(op, "outputs", outputs, model.config.output_size)
+    check_pairs(op, src_batch, outputs)
+    start = start_ids(model.config)
+    fed = np.fromiter(chain.from_iterable((*start, *ids) for ids in outputs), np.int32)
+    tgt_sequences = Sequences([len(start) + len(ids) for ids in outputs])
+    with model.inference(), record_attention([attention for attention, _ in chosen]) as record:
+        model.decode(fed, tgt_sequences, model.encode(src_ids, src_sequences), src_sequences)
+    return [
+        np.stack([record[attention][pair].numpy()[heads, len(start) - 1 :] for attention, heads in chosen])
+        for pair in range(len(src_batch))
+    ]
 
 
 def _places(op: str, argument: str, places: Sequence[int] | None, count: int) -> list[int]:

@@ -61,7 +61,7 @@ def score(
     wanted = [[*ids, *end] for ids in tgt_batch]
     found: list[list[float]] = [[] for _ in wanted]
     with in_inference(models):
-        for batch in _passes(wanted, _LOGITS // size):
+        for batch in passes(wanted, _LOGITS // size):
             sources, targets = [src_batch[i] for i in batch], [wanted[i] for i in batch]
             log_probs = _log_probs(models, sources, targets, batch)
             ends = np.cumsum([len(ids) for ids in targets])
@@ -80,7 +80,7 @@ def score(
     ]
 
 
-def _passes(targets: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]:
+def passes(targets: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]:
     """The places of targets that have tokens, in groups of at most so many tokens, or of one target."""
     group: list[int] = []
     count = 0

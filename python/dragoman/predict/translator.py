@@ -13,9 +13,11 @@ from dragoman.data.pairs import cut_source, source_ids, target_ids
 from dragoman.data.texts import check_text, is_blank
 from dragoman.data.tokenizer import with_token
 from dragoman.generate import Hypothesis, SearchOptions
+from dragoman.generate.aligning import aligning_heads
 from dragoman.generate.scoring import score
 from dragoman.generate.search import options_of
 from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.models.special_ids import start_ids
 from dragoman.predict.call import Work
 from dragoman.predict.candidate import Candidate, candidate_of
 from dragoman.predict.executor import result_of
@@ -23,6 +25,7 @@ from dragoman.predict.generating import GeneratingPredictor, Result, work_of
 from dragoman.predict.loading import load_with_tokenizer
 from dragoman.predict.stream import Progress, TextStream
 from dragoman.predict.text_predictor import checked_texts
+from dragoman.predict.word_alignment import Alignment, align_words, words_of_tokens
 
 LONGEST = 10_000  # tokens of a source; time and memory grow with the square
 
@@ -228,17 +231,48 @@ class Translator(GeneratingPredictor):
             TypeError, ValueError: naming the pair that is not two texts, or is too long, or the option.
             FloatingPointError: the model's logits are not finite.
         """
-        if not isinstance(pairs, list | tuple):
-            raise TypeError(f"Translator: pairs must be a list of pairs of texts, got {type(pairs).__name__}")
-        for i, pair in enumerate(pairs):
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise TypeError(f"Translator: pairs[{i}] must be two texts, got {arguments.described(pair)}")
-            for side, text in enumerate(pair):
-                check_text("Translator", f"pairs[{i}][{side}]", text)
+        _check_pairs(pairs)
         sources = self._sources([source for source, _ in pairs], "pairs[{}][0]")
         targets = target_ids(self.tokenizer, [target for _, target in pairs])
         found = score(self.model, sources, targets, **options)
         return [candidate_of(target, h) for (_, target), h in zip(pairs, found, strict=True)]
+
+    def align(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+    ) -> list[Alignment]:
+        """The word of a source that the model looks at most for each word of its translation.
+
+        Words are split at spaces, as by `str.split()`. A word looks at another with the attention weights of all its
+        tokens to all tokens of the other, added up; of chosen layers and heads the mean is taken.
+
+        Args:
+            pairs: texts and their translations.
+            layers, heads: as of `dragoman.generate.alignments`, which layers and heads of the decoder; None for all
+                heads of the last layer but one, or of the only one.
+
+        Returns:
+            For each pair, (place of a word of the source, place of a word of the translation) for each word of the
+            translation, in sorted order; places count from 0. [] where either text has no visible character. What a
+            call would cut from a source is aligned with nothing, and so is what learned positions have no room for in
+            a translation.
+
+        Raises:
+            TypeError, ValueError: naming the pair that is not two texts, or is too long, or the argument.
+            FloatingPointError: the model's attention weights are not finite.
+        """
+        chosen = aligning_heads("Translator", self.model, layers, heads)
+        _check_pairs(pairs)
+        read = [i for i, (source, target) in enumerate(pairs) if not (is_blank(source) or is_blank(target))]
+        sources = self._sources([source for source, _ in pairs], "pairs[{}][0]")
+        targets = self._targets([target for _, target in pairs], "pairs[{}][1]")
+        ids = [(sources[i], targets[i]) for i in read]
+        words = [[words_of_tokens(self.tokenizer, text.strip()) for text in pairs[i]] for i in read]
+        tokens = self._limits["batch_tokens"] or self.batch_tokens
+        found = dict(zip(read, align_words("Translator", self.model, ids, words, chosen, tokens), strict=True))
+        return [found.get(i, []) for i in range(len(pairs))]
 
     def _submit(
         self,
@@ -278,13 +312,18 @@ class Translator(GeneratingPredictor):
         side = getattr(config, "encoder_side", config)
         longest = side.max_length if getattr(side, "positions", None) == "learned" else maximum or LONGEST
         sources = [cut_source(ids, maximum) for ids in source_ids(self.tokenizer, texts)]
-        for i, ids in enumerate(sources):
-            if len(ids) > longest and not is_blank(texts[i]):
-                raise ValueError(
-                    f"Translator: {name.format(i)} must have at most {longest:,} tokens, got {len(ids):,}; "
-                    "translate its sentences one by one"
-                )
+        _check_lengths(sources, texts, name, longest)
         return sources
+
+    def _targets(self, texts: list[str], name: str) -> list[Ids]:
+        """The ids of translations, cut to what learned positions have room for. ValueError as of `_sources`."""
+        side = getattr(self.model.config, "decoder_side", self.model.config)
+        targets: list[Ids] = [*target_ids(self.tokenizer, texts)]
+        _check_lengths(targets, texts, name, LONGEST)
+        if side.positions != "learned":
+            return targets
+        room = side.max_length - len(start_ids(self.model.config))
+        return [ids[:room] for ids in targets]
 
     def _candidates(self, found: Sequence[Hypothesis]) -> list[Candidate]:
         """The candidates of a text; of a text without anything to translate, one that is empty."""
@@ -300,3 +339,24 @@ def _options(
     if beam is None:
         beam = 1 if others.get("temperature") else 5
     return options_of("Translator", beam=beam, length_penalty=length_penalty, max_length=max_length, **others)
+
+
+def _check_pairs(pairs: object) -> None:
+    """TypeError, ValueError, naming the place, unless these are pairs of texts."""
+    if not isinstance(pairs, list | tuple):
+        raise TypeError(f"Translator: pairs must be a list of pairs of texts, got {type(pairs).__name__}")
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise TypeError(f"Translator: pairs[{i}] must be two texts, got {arguments.described(pair)}")
+        for side, text in enumerate(pair):
+            check_text("Translator", f"pairs[{i}][{side}]", text)
+
+
+def _check_lengths(ids: Sequence[Ids], texts: Sequence[str], name: str, longest: int) -> None:
+    """ValueError for a text of more than `longest` ids, which is called by `name`, unless it is blank."""
+    for i, (each, text) in enumerate(zip(ids, texts, strict=True)):
+        if len(each) > longest and not is_blank(text):
+            raise ValueError(
+                f"Translator: {name.format(i)} must have at most {longest:,} tokens, got {len(each):,}; "
+                "translate its sentences one by one"
+            )
