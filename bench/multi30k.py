@@ -29,7 +29,8 @@ RECIPES = {  # options of dragoman train, beside the preset
     "first": f"--epochs 60 {WU}",
     "short": f"--epochs 12 {WU}",  # enough to compare one dtype with the other
     "cased": "--epochs 40 --dropout 0.15 --lr 1.5e-3 --model-option norm_first=false",
-    "best": "--epochs 30 --lowercase --schedule cosine",
+    "half": "--epochs 30 --lowercase --schedule cosine",
+    "best": "--epochs 60 --lowercase --dropout 0.3 --schedule cosine",
 }
 LENGTH_PENALTIES = (0.6, 1.0, 1.4, 1.8, 2.2)
 

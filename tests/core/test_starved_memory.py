@@ -139,8 +139,12 @@ def test_training_and_translation():
             model.loss(batch, batch).backward()
             optimizer.step()
 
+        translator = dg.Translator(model, tokenizer)
+
         def translate():
-            return dg.Translator(model, tokenizer)(["a b c", "d e f"] * 4, max_length=5)
+            return translator(["a b c", "d e f"] * 4, max_length=5)
+
+        translate()  # starts its thread: with no memory for a new one's data, glibc ends the process
 
         for spare in (2 << 20, 3 << 20, 4 << 20, 6 << 20, 8 << 20, 12 << 20):
             starved(spare, translate)

@@ -43,13 +43,14 @@ class Executor:
         Raises:
             QueueFullError: `queue_limit` items wait already.
             RuntimeError: after `close`.
+            MemoryError: there is no memory for the thread.
         """
         call = Call(len(works), finish)
         order = sorted(range(len(works)), key=lambda i: -works[i].tokens)
         with self._lock:
             self._check_open()
             if works and not self._busy:
-                self._pool.submit(self._run)  # which waits for the lock
+                self._start()
                 self._busy = True
             for place, index in enumerate(order):
                 # As if one item were taken of this call for each of another.
@@ -72,6 +73,15 @@ class Executor:
         with self._lock:
             self._closed = True
         self._pool.shutdown()
+
+    def _start(self) -> None:
+        """Starts the thread's work, which waits for the lock."""
+        try:
+            self._pool.submit(self._run)
+        except RuntimeError as error:
+            if "new thread" not in str(error):  # at the end of the process
+                raise
+            raise MemoryError(f"{self._name}: there is no memory for a thread") from None
 
     def _check_open(self) -> None:
         if self._closed:
