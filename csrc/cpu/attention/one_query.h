@@ -8,6 +8,8 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
+namespace {
+
 constexpr int64_t queries_at_once = 4;
 constexpr int64_t line = 64;  // bytes of a cache line
 
@@ -201,5 +203,7 @@ static inline bool share_keys(const AttentionShape& s, int64_t i) {
   return q.lengths[i] == 1 && q.lengths[i + 1] == 1 && k.offsets[i] == k.offsets[i + 1] &&
          k.lengths[i] == k.lengths[i + 1];
 }
+
+}  // namespace
 
 }  // namespace dragoman::cpu::DRAGOMAN_ISA
