@@ -120,7 +120,8 @@ def test_the_default_stream_waits(stream):
 
 
 def test_streams_that_are_none():
-    y = dg.tensor(np.arange(9, dtype=np.float32), "cuda") + 1.0
+    x = dg.tensor(np.arange(9, dtype=np.float32), "cuda")  # kept: where nothing is cached, its end would wait
+    y = x + 1.0
     lent = lend(y, stream=-1)
     default = Stream()
     default.handle = ctypes.c_void_p(1)
