@@ -41,9 +41,13 @@ class Server:
         finally:
             connection.close()
 
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        out, error = self.process.communicate(timeout=60)
+    def end(self, number=signal.SIGTERM):
+        """(the exit status, what is left of standard output, standard error) after a signal"""
+        self.process.send_signal(number)
+        try:
+            out, error = self.process.communicate(timeout=60)
+        finally:
+            self.process.kill()
         return self.process.returncode, out, error
 
 
@@ -186,11 +190,39 @@ def test_a_server_ends_and_answers_what_has_come(folder, translator):
     server.process.communicate()
 
 
+_SIGNALLED = """
+import signal, sys, uvicorn
+from dragoman.cli.main import main
+
+run = uvicorn.Server.run
+
+def signalled(server, sockets):
+    signal.raise_signal({number})
+    run(server, sockets)
+
+uvicorn.Server.run = signalled
+sys.exit(main(["serve", {folder!r}, "--port=0"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_a_server_before_it_runs(folder, number, status):
+    """Even where SIGINT is ignored, as in a shell's job in the background."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED.format(number=int(number), folder=str(folder))],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == status
+    assert done.stdout.startswith("serving on ")
+
+
 def test_ctrl_c_ends_a_server(folder):
     server = Server(folder)
-    server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(60) == 130
-    server.process.communicate()
+    server.ask("GET", "/health")
+    assert server.end(signal.SIGINT)[0] == 130
 
 
 def test_a_port_that_is_taken_is_an_error(folder, server):

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dragoman import arguments
 from dragoman.predict import Predictor
@@ -39,22 +40,36 @@ def serve(predictor: Predictor, host: str = "127.0.0.1", port: int = 8000, limit
         raise ModuleNotFoundError(NO_EXTRA) from None
     with predictor, _listener(host, port) as listener:
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE, lifespan="off")
-        print(f"serving on http://{_shown(listener)}", flush=True)
-        with _quiet_end():
-            uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        with _ended_by_signals(server):
+            print(f"serving on http://{_shown(listener)}", flush=True)
+            server.run(sockets=[listener])
 
 
 @contextmanager
-def _quiet_end() -> Iterator[None]:
-    """Inside, SIGTERM does not kill: uvicorn ends at it, and then sends it again to who waited for it before."""
+def _ended_by_signals(server: Any) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM end the server, also before it has handlers of its own; a SIGINT is raised at the end.
+
+    uvicorn puts its own handlers in place of these while it runs, and sends what came to these when it is done.
+    A process that a shell has started in the background ignores SIGINT: a server ends at it all the same.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    received = set()
+
+    def end(number: int, _: object) -> None:
+        received.add(number)
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGINT in received:
+        raise KeyboardInterrupt
 
 
 def _listener(host: str, port: int) -> socket.socket:
