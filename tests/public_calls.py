@@ -136,6 +136,7 @@ CONFIG_KINDS = {
         name: (FLAG, True)
         for name in ("norm_first", "gated", "feed_forward_bias", "embedding_norm", "scale_embeddings", "output_bias")
     },
+    "position_sharing": (FLAG, True),
     "max_length": (without(SIZE, "too many", "huge"), 1024),
     "max_source_length": (optional(without(SIZE, "too many", "huge")) | {"beyond learned": 1025}, 1024),
     "final_norm": (optional(FLAG), True),

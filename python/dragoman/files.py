@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import secrets
 import weakref
@@ -295,15 +296,21 @@ class SafetensorsFile:
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """One array, in memory of its own. ValueError where the file has become shorter."""
+        header = self.headers[name]
+        return self.values(name, 0, math.prod(header.shape)).reshape(header.shape)
+
+    def values(self, name: str, begin: int, end: int) -> npt.NDArray[Any]:
+        """The values [begin, end) of an array in C order, in memory of their own. ValueError as of `array`."""
         # The library maps the file, and what it has read of it would stay in memory beside the copies.
-        array: npt.NDArray[Any] = np.empty(self.headers[name].shape, self.headers[name].dtype)
-        rest, place = array.reshape(-1).view(np.uint8).data, self._starts[name]
+        values: npt.NDArray[Any] = np.empty(end - begin, self.headers[name].dtype)
+        rest, place = values.view(np.uint8).data, self._starts[name] + begin * values.itemsize
         while rest:
             count = os.preadv(self._descriptor, [rest], place)
             if not count:
-                raise ValueError(f"{self.path}: array {shown(name)} must have {array.nbytes} bytes, got fewer")
+                size = math.prod(self.headers[name].shape) * values.itemsize
+                raise ValueError(f"{self.path}: array {shown(name)} must have {size} bytes, got fewer")
             rest, place = rest[count:], place + count
-        return array
+        return values
 
 
 def _starts(path: str | Path) -> dict[str, int]:

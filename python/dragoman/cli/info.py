@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import dragoman
+from dragoman.models.base import huggingface
 from dragoman.models.folder import load
 from dragoman.train.task import TASK
 from dragoman.train.tasks import task_name
@@ -21,7 +22,9 @@ example:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", nargs="?", help="a trained model")
+    parser.add_argument(
+        "folder", metavar="DIR", nargs="?", help="a trained model, or a checkpoint of the Hugging Face libraries"
+    )
 
 
 def command(options: argparse.Namespace) -> None:
@@ -38,6 +41,9 @@ def command(options: argparse.Namespace) -> None:
     if model is not None:
         task = f", task {task_name(options.folder)}" if (Path(options.folder) / TASK).exists() else ""
         print(f"\n{options.folder}: {model.num_parameters():,} parameters{task}")
+        if model.origin is not None and model.origin_folder is not None:
+            for line in huggingface("describing").describe(model.origin_folder, model.origin):
+                print(line)
         print(json.dumps(model.config.to_dict(), indent=2))
         print(model)
 

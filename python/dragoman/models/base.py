@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -24,6 +25,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 FROZEN = "frozen"  # the field of config.json that holds the dtype of frozen weights
+ORIGIN = "origin"  # the field that holds the config.json of another library that the model came from
 
 
 class Model(Module):
@@ -31,6 +33,11 @@ class Model(Module):
 
     A subclass sets `config_class` and writes `__call__`, `loss` and `__init__(self, config, compute_dtype="float32")`,
     which calls this one first. `register` gives it a name, so that it can be saved and loaded.
+
+    Attributes:
+        origin: the config.json, as a dict, of the checkpoint of another library that the model came from; None for a
+            model of ours.
+        origin_folder: where it was read; None for a model that was not read there.
 
     Args:
         config: what to build, of the type `config_class`.
@@ -44,6 +51,8 @@ class Model(Module):
 
     config_class: ClassVar[type[ModelConfig]] = ModelConfig
     config: Any
+    origin: dict[str, Any] | None = None
+    origin_folder: Path | None = None
 
     def __init__(self, config: ModelConfig, compute_dtype: str = "float32") -> None:
         op = type(self).__name__
@@ -98,6 +107,8 @@ class Model(Module):
         values = {"model": registered_name(type(self)), **self.config.to_dict()}
         if self.frozen is not None:
             values[FROZEN] = self.frozen
+        if self.origin is not None:
+            values[ORIGIN] = self.origin
         config = (json.dumps(values, indent=2) + "\n").encode()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +119,28 @@ class Model(Module):
         state = lora.merged_state(self) if self.frozen is None else frozen_state(self)
         weights = array_parts(state, {"format": "dragoman", **digests})
         atomic_write_all({folder / CONFIG: [config], folder / WEIGHTS: weights})
+
+    def save_pretrained(self, folder: str | Path, model_type: str | None = None) -> None:
+        """Writes the model in the layout of the Hugging Face libraries: config.json and model.safetensors, float32.
+
+        The tokenizer and the settings that came with a checkpoint are copied from its folder. transformers opens the
+        folder, with the same logits; so does `dragoman.load`. Of a model with adapters, the weights are those with the
+        chosen adapter's update.
+
+        Args:
+            folder: of the model, made where missing.
+            model_type: the family to write, as "marian" or "t5"; that of the checkpoint from which the model came by
+                default.
+
+        Raises:
+            OSError: naming the file that cannot be written.
+            TypeError, ValueError: no such family, or one whose models compute something else, naming the field of the
+                config; a frozen model. Nothing is written.
+        """
+        arguments.check_path("save_pretrained", "folder", folder)
+        if model_type is not None:
+            arguments.check_types("save_pretrained", str, model_type=model_type)
+        huggingface("saving").save(self, Path(folder), model_type)
 
     def freeze(self, dtype: str) -> Self:
         """Turns the model, in place, into one that only runs: smaller, and faster with few rows.
@@ -162,6 +195,11 @@ class Model(Module):
     def dtype(self) -> str:
         """Of activations: `compute_dtype` in training, float32 in inference."""
         return self.compute_dtype if self.training else "float32"
+
+
+def huggingface(module: str) -> Any:
+    """A module of dragoman.interop.huggingface, which stands above this one: imported when it is needed."""
+    return import_module(f"dragoman.interop.huggingface.{module}")
 
 
 def digest_field(name: str) -> str:

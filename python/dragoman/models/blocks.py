@@ -49,7 +49,8 @@ def positions(config: TextConfig) -> SinusoidalPositionalEncoding | LearnedPosit
 def _attention_positions(
     config: TextConfig, causal: bool, shared: dict[str, AttentionPositions]
 ) -> AttentionPositions | None:
-    """What a layer's self-attention knows about positions. Layers with the same fields share it, but for Shaw's."""
+    """What a layer's self-attention knows about positions. Layers with the same fields share it, but for Shaw's and
+    where the config says so."""
     head_dim = config.head_dim or config.d_model // config.num_heads
     kind, heads, distance = config.positions, config.num_heads, config.position_distance
     if kind == "shaw":
@@ -61,6 +62,8 @@ def _attention_positions(
         "rotary": (features, base, scaling),
     }
     key = f"{kind} {fields.get(kind)}"
+    if not config.position_sharing:
+        shared.pop(key, None)
     if key not in shared and kind == "relative":
         shared[key] = RelativeBias(
             heads, num_buckets=config.position_buckets, max_distance=distance or 128, bidirectional=not causal

@@ -280,6 +280,8 @@ class TextConfig(BlockConfig):
         position_offset: rows of a table before that of the first token.
         position_buckets: of relative positions.
         position_distance: what relative positions tell apart: distances up to it; None for 128, and 16 of shaw.
+        position_sharing: the layers of a stack share the table of relative positions, as in T5; otherwise each has one
+            of its own, as in UMT5 (Chung et al. 2023, arXiv:2304.09151).
         rotary_features: of a head that rotary positions turn; None for all.
         rotary_base: of rotary positions.
         rotary_scaling: how they are slowed for longer texts, see dragoman.nn.RotaryPositions; or None.
@@ -298,6 +300,7 @@ class TextConfig(BlockConfig):
     position_offset: int = 0
     position_buckets: int = 32
     position_distance: int | None = None
+    position_sharing: bool = True
     rotary_features: int | None = None
     rotary_base: float = 10000.0
     rotary_scaling: dict[str, Any] | None = dataclasses.field(default=None, hash=False)
@@ -318,7 +321,7 @@ class TextConfig(BlockConfig):
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", *BlockConfig.sizes, "position_buckets", "max_length")
     optional_sizes: ClassVar[tuple[str, ...]] = (*BlockConfig.optional_sizes, "position_distance", "rotary_features")
     rates: ClassVar[tuple[str, ...]] = (*BlockConfig.rates, "embedding_dropout")
-    flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "scale_embeddings", "embedding_norm")
+    flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "position_sharing", "scale_embeddings", "embedding_norm")
     of_layers: ClassVar[tuple[str, ...]] = (
         *BlockConfig.of_layers,
         *("positions", "position_buckets", "position_distance", "rotary_features", "rotary_base", "rotary_scaling"),

@@ -161,6 +161,12 @@ class TextEncoder(Model):
                 rows = functional.gather(rows, places)
             return (rows if self.head is None else self.head(rows)).numpy()
 
+    def encode_ids(self, batch: IdBatch, types: IdBatch | None = None) -> npt.NDArray[Any]:
+        """The encoder's rows, text after text, whatever the head: float32 (tokens, d_model), without dropout and off
+        the tape. Arguments and errors as of a call."""
+        with self.inference():
+            return self._encode("encode_ids", batch, types)[0].numpy()
+
     def vectors(self, batch: IdBatch, types: IdBatch | None = None) -> npt.NDArray[Any]:
         """A vector for each text, float32 (texts, d_model): its rows, pooled, and of length 1 if the config says so
         (Reimers & Gurevych 2019, arXiv:1908.10084). Errors as of a call."""

@@ -8,18 +8,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from dragoman import arguments
 from dragoman.arguments import shown
 from dragoman.files import SafetensorsFile, atomic_write_all
 from dragoman.frozen import FROZEN_DTYPES
 from dragoman.json_file import parse_object, read_bytes, read_object
-from dragoman.models.base import CONFIG, FROZEN, TOKENIZER, WEIGHTS, Model, digest_field, registered_class
+from dragoman.models.base import (
+    CONFIG,
+    FROZEN,
+    ORIGIN,
+    TOKENIZER,
+    WEIGHTS,
+    Model,
+    digest_field,
+    huggingface,
+    registered_class,
+)
 from dragoman.models.config import ModelConfig
 from dragoman.models.freezing import check_frozen_state, fill_frozen
 from dragoman.nn.init import skip_init
 
 INDEX = WEIGHTS + ".index.json"  # of weights in several files, as transformers and safetensors write them
+
+COMPUTE_TYPES = ("default", *FROZEN_DTYPES)
 
 _OLDEST_MODEL = "encoder_decoder"  # of a config.json from before it named its model
 _MAXIMUM = {CONFIG: 1 << 20, TOKENIZER: 1 << 26}  # bytes
@@ -36,15 +49,21 @@ def model_folder(folder: Path) -> Iterator[None]:
         raise FileNotFoundError(errno.ENOENT, f"not a model folder{lacks}", str(folder)) from None
 
 
-COMPUTE_TYPES = ("default", *FROZEN_DTYPES)
+def is_theirs(values: Mapping[str, Any]) -> bool:
+    """Whether a config.json is one of the Hugging Face libraries, not of ours."""
+    return "model_type" in values and "format" not in values
 
 
 def load(folder: str | Path, compute_type: str = "default") -> Model:
-    """The model that `Model.save` wrote, in inference mode.
+    """The model that `Model.save` wrote, or one in the layout of the Hugging Face libraries, in inference mode.
 
-    config.json names the kind of model, of those that `dragoman.models.register` knows. Weights may be float32, float16
-    or bfloat16, which are widened, in model.safetensors or in the files that model.safetensors.index.json lists.
-    Every name and shape is compared with the config before weights are read.
+    Of ours, config.json names the kind of model, of those that `dragoman.models.register` knows. Weights may be
+    float32, float16 or bfloat16, which are widened, in model.safetensors or in the files that
+    model.safetensors.index.json lists. Every name and shape is compared with the config before weights are read.
+
+    Of theirs, config.json names the family in "model_type"; docs/guide/checkpoints.md lists what opens. Weights may be
+    safetensors or files of torch.save, of which nothing but tensors is read. A field that asks for something that is
+    not there, and a tensor without a place, are errors.
 
     Args:
         folder: of the model.
@@ -70,13 +89,18 @@ def load_with(
         raise ValueError(f'{op}: compute_type must be "bfloat16" or "float32" on {device}, got "int8"')
     with model_folder(folder):
         content = read_bytes(folder / CONFIG, _MAXIMUM[CONFIG])
-        model_class, config, frozen = _parse_config(folder / CONFIG, content)
+        values = parse_object(content, str(folder / CONFIG))
+        if is_theirs(values):
+            model: Model = huggingface("loading").load(op, folder, values, device, compute_type)
+            return model
+        model_class, config, frozen, origin = _parse_config(folder / CONFIG, values)
         path, weights = open_weights(folder)
     # The weights say how large the model can be: twice as large leaves room for a parameter that is made, then tied.
-    values = sum(math.prod(file.headers[name].shape) for name, file in weights.items())
+    held = sum(math.prod(file.headers[name].shape) for name, file in weights.items())
     try:
-        with skip_init(max_parameters=2 * len(weights), max_values=2 * values):
+        with skip_init(max_parameters=2 * len(weights), max_values=2 * held):
             model = model_class(config)
+        model.origin = origin
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{folder / CONFIG}: does not fit {path.name}: {error}") from error
     if frozen is not None and compute_type not in ("default", frozen):
@@ -136,18 +160,25 @@ def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> 
 def read_config(folder: Path) -> tuple[type[Model], ModelConfig]:
     """The class and the config of the model in a folder. OSError, ValueError as in `load`."""
     with model_folder(folder):
-        return _parse_config(folder / CONFIG, read_bytes(folder / CONFIG, _MAXIMUM[CONFIG]))[:2]
+        values = parse_object(read_bytes(folder / CONFIG, _MAXIMUM[CONFIG]), str(folder / CONFIG))
+        if is_theirs(values):
+            found: tuple[type[Model], ModelConfig] = huggingface("loading").read_config(folder, values)
+            return found
+        return _parse_config(folder / CONFIG, values)[:2]
 
 
-def _parse_config(path: Path, content: bytes) -> tuple[type[Model], ModelConfig, str | None]:
-    """Class, config, and the dtype in which the model is frozen."""
-    values = parse_object(content, str(path))
+def _parse_config(
+    path: Path, values: dict[str, Any]
+) -> tuple[type[Model], ModelConfig, str | None, dict[str, Any] | None]:
+    """Class, config, the dtype in which the model is frozen, and the config.json of theirs that it came from."""
     try:
         model_class = registered_class(values.pop("model", _OLDEST_MODEL))
-        frozen = values.pop(FROZEN, None)
+        frozen, origin = values.pop(FROZEN, None), values.pop(ORIGIN, None)
         if frozen is not None:
             arguments.choice("config", FROZEN, frozen, FROZEN_DTYPES)
-        return model_class, model_class.config_class.from_dict(values), frozen
+        if origin is not None:
+            arguments.check_types("config", dict, **{ORIGIN: origin})
+        return model_class, model_class.config_class.from_dict(values), frozen, origin
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from error
 

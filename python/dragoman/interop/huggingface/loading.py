@@ -1,0 +1,92 @@
+"""Opens a folder of theirs as a model of ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dragoman.arguments import shown
+from dragoman.interop.huggingface.family import SAME, Layout, family_of
+from dragoman.interop.huggingface.fields import Fields
+from dragoman.interop.huggingface.weights import Tensors, open_tensors
+from dragoman.models import Model, ModelConfig
+from dragoman.models.base import CONFIG, class_of_config
+from dragoman.nn.init import skip_init
+
+
+def load(op: str, folder: Path, values: Mapping[str, Any], device: str, compute_type: str) -> Model:
+    """The model in a folder of theirs, in inference mode.
+
+    Each tensor is read into the parameter that it belongs to: beside the model, a few million values are in memory at
+    a time, or one tensor where it is turned over.
+
+    Args:
+        op: in whose name errors are raised.
+        folder: of the model.
+        values: of its config.json.
+        device: where the model shall lie.
+        compute_type: as of `dragoman.load`.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+        ValueError: naming the file and the field or the tensor that does not fit. Every field that changes the model
+            must be understood, and every tensor have its place.
+    """
+    fields, tensors, layout = _open(folder, values)
+    model_class = class_of_config(type(layout.config))
+    held = sum(math.prod(header.shape) for header in tensors.values())
+    try:
+        # The files say how large the model can be: twice as large leaves room for a parameter that is made, then tied.
+        with skip_init(max_parameters=6 * len(tensors), max_values=2 * held):
+            model = model_class(layout.config)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{fields.path}: does not fit {tensors.path.name}: {error}") from error
+    _check(model, layout, tensors)
+    for ours, parameter in model.named_parameters():
+        theirs, form = layout.name(ours), layout.form(ours)
+        if form is SAME:
+            tensors.fill(theirs, parameter)
+        else:
+            parameter.copy_(form.read(tensors.array(theirs)))
+    model.origin, model.origin_folder = dict(values), folder
+    model.to(device)
+    return model.eval() if compute_type == "default" else model.freeze(compute_type)
+
+
+def read_config(folder: Path, values: Mapping[str, Any]) -> tuple[type[Model], ModelConfig]:
+    """The class and the config of the model in a folder of theirs. Errors as of `load`."""
+    _, _, layout = _open(folder, values)
+    return class_of_config(type(layout.config)), layout.config
+
+
+def _open(folder: Path, values: Mapping[str, Any]) -> tuple[Fields, Tensors, Layout]:
+    fields = Fields(values, folder / CONFIG)
+    family = family_of(fields)
+    fields.only("quantization_config", None)
+    tensors = open_tensors(folder, family.aliases)
+    try:
+        return fields, tensors, family.layout(fields, tensors)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"{fields.path}: {error}") from error
+    except ValueError as error:  # of a config, which knows no file
+        known = str(error).startswith(str(folder))
+        raise error if known else ValueError(f"{fields.path}: {error}") from error
+
+
+def _check(model: Model, layout: Layout, tensors: Tensors) -> None:
+    """ValueError unless each parameter has its tensor, of the right shape and dtype, and each tensor a use."""
+    used = set()
+    for ours, parameter in model.named_parameters():
+        theirs = layout.name(ours)
+        if theirs not in tensors:
+            raise ValueError(f"{tensors.path}: must hold {shown(theirs)}, got no such tensor")
+        expected = layout.form(ours).shape(parameter.shape)
+        if tensors[theirs].shape != expected:
+            raise ValueError(f"{tensors.stored(theirs)} must have shape {expected}, got {tensors[theirs].shape}")
+        tensors.check_floats(theirs)
+        used.add(theirs)
+    for theirs in tensors:
+        if theirs not in used and not layout.ignores(theirs):
+            raise ValueError(f"{tensors.stored(theirs)} must have a place in the model, got an unknown tensor")
