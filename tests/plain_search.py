@@ -41,7 +41,7 @@ def last_logits(model, src, prefixes):
     return logits.reshape(len(prefixes), -1, VOCABULARY)[:, -1].astype(np.float64)
 
 
-def rows_of(model, src, forbid=None, change=None):
+def rows_of(model, src, forbid=None, change=None, never=NEVER, renormalize=False):
     """The function that plain searches ask: `change(ids, logits)` comes before the softmax, `forbid(ids)` after it."""
 
     def rows(prefixes):
@@ -50,11 +50,11 @@ def rows_of(model, src, forbid=None, change=None):
             if change is not None:
                 change(ids, row)
         found = log_softmax(last)
-        found[:, NEVER] = -np.inf
+        found[:, list(never)] = -np.inf
         for ids, row in zip(prefixes, found, strict=True):
             if forbid is not None:
                 row[list(forbid(ids))] = -np.inf
-        return found
+        return log_softmax(found) if renormalize else found
 
     return rows
 
@@ -130,6 +130,26 @@ def marian(rows, beam, limit, alpha, ends=(2,)):
         if last:
             break
     return sorted(history, key=lambda h: -h[1])[:beam]
+
+
+def hf(rows, beam, limit, alpha, ends=(2,), early_stopping=False):
+    """transformers/generation/utils.py: `_beam_search`, for one sentence."""
+    running, finished = [((), 0.0)], []
+    for length in range(1, limit + 1):
+        top = best(extended(rows, running), max(2, 1 + len(ends)) * beam)
+        hits = [ids[-1] in ends or length == limit for ids, _ in top]
+        running = [e for e, hit in zip(top, hits, strict=True) if not hit][:beam]
+        for (ids, total), hit in list(zip(top, hits, strict=True))[:beam]:
+            if hit:
+                finished.append((ids[:-1] if ids[-1] in ends else ids, total / length**alpha))
+        finished = sorted(finished, key=lambda h: -h[1])[:beam]
+        if not running:
+            break
+        if len(finished) == beam:
+            most = limit if early_stopping == "never" else length
+            if early_stopping is True or running[0][1] / most**alpha <= finished[-1][1]:
+                break
+    return finished
 
 
 def most_probable(rows, limit, allowed, ends=(2,)):

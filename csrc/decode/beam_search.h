@@ -12,7 +12,6 @@ class BeamSearch : public Search {
 
   int64_t candidates() const override;
   bool reads_rows() const override;
-  bool forced() const override { return length_ < static_cast<int64_t>(options_.prefix.size()); }
   void step(const ScoredRows& rows) override;
   std::vector<int32_t> ids(int64_t row) const override { return paths_.ids(hypotheses_[row].path); }
   std::vector<Hypothesis> result() const override;
@@ -25,9 +24,9 @@ class BeamSearch : public Search {
     Progress progress;  // of the constraints
   };
   struct Finished {
-    int64_t path;  // without the end
-    bool ended;    // false: cut at the limit
-    double end_log_prob, total, score;
+    int64_t path;               // without the end
+    std::optional<double> end;  // its log probability; none: cut at the limit
+    double total, score;
   };
   struct Extension {
     int64_t parent;
@@ -44,11 +43,7 @@ class BeamSearch : public Search {
   void end();
   bool decided() const;
 
-  const SearchOptions options_;
-  const Vocabulary& vocabulary_;
   const Constraints constraints_;
-  Paths paths_;
-  int64_t length_ = 0;  // tokens of the live hypotheses
   std::vector<Live> hypotheses_;
   std::vector<Finished> finished_, cut_;  // the best first
 };

@@ -38,15 +38,19 @@ struct Taken {
 
 class Search {
  public:
+  Search(const SearchOptions& options, const Vocabulary& vocabulary)
+      : options_(options), vocabulary_(vocabulary) {}
   virtual ~Search() = default;
 
   // Of the next step: how many candidates a row needs, and whether the search reads whole rows.
   virtual int64_t candidates() const = 0;
   virtual bool reads_rows() const = 0;
-  virtual bool forced() const = 0;  // whether the prefix gives the next token
+  // The token that the prefix or forced_last gives in the next step.
+  std::optional<int32_t> forced() const;
   // The next step. FloatingPointError or ValueError where no hypothesis is left.
   virtual void step(const ScoredRows& rows) = 0;
 
+  int64_t length() const { return length_; }  // tokens of the live hypotheses
   // The live hypotheses: before the first step one, without a token; none when the search has ended.
   const std::vector<Taken>& live() const { return live_; }
   bool done() const { return live_.empty(); }
@@ -55,6 +59,14 @@ class Search {
   virtual std::vector<int32_t> stable() const = 0;  // ids that all live and finished hypotheses begin with
 
  protected:
+  bool in_prefix() const { return length_ < static_cast<int64_t>(options_.prefix.size()); }
+  // Whether a step takes the log probability of a forced token from the model; otherwise it is 0.
+  bool scores_forced() const { return options_.like != Like::hf; }
+
+  const SearchOptions options_;
+  const Vocabulary& vocabulary_;
+  Paths paths_;
+  int64_t length_ = 0;
   std::vector<Taken> live_;
 };
 

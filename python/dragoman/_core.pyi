@@ -343,6 +343,7 @@ class SearchOptions:
         min_length: int,
         length_penalty: float,
         like: str,
+        early_stopping: str,
         temperature: float,
         top_k: int,
         top_p: float,
@@ -350,10 +351,15 @@ class SearchOptions:
         seed: int,
         place: int,
         prefix: collections.abc.Sequence[int],
+        forced_last: int | None,
+        unwritten: collections.abc.Sequence[int],
         suppress: collections.abc.Sequence[int],
+        begin_suppress: collections.abc.Sequence[int],
         allowed: collections.abc.Sequence[int],
+        bad_words: collections.abc.Sequence[collections.abc.Sequence[int]],
         no_repeat_ngram: int,
         repetition_penalty: float,
+        renormalize: bool,
         constraints: collections.abc.Sequence[collections.abc.Sequence[int]],
     ) -> None: ...
 
@@ -381,7 +387,6 @@ class Generation:
         steps: Steps,
         vocabulary: int,
         ends: collections.abc.Sequence[int],
-        unwritten: collections.abc.Sequence[int],
     ) -> None: ...
     def add(
         self,

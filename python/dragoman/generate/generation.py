@@ -59,7 +59,7 @@ class Generation:
         # Recorded steps are those of inference.
         self._called = [m for m, s in zip(self.models, steps, strict=True) if isinstance(s, _core.PythonSteps)]
         self._data = _core.Generation(
-            steps[0] if len(steps) == 1 else _core.EnsembleSteps(steps), self._size, self._ends, self._unwritten
+            steps[0] if len(steps) == 1 else _core.EnsembleSteps(steps), self._size, self._ends
         )
 
     def add(self, source_ids: Sequence[int], options: SearchOptions | None = None, place: int = 0) -> int:
@@ -88,9 +88,10 @@ class Generation:
         limit = min(limit_of(op, model, len(source_ids), options.max_length) for model in self.models)
         if len(options.prefix) > limit:
             raise ValueError(f"{op}: prefix must have at most {limit} ids, as the output, got {len(options.prefix)}")
+        native = options.native(limit, place, self._unwritten)
         if isinstance(self.models[0], TextDecoder):
-            return self._data.add((), source_ids, options.native(limit, place))
-        return self._data.add(source_ids, start_ids(self.models[0].config), options.native(limit, place))
+            return self._data.add((), source_ids, native)
+        return self._data.add(source_ids, start_ids(self.models[0].config), native)
 
     def step(self) -> list[int]:
         """One step of all requests.

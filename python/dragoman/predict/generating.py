@@ -90,5 +90,5 @@ def work_of(
     progress: Callable[[list[int]], None] | None = None,
 ) -> Work:
     """A request of a GenerationExecutor."""
-    rows = max(options.beam, options.count or 1)
+    rows = max(options.beam, options.outputs)
     return Work((ids, options, place), len(ids), rows=rows, progress=progress)
