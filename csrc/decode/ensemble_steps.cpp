@@ -1,5 +1,6 @@
 #include "decode/ensemble_steps.h"
 
+#include <exception>
 #include <utility>
 
 #include "ops/elementwise.h"
@@ -31,7 +32,21 @@ Tensor EnsembleSteps::add(const std::vector<Entry>& entries) {
 }
 
 Tensor EnsembleSteps::next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) {
+  if (ids.empty()) return leave();
   return mean_of(models_, [&](Steps& model) { return model.next(ids, parents); });
+}
+
+Tensor EnsembleSteps::leave() {
+  std::exception_ptr error;
+  for (const std::shared_ptr<Steps>& model : models_) {
+    try {
+      model->next({}, {});
+    } catch (...) {
+      if (!error) error = std::current_exception();
+    }
+  }
+  if (error) std::rethrow_exception(error);
+  return Tensor::empty({0, 0});
 }
 
 }  // namespace dragoman

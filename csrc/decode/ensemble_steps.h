@@ -17,6 +17,8 @@ class EnsembleSteps : public Steps {
   Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) override;
 
  private:
+  Tensor leave();  // all rows of all models, also after one throws; the first error is thrown in the end
+
   std::vector<std::shared_ptr<Steps>> models_;
 };
 

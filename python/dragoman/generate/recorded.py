@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from dragoman.program import record
 from dragoman.tensor import Tensor
 
 FIRST_LENGTH = 512  # of the longest text that a model's first Programs hold for
+LONGEST_EXAMPLE = 8  # tokens of a text that Programs are recorded with, or a few more
 
 Kept = tuple[Hashable, _core.StepPrograms | None]
 
@@ -36,7 +38,7 @@ _recording = threading.Lock()
 
 def replayed_steps(model: EncoderDecoder | TextDecoder) -> _core.ReplayedSteps | None:
     """The native steps of a model; None where they cannot be recorded: each sentence has its own adapter, attention
-    weights are asked for, or the model's code reads values of tensors."""
+    weights are asked for, or the model's code reads values of tensors, of which a RuntimeWarning tells."""
     state = None if is_recording_attention() else _state_of(model)
     if state is None:
         return None
@@ -51,9 +53,15 @@ def replayed_steps(model: EncoderDecoder | TextDecoder) -> _core.ReplayedSteps |
 
 
 def _first_programs(model: Any) -> _core.StepPrograms | None:
+    lengths = [min(length, FIRST_LENGTH) for length in _max_lengths(model)]
     try:
-        return _record(model, *(min(length, FIRST_LENGTH) for length in _max_lengths(model)))
-    except ValueError:  # also of a model that takes no text as long as the examples
+        return _record(model, *lengths)
+    except ValueError as error:
+        if min(lengths) > LONGEST_EXAMPLE:  # a model that takes only shorter texts cannot read the examples
+            name = type(model).__name__
+            warnings.warn(
+                f"{name} decodes slowly: its steps cannot be recorded ({error})", RuntimeWarning, stacklevel=2
+            )
         return None
 
 
