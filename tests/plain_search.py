@@ -69,24 +69,24 @@ def extended(rows, live):
         yield from (((*ids, token), total + log_prob) for token, log_prob in enumerate(row))
 
 
-def dragoman(rows, beam, limit, alpha, ends=(2,)):
-    """The rule "dragoman", as SearchOptions describes it."""
+def dragoman(rows, beam, limit, alpha, ends=(2,), extra=lambda ids, length: 0.0):
+    """The rule "dragoman", as SearchOptions describes it; a score is raised by extra(ids without the end, length)."""
     live, finished = [((), 0.0)], []
 
-    def score(total, length):
-        return total / ((5 + length) / 6) ** alpha
+    def score(ids, total, length):
+        return total / ((5 + length) / 6) ** alpha + extra(ids, length)
 
     for _ in range(limit):
         extensions = best(extended(rows, live), None)
         ended = [e for e in extensions[:beam] if e[0][-1] in ends]
-        finished += [(ids[:-1], score(total, len(ids))) for ids, total in ended]
+        finished += [(ids[:-1], score(ids[:-1], total, len(ids))) for ids, total in ended]
         live = [e for e in extensions if e[0][-1] not in ends][:beam]
         finished = sorted(finished, key=lambda h: -h[1])[:beam]
-        if len(finished) == beam and (not live or score(live[0][1], len(live[0][0])) <= finished[-1][1]):
-            return finished
         if not live:
             return finished
-    cut = [(ids, score(total, limit)) for ids, total in live]
+        if len(finished) == beam and max(score(*e, len(e[0])) for e in live) <= finished[-1][1]:
+            return finished
+    cut = [(ids, score(ids, total, limit)) for ids, total in live]
     return (finished + sorted(cut, key=lambda h: -h[1]))[:beam]
 
 

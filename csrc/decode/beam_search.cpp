@@ -22,7 +22,7 @@ BeamSearch::BeamSearch(const SearchOptions& options, const Vocabulary& vocabular
     cut_.push_back({Paths::none, std::nullopt, 0.0, 0.0});
     return;
   }
-  hypotheses_.push_back({Paths::none, 0.0, constraints_.begin()});
+  hypotheses_.push_back({Paths::none, 0.0, constraints_.begin(), {}});
   live_.push_back({0, 0});
 }
 
@@ -98,6 +98,7 @@ std::vector<size_t> BeamSearch::chosen(const std::vector<Extension>& found, size
 void BeamSearch::step(const ScoredRows& rows) {
   for (int64_t row = 0; row < static_cast<int64_t>(hypotheses_.size()); ++row) rows.check_finite(row);
   const std::vector<Extension> found = extensions(rows);
+  const std::vector<Coverage> coverage = coverage_after(rows);
   const bool shrinks = options_.like == Like::marian;
   const size_t width = options_.beam - (shrinks ? finished_.size() : 0);
   // What goes on, or is cut at the limit, is among the best `considered`; what ends, among the best `width`.
@@ -107,14 +108,14 @@ void BeamSearch::step(const ScoredRows& rows) {
   for (const Extension& extension : found) {
     if (!constraints_.complete(hypotheses_[extension.parent].progress)) continue;
     if (rank++ == width) break;
-    if (!in_prefix() && vocabulary_.is_end(extension.id)) finish(extension);
+    if (!in_prefix() && vocabulary_.is_end(extension.id)) finish(extension, coverage[extension.parent]);
   }
   std::vector<Live> hypotheses;
   live_.clear();
   for (const size_t i : chosen(found, considered, width)) {
     const Live& parent = hypotheses_[found[i].parent];
     hypotheses.push_back({paths_.append(parent.path, found[i].id, found[i].log_prob), found[i].total,
-                          constraints_.advanced(parent.progress, found[i].id)});
+                          constraints_.advanced(parent.progress, found[i].id), coverage[found[i].parent]});
     live_.push_back({found[i].parent, found[i].id});
   }
   hypotheses_ = std::move(hypotheses);
@@ -130,18 +131,30 @@ void BeamSearch::step(const ScoredRows& rows) {
   }
 }
 
-void BeamSearch::finish(const Extension& extension) {
+std::vector<Coverage> BeamSearch::coverage_after(const ScoredRows& rows) const {
+  std::vector<Coverage> after(hypotheses_.size());
+  for (size_t row = 0; row < after.size() && reads_attention(); ++row) {
+    after[row] = covered(hypotheses_[row].coverage, rows.attention[row]);
+  }
+  return after;
+}
+
+double BeamSearch::score(double total, int64_t length, const Coverage& coverage) const {
+  return normalised_score(options_.like, total, length, options_.length_penalty) +
+         options_.coverage_penalty * log_coverage(coverage);
+}
+
+void BeamSearch::finish(const Extension& extension, const Coverage& coverage) {
   const bool first_come = options_.like == Like::fairseq;
   if (first_come && finished_.size() == static_cast<size_t>(options_.beam)) return;
-  const double score = normalised_score(options_.like, extension.total, length_ + 1, options_.length_penalty);
-  finished_.push_back({hypotheses_[extension.parent].path, extension.log_prob, extension.total, score});
+  finished_.push_back({hypotheses_[extension.parent].path, extension.log_prob, extension.total,
+                       score(extension.total, length_ + 1, coverage)});
 }
 
 void BeamSearch::cut() {
   for (const Live& live : hypotheses_) {
     if (!constraints_.complete(live.progress)) continue;
-    const double score = normalised_score(options_.like, live.total, length_, options_.length_penalty);
-    cut_.push_back({live.path, std::nullopt, live.total, score});
+    cut_.push_back({live.path, std::nullopt, live.total, score(live.total, length_, live.coverage)});
   }
   sort_by_score(cut_);
   CHECK(!cut_.empty() || !finished_.empty(), "constraints: no output of at most ", options_.limit,
@@ -158,8 +171,9 @@ bool BeamSearch::decided() const {
   if (finished_.size() < static_cast<size_t>(options_.beam)) return false;
   if (options_.like == Like::fairseq || options_.early_stopping == EarlyStopping::yes) return true;
   const int64_t length = options_.early_stopping == EarlyStopping::never ? options_.limit : length_;
-  const double best = normalised_score(options_.like, hypotheses_[0].total, length, options_.length_penalty);
-  return best <= finished_.back().score;
+  return std::all_of(hypotheses_.begin(), hypotheses_.end(), [&](const Live& live) {
+    return score(live.total, length, live.coverage) <= finished_.back().score;
+  });
 }
 
 std::vector<Hypothesis> BeamSearch::result() const {

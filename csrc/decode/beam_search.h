@@ -2,6 +2,7 @@
 #pragma once
 
 #include "decode/constraints.h"
+#include "decode/coverage.h"
 #include "decode/search.h"
 
 namespace dragoman {
@@ -22,6 +23,7 @@ class BeamSearch : public Search {
     int64_t path;
     double total;
     Progress progress;  // of the constraints
+    Coverage coverage;  // with a penalty on it
   };
   struct Finished {
     int64_t path;               // without the end
@@ -38,7 +40,10 @@ class BeamSearch : public Search {
   std::vector<Extension> extensions(const ScoredRows& rows) const;  // in order
   // Indices of the extensions that go on, of those that do not end.
   std::vector<size_t> chosen(const std::vector<Extension>& found, size_t considered, size_t width) const;
-  void finish(const Extension& extension);
+  // What the hypotheses cover with the token that this step chooses.
+  std::vector<Coverage> coverage_after(const ScoredRows& rows) const;
+  double score(double total, int64_t length, const Coverage& coverage) const;
+  void finish(const Extension& extension, const Coverage& coverage);
   void cut();
   void end();
   bool decided() const;

@@ -5,19 +5,13 @@
 #include <utility>
 
 #include "core/parallel.h"
+#include "decode/host.h"
 #include "decode/processors.h"
 #include "ops/top_k.h"
 
 namespace dragoman {
 
 namespace {
-
-template <class T>
-std::vector<T> to_host(const Tensor& tensor) {
-  std::vector<T> values(static_cast<size_t>(tensor.numel()));
-  tensor.copy_to_host(values.data());
-  return values;
-}
 
 bool changes_rows(const SearchOptions& options) {
   return options.repetition_penalty != 1.0 || has_masks(options);
@@ -90,6 +84,7 @@ std::vector<int64_t> Generation::step() {
   const FixedThreads fixed;
   std::vector<int64_t> keys = std::exchange(done_, {});
   try {
+    keep_attention();
     if (model_rows_ > 0) advance();
     settle(running_, keys);
     if (!waiting_.empty()) join();
@@ -108,6 +103,15 @@ std::vector<int64_t> Generation::step() {
     throw;
   }
   return keys;
+}
+
+void Generation::keep_attention() {
+  const auto reads = [](const Request& request) { return request.search->reads_attention(); };
+  const bool kept = std::any_of(running_.begin(), running_.end(), reads) ||
+                    std::any_of(waiting_.begin(), waiting_.end(), reads);
+  if (kept == keeps_attention_) return;
+  steps_->keep_attention(kept);
+  keeps_attention_ = kept;
 }
 
 void Generation::advance() {
@@ -161,6 +165,8 @@ void Generation::search(const Tensor& logits, std::vector<Request>& requests, in
   const auto ids = to_host<int32_t>(id_rows);
   const auto values = to_host<float>(value_rows);
   auto softmax = to_host<float>(softmax_rows);
+  std::vector<std::vector<float>> attention;
+  if (keeps_attention_) attention = steps_->attention();
   for (size_t i = 0; i < requests.size(); ++i) {
     Request& request = requests[i];
     const int64_t row = request.first_row - first_row, k = id_rows.dim(1);
@@ -175,6 +181,7 @@ void Generation::search(const Tensor& logits, std::vector<Request>& requests, in
           .logits = values.data() + row * k,
           .softmax = of_rows,
           .all = on_host ? std::optional(own_rows(request)) : std::nullopt,
+          .attention = keeps_attention_ ? attention.data() + row : nullptr,
       });
     } catch (...) {
       ended_[request.key] = {{}, std::current_exception()};

@@ -27,7 +27,7 @@ struct SearchOptions {
   int64_t count = 1;  // of the result
   int64_t limit = 0;  // tokens of an output at most, with the end
   int64_t min_length = 0;
-  double length_penalty = 0.6;
+  double length_penalty = 0.6, coverage_penalty = 0.0;
   Like like = Like::dragoman;
   EarlyStopping early_stopping = EarlyStopping::no;
   double temperature = 0.0;  // 0: a search; above: `count` draws

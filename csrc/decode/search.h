@@ -14,11 +14,12 @@ namespace dragoman {
 
 // What a step shows a search of its rows.
 struct ScoredRows {
-  int64_t k;                  // columns of ids and logits
-  const int32_t* ids;         // (rows, k): the most probable, in order; equal ones by id
-  const float* logits;        // (rows, k): of `ids`
-  const float* softmax;       // (rows, 2): maximum and sum, as of csrc/ops/top_k.h
-  std::optional<Tensor> all;  // (rows, vocabulary) on the host, where the search asked for it
+  int64_t k;                            // columns of ids and logits
+  const int32_t* ids;                   // (rows, k): the most probable, in order; equal ones by id
+  const float* logits;                  // (rows, k): of `ids`
+  const float* softmax;                 // (rows, 2): maximum and sum, as of csrc/ops/top_k.h
+  std::optional<Tensor> all;            // (rows, vocabulary) on the host, where the search asked for it
+  const std::vector<float>* attention;  // (rows,): of each its source, where the search asked for it
 
   float of(int64_t row, const Vocabulary& vocabulary, int32_t id) const {
     return all->data<float>()[row * vocabulary.size + id];
@@ -45,6 +46,7 @@ class Search {
   // Of the next step: how many candidates a row needs, and whether the search reads whole rows.
   virtual int64_t candidates() const = 0;
   virtual bool reads_rows() const = 0;
+  bool reads_attention() const { return options_.coverage_penalty != 0.0; }
   // The token that the prefix or forced_last gives in the next step.
   std::optional<int32_t> forced() const;
   // The next step. FloatingPointError or ValueError where no hypothesis is left.

@@ -298,6 +298,8 @@ class Steps:
     What a search asks of a model: rows of logits.
     """
     def add(self, entries: collections.abc.Sequence[Entry]) -> Tensor: ...
+    def attention(self) -> list[list[float]]: ...
+    def keep_attention(self, kept: bool) -> None: ...
     def next(self, ids: collections.abc.Sequence[int], parents: collections.abc.Sequence[int]) -> Tensor: ...
 
 class StepPrograms:
@@ -305,7 +307,13 @@ class StepPrograms:
     A model's recorded steps, for sources and texts up to some length.
     """
     def __init__(
-        self, first: Program, step: Program, reads_source: bool, longest_source: int, longest: int
+        self,
+        first: Program,
+        step: Program,
+        reads_source: bool,
+        longest_source: int,
+        longest: int,
+        keeps_attention: bool,
     ) -> None: ...
     @property
     def longest(self) -> int: ...
@@ -316,7 +324,9 @@ class ReplayedSteps(Steps):
     """
     Steps of recorded Programs and a cache.
     """
-    def __init__(self, programs: StepPrograms, renew: collections.abc.Callable[[int, int], StepPrograms]) -> None: ...
+    def __init__(
+        self, programs: StepPrograms, renew: collections.abc.Callable[[int, int, bool], StepPrograms]
+    ) -> None: ...
 
 class PythonSteps(Steps):
     """
@@ -342,6 +352,7 @@ class SearchOptions:
         limit: int,
         min_length: int,
         length_penalty: float,
+        coverage_penalty: float,
         like: str,
         early_stopping: str,
         temperature: float,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dragoman import _core, arguments
+from dragoman.generate.aligning import covering_attention
 from dragoman.generate.models import SearchModel, SearchModels, in_inference, limit_of, models_of, output_size
 from dragoman.generate.options import SearchOptions
 from dragoman.generate.steps import steps_of
@@ -85,6 +86,9 @@ class Generation:
         """As `add`, where the types and the source's ids have been checked."""
         op = self._op
         options.check_vocabulary(op, self._size, self._ends, self._unwritten)
+        if options.coverage_penalty:
+            for model in self.models:
+                covering_attention(f"{op}: coverage_penalty", model)
         limit = min(limit_of(op, model, len(source_ids), options.max_length) for model in self.models)
         if len(options.prefix) > limit:
             raise ValueError(f"{op}: prefix must have at most {limit} ids, as the output, got {len(options.prefix)}")

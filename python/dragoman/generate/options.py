@@ -9,7 +9,7 @@ from typing import Any
 from dragoman import _core, arguments
 
 MAX_BEAM = 1000
-MAX_LENGTH_PENALTY = 10.0
+MAX_PENALTY = 10.0  # of length and coverage
 MAX_REPETITION_PENALTY = 1e6  # and 1 / this at least: so no logit overflows float32
 
 RULES = {"dragoman": 0.6, "marian": 1.0, "fairseq": 1.0, "hf": 1.0}  # and the length penalty of each by default
@@ -36,7 +36,8 @@ class SearchOptions:
         early_stopping: of a beam search like "hf", as in transformers: True ends it as soon as `beam` hypotheses are
             finished; False when the best other one, if it ended now, would not be among the best `beam`; "never" when
             it would not with the same log probability at `max_length`.
-        coverage_penalty: must be 0: a search does not see the attention yet.
+        coverage_penalty: in [0, 10]: how much a score of a Transformer's output falls with source tokens that it has
+            not looked at; 0 for no such penalty. It needs a search like "dragoman".
         temperature: 0 for a search. Above 0, tokens are drawn, and logits are divided by it before; less than 1e-6
             counts as 1e-6.
         top_k: only the `top_k` most probable tokens are drawn (Fan et al. 2018, arXiv:1805.04833); None for all.
@@ -69,8 +70,10 @@ class SearchOptions:
 
     - "dragoman": of the best `beam` extensions those with eos are finished, and the best `beam` others go on. The
       search ends when `beam` are finished and the best other one, if it ended now, would not be among the best
-      `beam`. Score: log P / ((5 + length) / 6)^length_penalty (Wu et al. 2016, arXiv:1609.08144, section 7). Those
-      cut at `max_length` come after finished ones.
+      `beam`. Score: log P / ((5 + length) / 6)^length_penalty + coverage_penalty * sum over the source of
+      log(min(c, 1)) (Wu et al. 2016, arXiv:1609.08144, section 7). c is how much the output has looked at a source
+      token: the sum over its tokens of the mean weight of the heads that `alignments` reads; less than 1e-6 counts as
+      1e-6. Those cut at `max_length` come after finished ones.
     - "hf": as transformers (`GenerationMixin._beam_search`). As "dragoman", but with the score log P /
       length^length_penalty, and at `max_length` the best `beam` extensions are compared with finished ones alike. In a
       beam search `repetition_penalty` multiplies log probabilities.
@@ -128,13 +131,10 @@ class SearchOptions:
         beam = arguments.integer(op, "beam", self.beam, 1)
         if beam > MAX_BEAM:
             raise ValueError(f"{op}: beam must be at most {MAX_BEAM}, got {beam}")
-        if arguments.number(op, "coverage_penalty", self.coverage_penalty) != 0:
-            raise ValueError(f"{op}: coverage_penalty must be 0: a search does not see the attention")
         temperature = arguments.number(op, "temperature", self.temperature, 0.0)
         return {
             "beam": beam,
             "count": self._checked_count(op, beam, temperature),
-            "coverage_penalty": 0.0,
             "temperature": temperature,
             **self._checked_rule(op),
             **self._checked_lengths(op),
@@ -162,12 +162,17 @@ class SearchOptions:
         for name, is_given in (("early_stopping", early), ("forced_last", last is not None)):
             if is_given and like != "hf":
                 raise ValueError(f"{op}: {name} needs a search like hf, got like {like}")
-        penalty = self.length_penalty
-        if penalty is not None:
-            penalty = arguments.number(op, "length_penalty", penalty, 0.0)
-            if penalty > MAX_LENGTH_PENALTY:
-                raise ValueError(f"{op}: length_penalty must be at most {MAX_LENGTH_PENALTY:g}, got {penalty:g}")
-        return {"like": like, "early_stopping": early, "forced_last": last, "length_penalty": penalty}
+        penalties = {"length_penalty": self.length_penalty, "coverage_penalty": self.coverage_penalty}
+        for name, penalty in penalties.items():
+            if penalty is None:
+                continue
+            penalties[name] = arguments.number(op, name, penalty, 0.0)
+            if penalty > MAX_PENALTY:
+                raise ValueError(f"{op}: {name} must be at most {MAX_PENALTY:g}, got {penalty:g}")
+        if penalties["coverage_penalty"] and (self.temperature or like != "dragoman"):
+            other = f"like {like}" if like != "dragoman" else "a temperature above 0"
+            raise ValueError(f"{op}: coverage_penalty needs a search like dragoman, got {other}")
+        return {"like": like, "early_stopping": early, "forced_last": last, **penalties}
 
     def _checked_lengths(self, op: str) -> dict[str, Any]:
         most = None if self.max_length is None else arguments.integer(op, "max_length", self.max_length)
@@ -262,6 +267,7 @@ class SearchOptions:
             limit=limit,
             min_length=int(self.like == "fairseq") if least is None else least,
             length_penalty=self.exponent,
+            coverage_penalty=self.coverage_penalty,
             like=self.like,
             early_stopping=early if self.beam > 1 else "no",
             temperature=self.temperature,
