@@ -9,9 +9,9 @@ from dragoman import arguments
 from dragoman.arrays import check_device
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.data.tokenizer_file import MAXIMUM
-from dragoman.json_file import read_bytes
-from dragoman.models.base import TOKENIZER
-from dragoman.models.folder import load_with, model_folder
+from dragoman.json_file import read_bytes, read_object
+from dragoman.models.base import CONFIG, TOKENIZER
+from dragoman.models.folder import is_theirs, load_with, model_folder
 
 
 def load_with_tokenizer(
@@ -49,6 +49,10 @@ def load_with_tokenizer(
 
 def _tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, bytes]]:
     """The tokenizer of a folder, and the file that the weights know, of those that were saved here."""
+    with model_folder(folder):
+        theirs = is_theirs(read_object(folder / CONFIG))
+    if theirs:
+        return Tokenizer.load(folder), {}
     with model_folder(folder):
         content = read_bytes(folder / TOKENIZER, MAXIMUM)
     return Tokenizer.parse(content, folder / TOKENIZER), {TOKENIZER: content}
