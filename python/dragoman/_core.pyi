@@ -298,8 +298,6 @@ class Steps:
     What a search asks of a model: rows of logits.
     """
     def add(self, entries: collections.abc.Sequence[Entry]) -> Tensor: ...
-    def attention(self) -> list[list[float]]: ...
-    def keep_attention(self, kept: bool) -> None: ...
     def next(self, ids: collections.abc.Sequence[int], parents: collections.abc.Sequence[int]) -> Tensor: ...
 
 class StepPrograms:
@@ -307,13 +305,7 @@ class StepPrograms:
     A model's recorded steps, for sources and texts up to some length.
     """
     def __init__(
-        self,
-        first: Program,
-        step: Program,
-        reads_source: bool,
-        longest_source: int,
-        longest: int,
-        keeps_attention: bool,
+        self, first: Program, step: Program, reads_source: bool, longest_source: int, longest: int
     ) -> None: ...
     @property
     def longest(self) -> int: ...
@@ -324,9 +316,7 @@ class ReplayedSteps(Steps):
     """
     Steps of recorded Programs and a cache.
     """
-    def __init__(
-        self, programs: StepPrograms, renew: collections.abc.Callable[[int, int, bool], StepPrograms]
-    ) -> None: ...
+    def __init__(self, programs: StepPrograms, renew: collections.abc.Callable[[int, int], StepPrograms]) -> None: ...
 
 class PythonSteps(Steps):
     """
@@ -352,9 +342,7 @@ class SearchOptions:
         limit: int,
         min_length: int,
         length_penalty: float,
-        coverage_penalty: float,
         like: str,
-        early_stopping: str,
         temperature: float,
         top_k: int,
         top_p: float,
@@ -362,15 +350,10 @@ class SearchOptions:
         seed: int,
         place: int,
         prefix: collections.abc.Sequence[int],
-        forced_last: int | None,
-        unwritten: collections.abc.Sequence[int],
         suppress: collections.abc.Sequence[int],
-        begin_suppress: collections.abc.Sequence[int],
         allowed: collections.abc.Sequence[int],
-        bad_words: collections.abc.Sequence[collections.abc.Sequence[int]],
         no_repeat_ngram: int,
         repetition_penalty: float,
-        renormalize: bool,
         constraints: collections.abc.Sequence[collections.abc.Sequence[int]],
     ) -> None: ...
 
@@ -398,6 +381,7 @@ class Generation:
         steps: Steps,
         vocabulary: int,
         ends: collections.abc.Sequence[int],
+        unwritten: collections.abc.Sequence[int],
     ) -> None: ...
     def add(
         self,

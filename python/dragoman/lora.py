@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,10 @@ def using(model: Module, choice: str | Sequence[str | None] | None) -> Iterator[
 def save(model: Module, folder: str | Path, name: str = "default") -> None:
     """Writes one adapter to `folder`, in the layout of PEFT: adapter_model.safetensors and adapter_config.json.
 
+    Of a model that came from a checkpoint of the Hugging Face libraries, modules have the names that they have there,
+    so that PEFT adds the adapter to that checkpoint. What is one product there, as the queries, keys and values of
+    GPT-2, has one adapter, of a rank as large as those of its parts together.
+
     Raises:
         OSError: a file cannot be written.
         TypeError, ValueError: naming the argument; no such adapter.
@@ -133,16 +138,22 @@ def save(model: Module, folder: str | Path, name: str = "default") -> None:
     found = _places_of(model, name)
     if not found:
         raise ValueError(f"lora.save: name must be among {adapters(model)}, got {name!r}")
+    pairs = {place: (adapter.a.numpy(), adapter.b.numpy()) for place, (_, adapter) in found.items()}
+    transposed = False
+    if _has_origin(model):
+        pairs, transposed = _adapters_of_theirs().to_theirs(model, pairs)
     arrays: dict[str, npt.NDArray[Any]] = {}
-    for place, (_, adapter) in found.items():
-        arrays[f"{_PREFIX}{place}.lora_A.weight"] = adapter.a.numpy()
-        arrays[f"{_PREFIX}{place}.lora_B.weight"] = adapter.b.numpy()
+    for place, (a, b) in pairs.items():
+        arrays[f"{_PREFIX}{place}.lora_A.weight"] = a
+        arrays[f"{_PREFIX}{place}.lora_B.weight"] = b
     _, adapter = next(iter(found.values()))  # all have one rank, alpha and dropout
+    rank = len(next(iter(pairs.values()))[0])
     config = _PLAIN | {
-        "r": adapter.rank,
-        "lora_alpha": adapter.alpha,
+        "fan_in_fan_out": transposed,
+        "r": rank,
+        "lora_alpha": adapter.alpha if rank == adapter.rank else adapter.alpha * rank / adapter.rank,
         "lora_dropout": adapter.dropout,
-        "target_modules": list(found),
+        "target_modules": list(pairs),
         "inference_mode": True,
         "task_type": None,
         "base_model_name_or_path": None,
@@ -156,7 +167,8 @@ def save(model: Module, folder: str | Path, name: str = "default") -> None:
 def load(model: Module, folder: str | Path, name: str = "default") -> list[str]:
     """Gives a model the adapter that `save`, or PEFT, wrote, and chooses it for all sentences. Other adapters stay.
 
-    The weights are frozen, as by `add`; nothing is changed if the files do not fit.
+    Modules have the names of ours, or those of the checkpoint that the model came from. The weights are frozen, as by
+    `add`; nothing is changed if the files do not fit.
 
     Returns:
         The names of the Linears that have the adapter.
@@ -170,8 +182,10 @@ def load(model: Module, folder: str | Path, name: str = "default") -> list[str]:
     arguments.check_types("lora.load", str, name=name)
     _check_new("lora.load", model, name)
     path, file = Path(folder) / CONFIG, SafetensorsFile(Path(folder) / WEIGHTS)
-    rank, alpha, dropout = _read_config(path)
+    rank, alpha, dropout = _read_config(path, of_origin=_has_origin(model))
     linears, pairs = _linears(model), _pairs(file)
+    if _has_origin(model):
+        pairs = _adapters_of_theirs().to_ours(model, pairs)
     for place, pair in pairs.items():
         if place not in linears:
             raise ValueError(f"{file.path}: {place} must be a Linear of the model")
@@ -241,10 +255,22 @@ def merged_state(model: Module) -> dict[str, npt.NDArray[Any]]:
     return state
 
 
-def _read_config(path: Path) -> tuple[int, float, float]:
-    """Rank, alpha and dropout."""
+def _has_origin(model: Module) -> bool:
+    """Whether the model came from a checkpoint of the Hugging Face libraries."""
+    return getattr(model, "origin", None) is not None
+
+
+def _adapters_of_theirs() -> Any:
+    """The module that knows their names; imported when it is needed, as it stands above this one."""
+    return import_module("dragoman.interop.huggingface.adapters")
+
+
+def _read_config(path: Path, of_origin: bool = False) -> tuple[int, float, float]:
+    """Rank, alpha and dropout. Where the model's weights lie in their files does not matter `of_origin`."""
     values = read_object(path)
     for field, plain in _PLAIN.items():
+        if field == "fan_in_fan_out" and of_origin:
+            continue
         if values.get(field, plain) not in (plain, [] if plain is None else plain):
             raise ValueError(f"{path}: {field} must be {plain!r}, got {values[field]!r}")
     try:

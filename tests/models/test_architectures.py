@@ -5,7 +5,7 @@ import re
 import dragoman as dg
 import numpy as np
 import pytest
-from dragoman.models import DecoderConfig, EncoderConfig, TextDecoder, TextEncoder, VisionConfig, VisionTransformer
+from dragoman.models import EncoderConfig, TextEncoder, VisionConfig, VisionTransformer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -156,76 +156,6 @@ TEXTS = {
               {**BERT, "position_offset": 2, "max_length": 31, "layers": [{"positions": "relative"}], "head": "mlm"}),
 }  # fmt: skip
 
-# Decoders
-
-LLAMA_THEIRS = {
-    **{"vocab_size": 71, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 3},
-    **{"num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 64, "head_dim": 10},
-}
-LLAMA = {
-    **{"vocab_size": 71, "d_model": 24, "d_ff": 44, "num_layers": 3, "num_heads": 6, "kv_heads": 2, "head_dim": 10},
-    **{"norm": "rms", "norm_first": True, "norm_eps": 1e-6, "gated": True, "activation": "silu"},
-    **{"positions": "rotary", "attention_bias": "", "feed_forward_bias": False, "scale_embeddings": False},
-    **{"tie_embeddings": False, "pad_id": None},
-}
-GEMMA = {**LLAMA, "tie_embeddings": True, "scale_embeddings": True, "activation": "gelu_tanh"}
-LLAMA_NAMES = [
-    (r"^model\.embed_tokens", "embedding"),
-    (r"^model\.norm", "decoder.norm"),
-    (r"^model\.layers", "decoder.layers"),
-    (r"^lm_head", "output"),
-    (r"input_layernorm", "norm1"),
-    (r"pre_feedforward_layernorm", "norm2"),
-    (r"post_feedforward_layernorm", "output_norms.1"),
-    (r"self_attn\.o_proj", "self_attention.out_proj"),
-    (r"self_attn", "self_attention"),
-    (r"mlp\.gate_proj", "feed_forward.gate"),
-    (r"mlp\.up_proj", "feed_forward.linear1"),
-    (r"mlp\.down_proj", "feed_forward.linear2"),
-]
-GPT2 = {
-    **{"vocab_size": 71, "d_model": 24, "d_ff": 96, "num_layers": 3, "num_heads": 4, "positions": "learned"},
-    **{"max_length": 40, "norm_first": True, "activation": "gelu_tanh", "scale_embeddings": False},
-    **{"pad_id": None, "bos_id": 2, "eos_id": 2, "unk_id": None},
-}
-GPT2_NAMES = [
-    (r"^transformer\.wte", "embedding"),
-    (r"^transformer\.wpe", "positions"),
-    (r"^transformer\.h\.", "decoder.layers."),
-    (r"^transformer\.ln_f", "decoder.norm"),
-    (r"ln_([12])", r"norm\1"),
-    (r"attn\.c_proj", "self_attention.out_proj"),
-    (r"mlp\.c_fc", "feed_forward.linear1"),
-    (r"mlp\.c_proj", "feed_forward.linear2"),
-]
-LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-NO_HEAD_DIM = {key: value for key, value in LLAMA_THEIRS.items() if key != "head_dim"}
-GEMMA3_TYPES = ["sliding_attention", "full_attention", "sliding_attention"]
-DECODERS = {
-    "gpt2": (("GPT2LMHeadModel", "GPT2Config"),
-             {"vocab_size": 71, "n_positions": 40, "n_embd": 24, "n_layer": 3, "n_head": 4}, GPT2),
-    "llama": (("LlamaForCausalLM", "LlamaConfig"), LLAMA_THEIRS, LLAMA),
-    "llama 3": (("LlamaForCausalLM", "LlamaConfig"),
-                {**LLAMA_THEIRS, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}
-                | {"rope_parameters": {**LLAMA3, "rope_theta": 500.0, "original_max_position_embeddings": 16}},
-                {**LLAMA, "tie_embeddings": True, "attention_bias": "qkvo", "feed_forward_bias": True}
-                | {"rotary_base": 500.0, "rotary_scaling": {"type": "llama3", "factor": 4, "original_max_length": 16}}),
-    "mistral": (("MistralForCausalLM", "MistralConfig"), {**LLAMA_THEIRS, "sliding_window": 5}, {**LLAMA, "window": 4}),
-    "qwen2": (("Qwen2ForCausalLM", "Qwen2Config"),
-              {**NO_HEAD_DIM, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
-              {**LLAMA, "head_dim": 4, "attention_bias": "qkv", "layers": [{}, {"window": 3}, {"window": 3}]}),
-    "qwen3": (("Qwen3ForCausalLM", "Qwen3Config"), LLAMA_THEIRS, {**LLAMA, "qk_norm": "rms"}),
-    "smollm3": (("SmolLM3ForCausalLM", "SmolLM3Config"),
-                {**NO_HEAD_DIM, "no_rope_layer_interval": 2, "pad_token_id": 0},
-                {**LLAMA, "head_dim": 4, "rotary_base": 2e6, "tie_embeddings": True}
-                | {"layers": [{}, {"positions": "none"}]}),
-    "gemma": (("GemmaForCausalLM", "GemmaConfig"), LLAMA_THEIRS, GEMMA),
-    "gemma 3": (("Gemma3ForCausalLM", "Gemma3TextConfig"),
-                {**LLAMA_THEIRS, "query_pre_attn_scalar": 7, "sliding_window": 5, "layer_types": GEMMA3_TYPES},
-                {**GEMMA, "attention_scale": 7**-0.5, "sandwich_norm": True, "qk_norm": "rms"}
-                | {"layers": [{"window": 4}, {"rotary_base": 1e6}]}),
-}  # fmt: skip
-
 
 def theirs(names, values, rng):
     """A model of transformers whose weights show every option: far from where training would begin."""
@@ -287,39 +217,6 @@ def test_encoders(names, values, fields, rng):
     with torch.no_grad():
         expected = other(input_ids=torch.tensor(ids), **more).logits
     assert_same(model.logits(ids.tolist(), types=types.tolist() if two else None), expected)
-
-
-def of_gpt2(state):
-    """Their products have (in, out) weights, and one for queries, keys and values."""
-    for i in range(3):
-        layer = f"decoder.layers.{i}"
-        for kind in ("weight", "bias"):
-            parts = np.split(state.pop(f"{layer}.attn.c_attn.{kind}"), 3, axis=-1)
-            for letter, part in zip("qkv", parts, strict=True):
-                state[f"{layer}.self_attention.{letter}_proj.{kind}"] = part
-        for name in [name for name in state if name.startswith(layer) and state[name].ndim == 2]:
-            state[name] = state[name].T
-
-
-def of_gemma(state):
-    """Their norms multiply by weight + 1."""
-    for name in state:
-        if "norm" in name:
-            state[name] = state[name] + 1
-
-
-@pytest.mark.parametrize(("name", "names", "values", "fields"), [(k, *v) for k, v in DECODERS.items()], ids=DECODERS)
-def test_decoders(name, names, values, fields, rng):
-    other = theirs(names, values, rng)
-    model = TextDecoder(DecoderConfig(**fields | NO_DROPOUT))
-    change = of_gpt2 if name == "gpt2" else of_gemma if "gemma" in name else None
-    second = "output_norms.0" if fields.get("sandwich_norm") else "norm2"
-    rules = GPT2_NAMES if name == "gpt2" else [*LLAMA_NAMES, (r"post_attention_layernorm", second)]
-    load(model, other, rules, change)
-    ids = rng.integers(3, 50, (2, 23))
-    with torch.no_grad():
-        expected = other(input_ids=torch.tensor(ids)).logits
-    assert_same(model.logits(ids.tolist()), expected)
 
 
 VIT_NAMES = [

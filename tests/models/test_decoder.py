@@ -4,7 +4,7 @@ import dragoman as dg
 import numpy as np
 import pytest
 import reference
-from dragoman.generate import generate, sample
+from dragoman.generate import generate, sample, score
 from dragoman.models import DecoderConfig, TextDecoder
 from gradcheck import numerical_gradient
 
@@ -227,3 +227,12 @@ def test_each_kind_of_positions_goes_on_from_the_cache(fields):
                 break
         expected = ids[len(prompt) :]
         assert hypotheses[0].ids == (expected[:-1] if expected[-1] == 2 else expected)
+
+
+def test_without_an_end_outputs_have_the_longest_length():
+    model = model_of(3, eos_id=None)
+    for beam in (1, 3):
+        assert [len(each[0].ids) for each in generate(model, [[4, 5], [6]], beam=beam, max_length=5)] == [5, 5]
+    assert len(score(model, [[4, 5]], [[6, 7]], ended=False)[0].token_logprobs) == 2
+    with pytest.raises(ValueError, match="score: ended must be False where the config has no eos_id, got True"):
+        score(model, [[4, 5]], [[6, 7]])

@@ -57,20 +57,23 @@ def score(
     size = output_size(models[0])
     pack_ids("score", "tgt_batch", tgt_batch, size)
     check_pairs("score", src_batch, tgt_batch)
-    end = [end_ids(models[0].config)[0]] if ended else []
+    ends = end_ids(models[0].config)
+    if ended and not ends:
+        raise ValueError("score: ended must be False where the config has no eos_id, got True")
+    end = [ends[0]] if ended else []
     wanted = [[*ids, *end] for ids in tgt_batch]
     found: list[list[float]] = [[] for _ in wanted]
     with in_inference(models):
         for batch in passes(wanted, _LOGITS // size):
             sources, targets = [src_batch[i] for i in batch], [wanted[i] for i in batch]
             log_probs = _log_probs(models, sources, targets, batch)
-            ends = np.cumsum([len(ids) for ids in targets])
-            for i, values in zip(batch, np.split(log_probs, ends[:-1]), strict=True):
+            cuts = np.cumsum([len(ids) for ids in targets])[:-1]
+            for i, values in zip(batch, np.split(log_probs, cuts), strict=True):
                 found[i] = values.tolist()
     return [
         Hypothesis(
             list(ids),
-            _core.normalised_score(options.like, total, len(log_probs), options.exponent),
+            _core.normalised_score(options.like, total, len(log_probs), options.length_penalty or 0.0),
             total,
             len(log_probs),
             log_probs,

@@ -291,7 +291,8 @@ class TextConfig(BlockConfig):
         embedding_dropout: rate of embeddings with their positions.
         pad_id, bos_id, unk_id: padding, beginning of a sentence, unknown token; None for no such token. Special ids may
             be the same. Outputs never contain these, except where one is an eos_id, too.
-        eos_id: what ends a sentence; or several, each of which ends an output. Training writes the first.
+        eos_id: what ends a sentence; or several, each of which ends an output. Training writes the first. None where
+            nothing does: outputs go on to the longest length.
     """
 
     vocab_size: int
@@ -310,7 +311,7 @@ class TextConfig(BlockConfig):
     embedding_dropout: float = 0.1
     pad_id: int | None = 0
     bos_id: int | None = 1
-    eos_id: int | tuple[int, ...] = 2
+    eos_id: int | tuple[int, ...] | None = 2
     unk_id: int | None = 3
 
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -339,9 +340,10 @@ class TextConfig(BlockConfig):
         self._check("layers", fits, "without sinusoidal and learned positions, which are those of embeddings")
         for name in ("pad_id", "bos_id", "unk_id"):
             self._check_id(name, optional=True)
-        self._check_id("eos_id", several=True)
+        self._check_id("eos_id", optional=True, several=True)
         ends = self.eos_id
-        self._check("eos_id", isinstance(ends, int) or len(set(ends)) == len(ends), "a list of different ids")
+        fits = not isinstance(ends, tuple) or len(set(ends)) == len(ends)
+        self._check("eos_id", fits, "a list of different ids")
 
     def _check_id(self, name: str, *, optional: bool = False, several: bool = False) -> None:
         """Checks a field that holds a token, or None where it is optional. A list of several becomes a tuple."""

@@ -12,8 +12,8 @@ def start_ids(config: Any) -> tuple[int, ...]:
 
 
 def end_ids(config: Any) -> tuple[int, ...]:
-    """The tokens that end an output. The first is the one to learn."""
-    return _as_ids(config.eos_id)
+    """The tokens that end an output, if any. The first is the one to learn."""
+    return () if config.eos_id is None else _as_ids(config.eos_id)
 
 
 def unwritten_ids(config: Any) -> tuple[int, ...]:

@@ -114,6 +114,7 @@ class TransformerConfig(TextConfig):
         self._check("output_scale", is_number(scale) and 0 < scale < math.inf, "a number above 0")
         if self.start_id is not None:
             self._check_id("start_id", several=True)
+        self._check("eos_id", self.eos_id is not None, "given")
         self._check("start_id", self.start_id is not None or self.bos_id is not None, "given where bos_id is None")
         fits = not self.ties_inputs or self.output_size == self.vocab_size
         self._check("tgt_vocab_size", fits, f"{self.vocab_size}, the source's, to tie the embeddings of both sides")

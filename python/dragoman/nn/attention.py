@@ -9,7 +9,6 @@ from typing import Any
 
 from dragoman import arguments, functional
 from dragoman._core import Sequences
-from dragoman.functional.attention import AttentionWeights
 from dragoman.nn.attention_positions import AttentionPositions
 from dragoman.nn.init import xavier_uniform
 from dragoman.nn.kv_cache import KVCache
@@ -19,7 +18,7 @@ from dragoman.nn.norm import RMSNorm
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
-AttentionRecord = dict["MultiHeadAttention", AttentionWeights]
+AttentionRecord = dict["MultiHeadAttention", list[Tensor]]
 
 # The record, and the attentions that leave their weights in it; None for all.
 _record: ContextVar[tuple[AttentionRecord, Collection[MultiHeadAttention] | None] | None] = ContextVar(

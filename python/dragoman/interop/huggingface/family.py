@@ -24,6 +24,16 @@ Array = npt.NDArray[Any]
 
 # By model_type, the module of families/ that reads it.
 _MODULES = {
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "llama",
+    "smollm3": "llama",
+    "qwen2": "qwen",
+    "qwen3": "qwen",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3": "gemma",
+    "gemma3_text": "gemma",
     "bart": "bart",
     "marian": "bart",
     "mbart": "bart",
