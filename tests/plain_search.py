@@ -41,7 +41,7 @@ def last_logits(model, src, prefixes):
     return logits.reshape(len(prefixes), -1, VOCABULARY)[:, -1].astype(np.float64)
 
 
-def rows_of(model, src, forbid=None, change=None):
+def rows_of(model, src, forbid=None, change=None, never=NEVER, renormalize=False):
     """The function that plain searches ask: `change(ids, logits)` comes before the softmax, `forbid(ids)` after it."""
 
     def rows(prefixes):
@@ -50,11 +50,11 @@ def rows_of(model, src, forbid=None, change=None):
             if change is not None:
                 change(ids, row)
         found = log_softmax(last)
-        found[:, NEVER] = -np.inf
+        found[:, list(never)] = -np.inf
         for ids, row in zip(prefixes, found, strict=True):
             if forbid is not None:
                 row[list(forbid(ids))] = -np.inf
-        return found
+        return log_softmax(found) if renormalize else found
 
     return rows
 
@@ -69,24 +69,24 @@ def extended(rows, live):
         yield from (((*ids, token), total + log_prob) for token, log_prob in enumerate(row))
 
 
-def dragoman(rows, beam, limit, alpha, ends=(2,)):
-    """The rule "dragoman", as SearchOptions describes it."""
+def dragoman(rows, beam, limit, alpha, ends=(2,), extra=lambda ids, length: 0.0):
+    """The rule "dragoman", as SearchOptions describes it; a score is raised by extra(ids without the end, length)."""
     live, finished = [((), 0.0)], []
 
-    def score(total, length):
-        return total / ((5 + length) / 6) ** alpha
+    def score(ids, total, length):
+        return total / ((5 + length) / 6) ** alpha + extra(ids, length)
 
     for _ in range(limit):
         extensions = best(extended(rows, live), None)
         ended = [e for e in extensions[:beam] if e[0][-1] in ends]
-        finished += [(ids[:-1], score(total, len(ids))) for ids, total in ended]
+        finished += [(ids[:-1], score(ids[:-1], total, len(ids))) for ids, total in ended]
         live = [e for e in extensions if e[0][-1] not in ends][:beam]
         finished = sorted(finished, key=lambda h: -h[1])[:beam]
-        if len(finished) == beam and (not live or score(live[0][1], len(live[0][0])) <= finished[-1][1]):
-            return finished
         if not live:
             return finished
-    cut = [(ids, score(total, limit)) for ids, total in live]
+        if len(finished) == beam and max(score(*e, len(e[0])) for e in live) <= finished[-1][1]:
+            return finished
+    cut = [(ids, score(ids, total, limit)) for ids, total in live]
     return (finished + sorted(cut, key=lambda h: -h[1]))[:beam]
 
 
@@ -130,6 +130,26 @@ def marian(rows, beam, limit, alpha, ends=(2,)):
         if last:
             break
     return sorted(history, key=lambda h: -h[1])[:beam]
+
+
+def hf(rows, beam, limit, alpha, ends=(2,), early_stopping=False):
+    """transformers/generation/utils.py: `_beam_search`, for one sentence."""
+    running, finished = [((), 0.0)], []
+    for length in range(1, limit + 1):
+        top = best(extended(rows, running), max(2, 1 + len(ends)) * beam)
+        hits = [ids[-1] in ends or length == limit for ids, _ in top]
+        running = [e for e, hit in zip(top, hits, strict=True) if not hit][:beam]
+        for (ids, total), hit in list(zip(top, hits, strict=True))[:beam]:
+            if hit:
+                finished.append((ids[:-1] if ids[-1] in ends else ids, total / length**alpha))
+        finished = sorted(finished, key=lambda h: -h[1])[:beam]
+        if not running:
+            break
+        if len(finished) == beam:
+            most = limit if early_stopping == "never" else length
+            if early_stopping is True or running[0][1] / most**alpha <= finished[-1][1]:
+                break
+    return finished
 
 
 def most_probable(rows, limit, allowed, ends=(2,)):

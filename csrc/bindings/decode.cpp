@@ -35,6 +35,16 @@ class PythonSteps : public Steps {
     return steps_.attr("next")(ids, parents).cast<Tensor>();
   }
 
+  void keep_attention(bool kept) override {
+    const py::gil_scoped_acquire gil;
+    steps_.attr("keep_attention")(kept);
+  }
+
+  std::vector<std::vector<float>> attention() override {
+    const py::gil_scoped_acquire gil;
+    return steps_.attr("attention")().cast<std::vector<std::vector<float>>>();
+  }
+
  private:
   py::object steps_;
 };
@@ -57,18 +67,20 @@ void bind_decode(py::module_& m) {
       .def_readonly("place", &Entry::place);
   py::class_<Steps, std::shared_ptr<Steps>>(m, "Steps", "What a search asks of a model: rows of logits.")
       .def("add", &Steps::add, "entries"_a, py::call_guard<ReleaseGil>())
-      .def("next", &Steps::next, "ids"_a, "parents"_a, py::call_guard<ReleaseGil>());
+      .def("next", &Steps::next, "ids"_a, "parents"_a, py::call_guard<ReleaseGil>())
+      .def("keep_attention", &Steps::keep_attention, "kept"_a, py::call_guard<ReleaseGil>())
+      .def("attention", &Steps::attention, py::call_guard<ReleaseGil>());
   py::class_<StepPrograms, std::shared_ptr<StepPrograms>>(
       m, "StepPrograms", "A model's recorded steps, for sources and texts up to some length.")
-      .def(py::init<std::shared_ptr<Program>, std::shared_ptr<Program>, bool, int64_t, int64_t>(), "first"_a,
-           "step"_a, "reads_source"_a, "longest_source"_a, "longest"_a)
+      .def(py::init<std::shared_ptr<Program>, std::shared_ptr<Program>, bool, int64_t, int64_t, bool>(),
+           "first"_a, "step"_a, "reads_source"_a, "longest_source"_a, "longest"_a, "keeps_attention"_a)
       .def_readonly("longest_source", &StepPrograms::longest_source)
       .def_readonly("longest", &StepPrograms::longest);
   // The function is called, and ends, with the GIL: pybind11 sees to both.
   py::class_<ReplayedSteps, Steps, std::shared_ptr<ReplayedSteps>>(m, "ReplayedSteps",
                                                                    "Steps of recorded Programs and a cache.")
       .def(py::init([](std::shared_ptr<StepPrograms> programs,
-                       std::function<std::shared_ptr<StepPrograms>(int64_t, int64_t)> renew) {
+                       std::function<std::shared_ptr<StepPrograms>(int64_t, int64_t, bool)> renew) {
              return std::make_shared<ReplayedSteps>(std::move(programs), std::move(renew));
            }),
            "programs"_a, "renew"_a);
@@ -81,32 +93,45 @@ void bind_decode(py::module_& m) {
 
   py::class_<SearchOptions>(m, "SearchOptions", "What a request asks of a search.")
       .def(py::init([](int64_t beam, int64_t count, int64_t limit, int64_t min_length, double length_penalty,
-                       const std::string& like, double temperature, int64_t top_k, double top_p, double min_p,
-                       uint64_t seed, uint64_t place, std::vector<int32_t> prefix,
-                       std::vector<int32_t> suppress, std::vector<int32_t> allowed, int64_t no_repeat_ngram,
-                       double repetition_penalty, std::vector<std::vector<int32_t>> constraints) {
-             return SearchOptions{beam,
-                                  count,
-                                  limit,
-                                  min_length,
-                                  length_penalty,
-                                  parse_like(like),
-                                  temperature,
-                                  top_k,
-                                  top_p,
-                                  min_p,
-                                  seed,
-                                  place,
-                                  std::move(prefix),
-                                  std::move(suppress),
-                                  std::move(allowed),
-                                  no_repeat_ngram,
-                                  repetition_penalty,
-                                  std::move(constraints)};
+                       double coverage_penalty, const std::string& like, const std::string& early_stopping,
+                       double temperature, int64_t top_k, double top_p, double min_p, uint64_t seed,
+                       uint64_t place, std::vector<int32_t> prefix, std::optional<int32_t> forced_last,
+                       std::vector<int32_t> unwritten, std::vector<int32_t> suppress,
+                       std::vector<int32_t> begin_suppress, std::vector<int32_t> allowed,
+                       std::vector<std::vector<int32_t>> bad_words, int64_t no_repeat_ngram,
+                       double repetition_penalty, bool renormalize,
+                       std::vector<std::vector<int32_t>> constraints) {
+             return SearchOptions{.beam = beam,
+                                  .count = count,
+                                  .limit = limit,
+                                  .min_length = min_length,
+                                  .length_penalty = length_penalty,
+                                  .coverage_penalty = coverage_penalty,
+                                  .like = parse_like(like),
+                                  .early_stopping = parse_early_stopping(early_stopping),
+                                  .temperature = temperature,
+                                  .top_k = top_k,
+                                  .top_p = top_p,
+                                  .min_p = min_p,
+                                  .seed = seed,
+                                  .place = place,
+                                  .prefix = std::move(prefix),
+                                  .forced_last = forced_last,
+                                  .unwritten = std::move(unwritten),
+                                  .suppress = std::move(suppress),
+                                  .begin_suppress = std::move(begin_suppress),
+                                  .allowed = std::move(allowed),
+                                  .bad_words = std::move(bad_words),
+                                  .no_repeat_ngram = no_repeat_ngram,
+                                  .repetition_penalty = repetition_penalty,
+                                  .renormalize = renormalize,
+                                  .constraints = std::move(constraints)};
            }),
-           py::kw_only(), "beam"_a, "count"_a, "limit"_a, "min_length"_a, "length_penalty"_a, "like"_a,
-           "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "seed"_a, "place"_a, "prefix"_a, "suppress"_a,
-           "allowed"_a, "no_repeat_ngram"_a, "repetition_penalty"_a, "constraints"_a);
+           py::kw_only(), "beam"_a, "count"_a, "limit"_a, "min_length"_a, "length_penalty"_a,
+           "coverage_penalty"_a, "like"_a, "early_stopping"_a, "temperature"_a, "top_k"_a, "top_p"_a,
+           "min_p"_a, "seed"_a, "place"_a, "prefix"_a, "forced_last"_a, "unwritten"_a, "suppress"_a,
+           "begin_suppress"_a, "allowed"_a, "bad_words"_a, "no_repeat_ngram"_a, "repetition_penalty"_a,
+           "renormalize"_a, "constraints"_a);
 
   py::class_<Hypothesis>(m, "Hypothesis", "One output.")
       .def_readonly("ids", &Hypothesis::ids)
@@ -116,12 +141,10 @@ void bind_decode(py::module_& m) {
       .def_readonly("token_logprobs", &Hypothesis::token_logprobs);
 
   py::class_<Generation>(m, "Generation", "Many requests side by side, stepped together.")
-      .def(py::init([](std::shared_ptr<Steps> steps, int64_t vocabulary, std::vector<int32_t> ends,
-                       std::vector<int32_t> unwritten) {
-             return std::make_unique<Generation>(
-                 std::move(steps), Vocabulary{vocabulary, std::move(ends), std::move(unwritten)});
+      .def(py::init([](std::shared_ptr<Steps> steps, int64_t vocabulary, std::vector<int32_t> ends) {
+             return std::make_unique<Generation>(std::move(steps), Vocabulary{vocabulary, std::move(ends)});
            }),
-           "steps"_a, "vocabulary"_a, "ends"_a, "unwritten"_a)
+           "steps"_a, "vocabulary"_a, "ends"_a)
       .def(
           "add",
           [](Generation& generation, std::vector<int32_t> source, std::vector<int32_t> prefix,

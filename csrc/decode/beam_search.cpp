@@ -17,27 +17,28 @@ void sort_by_score(std::vector<Scored>& hypotheses) {
 }  // namespace
 
 BeamSearch::BeamSearch(const SearchOptions& options, const Vocabulary& vocabulary)
-    : options_(options), vocabulary_(vocabulary), constraints_(options.constraints) {
+    : Search(options, vocabulary), constraints_(options.constraints) {
   if (options.limit == 0) {
-    cut_.push_back({Paths::none, false, 0.0, 0.0, 0.0});
+    cut_.push_back({Paths::none, std::nullopt, 0.0, 0.0});
     return;
   }
-  hypotheses_.push_back({Paths::none, 0.0, constraints_.begin()});
+  hypotheses_.push_back({Paths::none, 0.0, constraints_.begin(), {}});
   live_.push_back({0, 0});
 }
 
 int64_t BeamSearch::candidates() const {
   // Those that may end and `beam` more, beside those that are never chosen.
-  return options_.beam + static_cast<int64_t>(vocabulary_.ends.size() + vocabulary_.unwritten.size());
+  return options_.beam + static_cast<int64_t>(vocabulary_.ends.size() + options_.unwritten.size());
 }
 
 bool BeamSearch::reads_rows() const {
-  return forced() || must_end() || !constraints_.empty();
+  return (in_prefix() && scores_forced()) || must_end() || !constraints_.empty();
 }
 
 std::vector<BeamSearch::Extension> BeamSearch::extensions(const ScoredRows& rows) const {
   std::vector<Extension> found;
   const int64_t columns = std::min(rows.k, candidates());  // requests beside this one may ask for more
+  const std::optional<int32_t> only = forced();
   for (int64_t row = 0; row < static_cast<int64_t>(hypotheses_.size()); ++row) {
     const Live& live = hypotheses_[row];
     const auto consider = [&](int32_t id, float logit) {
@@ -45,8 +46,12 @@ std::vector<BeamSearch::Extension> BeamSearch::extensions(const ScoredRows& rows
       if (log_prob > -INFINITY) found.push_back({row, id, log_prob, live.total + log_prob});
     };
     const auto consider_from_row = [&](int32_t id) { consider(id, rows.of(row, vocabulary_, id)); };
-    if (forced()) {
-      consider_from_row(options_.prefix[length_]);
+    if (only && scores_forced()) {
+      consider_from_row(*only);
+      continue;
+    }
+    if (only) {
+      found.push_back({row, *only, 0.0, live.total});
       continue;
     }
     if (must_end()) {
@@ -56,12 +61,12 @@ std::vector<BeamSearch::Extension> BeamSearch::extensions(const ScoredRows& rows
     const bool may_end = length_ >= options_.min_length && constraints_.complete(live.progress);
     const int32_t* ids = rows.ids + row * rows.k;
     for (int64_t column = 0; column < columns; ++column) {
-      if (vocabulary_.is_unwritten(ids[column]) || (!may_end && vocabulary_.is_end(ids[column]))) continue;
+      if (options_.is_unwritten(ids[column]) || (!may_end && vocabulary_.is_end(ids[column]))) continue;
       consider(ids[column], rows.logits[row * rows.k + column]);
     }
     for (const int32_t id : constraints_.wanted(live.progress)) {
       const bool is_candidate = std::find(ids, ids + columns, id) != ids + columns;
-      if (!is_candidate || vocabulary_.is_unwritten(id)) consider_from_row(id);
+      if (!is_candidate || options_.is_unwritten(id)) consider_from_row(id);
     }
   }
   // Ties go to the better parent, then to the lower id: the order in which they were found.
@@ -75,7 +80,7 @@ std::vector<size_t> BeamSearch::chosen(const std::vector<Extension>& found, size
   std::vector<size_t> going_on;
   std::vector<int64_t> banks;
   for (size_t i = 0; i < found.size(); ++i) {
-    if (!forced() && vocabulary_.is_end(found[i].id)) continue;
+    if (!in_prefix() && vocabulary_.is_end(found[i].id)) continue;
     if (constraints_.empty()) {
       if (i >= considered || going_on.size() == width) break;
     } else {
@@ -93,6 +98,7 @@ std::vector<size_t> BeamSearch::chosen(const std::vector<Extension>& found, size
 void BeamSearch::step(const ScoredRows& rows) {
   for (int64_t row = 0; row < static_cast<int64_t>(hypotheses_.size()); ++row) rows.check_finite(row);
   const std::vector<Extension> found = extensions(rows);
+  const std::vector<Coverage> coverage = coverage_after(rows);
   const bool shrinks = options_.like == Like::marian;
   const size_t width = options_.beam - (shrinks ? finished_.size() : 0);
   // What goes on, or is cut at the limit, is among the best `considered`; what ends, among the best `width`.
@@ -102,14 +108,14 @@ void BeamSearch::step(const ScoredRows& rows) {
   for (const Extension& extension : found) {
     if (!constraints_.complete(hypotheses_[extension.parent].progress)) continue;
     if (rank++ == width) break;
-    if (!forced() && vocabulary_.is_end(extension.id)) finish(extension);
+    if (!in_prefix() && vocabulary_.is_end(extension.id)) finish(extension, coverage[extension.parent]);
   }
   std::vector<Live> hypotheses;
   live_.clear();
   for (const size_t i : chosen(found, considered, width)) {
     const Live& parent = hypotheses_[found[i].parent];
     hypotheses.push_back({paths_.append(parent.path, found[i].id, found[i].log_prob), found[i].total,
-                          constraints_.advanced(parent.progress, found[i].id)});
+                          constraints_.advanced(parent.progress, found[i].id), coverage[found[i].parent]});
     live_.push_back({found[i].parent, found[i].id});
   }
   hypotheses_ = std::move(hypotheses);
@@ -117,26 +123,38 @@ void BeamSearch::step(const ScoredRows& rows) {
   if (hypotheses_.empty() && finished_.empty()) no_token_left(options_);
   sort_by_score(finished_);
   if (finished_.size() > static_cast<size_t>(options_.beam)) finished_.resize(options_.beam);
-  if (decided()) {
-    end();
-  } else if (length_ == options_.limit) {
+  if (length_ == options_.limit) {
     cut();
+    end();
+  } else if (decided()) {
     end();
   }
 }
 
-void BeamSearch::finish(const Extension& extension) {
+std::vector<Coverage> BeamSearch::coverage_after(const ScoredRows& rows) const {
+  std::vector<Coverage> after(hypotheses_.size());
+  for (size_t row = 0; row < after.size() && reads_attention(); ++row) {
+    after[row] = covered(hypotheses_[row].coverage, rows.attention[row]);
+  }
+  return after;
+}
+
+double BeamSearch::score(double total, int64_t length, const Coverage& coverage) const {
+  return normalised_score(options_.like, total, length, options_.length_penalty) +
+         options_.coverage_penalty * log_coverage(coverage);
+}
+
+void BeamSearch::finish(const Extension& extension, const Coverage& coverage) {
   const bool first_come = options_.like == Like::fairseq;
   if (first_come && finished_.size() == static_cast<size_t>(options_.beam)) return;
-  const double score = normalised_score(options_.like, extension.total, length_ + 1, options_.length_penalty);
-  finished_.push_back({hypotheses_[extension.parent].path, true, extension.log_prob, extension.total, score});
+  finished_.push_back({hypotheses_[extension.parent].path, extension.log_prob, extension.total,
+                       score(extension.total, length_ + 1, coverage)});
 }
 
 void BeamSearch::cut() {
   for (const Live& live : hypotheses_) {
     if (!constraints_.complete(live.progress)) continue;
-    const double score = normalised_score(options_.like, live.total, length_, options_.length_penalty);
-    cut_.push_back({live.path, false, 0.0, live.total, score});
+    cut_.push_back({live.path, std::nullopt, live.total, score(live.total, length_, live.coverage)});
   }
   sort_by_score(cut_);
   CHECK(!cut_.empty() || !finished_.empty(), "constraints: no output of at most ", options_.limit,
@@ -151,9 +169,11 @@ void BeamSearch::end() {
 bool BeamSearch::decided() const {
   if (hypotheses_.empty()) return true;
   if (finished_.size() < static_cast<size_t>(options_.beam)) return false;
-  if (options_.like == Like::fairseq) return true;
-  const double best = normalised_score(options_.like, hypotheses_[0].total, length_, options_.length_penalty);
-  return best <= finished_.back().score;
+  if (options_.like == Like::fairseq || options_.early_stopping == EarlyStopping::yes) return true;
+  const int64_t length = options_.early_stopping == EarlyStopping::never ? options_.limit : length_;
+  return std::all_of(hypotheses_.begin(), hypotheses_.end(), [&](const Live& live) {
+    return score(live.total, length, live.coverage) <= finished_.back().score;
+  });
 }
 
 std::vector<Hypothesis> BeamSearch::result() const {
@@ -163,10 +183,7 @@ std::vector<Hypothesis> BeamSearch::result() const {
   if (all.size() > static_cast<size_t>(options_.count)) all.resize(options_.count);
   std::vector<Hypothesis> found;
   for (const Finished& each : all) {
-    std::vector<double> log_probs = paths_.log_probs(each.path);
-    if (each.ended) log_probs.push_back(each.end_log_prob);
-    const auto length = static_cast<int64_t>(log_probs.size());
-    found.push_back({paths_.ids(each.path), each.score, each.total, length, std::move(log_probs)});
+    found.push_back(paths_.hypothesis(each.path, each.end, each.total, each.score));
   }
   return found;
 }

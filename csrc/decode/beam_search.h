@@ -2,6 +2,7 @@
 #pragma once
 
 #include "decode/constraints.h"
+#include "decode/coverage.h"
 #include "decode/search.h"
 
 namespace dragoman {
@@ -12,7 +13,6 @@ class BeamSearch : public Search {
 
   int64_t candidates() const override;
   bool reads_rows() const override;
-  bool forced() const override { return length_ < static_cast<int64_t>(options_.prefix.size()); }
   void step(const ScoredRows& rows) override;
   std::vector<int32_t> ids(int64_t row) const override { return paths_.ids(hypotheses_[row].path); }
   std::vector<Hypothesis> result() const override;
@@ -23,11 +23,12 @@ class BeamSearch : public Search {
     int64_t path;
     double total;
     Progress progress;  // of the constraints
+    Coverage coverage;  // with a penalty on it
   };
   struct Finished {
-    int64_t path;  // without the end
-    bool ended;    // false: cut at the limit
-    double end_log_prob, total, score;
+    int64_t path;               // without the end
+    std::optional<double> end;  // its log probability; none: cut at the limit
+    double total, score;
   };
   struct Extension {
     int64_t parent;
@@ -39,16 +40,15 @@ class BeamSearch : public Search {
   std::vector<Extension> extensions(const ScoredRows& rows) const;  // in order
   // Indices of the extensions that go on, of those that do not end.
   std::vector<size_t> chosen(const std::vector<Extension>& found, size_t considered, size_t width) const;
-  void finish(const Extension& extension);
+  // What the hypotheses cover with the token that this step chooses.
+  std::vector<Coverage> coverage_after(const ScoredRows& rows) const;
+  double score(double total, int64_t length, const Coverage& coverage) const;
+  void finish(const Extension& extension, const Coverage& coverage);
   void cut();
   void end();
   bool decided() const;
 
-  const SearchOptions options_;
-  const Vocabulary& vocabulary_;
   const Constraints constraints_;
-  Paths paths_;
-  int64_t length_ = 0;  // tokens of the live hypotheses
   std::vector<Live> hypotheses_;
   std::vector<Finished> finished_, cut_;  // the best first
 };

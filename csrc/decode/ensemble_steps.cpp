@@ -1,5 +1,6 @@
 #include "decode/ensemble_steps.h"
 
+#include <exception>
 #include <utility>
 
 #include "ops/elementwise.h"
@@ -31,7 +32,40 @@ Tensor EnsembleSteps::add(const std::vector<Entry>& entries) {
 }
 
 Tensor EnsembleSteps::next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) {
+  if (ids.empty()) return leave();
   return mean_of(models_, [&](Steps& model) { return model.next(ids, parents); });
+}
+
+void EnsembleSteps::keep_attention(bool kept) {
+  for (const std::shared_ptr<Steps>& model : models_) model->keep_attention(kept);
+}
+
+std::vector<std::vector<float>> EnsembleSteps::attention() {
+  std::vector<std::vector<float>> mean = models_.front()->attention();
+  const float share = 1.0f / static_cast<float>(models_.size());
+  for (size_t i = 1; i < models_.size(); ++i) {
+    const std::vector<std::vector<float>> more = models_[i]->attention();
+    for (size_t row = 0; row < mean.size(); ++row) {
+      for (size_t token = 0; token < mean[row].size(); ++token) mean[row][token] += more[row][token];
+    }
+  }
+  for (std::vector<float>& row : mean) {
+    for (float& each : row) each *= share;
+  }
+  return mean;
+}
+
+Tensor EnsembleSteps::leave() {
+  std::exception_ptr error;
+  for (const std::shared_ptr<Steps>& model : models_) {
+    try {
+      model->next({}, {});
+    } catch (...) {
+      if (!error) error = std::current_exception();
+    }
+  }
+  if (error) std::rethrow_exception(error);
+  return Tensor::empty({0, 0});
 }
 
 }  // namespace dragoman

@@ -15,8 +15,12 @@ class EnsembleSteps : public Steps {
 
   Tensor add(const std::vector<Entry>& entries) override;
   Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) override;
+  void keep_attention(bool kept) override;
+  std::vector<std::vector<float>> attention() override;  // the mean of the models'
 
  private:
+  Tensor leave();  // all rows of all models, also after one throws; the first error is thrown in the end
+
   std::vector<std::shared_ptr<Steps>> models_;
 };
 

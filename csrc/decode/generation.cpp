@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/parallel.h"
+#include "decode/host.h"
 #include "decode/processors.h"
 #include "ops/top_k.h"
 
@@ -12,21 +13,16 @@ namespace dragoman {
 
 namespace {
 
-template <class T>
-std::vector<T> to_host(const Tensor& tensor) {
-  std::vector<T> values(static_cast<size_t>(tensor.numel()));
-  tensor.copy_to_host(values.data());
-  return values;
-}
-
 bool changes_rows(const SearchOptions& options) {
   return options.repetition_penalty != 1.0 || has_masks(options);
 }
 
-// Applies the options to `logits`, the rows of one request on the host. Returns the softmax of these rows,
-// (rows, 2). A forbidden token is counted there, so the others keep the model's probabilities.
-std::vector<float> change_rows(const Tensor& logits, const Search& search, const std::vector<int32_t>& prefix,
-                               const SearchOptions& options, const Vocabulary& vocabulary) {
+// Applies the options to `logits`, the rows of one request on the host. Returns the softmax of these rows
+// before tokens were forbidden, (rows, 2), so that the others keep the model's probabilities; none to
+// renormalize.
+std::optional<std::vector<float>> change_rows(const Tensor& logits, const Search& search,
+                                              const std::vector<int32_t>& prefix,
+                                              const SearchOptions& options, const Vocabulary& vocabulary) {
   // transformers penalises the log probabilities of a beam search, others the logits.
   const bool afterwards = options.like == Like::hf && options.beam > 1;
   const auto each_row = [&](const auto& change) {
@@ -42,15 +38,28 @@ std::vector<float> change_rows(const Tensor& logits, const Search& search, const
   };
   const bool penalises = options.repetition_penalty != 1.0;
   if (penalises && !afterwards) each_row(penalise);
-  const std::vector<float> softmax = to_host<float>(std::get<2>(top_k(logits, 1)));
+  std::optional<std::vector<float>> softmax;
+  if (!options.renormalize || (penalises && afterwards))
+    softmax = to_host<float>(std::get<2>(top_k(logits, 1)));
   each_row([&](int64_t row, float* values, const std::vector<int32_t>& history) {
     if (penalises && afterwards) {
-      const double log_sum = softmax[2 * row] + std::log(static_cast<double>(softmax[2 * row + 1]));
+      const float* of_row = softmax->data() + 2 * row;
+      const double log_sum = of_row[0] + std::log(static_cast<double>(of_row[1]));
       penalise_repetition(values, history, options.repetition_penalty, log_sum);
     }
-    if (!search.forced()) mask(values, history, options, vocabulary);
+    if (!search.forced()) mask(values, history, search.length(), options, vocabulary);
   });
+  if (options.renormalize) return std::nullopt;
   return softmax;
+}
+
+// Rows where no token is left get a softmax of their own: they are finite, and all their probabilities are 0.
+void settle_empty_rows(float* softmax, int64_t rows) {
+  for (int64_t row = 0; row < rows; ++row) {
+    if (softmax[2 * row + 1] != 0.0f) continue;
+    softmax[2 * row] = 0.0f;
+    softmax[2 * row + 1] = 1.0f;
+  }
 }
 
 }  // namespace
@@ -75,6 +84,7 @@ std::vector<int64_t> Generation::step() {
   const FixedThreads fixed;
   std::vector<int64_t> keys = std::exchange(done_, {});
   try {
+    keep_attention();
     if (model_rows_ > 0) advance();
     settle(running_, keys);
     if (!waiting_.empty()) join();
@@ -93,6 +103,15 @@ std::vector<int64_t> Generation::step() {
     throw;
   }
   return keys;
+}
+
+void Generation::keep_attention() {
+  const auto reads = [](const Request& request) { return request.search->reads_attention(); };
+  const bool kept = std::any_of(running_.begin(), running_.end(), reads) ||
+                    std::any_of(waiting_.begin(), waiting_.end(), reads);
+  if (kept == keeps_attention_) return;
+  steps_->keep_attention(kept);
+  keeps_attention_ = kept;
 }
 
 void Generation::advance() {
@@ -135,8 +154,7 @@ void Generation::search(const Tensor& logits, std::vector<Request>& requests, in
   const auto own_rows = [&](const Request& request) {
     return rows.narrow(request.first_row - first_row, static_cast<int64_t>(request.search->live().size()));
   };
-  std::vector<std::vector<float>> changed(
-      requests.size());  // softmax of the requests whose rows have changed
+  std::vector<std::optional<std::vector<float>>> changed(requests.size());  // softmax before the changes
   for (size_t i = 0; i < requests.size(); ++i) {
     const Request& request = requests[i];
     if (!changes_rows(request.options)) continue;
@@ -146,17 +164,24 @@ void Generation::search(const Tensor& logits, std::vector<Request>& requests, in
   const auto [id_rows, value_rows, softmax_rows] = top_k(rows, candidates);
   const auto ids = to_host<int32_t>(id_rows);
   const auto values = to_host<float>(value_rows);
-  const auto softmax = to_host<float>(softmax_rows);
+  auto softmax = to_host<float>(softmax_rows);
+  std::vector<std::vector<float>> attention;
+  if (keeps_attention_) attention = steps_->attention();
   for (size_t i = 0; i < requests.size(); ++i) {
     Request& request = requests[i];
     const int64_t row = request.first_row - first_row, k = id_rows.dim(1);
+    float* of_rows = changed[i] ? changed[i]->data() : softmax.data() + 2 * row;
+    if (request.options.renormalize) {
+      settle_empty_rows(of_rows, static_cast<int64_t>(request.search->live().size()));
+    }
     try {
       request.search->step({
           .k = k,
           .ids = ids.data() + row * k,
           .logits = values.data() + row * k,
-          .softmax = changed[i].empty() ? softmax.data() + 2 * row : changed[i].data(),
+          .softmax = of_rows,
           .all = on_host ? std::optional(own_rows(request)) : std::nullopt,
+          .attention = keeps_attention_ ? attention.data() + row : nullptr,
       });
     } catch (...) {
       ended_[request.key] = {{}, std::current_exception()};

@@ -42,8 +42,9 @@ class Generation {
     std::exception_ptr error;
   };
 
-  void advance();  // the running requests
-  void join();     // the waiting ones
+  void keep_attention();  // in the next step, if a search reads it
+  void advance();         // the running requests
+  void join();            // the waiting ones
   // One step of each request's search. The rows of `logits` are those of the model from `first_row` on.
   void search(const Tensor& logits, std::vector<Request>& requests, int64_t first_row);
   // Moves the requests that have ended from `requests` to `ended_`, and adds their keys.
@@ -53,7 +54,8 @@ class Generation {
   std::shared_ptr<Steps> steps_;
   Vocabulary vocabulary_;
   int64_t next_key_ = 0;
-  int64_t model_rows_ = 0;                  // that the model holds
+  int64_t model_rows_ = 0;  // that the model holds
+  bool keeps_attention_ = false;
   std::vector<Request> running_, waiting_;  // running: in the order of their rows
   std::map<int64_t, Ended> ended_;
   std::vector<int64_t> done_;  // ended before their first step

@@ -14,9 +14,16 @@ Like parse_like(const std::string& text) {
   throw ValueError(concat("like must be one of dragoman, marian, fairseq, hf, got ", text));
 }
 
+EarlyStopping parse_early_stopping(const std::string& text) {
+  if (text == "no") return EarlyStopping::no;
+  if (text == "yes") return EarlyStopping::yes;
+  if (text == "never") return EarlyStopping::never;
+  throw ValueError(concat("early_stopping must be one of no, yes, never, got ", text));
+}
+
 bool SearchOptions::forbids() const {
-  return min_length > 0 || !suppress.empty() || !allowed.empty() || no_repeat_ngram > 0 ||
-         !constraints.empty();
+  return min_length > 0 || !suppress.empty() || !begin_suppress.empty() || !bad_words.empty() ||
+         !allowed.empty() || no_repeat_ngram > 0 || !constraints.empty();
 }
 
 double normalised_score(Like like, double log_prob, int64_t length, double length_penalty) {

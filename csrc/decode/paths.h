@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 namespace dragoman {
@@ -32,11 +34,14 @@ class Paths {
     return found;
   }
 
-  std::vector<double> log_probs(int64_t path) const {
-    std::vector<double> found;
-    for (; path != none; path = tokens_[path].before) found.push_back(tokens_[path].log_prob);
-    std::reverse(found.begin(), found.end());
-    return found;
+  // What ends with `path`, and then with an end of this log probability, if it has one.
+  Hypothesis hypothesis(int64_t path, std::optional<double> end, double total, double score) const {
+    std::vector<double> log_probs;
+    if (end) log_probs.push_back(*end);
+    for (int64_t at = path; at != none; at = tokens_[at].before) log_probs.push_back(tokens_[at].log_prob);
+    std::reverse(log_probs.begin(), log_probs.end());
+    const auto length = static_cast<int64_t>(log_probs.size());
+    return {ids(path), score, total, length, std::move(log_probs)};
   }
 
  private:

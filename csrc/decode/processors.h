@@ -10,12 +10,14 @@ namespace dragoman {
 void penalise_repetition(float* row, const std::vector<int32_t>& history, double penalty,
                          double log_sum = 0.0);
 
-// Whether masks() has anything to do.
+// Whether mask() has anything to do.
 bool has_masks(const SearchOptions& options);
 
-// Sets the logits of forbidden tokens to -inf: of `suppress`, outside `allowed`, and those that would end an
-// n-gram that `history` holds already. `ends` stay allowed.
-void mask(float* row, const std::vector<int32_t>& history, const SearchOptions& options,
+// Sets the logits of forbidden tokens to -inf, for the token after `written` tokens of an output: of
+// `suppress` and `begin_suppress`, outside `allowed`, and those that would end a bad word or an n-gram that
+// `history`, all that the decoder has read, holds already. `ends` stay allowed. To renormalize, also of what
+// a search passes over: tokens that are never chosen, and ends before min_length.
+void mask(float* row, const std::vector<int32_t>& history, int64_t written, const SearchOptions& options,
           const Vocabulary& vocabulary);
 
 }  // namespace dragoman

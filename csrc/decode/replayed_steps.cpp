@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "decode/host.h"
 #include "ops/kv_cache.h"
 
 namespace dragoman {
@@ -28,8 +29,25 @@ struct Packed {
   int64_t longest() const { return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end()); }
 };
 
-Tensor logits_of(const Program& program, const std::vector<Value>& inputs) {
-  return std::get<Tensor>(program.replay(inputs).front());
+// The mean over the heads, for the last query of each sequence. weights: for each sequence in turn (heads,
+// queries, keys).
+std::vector<std::vector<float>> mean_of_heads(const Tensor& weights, const std::vector<int64_t>& queries,
+                                              const std::vector<int64_t>& keys) {
+  int64_t pairs = 0;
+  for (size_t i = 0; i < keys.size(); ++i) pairs += queries[i] * keys[i];
+  const int64_t heads = pairs == 0 ? 0 : weights.numel() / pairs;
+  const std::vector<float> values = to_host<float>(weights);
+  std::vector<std::vector<float>> means;
+  const float* of_sequence = values.data();
+  for (size_t i = 0; i < keys.size(); ++i) {
+    std::vector<float>& mean = means.emplace_back(keys[i]);
+    for (int64_t head = 0; head < heads; ++head) {
+      const float* last = of_sequence + (head * queries[i] + queries[i] - 1) * keys[i];
+      for (int64_t j = 0; j < keys[i]; ++j) mean[j] += last[j] / static_cast<float>(heads);
+    }
+    of_sequence += heads * queries[i] * keys[i];
+  }
+  return means;
 }
 
 bool is_identity(const std::vector<int64_t>& parents, int64_t rows) {
@@ -47,7 +65,22 @@ ReplayedSteps::ReplayedSteps(std::shared_ptr<const StepPrograms> programs, Renew
 
 void ReplayedSteps::make_room(int64_t source, int64_t text) {
   if (source <= programs_->longest_source && text <= programs_->longest) return;
-  programs_ = renew_(std::max(source, programs_->longest_source), std::max(text, programs_->longest));
+  programs_ = renew_(std::max(source, programs_->longest_source), std::max(text, programs_->longest),
+                     programs_->keeps_attention);
+}
+
+void ReplayedSteps::keep_attention(bool kept) {
+  if (kept == programs_->keeps_attention) return;
+  programs_ = renew_(programs_->longest_source, programs_->longest, kept);
+}
+
+Tensor ReplayedSteps::replay(const Program& program, const std::vector<Value>& inputs, const KVCache& cache,
+                             const std::vector<int64_t>& queries) {
+  const std::vector<Value> outputs = program.replay(inputs);
+  if (programs_->keeps_attention) {
+    attention_ = mean_of_heads(std::get<Tensor>(outputs[1]), queries, cache.sources()->lengths());
+  }
+  return std::get<Tensor>(outputs[0]);
 }
 
 Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
@@ -62,7 +95,8 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
     last.push_back(static_cast<int32_t>(prefixes.ids.size()) - 1);
   }
   if (used_ && cache_->own().size() == 0) {
-    programs_ = renew_(programs_->longest_source, programs_->longest);  // the model may have changed
+    // The model may have changed.
+    programs_ = renew_(programs_->longest_source, programs_->longest, programs_->keeps_attention);
   }
   used_ = true;
   make_room(sources.longest(), prefixes.longest());
@@ -71,7 +105,7 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
   if (programs_->reads_source) inputs = {ids_tensor(sources.ids), Sequences(sources.lengths)};
   inputs.insert(inputs.end(), {ids_tensor(prefixes.ids), Sequences(prefixes.lengths), ids_tensor(last),
                                one_each(entries.size()), added});
-  const Tensor logits = logits_of(*programs_->first, inputs);
+  const Tensor logits = replay(*programs_->first, inputs, *added, prefixes.lengths);
   kv_cache_join(cache_, added);
   return logits;
 }
@@ -91,7 +125,8 @@ Tensor ReplayedSteps::next(const std::vector<int32_t>& ids, const std::vector<in
   }
   if (ids.empty()) return Tensor::empty({0, 0});
   make_room(0, cache_->own().max_length() + 1);
-  return logits_of(*programs_->step, {ids_tensor(ids), one_each(ids.size()), cache_});
+  return replay(*programs_->step, {ids_tensor(ids), one_each(ids.size()), cache_}, *cache_,
+                std::vector<int64_t>(ids.size(), 1));
 }
 
 }  // namespace dragoman

@@ -13,32 +13,42 @@ namespace dragoman {
 // Inputs of `first`: source ids and their Sequences where the model reads a source; ids of the prefixes and
 // their Sequences; the last row of each; a Sequences of one row each; an empty cache of as many sequences.
 // It fills the cache. Inputs of `step`: an id for each sequence, a Sequences of one row each, the cache.
-// Both give the logits of the next token, (sequences, vocabulary).
+// Both give the logits of the next token, (sequences, vocabulary), and, where they keep attention, the
+// weights of one attention to the source, for each sequence in turn (heads, queries, keys).
 struct StepPrograms {
   std::shared_ptr<const Program> first, step;
   bool reads_source;
   // Tables of positions are constants: the Programs hold for sources and texts up to these lengths.
   int64_t longest_source, longest;
+  bool keeps_attention;
 };
 
 class ReplayedSteps : public Steps {
  public:
-  // Called when a length is not below what the Programs hold for, and before rows join an empty cache that
-  // was used: returns Programs for these lengths, of the model as it is now. May throw.
-  using Renew = std::function<std::shared_ptr<const StepPrograms>(int64_t longest_source, int64_t longest)>;
+  // Called when a length is not below what the Programs hold for, before rows join an empty cache that was
+  // used, and for Programs that keep attention or do not: returns Programs for these lengths, of the model as
+  // it is now. May throw.
+  using Renew = std::function<std::shared_ptr<const StepPrograms>(int64_t longest_source, int64_t longest,
+                                                                  bool keeps_attention)>;
 
   ReplayedSteps(std::shared_ptr<const StepPrograms> programs, Renew renew);
 
   Tensor add(const std::vector<Entry>& entries) override;
   Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) override;
+  void keep_attention(bool kept) override;
+  std::vector<std::vector<float>> attention() override { return attention_; }
 
  private:
   void make_room(int64_t source, int64_t text);
+  // Replays a Program, the last of `queries` rows of each sequence asks. Returns the logits.
+  Tensor replay(const Program& program, const std::vector<Value>& inputs, const KVCache& cache,
+                const std::vector<int64_t>& queries);
 
   std::shared_ptr<const StepPrograms> programs_;
   Renew renew_;
   std::shared_ptr<KVCache> cache_;  // of all rows
   bool used_ = false;
+  std::vector<std::vector<float>> attention_;
 };
 
 }  // namespace dragoman

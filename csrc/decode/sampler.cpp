@@ -73,7 +73,7 @@ int32_t draw_id(std::vector<Weighted> ids, double draw, const SearchOptions& opt
 }
 
 Sampler::Sampler(const SearchOptions& options, const Vocabulary& vocabulary)
-    : options_(options), vocabulary_(vocabulary), outputs_(options.count) {
+    : Search(options, vocabulary), outputs_(options.count) {
   if (options.limit == 0) return;
   for (int64_t i = 0; i < options.count; ++i) drawn_.push_back(i);
   live_.push_back({0, 0});
@@ -81,7 +81,7 @@ Sampler::Sampler(const SearchOptions& options, const Vocabulary& vocabulary)
 
 int64_t Sampler::candidates() const {
   return std::min(options_.top_k, vocabulary_.size) +
-         static_cast<int64_t>(vocabulary_.ends.size() + vocabulary_.unwritten.size());
+         static_cast<int64_t>(vocabulary_.ends.size() + options_.unwritten.size());
 }
 
 std::vector<std::vector<Weighted>> Sampler::weights(const ScoredRows& rows) const {
@@ -95,7 +95,7 @@ std::vector<std::vector<Weighted>> Sampler::weights(const ScoredRows& rows) cons
   accumulate(scaled, *rows.all, inverse_temperature(options_), false);
   for (size_t row = 0; row < found.size(); ++row) {
     float* values = scaled.data<float>() + row * vocabulary_.size;
-    for (const std::vector<int32_t>* special : {&vocabulary_.unwritten, &vocabulary_.ends}) {
+    for (const std::vector<int32_t>* special : {&options_.unwritten, &vocabulary_.ends}) {
       for (const int32_t id : *special) values[id] = may_choose(id) ? values[id] : -INFINITY;
     }
   }
@@ -126,22 +126,21 @@ std::vector<Weighted> Sampler::weights_of_candidates(const ScoredRows& rows, int
 void Sampler::step(const ScoredRows& rows) {
   for (size_t row = 0; row < live_.size(); ++row) rows.check_finite(static_cast<int64_t>(row));
   std::vector<std::vector<Weighted>> all(live_.size());
-  if (!forced()) all = weights(rows);
+  const std::optional<int32_t> only = forced();
+  if (!only) all = weights(rows);
   std::vector<int64_t> drawn;
   live_.clear();
   for (size_t i = 0; i < drawn_.size(); ++i) {
     const int64_t row = length_ == 0 ? 0 : static_cast<int64_t>(i);
     Output& output = outputs_[drawn_[i]];
-    if (!forced() && all[row].empty()) no_token_left(options_);
+    if (!only && all[row].empty()) no_token_left(options_);
     const int32_t id =
-        forced()
-            ? options_.prefix[length_]
-            : draw_id(all[row], uniform_draw(options_.seed, options_.place, drawn_[i], length_), options_);
-    const double log_prob = rows.log_prob(row, logit_of(rows, row, id));
+        only ? *only
+             : draw_id(all[row], uniform_draw(options_.seed, options_.place, drawn_[i], length_), options_);
+    const double log_prob = only && !scores_forced() ? 0.0 : rows.log_prob(row, logit_of(rows, row, id));
     output.total += log_prob;
-    if (!forced() && vocabulary_.is_end(id)) {
-      output.ended = true;
-      output.end_log_prob = log_prob;
+    if (!in_prefix() && vocabulary_.is_end(id)) {
+      output.end = log_prob;
       continue;
     }
     output.path = paths_.append(output.path, id, log_prob);
@@ -162,10 +161,7 @@ float Sampler::logit_of(const ScoredRows& rows, int64_t row, int32_t id) const {
 std::vector<Hypothesis> Sampler::result() const {
   std::vector<Hypothesis> found;
   for (const Output& output : outputs_) {
-    std::vector<double> log_probs = paths_.log_probs(output.path);
-    if (output.ended) log_probs.push_back(output.end_log_prob);
-    const auto length = static_cast<int64_t>(log_probs.size());
-    found.push_back({paths_.ids(output.path), output.total, output.total, length, std::move(log_probs)});
+    found.push_back(paths_.hypothesis(output.path, output.end, output.total, output.total));
   }
   return found;
 }

@@ -24,8 +24,7 @@ class Sampler : public Search {
   Sampler(const SearchOptions& options, const Vocabulary& vocabulary);
 
   int64_t candidates() const override;
-  bool forced() const override { return length_ < static_cast<int64_t>(options_.prefix.size()); }
-  bool reads_rows() const override { return forced() || options_.top_k == 0; }
+  bool reads_rows() const override { return (in_prefix() && scores_forced()) || options_.top_k == 0; }
   void step(const ScoredRows& rows) override;
   std::vector<int32_t> ids(int64_t row) const override { return paths_.ids(outputs_[drawn_[row]].path); }
   std::vector<Hypothesis> result() const override;
@@ -34,22 +33,18 @@ class Sampler : public Search {
  private:
   struct Output {
     int64_t path = Paths::none;  // without the end
-    bool ended = false;
-    double end_log_prob = 0.0, total = 0.0;
+    std::optional<double> end;   // its log probability
+    double total = 0.0;
   };
 
   bool may_choose(int32_t id) const {
-    return !vocabulary_.is_unwritten(id) && (length_ >= options_.min_length || !vocabulary_.is_end(id));
+    return !options_.is_unwritten(id) && (length_ >= options_.min_length || !vocabulary_.is_end(id));
   }
   // What may be chosen in each row, at the temperature.
   std::vector<std::vector<Weighted>> weights(const ScoredRows& rows) const;
   float logit_of(const ScoredRows& rows, int64_t row, int32_t id) const;
   std::vector<Weighted> weights_of_candidates(const ScoredRows& rows, int64_t row) const;
 
-  const SearchOptions options_;
-  const Vocabulary& vocabulary_;
-  Paths paths_;
-  int64_t length_ = 0;
   std::vector<Output> outputs_;
   std::vector<int64_t> drawn_;  // the output of each row; before the first step all share one row
 };

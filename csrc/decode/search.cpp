@@ -11,6 +11,12 @@ void ScoredRows::check_finite(int64_t row) const {
   if (!(softmax[2 * row + 1] > 0.0f)) throw FloatingPointError("logits are not finite");
 }
 
+std::optional<int32_t> Search::forced() const {
+  if (in_prefix()) return options_.prefix[length_];
+  if (length_ + 1 == options_.limit) return options_.forced_last;
+  return std::nullopt;
+}
+
 void no_token_left(const SearchOptions& options) {
   CHECK(!options.forbids(), "the options leave no token that may be chosen");
   throw FloatingPointError("logits are not finite");

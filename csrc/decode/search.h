@@ -14,11 +14,12 @@ namespace dragoman {
 
 // What a step shows a search of its rows.
 struct ScoredRows {
-  int64_t k;                  // columns of ids and logits
-  const int32_t* ids;         // (rows, k): the most probable, in order; equal ones by id
-  const float* logits;        // (rows, k): of `ids`
-  const float* softmax;       // (rows, 2): maximum and sum, as of csrc/ops/top_k.h
-  std::optional<Tensor> all;  // (rows, vocabulary) on the host, where the search asked for it
+  int64_t k;                            // columns of ids and logits
+  const int32_t* ids;                   // (rows, k): the most probable, in order; equal ones by id
+  const float* logits;                  // (rows, k): of `ids`
+  const float* softmax;                 // (rows, 2): maximum and sum, as of csrc/ops/top_k.h
+  std::optional<Tensor> all;            // (rows, vocabulary) on the host, where the search asked for it
+  const std::vector<float>* attention;  // (rows,): of each its source, where the search asked for it
 
   float of(int64_t row, const Vocabulary& vocabulary, int32_t id) const {
     return all->data<float>()[row * vocabulary.size + id];
@@ -38,15 +39,20 @@ struct Taken {
 
 class Search {
  public:
+  Search(const SearchOptions& options, const Vocabulary& vocabulary)
+      : options_(options), vocabulary_(vocabulary) {}
   virtual ~Search() = default;
 
   // Of the next step: how many candidates a row needs, and whether the search reads whole rows.
   virtual int64_t candidates() const = 0;
   virtual bool reads_rows() const = 0;
-  virtual bool forced() const = 0;  // whether the prefix gives the next token
+  bool reads_attention() const { return options_.coverage_penalty != 0.0; }
+  // The token that the prefix or forced_last gives in the next step.
+  std::optional<int32_t> forced() const;
   // The next step. FloatingPointError or ValueError where no hypothesis is left.
   virtual void step(const ScoredRows& rows) = 0;
 
+  int64_t length() const { return length_; }  // tokens of the live hypotheses
   // The live hypotheses: before the first step one, without a token; none when the search has ended.
   const std::vector<Taken>& live() const { return live_; }
   bool done() const { return live_.empty(); }
@@ -55,6 +61,14 @@ class Search {
   virtual std::vector<int32_t> stable() const = 0;  // ids that all live and finished hypotheses begin with
 
  protected:
+  bool in_prefix() const { return length_ < static_cast<int64_t>(options_.prefix.size()); }
+  // Whether a step takes the log probability of a forced token from the model; otherwise it is 0.
+  bool scores_forced() const { return options_.like != Like::hf; }
+
+  const SearchOptions options_;
+  const Vocabulary& vocabulary_;
+  Paths paths_;
+  int64_t length_ = 0;
   std::vector<Taken> live_;
 };
 

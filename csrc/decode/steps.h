@@ -27,6 +27,11 @@ class Steps {
   // entries keep their order. Returns the logits of the next token, (rows, vocabulary) float32, which the
   // caller may overwrite. ids may be empty: all rows leave.
   virtual Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) = 0;
+  // Whether the calls that follow keep where each row looks. Throws where a model cannot say.
+  virtual void keep_attention(bool kept) = 0;
+  // How much each row of the last add or next looks at each token of its source when it chooses the next
+  // token; adds up to 1. Of calls that keep it.
+  virtual std::vector<std::vector<float>> attention() = 0;
 };
 
 }  // namespace dragoman

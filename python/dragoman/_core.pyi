@@ -298,6 +298,8 @@ class Steps:
     What a search asks of a model: rows of logits.
     """
     def add(self, entries: collections.abc.Sequence[Entry]) -> Tensor: ...
+    def attention(self) -> list[list[float]]: ...
+    def keep_attention(self, kept: bool) -> None: ...
     def next(self, ids: collections.abc.Sequence[int], parents: collections.abc.Sequence[int]) -> Tensor: ...
 
 class StepPrograms:
@@ -305,7 +307,13 @@ class StepPrograms:
     A model's recorded steps, for sources and texts up to some length.
     """
     def __init__(
-        self, first: Program, step: Program, reads_source: bool, longest_source: int, longest: int
+        self,
+        first: Program,
+        step: Program,
+        reads_source: bool,
+        longest_source: int,
+        longest: int,
+        keeps_attention: bool,
     ) -> None: ...
     @property
     def longest(self) -> int: ...
@@ -316,7 +324,9 @@ class ReplayedSteps(Steps):
     """
     Steps of recorded Programs and a cache.
     """
-    def __init__(self, programs: StepPrograms, renew: collections.abc.Callable[[int, int], StepPrograms]) -> None: ...
+    def __init__(
+        self, programs: StepPrograms, renew: collections.abc.Callable[[int, int, bool], StepPrograms]
+    ) -> None: ...
 
 class PythonSteps(Steps):
     """
@@ -342,7 +352,9 @@ class SearchOptions:
         limit: int,
         min_length: int,
         length_penalty: float,
+        coverage_penalty: float,
         like: str,
+        early_stopping: str,
         temperature: float,
         top_k: int,
         top_p: float,
@@ -350,10 +362,15 @@ class SearchOptions:
         seed: int,
         place: int,
         prefix: collections.abc.Sequence[int],
+        forced_last: int | None,
+        unwritten: collections.abc.Sequence[int],
         suppress: collections.abc.Sequence[int],
+        begin_suppress: collections.abc.Sequence[int],
         allowed: collections.abc.Sequence[int],
+        bad_words: collections.abc.Sequence[collections.abc.Sequence[int]],
         no_repeat_ngram: int,
         repetition_penalty: float,
+        renormalize: bool,
         constraints: collections.abc.Sequence[collections.abc.Sequence[int]],
     ) -> None: ...
 
@@ -381,7 +398,6 @@ class Generation:
         steps: Steps,
         vocabulary: int,
         ends: collections.abc.Sequence[int],
-        unwritten: collections.abc.Sequence[int],
     ) -> None: ...
     def add(
         self,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from dragoman import _core
 from dragoman.generate import Generation, SearchOptions, generate, sample, score
 from plain_search import SOURCES, log_softmax, make_decoder, make_model
 
@@ -119,6 +120,37 @@ def test_rows_of_a_first_step_that_failed_are_gone(monkeypatch, models):
     assert generation.run()[key] == generate(ensemble, [[7, 8, 9]])[0]
 
 
+def test_all_rows_of_an_ensemble_leave_after_an_error():
+    class Rows:
+        def __init__(self, error=None):
+            self.error, self.left = error, 0
+
+        def next(self, ids, parents):
+            self.left += not ids
+            if self.error:
+                raise self.error
+            return _core.Tensor.empty([0, 0])
+
+    rows = [Rows(), Rows(KeyError("first")), Rows(), Rows(ValueError("second"))]
+    with pytest.raises(KeyError, match="first"):
+        _core.EnsembleSteps([_core.PythonSteps(each) for each in rows]).next([], [])
+    assert [each.left for each in rows] == [1] * 4
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_text_that_leaves_no_room_is_an_error(positions):
+    model = make_decoder(positions=positions, max_length=4)
+    assert len(generate(model, [[1, 5, 6]])[0][0].token_logprobs) == 1
+    assert generate(model, [[1, 5, 6, 7]], max_length=0)[0][0].ids == []
+    with pytest.raises(ValueError, match="generate: a text to go on from must have at most 3 tokens, got 4"):
+        generate(model, [[1, 5], [1, 5, 6, 7]])
+    if positions == "learned":
+        with pytest.raises(ValueError, match="at most 3 tokens, got 5"):
+            generate(model, [[1, 5, 6, 7, 8]], max_length=2)
+    else:
+        assert len(generate(model, [[1, 5, 6, 7, 8]], max_length=2)) == 1
+
+
 @pytest.mark.parametrize("kind", [make_model, make_decoder])
 def test_requests_see_the_model_as_it_is(kind):
     """Each time that no request is decoded; parts of the old weights beside the new ones would show."""
@@ -183,7 +215,8 @@ def test_scores_of_outputs_are_those_of_the_search(kind, like):
     make, sources = MODELS[kind]
     model = make(2)
     options = {"like": like, "length_penalty": 0.7}
-    found = generate(model, sources, beam=4, max_length=9, prefix=[5, 7], **options)
+    prefix = () if like == "hf" else (5, 7)  # whose log probability is 0 like hf
+    found = generate(model, sources, beam=4, max_length=9, prefix=prefix, **options)
     pairs = [(source, h) for source, hypotheses in zip(sources, found, strict=True) for h in hypotheses]
     for ended in (True, False):
         chosen = [(source, h) for source, h in pairs if (h.length > len(h.ids)) == ended]

@@ -26,7 +26,7 @@ NAMES = [
 SOURCES = [[5, 6, 7, 0], [8, 0], [9, 10, 11, 4, 5, 6, 0], [4, 4, 0]]
 
 
-def make_models(seed):
+def make_models(seed, eos_id=0):
     """A model of transformers with large random weights, and ours with the same."""
     torch.manual_seed(seed)
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 2, "max_position_embeddings": 40}
@@ -41,8 +41,8 @@ def make_models(seed):
     ours = dg.Transformer(
         dg.TransformerConfig(
             vocab_size=13, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=2, max_length=40,
-            position_layout="halves", activation="silu", output_bias=True, pad_id=12, start_id=12, eos_id=0, unk_id=1,
-            bos_id=None,
+            position_layout="halves", activation="silu", output_bias=True, pad_id=12, start_id=12, eos_id=eos_id,
+            unk_id=1, bos_id=None,
         )
     )  # fmt: skip
     state = {}
@@ -57,6 +57,8 @@ def make_models(seed):
 CASES = {
     "greedy": {"beam": 1},
     "beam": {"beam": 4, "count": 4},
+    "early": {"beam": 4, "count": 4, "early_stopping": True, "length_penalty": 1.5},
+    "never": {"beam": 3, "count": 3, "early_stopping": "never", "length_penalty": 1.5},
     "no penalty": {"beam": 3, "count": 2, "length_penalty": 0.0},
     "long outputs": {"beam": 3, "count": 3, "length_penalty": 2.5},
     "short": {"beam": 5, "count": 5, "max_length": 3},
@@ -64,33 +66,64 @@ CASES = {
     "n-grams": {"beam": 3, "count": 3, "no_repeat_ngram": 2},
     "repetition": {"beam": 3, "count": 3, "repetition_penalty": 1.8},
     "greedy repetition": {"beam": 1, "repetition_penalty": 1.4, "no_repeat_ngram": 3},
-    "suppressed": {"beam": 2, "count": 2, "suppress": [5, 7]},
-}
+    "suppressed": {"beam": 2, "count": 2, "suppress": [12, 5, 7]},
+    "first token": {"beam": 3, "count": 3, "begin_suppress": [0, 5, 8]},
+    "bad words": {"beam": 3, "count": 3, "bad_words": [[12], [6, 6], [5, 4], [9, 9, 7]]},
+    "forced": {"beam": 3, "count": 3, "prefix": [7], "forced_last": 0, "max_length": 6, "begin_suppress": [9]},
+    "as OPUS": {"beam": 4, "count": 4, "bad_words": [[12]], "renormalize": True, "forced_last": 0, "max_length": 7},
+    "renormalized": {"beam": 3, "count": 3, "renormalize": True, "no_repeat_ngram": 2, "repetition_penalty": 1.3,
+                     "min_length": 3},
+}  # fmt: skip
 THEIR_NAMES = {
     "beam": "num_beams",
     "count": "num_return_sequences",
     "max_length": "max_new_tokens",
     "min_length": "min_new_tokens",
     "no_repeat_ngram": "no_repeat_ngram_size",
+    "suppress": "suppress_tokens",
+    "begin_suppress": "begin_suppress_tokens",
+    "bad_words": "bad_words_ids",
+    "renormalize": "renormalize_logits",
+    "forced_last": "forced_eos_token_id",
 }
+
+
+def their_outputs(model, source, options, eos):
+    """(ids of an output, score) by transformers; the score is None of a greedy search."""
+    named = {THEIR_NAMES.get(name, name): value for name, value in options.items() if name != "prefix"}
+    if "prefix" in options:
+        (named["forced_bos_token_id"],) = options["prefix"]
+    given = {"early_stopping": False, "forced_eos_token_id": None} | named
+    result = model.generate(
+        torch.tensor([source]), do_sample=False, use_cache=True, output_scores=True, return_dict_in_generate=True,
+        eos_token_id=list(eos), **given,
+    )  # fmt: skip
+    outputs = []
+    for row in result.sequences.tolist():
+        ids = row[1 : 1 + options["max_length"]]
+        ends = [i for i, id in enumerate(ids) if id in eos]
+        outputs.append(ids[: ends[0]] if ends else ids)
+    scores = result.sequences_scores.tolist() if options["beam"] > 1 else [None]
+    return list(zip(outputs, scores, strict=True))
+
+
+def assert_like_transformers(theirs, ours, options, eos=(0,)):
+    options = {"max_length": 12} | options
+    for source, found in zip(SOURCES, generate(ours, SOURCES, like="hf", **options), strict=True):
+        expected = their_outputs(theirs, source, options, eos)
+        assert [h.ids for h in found] == [ids for ids, _ in expected]
+        if options["beam"] > 1:
+            np.testing.assert_allclose([h.score for h in found], [score for _, score in expected], atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", [0, 2, 4])  # where no two hypotheses are equal but for rounding
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_searches_like_transformers(seed, options):
-    theirs, ours = make_models(seed)
-    options = {"max_length": 12} | options
-    named = {THEIR_NAMES.get(name, name): value for name, value in options.items() if name != "suppress"}
-    never = [1, 12, *options.get("suppress", ())]
-    for source, found in zip(SOURCES, generate(ours, SOURCES, like="hf", **options), strict=True):
-        result = theirs.generate(
-            torch.tensor([source]), do_sample=False, early_stopping=False, forced_eos_token_id=None, use_cache=True,
-            suppress_tokens=never, output_scores=True, return_dict_in_generate=True, **named,
-        )  # fmt: skip
-        expected = []
-        for row in result.sequences.tolist():
-            ids = row[1:]
-            expected.append(ids[: ids.index(0)] if 0 in ids else [id for id in ids if id != 12])
-        assert [h.ids for h in found] == expected
-        if options["beam"] > 1:
-            np.testing.assert_allclose([h.score for h in found], result.sequences_scores.numpy(), atol=1e-4)
+    assert_like_transformers(*make_models(seed), options)
+
+
+@pytest.mark.parametrize("case", ["greedy", "beam", "early", "never", "min length", "as OPUS"])
+def test_several_eos_like_transformers(case):
+    for seed in (0, 2):
+        theirs, ours = make_models(seed, eos_id=(0, 3, 8))
+        assert_like_transformers(theirs, ours, CASES[case], (0, 3, 8))

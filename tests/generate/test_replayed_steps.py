@@ -198,7 +198,8 @@ def test_a_module_of_a_users_own_decodes_natively():
 
 def test_what_cannot_be_recorded_runs_eagerly():
     model = Shouting(looks=True)
-    assert replayed_steps(model) is None
+    with pytest.warns(RuntimeWarning, match=r"^Shouting decodes slowly: its steps cannot be recorded \(record: "):
+        assert replayed_steps(model) is None
     assert len(dg.generate.generate(model, [[4, 5]], beam=2, max_length=3)) == 1
 
 

@@ -1,5 +1,6 @@
 """Each option of a search against a plain search in Python, whose probabilities come from the uncached model."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,7 +18,17 @@ def assert_same(hypotheses, expected):
         assert h.sum_logprob == pytest.approx(sum(h.token_logprobs))
 
 
-RULES = {"dragoman": plain_search.dragoman, "fairseq": plain_search.fairseq, "marian": plain_search.marian}
+RULES = {
+    "dragoman": plain_search.dragoman,
+    "fairseq": plain_search.fairseq,
+    "marian": plain_search.marian,
+    "hf": plain_search.hf,
+}
+
+
+def rows_like(like, model, src, *changes, **options):
+    """The rows of a search, where pad, bos and unk are chosen like "hf" alone."""
+    return rows_of(model, src, *changes, never=() if like == "hf" else plain_search.NEVER, **options)
 
 
 @pytest.mark.parametrize("like", RULES)
@@ -28,7 +39,7 @@ def test_rules_against_their_sources(like, seed, beam, alpha, limit):
     results = generate(model, SOURCES, beam=beam, max_length=limit, length_penalty=alpha, like=like)
     alpha = {"dragoman": 0.6}.get(like, 1.0) if alpha is None else alpha
     for src, hypotheses in zip(SOURCES, results, strict=True):
-        assert_same(hypotheses, RULES[like](rows_of(model, src), beam, limit, alpha))
+        assert_same(hypotheses, RULES[like](rows_like(like, model, src), beam, limit, alpha))
 
 
 def test_rules_differ():
@@ -52,12 +63,18 @@ def penalise(penalty, start, ids, row):
         row[token] = row[token] / penalty if row[token] > 0 else row[token] * penalty
 
 
+BAD = ((5, 6), (1, 8), (4, 4, 9), (10, 2))  # 1 is what the decoder begins with
 OPTIONS = {
     "min_length": ({"min_length": 3}, {"forbid": lambda ids: (2,) if len(ids) < 3 else ()}),
     "suppress": ({"suppress": [5, 9, 9]}, {"forbid": lambda ids: (5, 9)}),
     "suppress eos": ({"suppress": [2]}, {"forbid": lambda ids: (2,)}),
     "allowed": ({"allowed": [4, 6, 12, 0]}, {"forbid": lambda ids: sorted(set(range(13)) - {2, 4, 6, 12})}),
     "unigrams": ({"no_repeat_ngram": 1}, {"forbid": partial(repeated, 1, [1])}),
+    "begin_suppress": ({"begin_suppress": [2, 5, 6]}, {"forbid": lambda ids: () if ids else (2, 5, 6)}),
+    "bad words": (
+        {"bad_words": [[7], [5, 6], [1, 8], [4, 4, 9], [10, 2]]},
+        {"forbid": lambda ids: [7, *(w[-1] for w in BAD if (1, *ids)[-len(w) + 1 :] == w[:-1])]},
+    ),
     "bigrams": ({"no_repeat_ngram": 2}, {"forbid": partial(repeated, 2, [1])}),
     "penalty": ({"repetition_penalty": 1.7}, {"change": partial(penalise, 1.7, [1])}),
     "reward": ({"repetition_penalty": 0.5}, {"change": partial(penalise, 0.5, [1])}),
@@ -75,20 +92,23 @@ OPTIONS = {
 }
 
 
+@pytest.mark.parametrize("renormalize", [False, True])
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "prefix"])
-def test_options_against_a_plain_search(name, seed, beam):
+def test_options_against_a_plain_search(name, seed, beam, renormalize):
     model = make_model(seed)
     options, changes = OPTIONS[name]
+    options = options | {"renormalize": renormalize}
     results = generate(model, SOURCES, beam=beam, max_length=8, **options)
     for src, hypotheses in zip(SOURCES, results, strict=True):
-        assert_same(hypotheses, plain_search.dragoman(rows_of(model, src, **changes), beam, 8, 0.6))
+        rows = rows_of(model, src, **changes, renormalize=renormalize)
+        assert_same(hypotheses, plain_search.dragoman(rows, beam, 8, 0.6))
         (alone,) = generate(model, [src], beam=beam, max_length=8, **options)
         assert alone == hypotheses
 
 
-@pytest.mark.parametrize("like", RULES)
+@pytest.mark.parametrize("like", ["dragoman", "fairseq", "marian"])
 @pytest.mark.parametrize("beam", [1, 4])
 def test_a_decoder_goes_on_with_options(like, beam):
     """What is repeated counts from the text that is gone on from."""
@@ -195,7 +215,7 @@ def test_constraints_that_do_not_fit():
         generate(make_model(), [[5]], beam=3, max_length=2, constraints=[[5, 6, 7]])
 
 
-@pytest.mark.parametrize("like", [*RULES, "hf"])
+@pytest.mark.parametrize("like", RULES)
 def test_edges_of_lengths_and_beams(like):
     model = make_model()
     assert [h.ids for h in generate(model, [[5, 6]], max_length=0, like=like)[0]] == [[]]
@@ -207,14 +227,109 @@ def test_edges_of_lengths_and_beams(like):
     )
 
 
-@pytest.mark.parametrize("rule", ["every id", "no allowed id"])
-def test_no_token_is_left(rule):
+EARLY = {"beam": 3, "max_length": 8, "like": "hf"}
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+@pytest.mark.parametrize("eos", [2, (2, 5, 9)])
+def test_hf_stops_early_or_never(early_stopping, eos):
+    for seed in (0, 1, 2, 5):
+        model = make_model(seed, eos_id=eos)
+        ends = (2, 5, 9) if isinstance(eos, tuple) else (2,)
+        results = generate(model, SOURCES, early_stopping=early_stopping, **EARLY)
+        for src, hypotheses in zip(SOURCES, results, strict=True):
+            rows = rows_like("hf", model, src)
+            assert_same(hypotheses, plain_search.hf(rows, 3, 8, 1.0, ends, early_stopping))
+            (greedy, *_), *_ = generate(model, [src], early_stopping=early_stopping, max_length=8, like="hf")
+            assert [greedy] == generate(model, [src], max_length=8, like="hf")[0]
+
+
+def test_early_stopping_makes_a_difference():
+    found = [
+        str([generate(make_model(seed), SOURCES, early_stopping=early, **EARLY) for seed in range(4)])
+        for early in (False, True, "never")
+    ]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("last", [2, 7])
+def test_forced_tokens_like_hf_have_the_log_probability_0(beam, last):
+    """As transformers' forced_bos_token_id and forced_eos_token_id."""
+    model, forced = make_model(2), [0.0, *[None] * 4, 0.0]
+
+    def force(ids):
+        only = 6 if not ids else last if len(ids) == 5 else None
+        return () if only is None else sorted(set(range(13)) - {only})
+
+    options = {"beam": beam, "max_length": 6, "like": "hf", "prefix": [6], "forced_last": last, "min_length": 5}
+    for src, hypotheses in zip(SOURCES, generate(model, SOURCES, **options), strict=True):
+        rows = rows_like("hf", model, src, lambda ids: [*force(ids), *((2,) if 0 < len(ids) < 5 else ())])
+
+        def certain(prefixes, rows=rows):
+            found = np.array(rows(prefixes))
+            found[(np.isfinite(found).sum(1) == 1)[:, None] & np.isfinite(found)] = 0
+            return found
+
+        assert_same(hypotheses, plain_search.hf(certain, beam, 6, 1.0))
+        for h in hypotheses:
+            assert h.length == 6 and h.ids[0] == 6 and (last == 2 or h.ids[-1] == last)
+            assert [h.token_logprobs[i] for i, value in enumerate(forced) if value == 0] == [0, 0]
+
+
+def test_forced_tokens_of_draws_like_hf():
+    options = {"temperature": 1.0, "count": 30, "max_length": 4, "like": "hf", "prefix": [6, 2], "forced_last": 2}
+    for extra in ({}, {"top_k": 3}):
+        (found,) = generate(make_model(2), [[5, 6]], seed=4, **options, **extra)
+        assert len({len(h.ids) for h in found}) == 2 and all(h.ids[:2] == [6, 2] for h in found)
+        for h in found:
+            assert h.token_logprobs[:2] == [0, 0] and (h.length < 4 or h.token_logprobs[3] == 0)
+            assert h.sum_logprob == sum(h.token_logprobs)
+
+
+def test_hf_may_choose_pad_bos_and_unk():
+    model = make_model(tie_embeddings="none", output_bias=True)
+    bias = np.zeros(13, np.float32)
+    bias[[0, 1, 3]] = 100, 90, 80
+    model.output.bias.copy_(bias)
+    (found,) = generate(model, [[5]], like="hf", beam=3, max_length=2)
+    assert [h.ids for h in found] == [[0, 0], [0, 1], [1, 0]]
+    for options in ({"temperature": 1.0}, {"temperature": 1.0, "top_k": 3}):
+        assert generate(model, [[5]], like="hf", max_length=2, suppress=[0], **options)[0][0].ids == [1, 1]
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_no_token_is_left(renormalize):
     model = make_model()
-    if rule == "every id":
-        with pytest.raises(ValueError, match="generate: suppress must leave at least one token that may be chosen"):
-            generate(model, [[5]], suppress=range(2, 13))
-    with pytest.raises(ValueError, match="generate: the options leave no token that may be chosen"):
-        generate(model, [[5]], allowed=[7], suppress=[7, 2])
+    with pytest.raises(ValueError, match="generate: suppress must leave at least one token that may be chosen"):
+        generate(model, [[5]], suppress=range(2, 13))
+    for options in ({"beam": 2}, {"temperature": 1.0}):
+        with pytest.raises(ValueError, match="generate: the options leave no token that may be chosen"):
+            generate(model, [[5]], allowed=[7], suppress=[7, 2], renormalize=renormalize, **options)
+
+
+def test_a_row_without_tokens_leaves_the_others():
+    """One hypothesis of the beam can go on with no token, another one can."""
+    model = make_model(tie_embeddings="none", output_bias=True)
+    model.output.weight.copy_(np.zeros((13, 16), np.float32))
+    bias = np.zeros(13, np.float32)
+    bias[6] = 1
+    model.output.bias.copy_(bias)
+    options = {"beam": 2, "max_length": 3, "allowed": [6, 7], "bad_words": [[6, 6], [6, 7]], "min_length": 3}
+    for renormalize in (False, True):
+        (found,) = generate(model, [[5]], renormalize=renormalize, **options)
+        assert [h.ids for h in found] == [[7, 7, 6], [7, 7, 7]]
+        if renormalize:
+            share = 1 / (1 + np.exp(-1))
+            np.testing.assert_allclose(np.exp(found[0].token_logprobs), [1 - share, 1 - share, share], rtol=1e-5)
+
+
+def test_what_was_not_given_follows_other_options():
+    options = replace(SearchOptions(beam=5), beam=2)
+    assert options.outputs == 2 and options.count is None and options.exponent == 0.6
+    assert replace(options, like="hf").exponent == 1.0 and replace(options, beam=1, temperature=2.0).outputs == 1
+    with pytest.raises(ValueError, match="count must be at most 2, as beam, got 4"):
+        replace(SearchOptions(beam=5, count=4), beam=2)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +338,19 @@ def test_no_token_is_left(rule):
         ({"count": 3, "beam": 2}, "count must be at most 2, as beam, got 3"),
         ({"min_length": 5, "max_length": 4}, "min_length must be at most 4, as max_length, got 5"),
         ({"like": "bart"}, "like must be one of dragoman, marian, fairseq, hf, got 'bart'"),
-        ({"coverage_penalty": 0.2}, "coverage_penalty must be 0: a search does not see the attention"),
+        ({"coverage_penalty": 0.2, "like": "hf"}, "coverage_penalty needs a search like dragoman, got like hf"),
+        ({"coverage_penalty": 0.2, "temperature": 1}, "coverage_penalty needs a .*, got a temperature above 0"),
+        ({"coverage_penalty": -0.2}, "coverage_penalty must be at least 0, got -0.2"),
+        ({"coverage_penalty": 11}, "coverage_penalty must be at most 10, got 11"),
+        ({"early_stopping": True}, "early_stopping needs a search like hf, got like dragoman"),
+        ({"early_stopping": "never", "like": "marian"}, "early_stopping needs a search like hf, got like marian"),
+        ({"early_stopping": "always", "like": "hf"}, "early_stopping must be one of never, got 'always'"),
+        ({"forced_last": 2, "like": "fairseq"}, "forced_last needs a search like hf, got like fairseq"),
+        ({"forced_last": 13, "like": "hf"}, r"forced_last must lie in \[0, 13\), the vocabulary, got 13"),
+        ({"begin_suppress": [13]}, r"begin_suppress\[0\] must lie in \[0, 13\), the vocabulary, got 13"),
+        ({"bad_words": [[5], []]}, r"bad_words\[1\] must hold at least one id, got none"),
+        ({"bad_words": [[5, 13]]}, r"bad_words\[0\]\[1\] must lie in \[0, 13\), the vocabulary, got 13"),
+        ({"constraints": [[5]], "renormalize": True}, "renormalize must be False with constraints, got True"),
         ({"top_k": 3}, "top_k needs a temperature above 0, got 0"),
         ({"min_p": 0.1}, "min_p needs a temperature above 0, got 0"),
         ({"temperature": 1.0, "beam": 2}, "beam must be 1 where temperature is above 0, got 2"),
@@ -236,6 +363,8 @@ def test_no_token_is_left(rule):
         ({"constraints": [[5, 2]]}, r"constraints\[0\] must not hold an eos, got 2"),
         ({"constraints": [[5]], "like": "hf"}, "constraints need a search like dragoman, got like hf"),
         ({"repetition_penalty": 0}, "repetition_penalty must be above 0, got 0"),
+        ({"repetition_penalty": 1e-300}, r"repetition_penalty must lie in \[1e-06, 1e\+06\], got 1e-300"),
+        ({"repetition_penalty": 1e7}, r"repetition_penalty must lie in \[1e-06, 1e\+06\], got 1e\+07"),
         ({"prefix": [5] * 9, "max_length": 8}, "prefix must have at most 8 ids, as the output, got 9"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from dragoman.cli.corpus import add_columns_argument, choose_columns
 from dragoman.cli.search_options import add_search_arguments, search_options
-from dragoman.cli.served import load_served
+from dragoman.cli.served import add_language_arguments, load_served
 from dragoman.data.text import read_parallel
 from dragoman.predict.translator import Translator
 from dragoman.train import scores
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="13a",
         help="sacreBLEU's tokenizer: zh for Chinese, ja-mecab for Japanese, ko-mecab for Korean (default: 13a)",
     )
+    add_language_arguments(parser)
     add_search_arguments(parser)
 
 
@@ -93,9 +94,10 @@ def _translations(options: argparse.Namespace) -> None:
     files = choose_columns({"source": [options.source], "target": [options.target]}, options.columns)
     pairs = read_parallel(files["source"], files["target"])
     search = search_options(options)
-    outputs = load_served(Translator, options)([source for source, _ in pairs], **search)
+    translator: Translator = load_served(Translator, options)
+    outputs = translator([source for source, _ in pairs], **search)
     references = [target for _, target in pairs]
-    result: dict[str, float | str] = {"sentences": len(pairs), "beam": search["beam"]}
+    result: dict[str, float | str] = {"sentences": len(pairs), "beam": translator.search_options(**search).beam}
     for name, metric in metrics.items():
         metric.add(outputs, references)
         print(f"{name}: {metric} ({metric.signature()})")

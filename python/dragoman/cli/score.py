@@ -7,7 +7,7 @@ from itertools import islice
 
 from dragoman.cli.device_option import add_compute_type_argument, add_device_argument
 from dragoman.cli.search_options import add_score_arguments, score_options
-from dragoman.cli.served import load_served
+from dragoman.cli.served import add_language_arguments, load_served
 from dragoman.cli.translate import standard_output
 from dragoman.data.text import iter_parallel
 from dragoman.predict.translator import Translator
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="a trained model")
     parser.add_argument("--source", metavar="FILE", required=True, help="sentences")
     parser.add_argument("--target", metavar="FILE", required=True, help="their translations")
+    add_language_arguments(parser)
     add_score_arguments(parser)
     add_compute_type_argument(parser)
     add_device_argument(parser)

@@ -73,8 +73,9 @@ def add_draw_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 def search_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options of a search, by their names in a call of `Translator`: those that were given. ValueError for some
     that do not go together."""
-    given = _given(options, _SEARCH) | _given(options, _DRAWS)
-    return _checked({"beam": options.beam or (1 if given.get("temperature") else 5), **given})
+    given = _given(options, ("beam", *_SEARCH)) | _given(options, _DRAWS)
+    _checked({"beam": options.beam or (1 if given.get("temperature") else 5), **given})
+    return given
 
 
 def score_options(options: argparse.Namespace) -> dict[str, Any]:

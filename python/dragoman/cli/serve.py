@@ -8,7 +8,7 @@ from typing import Any
 
 from dragoman.cli.device_option import add_compute_type_argument, add_device_argument
 from dragoman.cli.numbers import COUNT, Number
-from dragoman.cli.served import load_served
+from dragoman.cli.served import add_language_arguments, load_served
 from dragoman.cli.translate import add_batch_argument
 from dragoman.predict import predictor_class
 from dragoman.server import Limits
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse requests while N texts wait (default: 1000)",
     )  # fmt: skip
     add_batch_argument(parser)
+    add_language_arguments(parser)
     for field in fields(Limits):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", type=COUNT, default=field.default, metavar="N",

@@ -18,7 +18,7 @@ from dragoman.cli.input_lines import arriving_lines, count_lines
 from dragoman.cli.numbers import COUNT
 from dragoman.cli.output_file import OutputFile
 from dragoman.cli.search_options import add_draw_arguments, add_search_arguments, search_options
-from dragoman.cli.served import load_served
+from dragoman.cli.served import add_language_arguments, load_served
 from dragoman.data.text import decode_line
 from dragoman.predict import Candidate, Translator
 
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "word of the line became the first of the translation, and the second the third",
     )
     add_batch_argument(parser)
+    add_language_arguments(parser)
     add_search_arguments(parser)
     add_draw_arguments(parser.add_argument_group("drawn translations"))
 
@@ -78,7 +79,7 @@ def add_batch_argument(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> None:
     """Translates what comes on standard input, as soon as it comes."""
     search = search_options(options)
-    most = 1000 if search.get("temperature") else search["beam"]
+    most = 1000 if search.get("temperature") else search.get("beam", 5)
     if options.n_best is not None and options.n_best > most:
         raise ValueError(f"--n-best must be at most --beam {most}, got {options.n_best}")
     search["count"] = options.n_best or 1

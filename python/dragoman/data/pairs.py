@@ -11,20 +11,22 @@ import numpy.typing as npt
 from dragoman.arguments import described, integer
 from dragoman.data.columns import Ids
 from dragoman.data.texts import check_text
-from dragoman.data.tokenizer import EOS, Tokenizer
+from dragoman.data.tokenizer import Tokenizer
 
 Pair = tuple[Ids, Ids]  # source ids, target ids
 SIDES = ("source", "target")  # the columns
 
 
 def source_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """The input of the encoder for each text, in training and in translation: its ids and </s>."""
-    return [[*ids, EOS] for ids in tokenizer.encode_batch([text.strip() for text in texts])]
+    """The input of the encoder for each text, in training and in translation: its ids and </s>, or the tokenizer's own
+    frame."""
+    frame = tokenizer.source_frame
+    return [frame.around(ids) for ids in tokenizer.encode_batch(tokenizer.trimmed(texts))]
 
 
 def target_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """The ids of each text, without <s> and </s>, which the model's loss adds."""
-    return tokenizer.encode_batch([text.strip() for text in texts])
+    return tokenizer.target.encode_batch(tokenizer.trimmed(texts))
 
 
 def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> dict[str, list[list[int]]]:

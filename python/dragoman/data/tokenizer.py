@@ -12,13 +12,15 @@ import json
 from array import array
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dragoman import arguments
 from dragoman.data.encodings import encodings, threads_can_start
+from dragoman.data.frame import Frame
 from dragoman.data.texts import check_text, check_texts
 from dragoman.data.tokenizer_file import MAXIMUM, PUNCTUATION, parse_tokenizer
 from dragoman.data.word_cache import WordCache
@@ -34,12 +36,14 @@ LARGEST = 10**6  # the library reserves memory for as many tokens, and ends the 
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # the ids that follow
 
 _SPACE = "\u2581"
+PACKED = b'{"format": "dragoman.pretrained"'  # begins a tokenizer.json that holds the files of another
+
 _RESERVED = frozenset((*SPECIALS, *BYTES))
 _SPELLING = sorted(set("".join(_RESERVED)))  # each has a token, so no text is read as a reserved token
 _NEVER = -1e6  # log probability of tokens that a unigram model must never find in a text
 
 
-def _library() -> Any:
+def tokenizers_library() -> Any:
     try:
         import tokenizers
     except ModuleNotFoundError:
@@ -64,10 +68,25 @@ class Tokenizer:
     U+2581 before its word. A character without a token is written as the bytes of its UTF-8 form. So
     `decode(encode(text))` is the NFC form of any text, except that U+2581 itself becomes a space; with `lowercase`, it
     is that of the text in lower case. In a text, the names of special tokens are ordinary characters.
+
+    Subclasses have vocabularies from elsewhere. What a model reads of a text is for every tokenizer its ids in a frame.
+
+    Attributes:
+        source_frame: of what the encoder of an encoder-decoder reads.
+        text_frame: of what an encoder of texts or words reads: one id on either side.
+        prompt_frame: of what a language model goes on from.
+        document_frame: of what a language model learns.
+        unk_id: stands for a word without ids.
     """
 
+    source_frame: Frame = Frame((), (EOS,))
+    text_frame: Frame = Frame((BOS,), (EOS,))
+    prompt_frame: Frame = Frame((BOS,), ())
+    document_frame: Frame = text_frame
+    unk_id: int = UNK
+
     def __init__(self, backend: Any) -> None:
-        library = _library()
+        library = tokenizers_library()
         if not isinstance(backend, library.Tokenizer):
             raise TypeError(f"tokenizer: backend must be a tokenizers.Tokenizer, got {type(backend).__name__}")
         self._backend = backend
@@ -100,7 +119,7 @@ class Tokenizer:
         vocab_size = arguments.integer("tokenizer", "vocab_size", vocab_size, MINIMUM)
         if vocab_size > LARGEST:
             raise ValueError(f"tokenizer: vocab_size must be at most {LARGEST:,}, got {vocab_size}")
-        library = _library()
+        library = tokenizers_library()
         normalizer = _normalizer(library, arguments.flag("tokenizer", "lowercase", lowercase))
         texts = [normalizer.normalize_str(line) for line in check_texts("tokenizer", "lines", lines)]
         size = vocab_size - len(SPECIALS)
@@ -124,28 +143,30 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Reads a tokenizer.json.
+        """Reads a tokenizer.json, or the tokenizer of a folder from elsewhere, such as transformers writes.
 
-        The file may come from anywhere: what would end the process or never return in the library is refused before.
+        The files may come from anywhere: what would end the process or never return in the library is refused before.
 
         Raises:
-            OSError: the file cannot be read.
+            OSError: a file cannot be read.
             ModuleNotFoundError: without the `tokenizers` library.
             ValueError: naming the file, when it is not a tokenizer, is too large, or has other special tokens.
         """
         arguments.check_path("tokenizer", "path", path)
+        if Path(path).is_dir():
+            loaded: Tokenizer = _elsewhere().load_tokenizer(Path(path))
+            return loaded
         return cls.parse(read_bytes(path, MAXIMUM), path)
 
     @classmethod
     def parse(cls, content: bytes, path: str | Path) -> Tokenizer:
         """As `load`, from the content of a file; errors name `path`."""
-        library = _library()
+        tokenizers_library()
         arguments.check_types("tokenizer", bytes, content=content)
-        checked = json.dumps(parse_tokenizer(content, str(path)))
-        try:
-            backend = _call(library.Tokenizer.from_str, checked)
-        except ValueError as error:
-            raise ValueError(f"{path}: not a tokenizer ({error})") from None
+        if content.startswith(PACKED):
+            parsed: Tokenizer = _elsewhere().parse_tokenizer(content, Path(path))
+            return parsed
+        backend = backend_of(parse_tokenizer(content, str(path)), str(path))
         for id, token in enumerate(SPECIALS):
             if (got := backend.token_to_id(token)) != id:
                 raise ValueError(f"{path}: token {token} must have id {id}, got {got}")
@@ -165,6 +186,35 @@ class Tokenizer:
         """Number of tokens, with special ones and bytes."""
         return self._vocab_size
 
+    def with_languages(self, source: str | None, target: str | None) -> Tokenizer:
+        """The tokenizer for two languages of a model that translates between several.
+
+        Raises:
+            ValueError: naming the argument: an unknown code, or a missing one where the model needs it, with some that
+                it knows; any code for a tokenizer without languages.
+        """
+        for name, code in (("source_language", source), ("target_language", target)):
+            if code is not None:
+                raise ValueError(f"Tokenizer: {name} must be None for a model without language codes, got {code!r}")
+        return self
+
+    def config_of(self, config: Any) -> Any:
+        """The config of a model with the ids that the tokenizer's folder and languages decide."""
+        return config
+
+    def search_options(self, config: Any) -> Mapping[str, Any]:
+        """What the tokenizer's folder asks of a search where a call does not: `SearchOptions`, by their names."""
+        return {}
+
+    @property
+    def target(self) -> Tokenizer:
+        """The tokenizer of an encoder-decoder's outputs: itself, where both sides have one vocabulary."""
+        return self
+
+    def trimmed(self, texts: Sequence[str]) -> list[str]:
+        """Texts as they stand in frames: here without spaces at either end."""
+        return [text.strip() for text in texts]
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens. TypeError, ValueError for what is no text."""
         check_text("Tokenizer", "text", text)
@@ -177,6 +227,10 @@ class Tokenizer:
             ids: list[list[int]] = _call(self._words.encode_batch, texts)
             return ids
         return [list(encoding.ids) for encoding in _call(encodings, self._backend, texts)]
+
+    def encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        """The ids of each word of a sentence that is split into words already. TypeError, ValueError as there."""
+        return self.encode_batch(words)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """For each id of `encode(text)`, where the characters that it stands for begin and end.
@@ -202,13 +256,17 @@ class Tokenizer:
         Raises:
             TypeError, ValueError: an id that is no int, or has no token, naming its place.
         """
+        return str(_call(self._backend.decode, self._checked(ids), skip_special_tokens=True))
+
+    def _checked(self, ids: Sequence[int]) -> list[int]:
+        """Ids that have tokens, as ints. TypeError, ValueError as of `decode`."""
         numbers = _numbers(ids)
         if max(numbers, default=0) >= self.vocab_size:
             place = next(i for i, id in enumerate(numbers) if id >= self.vocab_size)
             raise ValueError(
                 f"Tokenizer: ids[{place}] must be below vocab_size {self.vocab_size}, got {numbers[place]}"
             )
-        return str(_call(self._backend.decode, numbers, skip_special_tokens=True))
+        return numbers
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """`decode` for many lists of ids. TypeError, ValueError as there."""
@@ -237,6 +295,19 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size})"
+
+
+def backend_of(values: dict[str, Any], origin: str) -> Any:
+    """The library's tokenizer of a checked tokenizer.json. ValueError, naming `origin`, where it refuses it."""
+    try:
+        return _call(tokenizers_library().Tokenizer.from_str, json.dumps(values))
+    except ValueError as error:
+        raise ValueError(f"{origin}: not a tokenizer ({error})") from None
+
+
+def _elsewhere() -> Any:
+    """The room of tokenizers from elsewhere, which stands on this one, so it is imported by name where it is needed."""
+    return import_module("dragoman.interop.huggingface.tokenizers")
 
 
 def with_token(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
@@ -283,7 +354,7 @@ def _words(library: Any) -> Any:
 
 def _reads_words(backend: Any) -> bool:
     """Whether the first step is to split a text at spaces, as in the tokenizers that are trained here."""
-    library = _library()
+    library = tokenizers_library()
     normalizer, splitter = backend.normalizer, backend.pre_tokenizer
     if normalizer is None or splitter is None:
         return False

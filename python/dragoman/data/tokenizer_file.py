@@ -33,6 +33,9 @@ _EXPRESSIONS = (
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    "\\n",
     PUNCTUATION,
 )
 
@@ -48,22 +51,28 @@ def parse_tokenizer(content: bytes, origin: str) -> dict[str, Any]:
     Raises:
         ValueError: naming `origin` and what is wrong.
     """
-    values = parse_object(content, origin)
+    return checked_tokenizer(parse_object(content, origin), origin)
+
+
+def checked_tokenizer(values: dict[str, Any], origin: str, *, gaps: bool = False) -> dict[str, Any]:
+    """As `parse_tokenizer`, of an object. With `gaps`, some ids below the highest may have no token."""
     try:
-        return _tokenizer(values)
+        return _tokenizer(values, gaps)
     except ValueError as error:
         raise ValueError(f"{origin}: not a tokenizer ({error})") from None
 
 
-def _tokenizer(values: dict[str, Any]) -> dict[str, Any]:
+def _tokenizer(values: dict[str, Any], gaps: bool) -> dict[str, Any]:
     for name in values:
         _require(name in _TOP, name, f"one of {', '.join(_TOP)}", name)
     _require(values.get("version") == "1.0", "version", "'1.0'", values.get("version"))
     model = _component("model", values.get("model"), _MODELS)
     tokens = _MODEL_CHECKS[model["type"]](model)
     added = _added_tokens(values.get("added_tokens", []), tokens)
-    count = len(tokens | added)
-    if sorted((tokens | added).values()) != list(range(count)):
+    count, ids = len(tokens | added), sorted((tokens | added).values())
+    if gaps and len(set(ids)) < count:
+        raise ValueError(f"the ids of {count} tokens must be different, got one twice")
+    if not gaps and ids != list(range(count)):
         raise ValueError(f"the ids of {count} tokens must be 0 to {count - 1}, each once")
     parts = {
         name: _steps(name, values.get(name), table)

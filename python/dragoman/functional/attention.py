@@ -78,7 +78,7 @@ def attention(
     *,
     return_weights: Literal[True],
     **options: Unpack[_Options],
-) -> tuple[Tensor, list[Tensor]]: ...
+) -> tuple[Tensor, AttentionWeights]: ...
 
 
 def attention(
@@ -101,7 +101,7 @@ def attention(
     dropout: float = 0.0,
     num_heads: int | None = None,
     return_weights: bool = False,
-) -> Tensor | tuple[Tensor, list[Tensor]]:
+) -> Tensor | tuple[Tensor, AttentionWeights]:
     """softmax(q k^T scale + bias + mask) v, sequence by sequence, without keeping the scores
     (Vaswani et al. 2017, arXiv:1706.03762; Dao et al. 2022, arXiv:2205.14135).
 
@@ -176,7 +176,17 @@ def attention(
     out = function(q, k, v, q_sequences, k_sequences, options, bias, relative_keys, relative_values)
     if function.weights is None:
         return out
-    return out, _split_weights(function.weights, num_heads or q.shape[1], q_sequences, k_sequences)
+    return out, AttentionWeights(function.weights, num_heads or q.shape[1], q_sequences, k_sequences)
+
+
+class AttentionWeights(list[Tensor]):
+    """(num_heads, queries, keys) of each sequence. `packed` holds them end to end: a Program can return it."""
+
+    def __init__(
+        self, weights: _core.Tensor, num_heads: int, q_sequences: _core.Sequences, k_sequences: _core.Sequences
+    ) -> None:
+        super().__init__(_split_weights(weights, num_heads, q_sequences, k_sequences))
+        self.packed = Tensor(weights)
 
 
 def _split_weights(

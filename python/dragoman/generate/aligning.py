@@ -77,6 +77,13 @@ def alignments(
     return [mean.argmax(axis=1).tolist() if mean.shape[1] else [-1] * len(mean) for mean in means]
 
 
+def covering_attention(op: str, model: Any) -> MultiHeadAttention:
+    """The attention whose heads say what an output covers of its source: of the layer that `alignments` reads.
+    TypeError for a model that is no Transformer."""
+    ((attention, _),) = aligning_heads(op, model, None, None)
+    return attention
+
+
 def aligning_heads(
     op: str, model: Transformer, layers: Sequence[int] | None, heads: Sequence[int] | None
 ) -> list[ChosenHeads]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dragoman import _core, arguments
+from dragoman.generate.aligning import covering_attention
 from dragoman.generate.models import SearchModel, SearchModels, in_inference, limit_of, models_of, output_size
 from dragoman.generate.options import SearchOptions
 from dragoman.generate.steps import steps_of
@@ -59,7 +60,7 @@ class Generation:
         # Recorded steps are those of inference.
         self._called = [m for m, s in zip(self.models, steps, strict=True) if isinstance(s, _core.PythonSteps)]
         self._data = _core.Generation(
-            steps[0] if len(steps) == 1 else _core.EnsembleSteps(steps), self._size, self._ends, self._unwritten
+            steps[0] if len(steps) == 1 else _core.EnsembleSteps(steps), self._size, self._ends
         )
 
     def add(self, source_ids: Sequence[int], options: SearchOptions | None = None, place: int = 0) -> int:
@@ -85,12 +86,16 @@ class Generation:
         """As `add`, where the types and the source's ids have been checked."""
         op = self._op
         options.check_vocabulary(op, self._size, self._ends, self._unwritten)
+        if options.coverage_penalty:
+            for model in self.models:
+                covering_attention(f"{op}: coverage_penalty", model)
         limit = min(limit_of(op, model, len(source_ids), options.max_length) for model in self.models)
         if len(options.prefix) > limit:
             raise ValueError(f"{op}: prefix must have at most {limit} ids, as the output, got {len(options.prefix)}")
+        native = options.native(limit, place, self._unwritten)
         if isinstance(self.models[0], TextDecoder):
-            return self._data.add((), source_ids, options.native(limit, place))
-        return self._data.add(source_ids, start_ids(self.models[0].config), options.native(limit, place))
+            return self._data.add((), source_ids, native)
+        return self._data.add(source_ids, start_ids(self.models[0].config), native)
 
     def step(self) -> list[int]:
         """One step of all requests.

@@ -42,11 +42,14 @@ def output_size(model: SearchModel) -> int:
 
 
 def limit_of(op: str, model: SearchModel, length: int, max_length: int | None) -> int:
-    """Maximum number of tokens of an output, for `length` tokens that the model reads first."""
+    """Maximum number of tokens of an output, for `length` tokens that the model reads first. ValueError where there is
+    room for none."""
     goes_on = isinstance(model, TextDecoder)
     side = getattr(model.config, "decoder_side", model.config)
     taken = length if goes_on else len(start_ids(model.config)) - 1  # places that no token of the output has
     room = max(int(side.max_length) - taken, 0)
+    if goes_on and not room and (max_length is None or (max_length and side.positions == "learned")):
+        raise ValueError(f"{op}: a text to go on from must have at most {side.max_length - 1} tokens, got {length}")
     if max_length is None:
         return room if goes_on else min(2 * length + 10, room)
     if side.positions == "learned" and max_length > room:

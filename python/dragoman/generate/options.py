@@ -9,7 +9,8 @@ from typing import Any
 from dragoman import _core, arguments
 
 MAX_BEAM = 1000
-MAX_LENGTH_PENALTY = 10.0
+MAX_PENALTY = 10.0  # of length and coverage
+MAX_REPETITION_PENALTY = 1e6  # and 1 / this at least: so no logit overflows float32
 
 RULES = {"dragoman": 0.6, "marian": 1.0, "fairseq": 1.0, "hf": 1.0}  # and the length penalty of each by default
 
@@ -18,8 +19,9 @@ RULES = {"dragoman": 0.6, "marian": 1.0, "fairseq": 1.0, "hf": 1.0}  # and the l
 class SearchOptions:
     """How a request is decoded: by greedy search, by beam search, or by drawing where `temperature` is above 0.
 
-    A forbidden token is not chosen, and the others keep the probabilities that the model gives them. pad, bos and unk
-    are never chosen, unless the config has the same id for an eos.
+    A forbidden token is not chosen, and the others keep the probabilities that the model gives them, unless
+    `renormalize` is set. pad, bos and unk are never chosen, unless the config has the same id for an eos; where `like`
+    is "hf" they may be chosen.
 
     Attributes:
         beam: hypotheses at a time, in [1, 1000]; 1 is greedy search.
@@ -27,11 +29,15 @@ class SearchOptions:
             and for one draw.
         max_length: maximum number of tokens of an output, with eos. None for twice the source plus 10, and not more
             than `config.max_length`; of a decoder-only model, what `config.max_length` leaves.
-        min_length: tokens before eos can be chosen; 1 where `like` is "fairseq" and none is given.
-        length_penalty: exponent in [0, 10]; 0 compares log probabilities as they are. 0.6 by default, and 1 where
+        min_length: tokens before eos can be chosen. None for 1 where `like` is "fairseq", and for 0 elsewhere.
+        length_penalty: exponent in [0, 10]; 0 compares log probabilities as they are. None for 0.6, and for 1 where
             `like` is not "dragoman".
         like: whose rule ends a search and makes a score, see below.
-        coverage_penalty: must be 0: a search does not see the attention yet.
+        early_stopping: of a beam search like "hf", as in transformers: True ends it as soon as `beam` hypotheses are
+            finished; False when the best other one, if it ended now, would not be among the best `beam`; "never" when
+            it would not with the same log probability at `max_length`.
+        coverage_penalty: in [0, 10]: how much a score of a Transformer's output falls with source tokens that it has
+            not looked at; 0 for no such penalty. It needs a search like "dragoman".
         temperature: 0 for a search. Above 0, tokens are drawn, and logits are divided by it before; less than 1e-6
             counts as 1e-6.
         top_k: only the `top_k` most probable tokens are drawn (Fan et al. 2018, arXiv:1805.04833); None for all.
@@ -40,15 +46,22 @@ class SearchOptions:
         min_p: in [0, 1): of these, only those that are at least `min_p` times as probable as the most probable one
             (Nguyen et al. 2024, arXiv:2407.01082).
         seed: of the draws. What a request draws depends on the seed and its place, on no other request.
-        prefix: ids that every output begins with. They are part of its ids, its length and its score. No option
-            forbids them.
+        prefix: ids that every output begins with. They are part of its ids, its length and its score; where `like` is
+            "hf" their log probability counts as 0. No option forbids them.
+        forced_last: the only token that is chosen at `max_length`, an eos as a rule, with the log probability 0; None
+            for no such token. It needs like "hf".
         suppress: ids that are never chosen.
+        begin_suppress: ids that are not chosen as the first token after the prefix.
+        bad_words: sequences of ids that are not written: after all but the last of a sequence, the last is forbidden.
+            What counts is all that the decoder has read.
         allowed: the only ids that are chosen, beside eos; None for all. A shortlist of the vocabulary.
         no_repeat_ngram: no sequence of so many tokens comes twice in what the decoder reads (Paulus et al. 2018,
             arXiv:1705.04304); 0 for no such limit.
-        repetition_penalty: above 0. Logits of tokens that the decoder has read are divided by it where they are
+        repetition_penalty: in [1e-6, 1e6]. Logits of tokens that the decoder has read are divided by it where they are
             positive, and multiplied where they are not, before probabilities are taken (Keskar et al. 2019,
             arXiv:1909.05858).
+        renormalize: whether the probabilities of the tokens that may be chosen are made to add up to 1. They are then
+            no longer those of the model, and `score` gives another score.
         constraints: phrases, each a sequence of ids, that every output contains. They may hold ids that are never
             chosen, but no eos and none that another option forbids.
 
@@ -57,11 +70,13 @@ class SearchOptions:
 
     - "dragoman": of the best `beam` extensions those with eos are finished, and the best `beam` others go on. The
       search ends when `beam` are finished and the best other one, if it ended now, would not be among the best
-      `beam`. Score: log P / ((5 + length) / 6)^length_penalty (Wu et al. 2016, arXiv:1609.08144, section 7). Those
-      cut at `max_length` come after finished ones.
-    - "hf": as transformers with `early_stopping=False` (`GenerationMixin._beam_search`). As "dragoman", but with the
-      score log P / length^length_penalty, and at `max_length` the best `beam` extensions are compared with finished
-      ones alike. In a beam search `repetition_penalty` multiplies log probabilities.
+      `beam`. Score: log P / ((5 + length) / 6)^length_penalty + coverage_penalty * sum over the source of
+      log(min(c, 1)) (Wu et al. 2016, arXiv:1609.08144, section 7). c is how much the output has looked at a source
+      token: the sum over its tokens of the mean weight of the heads that `alignments` reads; less than 1e-6 counts as
+      1e-6. Those cut at `max_length` come after finished ones.
+    - "hf": as transformers (`GenerationMixin._beam_search`). As "dragoman", but with the score log P /
+      length^length_penalty, and at `max_length` the best `beam` extensions are compared with finished ones alike. In a
+      beam search `repetition_penalty` multiplies log probabilities.
     - "fairseq": as its `SequenceGenerator`. A search ends as soon as `beam` are finished, the first come; at
       `max_length` eos is the only extension. Score: log P / length^length_penalty.
     - "marian": as `marian-decoder --normalize length_penalty`. Each finished hypothesis leaves one place less in the
@@ -78,6 +93,7 @@ class SearchOptions:
     min_length: int | None = None
     length_penalty: float | None = None
     like: str = "dragoman"
+    early_stopping: bool | str = False
     coverage_penalty: float = 0.0
     temperature: float = 0.0
     top_k: int | None = None
@@ -85,10 +101,14 @@ class SearchOptions:
     min_p: float = 0.0
     seed: int = 0
     prefix: Sequence[int] = ()
+    forced_last: int | None = None
     suppress: Sequence[int] = ()
+    begin_suppress: Sequence[int] = ()
+    bad_words: Sequence[Sequence[int]] = ()
     allowed: Sequence[int] | None = None
     no_repeat_ngram: int = 0
     repetition_penalty: float = 1.0
+    renormalize: bool = False
     constraints: Sequence[Sequence[int]] = ()
     op: InitVar[str] = "SearchOptions"
 
@@ -96,48 +116,69 @@ class SearchOptions:
         for name, value in self._checked(op).items():
             object.__setattr__(self, name, value)
 
+    @property
+    def outputs(self) -> int:
+        """Outputs of a result: `count`, or what None stands for."""
+        return (1 if self.temperature else self.beam) if self.count is None else self.count
+
+    @property
+    def exponent(self) -> float:
+        """`length_penalty`, or what None stands for."""
+        return RULES[self.like] if self.length_penalty is None else self.length_penalty
+
     def _checked(self, op: str) -> dict[str, Any]:
         """The options as Python's numbers and tuples."""
         beam = arguments.integer(op, "beam", self.beam, 1)
         if beam > MAX_BEAM:
             raise ValueError(f"{op}: beam must be at most {MAX_BEAM}, got {beam}")
-        like = arguments.choice(op, "like", self.like, tuple(RULES))
-        penalty = arguments.number(
-            op, "length_penalty", RULES[like] if self.length_penalty is None else self.length_penalty, 0.0
-        )
-        if penalty > MAX_LENGTH_PENALTY:
-            raise ValueError(f"{op}: length_penalty must be at most {MAX_LENGTH_PENALTY:g}, got {penalty:g}")
-        if arguments.number(op, "coverage_penalty", self.coverage_penalty) != 0:
-            raise ValueError(f"{op}: coverage_penalty must be 0: a search does not see the attention")
         temperature = arguments.number(op, "temperature", self.temperature, 0.0)
         return {
             "beam": beam,
             "count": self._checked_count(op, beam, temperature),
-            "like": like,
-            "length_penalty": penalty,
-            "coverage_penalty": 0.0,
             "temperature": temperature,
-            **self._checked_lengths(op, like),
+            **self._checked_rule(op),
+            **self._checked_lengths(op),
             **self._checked_draws(op, beam, temperature),
             **self._checked_ids(op),
         }
 
-    def _checked_count(self, op: str, beam: int, temperature: float) -> int:
+    def _checked_count(self, op: str, beam: int, temperature: float) -> int | None:
         if self.count is None:
-            return 1 if temperature else beam
+            return None
         count = arguments.integer(op, "count", self.count, 1)
         most = MAX_BEAM if temperature else beam
         if count > most:
             raise ValueError(f"{op}: count must be at most {most}{'' if temperature else ', as beam'}, got {count}")
         return count
 
-    def _checked_lengths(self, op: str, like: str) -> dict[str, Any]:
+    def _checked_rule(self, op: str) -> dict[str, Any]:
+        like = arguments.choice(op, "like", self.like, tuple(RULES))
+        early = self.early_stopping
+        if isinstance(early, str):
+            arguments.choice(op, "early_stopping", early, ("never",))
+        else:
+            early = arguments.flag(op, "early_stopping", early)
+        last = None if self.forced_last is None else arguments.integer(op, "forced_last", self.forced_last)
+        for name, is_given in (("early_stopping", early), ("forced_last", last is not None)):
+            if is_given and like != "hf":
+                raise ValueError(f"{op}: {name} needs a search like hf, got like {like}")
+        penalties = {"length_penalty": self.length_penalty, "coverage_penalty": self.coverage_penalty}
+        for name, penalty in penalties.items():
+            if penalty is None:
+                continue
+            penalties[name] = arguments.number(op, name, penalty, 0.0)
+            if penalty > MAX_PENALTY:
+                raise ValueError(f"{op}: {name} must be at most {MAX_PENALTY:g}, got {penalty:g}")
+        if penalties["coverage_penalty"] and (self.temperature or like != "dragoman"):
+            other = f"like {like}" if like != "dragoman" else "a temperature above 0"
+            raise ValueError(f"{op}: coverage_penalty needs a search like dragoman, got {other}")
+        return {"like": like, "early_stopping": early, "forced_last": last, **penalties}
+
+    def _checked_lengths(self, op: str) -> dict[str, Any]:
         most = None if self.max_length is None else arguments.integer(op, "max_length", self.max_length)
-        least = 0 if self.min_length is None else arguments.integer(op, "min_length", self.min_length)
-        if most is not None and least > most:
+        least = None if self.min_length is None else arguments.integer(op, "min_length", self.min_length)
+        if most is not None and least is not None and least > most:
             raise ValueError(f"{op}: min_length must be at most {most}, as max_length, got {least}")
-        if self.min_length is None and like == "fairseq":
-            least = 1
         return {"max_length": most, "min_length": least}
 
     def _checked_draws(self, op: str, beam: int, temperature: float) -> dict[str, Any]:
@@ -158,50 +199,77 @@ class SearchOptions:
         allowed = None if self.allowed is None else tuple(arguments.integers(op, "allowed", self.allowed))
         if allowed is not None and not allowed:
             raise ValueError(f"{op}: allowed must hold at least one id, got none")
+        penalty = arguments.positive(op, "repetition_penalty", self.repetition_penalty)
+        if not 1 / MAX_REPETITION_PENALTY <= penalty <= MAX_REPETITION_PENALTY:
+            raise ValueError(
+                f"{op}: repetition_penalty must lie in [{1 / MAX_REPETITION_PENALTY:g}, {MAX_REPETITION_PENALTY:g}], "
+                f"got {penalty:g}"
+            )
         return {
             "prefix": tuple(arguments.integers(op, "prefix", self.prefix)),
             "suppress": tuple(arguments.integers(op, "suppress", self.suppress)),
+            "begin_suppress": tuple(arguments.integers(op, "begin_suppress", self.begin_suppress)),
+            "bad_words": self._checked_phrases(op, "bad_words"),
             "allowed": allowed,
             "no_repeat_ngram": arguments.integer(op, "no_repeat_ngram", self.no_repeat_ngram),
-            "repetition_penalty": arguments.positive(op, "repetition_penalty", self.repetition_penalty),
+            "repetition_penalty": penalty,
+            "renormalize": arguments.flag(op, "renormalize", self.renormalize),
             "constraints": self._checked_constraints(op),
         }
 
-    def _checked_constraints(self, op: str) -> tuple[tuple[int, ...], ...]:
-        arguments.check_types(op, Sequence, constraints=self.constraints)
-        phrases = tuple(
-            tuple(arguments.integers(op, f"constraints[{i}]", phrase)) for i, phrase in enumerate(self.constraints)
-        )
+    def _checked_phrases(self, op: str, name: str) -> tuple[tuple[int, ...], ...]:
+        given = getattr(self, name)
+        arguments.check_types(op, Sequence, **{name: given})
+        phrases = tuple(tuple(arguments.integers(op, f"{name}[{i}]", phrase)) for i, phrase in enumerate(given))
         if not all(phrases):
-            raise ValueError(f"{op}: constraints[{phrases.index(())}] must hold at least one id, got none")
+            raise ValueError(f"{op}: {name}[{phrases.index(())}] must hold at least one id, got none")
+        return phrases
+
+    def _checked_constraints(self, op: str) -> tuple[tuple[int, ...], ...]:
+        phrases = self._checked_phrases(op, "constraints")
         if phrases and (self.temperature or self.like != "dragoman"):
             other = f"like {self.like}" if self.like != "dragoman" else "a temperature above 0"
             raise ValueError(f"{op}: constraints need a search like dragoman, got {other}")
+        if phrases and self.renormalize:
+            raise ValueError(f"{op}: renormalize must be False with constraints, got True")
         return phrases
 
     def check_vocabulary(self, op: str, size: int, ends: tuple[int, ...], unwritten: tuple[int, ...]) -> None:
         """ValueError for ids that are not in the vocabulary, and where no token may be chosen."""
-        given = {"prefix": self.prefix, "suppress": self.suppress, "allowed": self.allowed or ()}
-        given |= {f"constraints[{i}]": phrase for i, phrase in enumerate(self.constraints)}
+        given: dict[str, Sequence[int]]
+        given = {"prefix": self.prefix, "suppress": self.suppress, "begin_suppress": self.begin_suppress}
+        given["allowed"] = self.allowed or ()
+        for name, phrases in (("constraints", self.constraints), ("bad_words", self.bad_words)):
+            given |= {f"{name}[{i}]": phrase for i, phrase in enumerate(phrases)}
         for name, ids in given.items():
             for i, id in enumerate(ids):
                 if id >= size:
                     raise ValueError(f"{op}: {name}[{i}] must lie in [0, {size}), the vocabulary, got {id}")
+        if self.forced_last is not None and self.forced_last >= size:
+            raise ValueError(f"{op}: forced_last must lie in [0, {size}), the vocabulary, got {self.forced_last}")
         for i, phrase in enumerate(self.constraints):
             if found := {*phrase} & {*ends}:
                 raise ValueError(f"{op}: constraints[{i}] must not hold an eos, got {min(found)}")
-        if len({*self.suppress, *unwritten}) == size:
+        if len({*self.suppress, *self._unwritten(unwritten)}) == size:
             raise ValueError(f"{op}: suppress must leave at least one token that may be chosen")
 
-    def native(self, limit: int, place: int) -> _core.SearchOptions:
-        """For the core, with the maximum number of tokens and the place of the draws."""
+    def _unwritten(self, of_model: tuple[int, ...]) -> tuple[int, ...]:
+        """Tokens that are never chosen, of those that the model says so of."""
+        return () if self.like == "hf" else of_model
+
+    def native(self, limit: int, place: int, unwritten: tuple[int, ...]) -> _core.SearchOptions:
+        """For the core, with the maximum number of tokens, the place of the draws and pad, bos and unk of the model."""
+        least = self.min_length
+        early = {True: "yes", False: "no"}.get(self.early_stopping, "never")  # type: ignore[arg-type]
         return _core.SearchOptions(
             beam=self.beam,
-            count=self.count or 0,
+            count=self.outputs,
             limit=limit,
-            min_length=self.min_length or 0,
-            length_penalty=self.length_penalty or 0.0,
+            min_length=int(self.like == "fairseq") if least is None else least,
+            length_penalty=self.exponent,
+            coverage_penalty=self.coverage_penalty,
             like=self.like,
+            early_stopping=early if self.beam > 1 else "no",
             temperature=self.temperature,
             top_k=self.top_k or 0,
             top_p=self.top_p,
@@ -209,10 +277,15 @@ class SearchOptions:
             seed=self.seed,
             place=place,
             prefix=self.prefix,
+            forced_last=self.forced_last,
+            unwritten=self._unwritten(unwritten),
             suppress=self.suppress,
+            begin_suppress=self.begin_suppress,
             allowed=self.allowed or (),
+            bad_words=self.bad_words,
             no_repeat_ngram=self.no_repeat_ngram,
             repetition_penalty=self.repetition_penalty,
+            renormalize=self.renormalize,
             constraints=self.constraints,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
@@ -18,17 +19,20 @@ import numpy as np
 from dragoman import _core, functional
 from dragoman._core import Sequences
 from dragoman.frozen import FrozenWeight
+from dragoman.generate.aligning import covering_attention
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn import KVCache, Module, Parameter
-from dragoman.nn.attention import is_recording_attention
+from dragoman.nn.attention import is_recording_attention, record_attention
 from dragoman.nn.lora import Choice
 from dragoman.program import record
 from dragoman.tensor import Tensor
 
 FIRST_LENGTH = 512  # of the longest text that a model's first Programs hold for
+LONGEST_EXAMPLE = 8  # tokens of a text that Programs are recorded with, or a few more
 
-Kept = tuple[Hashable, _core.StepPrograms | None]
+# The state of a model, its Programs, and those that keep attention, once they were asked for.
+Kept = tuple[Hashable, dict[bool, _core.StepPrograms | None]]
 
 _kept: WeakKeyDictionary[Any, Kept] = WeakKeyDictionary()
 _recording = threading.Lock()
@@ -36,33 +40,39 @@ _recording = threading.Lock()
 
 def replayed_steps(model: EncoderDecoder | TextDecoder) -> _core.ReplayedSteps | None:
     """The native steps of a model; None where they cannot be recorded: each sentence has its own adapter, attention
-    weights are asked for, or the model's code reads values of tensors."""
+    weights are asked for, or the model's code reads values of tensors, of which a RuntimeWarning tells."""
     state = None if is_recording_attention() else _state_of(model)
     if state is None:
         return None
     with _recording:
         kept = _kept.get(model)
         if kept is None or kept[0] != state:
-            kept = state, _first_programs(model)
+            kept = state, {False: _first_programs(model)}
             _keep(model, *kept)
-    if kept[1] is None:
-        return None
-    return _core.ReplayedSteps(kept[1], lambda source, text: _longer_programs(model, source, text))
+    programs = kept[1][False]
+    return None if programs is None else _core.ReplayedSteps(programs, partial(_programs_for, model))
 
 
 def _first_programs(model: Any) -> _core.StepPrograms | None:
+    source, text = (min(length, FIRST_LENGTH) for length in _max_lengths(model))
     try:
-        return _record(model, *(min(length, FIRST_LENGTH) for length in _max_lengths(model)))
-    except ValueError:  # also of a model that takes no text as long as the examples
+        return _record(model, source, text)
+    except ValueError as error:
+        if min(source, text) > LONGEST_EXAMPLE:  # a model that takes only shorter texts cannot read the examples
+            name = type(model).__name__
+            warnings.warn(
+                f"{name} decodes slowly: its steps cannot be recorded ({error})", RuntimeWarning, stacklevel=2
+            )
         return None
 
 
-def _longer_programs(model: Any, longest_source: int, longest: int) -> _core.StepPrograms:
+def _programs_for(model: Any, longest_source: int, longest: int, keeps_attention: bool) -> _core.StepPrograms:
     """Programs of the model as it is, for at least these lengths, kept in the place of the others."""
     with _recording:
         state = _state_of(model)
         kept = _kept.get(model)
-        known = kept[1] if kept is not None and kept[0] == state else None
+        by_attention = kept[1] if kept is not None and kept[0] == state else {}
+        known = by_attention.get(keeps_attention)
         old = (longest_source, longest) if known is None else (known.longest_source, known.longest)
         least = tuple(max(pair) for pair in zip(old, (longest_source, longest), strict=True))
         if known is not None and least == old:
@@ -70,19 +80,19 @@ def _longer_programs(model: Any, longest_source: int, longest: int) -> _core.Ste
         # Twice as long, so that it is seldom done; the longest that the model takes; or just long enough.
         twice = tuple(length if length == before else 2 * length for length, before in zip(least, old, strict=True))
         longest_of_model = tuple(max(pair) for pair in zip(least, _max_lengths(model), strict=True))
-        for lengths in (twice, longest_of_model, least):
+        for source, text in (twice, longest_of_model, least):
             try:
-                programs = _record(model, *lengths)
+                programs = _record(model, source, text, keeps_attention)
                 break
             except ValueError:  # a learned table of positions ends
-                if lengths == least:
+                if (source, text) == least:
                     raise
         if state is not None:
-            _keep(model, state, programs)
+            _keep(model, state, {**by_attention, keeps_attention: programs})
         return programs
 
 
-def _keep(model: Any, state: Hashable, programs: _core.StepPrograms | None) -> None:
+def _keep(model: Any, state: Hashable, programs: dict[bool, _core.StepPrograms | None]) -> None:
     """Until the model's weights drop their packed copies, which are constants of the Programs."""
     _kept[model] = state, programs
     forget = partial(_forget, ref(model))
@@ -158,7 +168,7 @@ def _zeros(count: int) -> Tensor:
     return Tensor(_int32(np.zeros(count)))
 
 
-def _record(model: Any, longest_source: int, longest: int) -> _core.StepPrograms:
+def _record(model: Any, longest_source: int, longest: int, keeps_attention: bool = False) -> _core.StepPrograms:
     """The Programs of a model. ValueError where its code does what cannot be recorded, or takes no such lengths."""
     examples = (
         _Example([2, 3], [2, 1], longest_source, longest),
@@ -166,11 +176,22 @@ def _record(model: Any, longest_source: int, longest: int) -> _core.StepPrograms
     )
     translates = isinstance(model, EncoderDecoder)
     with model.inference():
-        first, step = (_translation if translates else _continuation)(model, examples)
-    return _core.StepPrograms(first, step, translates, longest_source, longest)
+        first, step = _translation(model, examples, keeps_attention) if translates else _continuation(model, examples)
+    return _core.StepPrograms(first, step, translates, longest_source, longest, keeps_attention)
 
 
-def _translation(model: Any, examples: Sequence[_Example]) -> tuple[_core.Program, _core.Program]:
+def _translation(
+    model: Any, examples: Sequence[_Example], keeps_attention: bool
+) -> tuple[_core.Program, _core.Program]:
+    def decode(ids: Tensor, sequences: Sequences, *memory: Any) -> tuple[Tensor, ...]:
+        """The decoder's output, and the weights of its attention to the source."""
+        if not keeps_attention:
+            return (model.decode(ids, sequences, *memory),)
+        chosen = covering_attention("record", model)
+        with record_attention([chosen]) as weights:
+            hidden = model.decode(ids, sequences, *memory)
+        return hidden, weights[chosen].packed
+
     def first(
         src_ids: Tensor,
         src_sequences: Sequences,
@@ -179,11 +200,10 @@ def _translation(model: Any, examples: Sequence[_Example]) -> tuple[_core.Progra
         last: Tensor,
         one_each: Sequences,
         cache: KVCache,
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         memory = model.encode(src_ids, src_sequences)
-        hidden = model.decode(ids, sequences, memory, src_sequences, cache)
-        project: Tensor = model.project(functional.gather(hidden, last), one_each)
-        return project
+        hidden, *weights = decode(ids, sequences, memory, src_sequences, cache)
+        return model.project(functional.gather(hidden, last), one_each), *weights
 
     def inputs(example: _Example, left: int = 1) -> tuple[Any, ...]:
         source = example.src_ids, example.src_sequences
@@ -202,10 +222,9 @@ def _translation(model: Any, examples: Sequence[_Example]) -> tuple[_core.Progra
             memories[id(cache)] = memory, example.src_sequences
             caches.append(cache)
 
-        def step(ids: Tensor, one_each: Sequences, cache: KVCache) -> Tensor:
-            hidden = model.decode(ids, one_each, *memories[id(cache)], cache)
-            project: Tensor = model.project(hidden, one_each)
-            return project
+        def step(ids: Tensor, one_each: Sequences, cache: KVCache) -> tuple[Tensor, ...]:
+            hidden, *weights = decode(ids, one_each, *memories[id(cache)], cache)
+            return model.project(hidden, one_each), *weights
 
         return first_program.data, _record_step(step, examples, caches)
     finally:
@@ -238,7 +257,9 @@ def _continuation(model: Any, examples: Sequence[_Example]) -> tuple[_core.Progr
         rehearsal.stop()
 
 
-def _record_step(step: Callable[..., Tensor], examples: Sequence[_Example], caches: list[KVCache]) -> _core.Program:
+def _record_step(
+    step: Callable[..., Tensor | tuple[Tensor, ...]], examples: Sequence[_Example], caches: list[KVCache]
+) -> _core.Program:
     inputs = [(e.next_ids, e.one_each, cache) for e, cache in zip(examples, caches, strict=True)]
     return record(step, *inputs, frozen=True).data
 

@@ -57,10 +57,10 @@ def sample(
         top_k=top_k,
         top_p=top_p,
         seed=seed,
-        **{"count": 1, **options},
+        **options,
     )
-    if chosen.count != 1:
-        raise ValueError(f"sample: count must be 1, got {chosen.count}; generate takes a temperature and a count")
+    if chosen.outputs != 1:
+        raise ValueError(f"sample: count must be 1, got {chosen.outputs}; generate takes a temperature and a count")
     check_sources("sample", generation.models, src_batch)
     places = range(len(src_batch)) if places is None else arguments.integers("sample", "places", places)
     if len(places) != len(src_batch):

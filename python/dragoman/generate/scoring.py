@@ -73,7 +73,7 @@ def score(
     return [
         Hypothesis(
             list(ids),
-            _core.normalised_score(options.like, total, len(log_probs), options.length_penalty or 0.0),
+            _core.normalised_score(options.like, total, len(log_probs), options.exponent),
             total,
             len(log_probs),
             log_probs,

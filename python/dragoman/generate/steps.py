@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from dragoman import _core, functional
 from dragoman._core import Sequences
+from dragoman.generate.aligning import covering_attention
 from dragoman.generate.recorded import replayed_steps
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
-from dragoman.nn import KVCache
+from dragoman.nn import KVCache, MultiHeadAttention, record_attention
 from dragoman.nn.lora import rows_of
 from dragoman.tensor import Tensor
 
@@ -32,28 +33,49 @@ class EagerSteps:
     def __init__(self, model: EncoderDecoder | TextDecoder) -> None:
         self._model = model
         self._groups: list[_Group] = []
+        self._covering: MultiHeadAttention | None = None
+        self._attention: list[list[float]] = []
+
+    def keep_attention(self, kept: bool) -> None:
+        """Whether the calls that follow keep where their rows look. TypeError for a model that is no Transformer."""
+        self._covering = covering_attention("keep_attention", self._model) if kept else None
+
+    def attention(self) -> list[list[float]]:
+        """How much each row of the last call looks at each token of its source."""
+        return self._attention
 
     def add(self, entries: list[_core.Entry]) -> _core.Tensor:
         """The logits after the prefix of each entry, (entries, vocabulary)."""
         group = _group_of(self._model, entries)
         self._groups.append(group)
-        return group.first().data
+        self._attention = []
+        return self._keep(group.first).data
 
     def next(self, ids: list[int], parents: list[int]) -> _core.Tensor:
         """The logits after `ids`, (rows, vocabulary), where row i goes on from row parents[i]."""
         logits: list[Tensor] = []
+        self._attention = []
         first = taken = 0  # rows of the groups so far, before and after the step
         for group in self._groups:
             end = first + group.rows
             own = [parent - first for parent in parents[taken:] if parent < end]
             if own:
-                logits.append(group.next(ids[taken : taken + len(own)], own))
+                logits.append(self._keep(group.next, ids[taken : taken + len(own)], own))
             group.rows = len(own)
             first, taken = end, taken + len(own)
         self._groups = [group for group in self._groups if group.rows]
         if not logits:
             return _core.Tensor.empty([0, 0])
         return (functional.concat(logits) if len(logits) > 1 else logits[0]).data
+
+    def _keep(self, call: Callable[..., Tensor], *arguments: List[int]) -> Tensor:
+        """What the call of a group returns. Where its rows look is added to the others, if it is kept."""
+        if self._covering is None:
+            return call(*arguments)
+        with record_attention([self._covering]) as record:
+            logits = call(*arguments)
+        self._attention += [weights.numpy()[:, -1].mean(axis=0).tolist() for weights in record[self._covering]]
+        return logits
 
 
 class _Group:

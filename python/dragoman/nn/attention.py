@@ -9,6 +9,7 @@ from typing import Any
 
 from dragoman import arguments, functional
 from dragoman._core import Sequences
+from dragoman.functional.attention import AttentionWeights
 from dragoman.nn.attention_positions import AttentionPositions
 from dragoman.nn.init import xavier_uniform
 from dragoman.nn.kv_cache import KVCache
@@ -18,7 +19,7 @@ from dragoman.nn.norm import RMSNorm
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
 
-AttentionRecord = dict["MultiHeadAttention", list[Tensor]]
+AttentionRecord = dict["MultiHeadAttention", AttentionWeights]
 
 # The record, and the attentions that leave their weights in it; None for all.
 _record: ContextVar[tuple[AttentionRecord, Collection[MultiHeadAttention] | None] | None] = ContextVar(

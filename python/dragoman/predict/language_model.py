@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, overload
 
 from dragoman import arguments
+from dragoman.data.framing import prompts
 from dragoman.data.texts import check_text
-from dragoman.data.tokenizer import BOS, with_token
+from dragoman.data.tokenizer import with_token
 from dragoman.generate import Hypothesis, SearchOptions
-from dragoman.generate.search import options_of
 from dragoman.models.decoder import TextDecoder
 from dragoman.predict.call import Work
 from dragoman.predict.candidate import Candidate, candidate_of
@@ -41,7 +42,13 @@ class LanguageModel(GeneratingPredictor):
 
     @overload
     def __call__(
-        self, text: str, *, max_length: int | None = None, temperature: float = 0.0, place: int = 0, **options: Any
+        self,
+        text: str,
+        *,
+        max_length: int | None = None,
+        temperature: float | None = None,
+        place: int = 0,
+        **options: Any,
     ) -> str: ...
 
     @overload
@@ -50,7 +57,7 @@ class LanguageModel(GeneratingPredictor):
         text: list[str],
         *,
         max_length: int | None = None,
-        temperature: float = 0.0,
+        temperature: float | None = None,
         place: int = 0,
         **options: Any,
     ) -> list[str]: ...
@@ -60,7 +67,7 @@ class LanguageModel(GeneratingPredictor):
         text: str | list[str],
         *,
         max_length: int | None = None,
-        temperature: float = 0.0,
+        temperature: float | None = None,
         place: int = 0,
         **options: Any,
     ) -> str | list[str]:
@@ -71,8 +78,8 @@ class LanguageModel(GeneratingPredictor):
         Args:
             text: one text or several; "" for one from the beginning.
             max_length: maximum number of tokens of what follows; by default what the config's `max_length` leaves.
-            temperature: 0 for a search, of the most probable token at each place where `beam` is 1, as by default;
-                above 0 tokens are drawn.
+            temperature: 0 for a search, of the most probable token at each place where `beam` is 1; above 0 tokens are
+                drawn. None for 0, or for what a folder from elsewhere asks for, as of other options.
             place: of the first text, where the texts go on a longer list: they draw what they would draw in it.
             options: others of `dragoman.generate.SearchOptions`, by their names.
 
@@ -86,13 +93,13 @@ class LanguageModel(GeneratingPredictor):
             QueueFullError: as many texts wait as `queue_limit` allows.
         """
         texts = checked_texts("LanguageModel", text)
-        works = self._works(texts, _options(max_length, temperature, {"count": 1, **options}), place)
+        works = self._works(texts, self._chosen(max_length, temperature, {"count": 1, **options}), place)
         found = self._executor.run(works)
         outputs = [self._written(work, each[0].ids) for work, each in zip(works, found, strict=True)]
         return outputs[0] if isinstance(text, str) else outputs
 
     def submit(
-        self, text: str, *, max_length: int | None = None, temperature: float = 0.0, **options: Any
+        self, text: str, *, max_length: int | None = None, temperature: float | None = None, **options: Any
     ) -> Future[str]:
         """Queues a text, with the options of a call, and returns at once; `.result()` waits for what follows.
 
@@ -103,7 +110,7 @@ class LanguageModel(GeneratingPredictor):
             QueueFullError: as many texts wait as `queue_limit` allows.
         """
         check_text("LanguageModel", "text", text)
-        works = self._works([text], _options(max_length, temperature, {"count": 1, **options}), 0)
+        works = self._works([text], self._chosen(max_length, temperature, {"count": 1, **options}), 0)
         return self._queue(works, lambda found: self._written(works[0], found[0][0].ids))
 
     def candidates(self, text: list[str], **options: Any) -> list[list[Candidate]]:
@@ -116,13 +123,13 @@ class LanguageModel(GeneratingPredictor):
         text: list[str],
         *,
         max_length: int | None = None,
-        temperature: float = 0.0,
+        temperature: float | None = None,
         place: int = 0,
         **options: Any,
     ) -> Future[list[list[Candidate]]]:
         """Queues texts and returns at once; `.result()` waits for all that the searches end with, or draw: for each
         text at most `beam`, or `count`, the best first. Other arguments and errors as of `submit`."""
-        works = self._works(checked_texts("LanguageModel", text), _options(max_length, temperature, options), place)
+        works = self._works(checked_texts("LanguageModel", text), self._chosen(max_length, temperature, options), place)
 
         def decoded(found: list[list[Hypothesis]]) -> list[list[Candidate]]:
             return [
@@ -133,14 +140,17 @@ class LanguageModel(GeneratingPredictor):
         return self._queue(works, decoded)
 
     def stream(
-        self, text: str, *, max_length: int | None = None, temperature: float = 0.0, **options: Any
+        self, text: str, *, max_length: int | None = None, temperature: float | None = None, **options: Any
     ) -> TextStream:
         """What follows a text in pieces, as soon as they are certain; arguments and errors as of `submit`."""
         check_text("LanguageModel", "text", text)
         progress = Progress()
-        [work] = self._works([text], _options(max_length, temperature, {"count": 1, **options}), 0, progress)
+        [work] = self._works([text], self._chosen(max_length, temperature, {"count": 1, **options}), 0, progress)
         future = self._queue([work], lambda found: self._written(work, found[0][0].ids))
         return TextStream(future, progress, lambda ids: self._written(work, self._certain(ids)))
+
+    def _chosen(self, max_length: int | None, temperature: float | None, others: dict[str, Any]) -> SearchOptions:
+        return self.search_options(max_length=max_length, temperature=temperature, **others)
 
     def _works(
         self, texts: list[str], options: SearchOptions, place: int, progress: Progress | None = None
@@ -150,18 +160,25 @@ class LanguageModel(GeneratingPredictor):
         config = self.model.config
         room = config.max_length if options.max_length is None or config.positions == "learned" else LONGEST
         works = []
-        for i, ids in enumerate(self.tokenizer.encode_batch(texts)):
-            if len(ids) >= room:
-                raise ValueError(f"LanguageModel: text[{i}] must have at most {room - 1:,} tokens, got {len(ids):,}")
-            works.append(work_of([BOS, *ids], options, place + i, progress))
+        own = len(self.tokenizer.prompt_frame.prefix)
+        for i, ids in enumerate(prompts(self.tokenizer, texts)):
+            if (length := len(ids) - own) >= room:
+                raise ValueError(f"LanguageModel: text[{i}] must have at most {room - 1:,} tokens, got {length:,}")
+            works.append(work_of(ids, self._after(ids, options), place + i, progress))
         return works
+
+    def _after(self, prompt: Sequence[int], options: SearchOptions) -> SearchOptions:
+        """The options with the lengths that a folder gives with the prompt, where nothing else is said."""
+        longest, shortest = (self._total[name] for name in ("length", "minimum"))
+        changes = {}
+        if longest is not None and options.max_length is None:
+            changes["max_length"] = max(longest - len(prompt), 1)
+        if shortest is not None and not options.min_length:
+            changes["min_length"] = min(max(shortest - len(prompt), 0), changes.get("max_length", shortest))
+        return replace(options, **changes) if changes else options
 
     def _written(self, work: Work, ids: Sequence[int]) -> str:
         """What follows a text. It is decoded with the text: a token may begin with the space before its word."""
         prompt = work.value[0]
         whole = self.tokenizer.decode([*prompt, *with_token(ids, self.tokenizer)])
         return whole[len(self.tokenizer.decode(prompt)) :]
-
-
-def _options(max_length: int | None, temperature: float, others: dict[str, Any]) -> SearchOptions:
-    return options_of("LanguageModel", max_length=max_length, temperature=temperature, **others)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from dragoman import arguments
-from dragoman.data.framing import cut, framed_texts
+from dragoman.data.framing import framed_texts
 from dragoman.data.texts import check_text, check_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.encoder import TextEncoder
@@ -51,11 +51,11 @@ class TextPredictor(Predictor):
         super().__init__(model, tokenizer, queue_limit=queue_limit, batch_tokens=batch_tokens)
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "default", **limits: int | None) -> Self:
-        """Reads model.safetensors, config.json and tokenizer.json.
+    def load(cls, folder: str | Path, device: str = "cpu", compute_type: str = "default", **limits: Any) -> Self:
+        """Reads a model and its tokenizer.
 
         Args:
-            folder: written by `Trainer` or `dragoman train`.
+            folder: written by `Trainer` or `dragoman train`, or from elsewhere: see docs/guide/checkpoints.md.
             device: where the model computes, "cpu" or "cuda".
             compute_type: "int8", "bfloat16" or "float32" for weights frozen in it (`Model.freeze`): less memory, and
                 with "int8" and "bfloat16" faster. "default" for the model as it was saved.
@@ -111,5 +111,6 @@ class EncoderPredictor(TextPredictor):
     def _framed(self, texts: list[str]) -> list[Work]:
         """The ids of texts, cut to what the model can read."""
         maximum = self.model.config.max_length
-        ids = [cut(each, maximum) for each in framed_texts(self.tokenizer, texts)]
+        frame = self.tokenizer.text_frame
+        ids = [frame.cut(each, maximum) for each in framed_texts(self.tokenizer, texts)]
         return [Work(each, len(each)) for each in ids]

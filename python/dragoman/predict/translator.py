@@ -9,17 +9,17 @@ from typing import Any, overload
 
 from dragoman import arguments
 from dragoman.data.columns import Ids
-from dragoman.data.pairs import cut_source, source_ids, target_ids
+from dragoman.data.pairs import source_ids, target_ids
 from dragoman.data.texts import check_text, is_blank
 from dragoman.data.tokenizer import with_token
 from dragoman.generate import Hypothesis, SearchOptions
 from dragoman.generate.aligning import aligning_heads
 from dragoman.generate.scoring import score
-from dragoman.generate.search import options_of
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.models.special_ids import start_ids
 from dragoman.predict.call import Work
 from dragoman.predict.candidate import Candidate, candidate_of
+from dragoman.predict.defaults import with_defaults
 from dragoman.predict.executor import result_of
 from dragoman.predict.generating import GeneratingPredictor, Result, work_of
 from dragoman.predict.loading import load_with_tokenizer
@@ -50,23 +50,38 @@ class Translator(GeneratingPredictor):
 
     @classmethod
     def load(
-        cls, folder: str | Path, device: str = "cpu", compute_type: str = "default", **limits: int | None
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        compute_type: str = "default",
+        *,
+        source_language: str | None = None,
+        target_language: str | None = None,
+        **limits: int | None,
     ) -> Translator:
-        """Reads model.safetensors, config.json and tokenizer.json.
+        """Reads a model and its tokenizer.
 
         Args:
-            folder: written by `Trainer` or `dragoman train`.
+            folder: written by `Trainer` or `dragoman train`, or from elsewhere: see docs/guide/checkpoints.md. One from
+                elsewhere says how to search, as transformers would, where a call does not.
             device: where the model computes, "cpu" or "cuda".
             compute_type: "int8", "bfloat16" or "float32" for weights frozen in it (`Model.freeze`): less memory, and
                 with "int8" and "bfloat16" faster. "default" for the model as it was saved.
+            source_language, target_language: of a model that translates between several languages, its codes of these
+                two, as "eng_Latn" in NLLB; None for those that the folder names.
             limits: `queue_limit` and `batch_tokens` of the constructor.
 
         Raises:
             OSError: a file is missing.
             ValueError: a file that cannot be used, naming it; a device that is not there; a compute type that is none,
-                or that does not fit the device or a frozen folder.
+                or that does not fit the device or a frozen folder; a language that the model does not know, or a
+                missing one, with some that it knows.
         """
-        model, tokenizer = load_with_tokenizer("Translator", folder, device, compute_type)
+        languages = source_language, target_language
+        for name, code in zip(("source_language", "target_language"), languages, strict=True):
+            if code is not None:
+                arguments.check_types("Translator", str, **{name: code})
+        model, tokenizer = load_with_tokenizer("Translator", folder, device, compute_type, languages)
         return cls(model, tokenizer, **limits)
 
     @overload
@@ -111,7 +126,8 @@ class Translator(GeneratingPredictor):
             length_penalty: exponent that favours longer translations, in [0, 10]. None for 0.6 (Wu et al. 2016), or for
                 the default of `like`.
             max_length: maximum number of tokens of a translation. None for twice the source's plus 10.
-            options: others of `dragoman.generate.SearchOptions`, by their names.
+            options: others of `dragoman.generate.SearchOptions`, by their names. Where a folder from elsewhere asks for
+                an option, None is for that.
 
         Returns:
             A str for a str, else a list in the order of the texts.
@@ -121,7 +137,9 @@ class Translator(GeneratingPredictor):
             FloatingPointError: the model's logits are not finite.
             QueueFullError: as many texts wait as `queue_limit` allows.
         """
-        chosen = _options(beam, length_penalty, max_length, **{"count": 1, **options})
+        chosen = self.search_options(
+            beam=beam, length_penalty=length_penalty, max_length=max_length, **{"count": 1, **options}
+        )
         best = [candidates[0].text for candidates in self._search(text, chosen, 0)]
         return best[0] if isinstance(text, str) else best
 
@@ -173,7 +191,9 @@ class Translator(GeneratingPredictor):
         Returns:
             For each text 1 to `count` candidates, the best first; those cut at max_length come after finished ones.
         """
-        chosen = _options(beam, length_penalty, max_length, count=count, **options)
+        chosen = self.search_options(
+            beam=beam, length_penalty=length_penalty, max_length=max_length, count=count, **options
+        )
         found = self._search(text, chosen, arguments.integer("Translator", "place", place))
         return found[0] if isinstance(text, str) else found
 
@@ -194,13 +214,17 @@ class Translator(GeneratingPredictor):
             QueueFullError: as many texts wait as `queue_limit` allows.
         """
         check_text("Translator", "text", text)
-        chosen = _options(beam, length_penalty, max_length, **{"count": 1, **options})
+        chosen = self.search_options(
+            beam=beam, length_penalty=length_penalty, max_length=max_length, **{"count": 1, **options}
+        )
         return self._submit([text], chosen, 0, lambda found: found[0][0].text)
 
     def submit_candidates(self, text: list[str], *, place: int = 0, **options: Any) -> Future[list[list[Candidate]]]:
         """As `candidates` of several texts, but returns at once; `.result()` waits for all of them."""
         texts = checked_texts("Translator", text)
-        return self._submit(texts, _options(**options), arguments.integer("Translator", "place", place), list)
+        return self._submit(
+            texts, self.search_options(**options), arguments.integer("Translator", "place", place), list
+        )
 
     def stream(
         self,
@@ -212,7 +236,9 @@ class Translator(GeneratingPredictor):
     ) -> TextStream:
         """The translation of a text in pieces, as soon as they are certain; arguments and errors as of `submit`."""
         check_text("Translator", "text", text)
-        chosen = _options(beam, length_penalty, max_length, **{"count": 1, **options})
+        chosen = self.search_options(
+            beam=beam, length_penalty=length_penalty, max_length=max_length, **{"count": 1, **options}
+        )
         progress = Progress()
         future = self._submit([text], chosen, 0, lambda found: found[0][0].text, progress)
         return TextStream(future, progress, lambda ids: self._decode(self._certain(ids)))
@@ -234,7 +260,8 @@ class Translator(GeneratingPredictor):
         _check_pairs(pairs)
         sources = self._sources([source for source, _ in pairs], "pairs[{}][0]")
         targets = target_ids(self.tokenizer, [target for _, target in pairs])
-        found = score(self.model, sources, targets, **options)
+        known = {name: value for name, value in self._defaults.items() if name in ("like", "length_penalty")}
+        found = score(self.model, sources, targets, **with_defaults(known, options))
         return [candidate_of(target, h) for (_, target), h in zip(pairs, found, strict=True)]
 
     def align(
@@ -269,10 +296,18 @@ class Translator(GeneratingPredictor):
         sources = self._sources([source for source, _ in pairs], "pairs[{}][0]")
         targets = self._targets([target for _, target in pairs], "pairs[{}][1]")
         ids = [(sources[i], targets[i]) for i in read]
-        words = [[words_of_tokens(self.tokenizer, text.strip()) for text in pairs[i]] for i in read]
+        sides = self.tokenizer, self.tokenizer.target
+        words = [[words_of_tokens(side, text) for side, text in zip(sides, pairs[i], strict=True)] for i in read]
         tokens = self._limits["batch_tokens"] or self.batch_tokens
-        found = dict(zip(read, align_words("Translator", self.model, ids, words, chosen, tokens), strict=True))
+        frame = self.tokenizer.source_frame
+        aligned = align_words("Translator", self.model, ids, words, frame, chosen, tokens)
+        found = dict(zip(read, aligned, strict=True))
         return [found.get(i, []) for i in range(len(pairs))]
+
+    def search_options(self, **options: Any) -> SearchOptions:
+        if options.get("beam") is None and "beam" not in self._defaults:
+            options["beam"] = 1 if options.get("temperature") else 5
+        return super().search_options(**options)
 
     def _submit(
         self,
@@ -299,10 +334,11 @@ class Translator(GeneratingPredictor):
         self, texts: list[str], options: SearchOptions, place: int, progress: Progress | None = None
     ) -> dict[int, Work]:
         """What is to be searched, by the index of its text: of the texts that have something to translate."""
+        empty = len(self.tokenizer.source_frame.around(()))
         return {
             i: work_of(ids, options, place + i, progress)
             for i, ids in enumerate(self._sources(texts, "text[{}]"))
-            if len(ids) > 1 and not is_blank(texts[i])
+            if len(ids) > empty and not is_blank(texts[i])
         }
 
     def _sources(self, texts: list[str], name: str) -> list[Ids]:
@@ -311,7 +347,8 @@ class Translator(GeneratingPredictor):
         maximum = getattr(config, "max_source_length", None)
         side = getattr(config, "encoder_side", config)
         longest = side.max_length if getattr(side, "positions", None) == "learned" else maximum or LONGEST
-        sources = [cut_source(ids, maximum) for ids in source_ids(self.tokenizer, texts)]
+        frame = self.tokenizer.source_frame
+        sources = [frame.cut(ids, maximum) for ids in source_ids(self.tokenizer, texts)]
         _check_lengths(sources, texts, name, longest)
         return sources
 
@@ -330,15 +367,8 @@ class Translator(GeneratingPredictor):
         return [candidate_of(self._decode(h.ids), h) for h in found] or [Candidate("", 0.0)]
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(with_token(ids, self.tokenizer))
-
-
-def _options(
-    beam: int | None = None, length_penalty: float | None = None, max_length: int | None = None, **others: Any
-) -> SearchOptions:
-    if beam is None:
-        beam = 1 if others.get("temperature") else 5
-    return options_of("Translator", beam=beam, length_penalty=length_penalty, max_length=max_length, **others)
+        tokenizer = self.tokenizer.target
+        return tokenizer.decode(with_token(ids, tokenizer))
 
 
 def _check_pairs(pairs: object) -> None:

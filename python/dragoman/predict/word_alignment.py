@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman.data.columns import Ids
+from dragoman.data.frame import Frame
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.generate.aligning import ChosenHeads, mean_weights
 from dragoman.generate.scoring import passes
@@ -17,7 +18,8 @@ Alignment = list[tuple[int, int]]  # place of a word of the source, place of a w
 
 
 def words_of_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    """For each token of a text that ends in no space, the place of the word that it is of; a space is of the next."""
+    """For each token of a text, the place of the word that it is of; a space is of the next word."""
+    (text,) = tokenizer.trimmed([text])
     words: list[int] = []  # of each character
     count, inside = 0, False
     for character in text:
@@ -33,14 +35,16 @@ def align_words(
     model: Transformer,
     pairs: Sequence[tuple[Ids, Ids]],
     words: Sequence[Sequence[Sequence[int]]],
+    frame: Frame,
     chosen: Sequence[ChosenHeads],
     tokens: int,
 ) -> list[Alignment]:
-    """The alignment of each pair, whose tokens are of these words; eos of a source is of none.
+    """The alignment of each pair, whose tokens are of these words; the special ids around a source are of none.
 
     Args:
         pairs: ids of a source with its eos, and of a translation without; they may be cut.
         words: of both texts, as of `words_of_tokens`.
+        frame: of the sources.
         chosen: as of `aligning_heads`.
         tokens: maximum number of tokens that the model reads together; a longer pair is read alone.
 
@@ -53,7 +57,8 @@ def align_words(
         for i, weights in zip(batch, mean_weights(op, model, sources, outputs, chosen), strict=True):
             if not np.isfinite(weights).all():
                 raise FloatingPointError(f"{op}: attention weights are not finite")
-            found.append(_alignment(weights[:-1, :-1], *words[i]))
+            inner = slice(len(frame.prefix), weights.shape[1] - len(frame.suffix))
+            found.append(_alignment(weights[:-1, inner], *words[i]))
     return found
 
 

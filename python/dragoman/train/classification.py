@@ -87,7 +87,8 @@ class LabelTask(TextTask):
         """Ids with <unk> at random places, but for the first and the last."""
         gone = draw.random(len(ids)) < self.token_dropout
         gone[[0, -1]] = False
-        return cast(Ids, np.where(gone, UNK, ids).tolist())
+        unknown = UNK if self.tokenizer is None else self.tokenizer.unk_id
+        return cast(Ids, np.where(gone, unknown, ids).tolist())
 
     def splitter(self, options: TrainingOptions) -> Callable[[Columns, Sequence[int]], Columns]:
         split = BpeDropout(self._tokenizer(), options.bpe_dropout, options.max_length)

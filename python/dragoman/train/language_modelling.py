@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dragoman import arguments
 from dragoman.data.columns import Columns, Ids, Lengths
-from dragoman.data.framing import framed_texts
+from dragoman.data.framing import documents
 from dragoman.data.text import Files, iter_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.config import ModelConfig
@@ -48,7 +48,7 @@ class LanguageModelling(TextTask):
         return is_text(example)
 
     def encode_text(self, examples: Sequence[str]) -> Columns:
-        return {"tokens": framed_texts(self._tokenizer(), examples)}
+        return {"tokens": documents(self._tokenizer(), examples)}
 
     def costs(self, lengths: Lengths, model: TextDecoder, options: TrainingOptions) -> npt.NDArray[np.integer[Any]]:
         predicted = lengths["tokens"] - 1

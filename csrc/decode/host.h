@@ -1,0 +1,17 @@
+// Values of a tensor, wherever it lies.
+#pragma once
+
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace dragoman {
+
+template <class T>
+std::vector<T> to_host(const Tensor& tensor) {
+  std::vector<T> values(static_cast<size_t>(tensor.numel()));
+  tensor.copy_to_host(values.data());
+  return values;
+}
+
+}  // namespace dragoman
