@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore::FutureWarn
 SIZES = {
     **{"vocab_size": 71, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 3},
     **{"num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 64},
-    **{"pad_token_id": None, "bos_token_id": None, "eos_token_id": 2},
+    **{"pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2},
 }
 GPT2 = {"vocab_size": 71, "n_positions": 40, "n_embd": 24, "n_layer": 3, "n_head": 4}
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
