@@ -52,12 +52,13 @@ class EncoderReference:
     def image(self, image):
         """The rows of one image of uint8."""
         size, count = self.config.patch_size, self.config.image_size // self.config.patch_size
-        pixels = image.astype(np.float64) / 127.5 - 1
+        pixels = (image.astype(np.float64) / 255 - self.config.mean) / self.config.std
         corners = [(size * row, size * column) for row in range(count) for column in range(count)]
         patches = np.array([pixels[y : y + size, x : x + size].ravel() for y, x in corners])
         x = self.linear(patches, "patches")
         if self.config.pooling == "class":
-            x = np.concatenate([self.state["class_token"], x])
+            first = [self.state[f"{name}_token"] for name in ("class", "distillation") if f"{name}_token" in self.state]
+            x = np.concatenate([*first, x])
         return self.layers(x + self.state["positions.weight"])
 
     def labels(self, rows):
@@ -68,7 +69,8 @@ class EncoderReference:
     def masked(self, rows):
         hidden = reference.activation(self.linear(rows, "head.transform"), self.config.head_activation or "gelu")
         hidden = self.norm(hidden, "head.norm")
-        return reference.linear(hidden, self.state["embedding.weight"], self.state["head.output.bias"])
+        weight = self.state.get("head.output.weight", self.state["embedding.weight"])
+        return reference.linear(hidden, weight, self.state["head.output.bias"])
 
 
 def types_of(ids, config):
@@ -79,4 +81,8 @@ def types_of(ids, config):
 def pooled(rows, kind):
     if kind in ("first", "last"):
         return rows[0 if kind == "first" else -1]
+    if kind == "mean_sqrt":
+        return rows.sum(0) / len(rows) ** 0.5
+    if kind == "weighted_mean":
+        return np.average(rows, axis=0, weights=np.arange(len(rows)) + 1)
     return rows.mean(0) if kind == "mean" else rows.max(0)

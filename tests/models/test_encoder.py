@@ -53,6 +53,9 @@ CASES = [
     ({"head": "tag", "labels": ["x", "y", "z"], "pooling": "mean"}, WORDS, [[2, 1], [], [0, -1]]),
     ({"head": "classify", "labels": ["a", "b"], "pooler": True, "head_activation": "relu"}, None, [1, 0, 1]),
     ({"head": "mlm", "head_activation": "gelu_tanh", "token_types": 3}, None, [[-1, 5, -1, 9, -1], [-1, -1], [1] * 4]),
+    ({"head": "mlm", "tie_embeddings": False}, None, [[-1, 5, -1, 9, -1], [-1, -1], [-1, -1, 4, -1]]),
+    ({"head": "classify", "labels": ["a", "b"], "pooling": "mean_sqrt"}, None, [1, 0, 1]),
+    ({"head": "classify", "labels": ["a", "b"], "pooling": "weighted_mean"}, None, [1, 0, 1]),
     ({"head": "mlm", "mask_id": 9, "activation": "gelu"}, None, [[-1, 5, -1, 9, -1], [-1, -1], [-1, -1, 4, -1]]),
 ]
 
@@ -108,7 +111,7 @@ def test_types_of_tokens(tmp_path):
         model_of().encode([1, 2], dg.Sequences([2]), [0, 0])
 
 
-@pytest.mark.parametrize("kind", ["mean", "max", "first", "last"])
+@pytest.mark.parametrize("kind", ["mean", "max", "first", "last", "mean_sqrt", "weighted_mean"])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_vectors(kind, normalise):
     model = model_of(pooling=kind, normalise=normalise)
@@ -120,10 +123,64 @@ def test_vectors(kind, normalise):
     assert model.vectors([[]]).tolist() == [[0.0] * 6]
 
 
+def test_vectors_of_several_poolings_through_projections(tmp_path):
+    projections = [{"features": 7, "activation": "tanh"}, {"features": 4, "bias": False}]
+    model = model_of(pooling=["max", "mean", "last"], projections=projections, normalise=True).eval()
+    model.projections[0].bias.copy_(np.linspace(-1, 1, 7, dtype=np.float32))
+    truth = EncoderReference(model)
+    rows = [truth.text(ids) for ids in BATCH]
+    x = np.array([np.concatenate([pooled(each, kind) for kind in ("max", "mean", "last")]) for each in rows])
+    x = np.tanh(truth.linear(x, "projections.0")) @ truth.state["projections.1.weight"].T
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.vectors(BATCH), expected, atol=1e-5)
+    assert model.config.vector_size == 4 and model_of(pooling=["max", "mean"]).config.vector_size == 12
+    model.save(tmp_path)
+    again = dg.load(tmp_path)
+    assert again.config == model.config and again.config.pooling == ("max", "mean", "last")
+    np.testing.assert_array_equal(again.vectors(BATCH), model.vectors(BATCH))
+
+
+@pytest.mark.parametrize("kind", ["several", "numbers"])
+def test_losses_of_several_labels_and_of_numbers(kind):
+    model = model_of(head="classify", labels=["a", "b"], label_kind=kind)
+    truth, targets = EncoderReference(model), np.array([[1, 0], [0.25, 0], [1, 1]])
+
+    def loss():
+        scores = logits_of(truth, "classify", "mean")
+        if kind == "numbers":
+            return np.mean((scores - targets) ** 2)
+        chances = 1 / (1 + np.exp(-scores))
+        return -np.mean(targets * np.log(chances) + (1 - targets) * np.log(1 - chances))
+
+    result = model.loss(BATCH, targets)
+    assert result.item() == pytest.approx(loss(), abs=1e-5)
+    assert model.loss(BATCH, targets, num_targets=12).item() == pytest.approx(loss() / 2, abs=1e-5)
+    result.backward()
+    for name, parameter in model.named_parameters():
+        expected = numerical_gradient(loss, truth.state[name])
+        np.testing.assert_allclose(parameter.grad.numpy(), expected, atol=2e-5, err_msg=name)
+    assert model.memory_plan(64)["activations"] > 0
+    with pytest.raises(ValueError, match=r"loss: targets must have shape \(3, 2\), got \(3,\)"):
+        model.loss(BATCH, [1, 0, 1])
+    model.head.output.bias.copy_(np.array([1e4, -1e4], np.float32))
+    assert model.loss(BATCH, np.array([[1, 0]] * 3)).item() < 1e9
+
+
+def test_fewer_tokens_than_positions():
+    """Texts are cut to max_length, and the table has rows for more."""
+    model = model_of(positions="learned", max_length=4, position_rows=9)
+    assert model.positions.weight.shape == (9, 6)
+    assert model.encode_ids([[1] * 9]).shape == (9, 6)
+    with pytest.raises(ValueError, match="EncoderConfig: position_rows must be None or at least 4, got 3"):
+        model_of(max_length=4, position_rows=3)
+
+
 def test_without_a_head_the_output_is_rows():
     model = model_of()
     expected = np.concatenate([EncoderReference(model).text(ids) for ids in BATCH])
     np.testing.assert_allclose(model.logits(BATCH), expected, atol=1e-5)
+    np.testing.assert_array_equal(model.encode_ids(BATCH), model.logits(BATCH))
+    assert model_of(head="mlm").encode_ids(BATCH).shape == (11, 6)
     with pytest.raises(ValueError, match='loss: head must be "classify", "tag" or "mlm", got "none"'):
         model.loss(BATCH, [0, 0, 0])
 
@@ -186,6 +243,17 @@ def test_config(tmp_path):
         ({"labels": ["a"]}, "labels must be empty for this head"),
         ({"head": "regress"}, "head must be one of none, classify, tag, mlm, got 'regress'"),
         ({"pooling": "sum"}, "pooling must be one of mean, max, first, last"),
+        ({"pooling": []}, r"pooling must be a list of mean, max, first, last, mean_sqrt, weighted_mean, got \[\]"),
+        ({"pooling": ["max", "mean"], "head": "tag", "labels": ["a"]}, 'pooling must be one kind for the head "tag"'),
+        ({"projections": [{"size": 3}]}, 'projections must be a list of dicts with "features"'),
+        ({"projections": [{"features": 3, "act": "tanh"}]}, "projections must hold only fields in which it may differ"),
+        ({"projections": [{"features": 0}]}, "projections must be dicts of an int of at least 1"),
+        ({"prompts": {"query": 3}}, "prompts must be None or a dict of texts by name"),
+        (
+            {"prompts": {"query": "q: "}, "default_prompt": "title"},
+            "default_prompt must be None or the name of a prompt",
+        ),
+        ({"label_kind": "two"}, "label_kind must be one of one, several, numbers, got 'two'"),
         ({"mask_id": 10}, r"mask_id must be None or an int in \[0, 10\), got 10"),
         ({"pooler": True}, 'pooler must be False without the head "classify"'),
         ({"num_layers": 0}, "num_layers must be an int of at least 1"),

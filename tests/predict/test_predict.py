@@ -1,6 +1,7 @@
 """Classifier, Tagger, SentenceEncoder and ImageClassifier."""
 
 import copy
+import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -94,6 +95,75 @@ def test_vectors(tmp_path, normalise, rng):
     assert encoder([]).shape == (0, 16)
     if normalise:
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+
+def test_prompts():
+    task = Classification(tokenizer_of(), ["neg", "pos"])
+    prompts = {"query": "they see ", "title": ""}
+    model = encoder_for(task, prompts=prompts, default_prompt="title", projections=[{"features": 3}])
+    encoder = dg.SentenceEncoder(model.eval(), task.tokenizer)
+    plain = encoder("the dog")
+    assert plain.shape == (3,)
+    asked = encoder("they see the dog")
+    assert (asked != plain).any()
+    np.testing.assert_array_equal(encoder(["the dog"], prompt="query")[0], asked)
+    np.testing.assert_array_equal(encoder.submit("the dog", "query").result(), asked)
+    with pytest.raises(ValueError, match="SentenceEncoder: prompt must be one of query, title, got 'passage'"):
+        encoder("the dog", prompt="passage")
+    model = encoder_for(task, prompts=prompts, default_prompt="query").eval()
+    default = dg.SentenceEncoder(model, task.tokenizer)
+    np.testing.assert_array_equal(default("the dog"), default("they see the dog", prompt="title"))
+
+
+@pytest.mark.parametrize("kind", ["several", "numbers"])
+def test_labels_with_probabilities_of_their_own(kind):
+    task = Classification(tokenizer_of(), ["neg", "pos"])
+    model = encoder_for(task, label_kind=kind).eval()
+    model.head.output.bias.copy_(np.array([-800.0, 2.0], np.float32))
+    classify = dg.Classifier(model, task.tokenizer)
+    (scores,) = model.logits([[1, *task.tokenizer.encode("the dog"), 2]])
+    found = classify("the dog")
+    assert list(found) == ["pos", "neg"]
+    expected = scores[::-1] if kind == "numbers" else [1 / (1 + np.exp(-scores[1])), 0]
+    assert list(found.values()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_any_size(channels, rng):
+    """Scaled by Pillow, then the middle is cut out; floats as bytes."""
+    pillow = pytest.importorskip("PIL.Image")
+    config = vision_for(ImageClassification(["cat", "dog"], 4, channels)).config
+    model = VisionTransformer(dataclasses.replace(config, resize=6, resample="bicubic")).eval()
+    classify = dg.ImageClassifier(model)
+    images = [rng.integers(0, 256, (height, width, channels), np.uint8) for height, width in ((9, 5), (6, 6), (3, 8))]
+    scaled = [
+        np.stack(
+            [pillow.fromarray(image[..., i]).resize((6, 6), pillow.Resampling.BICUBIC) for i in range(channels)], -1
+        )
+        for image in images
+    ]
+    expected = [classify(each) for each in scaled]
+    (one,) = classify(scaled[:1])
+    assert one == expected[0] and one != expected[1]
+    np.testing.assert_allclose(
+        [each["cat"] for each in expected],
+        np.exp(scores := model.logits(np.array(scaled)[:, 1:5, 1:5]))[:, 0] / np.exp(scores).sum(1),
+        rtol=1e-5,
+    )
+    assert classify(images) == expected
+    assert classify(np.stack([images[0]] * 2)) == [expected[0]] * 2
+    assert classify.submit(images[2]).result() == expected[2]
+    assert classify([]) == classify(np.zeros((0, 5, 5, channels), np.uint8)) == []
+    floats = classify(images[0] / 255.0)
+    assert floats["cat"] == pytest.approx(expected[0]["cat"], abs=0.02)
+    if channels == 1:
+        assert classify(images[0][..., 0]) == expected[0]
+    with pytest.raises(
+        ValueError, match=r"ImageClassifier: images must have shape \(height, width, \d\), got \(4, 4, 2\)"
+    ):
+        classify([np.zeros((4, 4, 2), np.uint8)])
+    with pytest.raises(TypeError, match="ImageClassifier: images must be uint8 or floats, got dtype int64"):
+        classify([np.zeros((4, 4, channels), int)])
 
 
 def test_images(tmp_path, rng):

@@ -100,7 +100,8 @@ def _check_length(name: str, ids: Sequence[int]) -> None:
 
 
 def _patches(config: VisionConfig) -> list[str]:
-    """Names of the rows of an image: the class token, and `row,column` of each patch, from 1."""
+    """Names of the rows of an image: those of the tokens before the patches, and `row,column` of each, from 1."""
     side = range(1, config.image_size // config.patch_size + 1)
     patches = [f"{row},{column}" for row in side for column in side]
-    return ["class", *patches] if config.pooling == "class" else patches
+    first = ["class"] if config.pooling == "class" else []
+    return [*first, *(["distillation"] if config.distillation != "none" else []), *patches]

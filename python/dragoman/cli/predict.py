@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
-
 from dragoman.arguments import with_article
 from dragoman.cli.device_option import add_compute_type_argument, add_device_argument
 from dragoman.cli.numbers import COUNT
@@ -104,12 +102,13 @@ def _answers(
         case Tagger():
             return ["".join(f"{word}\t{tag}\n" for word, tag in found) for found in predictor(texts)]
         case ImageClassifier():
-            size, _, channels = predictor.model.config.image_shape
+            config = predictor.model.config
+            size = config.image_size if config.resize is None else None  # the predictor scales them
             for i, path in enumerate(texts):
                 if not path.strip():
                     raise ValueError(f"ImageClassifier: text[{i}] must name an image file, got an empty line")
-            found = predictor(np.stack([read_image(path, size, channels) for path in texts]))
-            return [_labels(each, options.top) for each in found]
+            images = [read_image(path, size, config.channels) for path in texts]
+            return [_labels(each, options.top) for each in predictor(images)]
         case Translator():
             return predictor(texts, max_length=options.max_length)
         case LanguageModel():

@@ -37,12 +37,12 @@ def _seen(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def read_image(path: str | Path, size: int, channels: int) -> Image:
+def read_image(path: str | Path, size: int | None, channels: int) -> Image:
     """An image file of any size, scaled to (size, size, channels).
 
     Args:
         path: of the file, in a format that Pillow reads.
-        size: height and width.
+        size: height and width; None for the file's own.
         channels: 1 for grey, 3 for red, green and blue, 4 with transparency.
 
     Raises:
@@ -51,23 +51,54 @@ def read_image(path: str | Path, size: int, channels: int) -> Image:
         ValueError: naming the file, when it is no image; other channels.
     """
     arguments.check_path("read_image", "path", path)
-    size, channels = arguments.size("read_image", "size", size), arguments.integer("read_image", "channels", channels)
+    size = None if size is None else arguments.size("read_image", "size", size)
+    channels = arguments.integer("read_image", "channels", channels)
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if channels not in modes:
         raise ValueError(f"read_image: channels must be 1, 3 or 4, got {channels}")
-    try:
-        from PIL import Image as pillow
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("images: needs the extra: pip install 'dragoman[image]'") from None
+    pillow = _pillow()
     arguments.check_regular(path)
     try:
         with pillow.open(path) as opened:
-            scaled = opened.convert(modes[channels]).resize((size, size), pillow.Resampling.BILINEAR)
+            image = opened.convert(modes[channels])
+            if size is not None:
+                image = image.resize((size, size), pillow.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the file, not of what it holds
             raise
         raise ValueError(f"{path}: not an image ({error})") from None
-    return np.asarray(scaled, np.uint8).reshape(size, size, channels)
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
+
+
+def fit_image(image: npt.NDArray[Any], resize: int, crop: int, resample: str) -> npt.NDArray[Any]:
+    """An image (height, width, channels) of uint8 or floats, scaled to `resize` by `resize`, and the middle `crop` by
+    `crop` of that, with the same dtype.
+
+    Args:
+        resample: "nearest", "bilinear", "bicubic" or "lanczos".
+
+    Raises:
+        ModuleNotFoundError: without Pillow, where the image has to be scaled.
+    """
+    if image.shape[:2] != (resize, resize):
+        pillow = _pillow()
+        kind = pillow.Resampling[resample.upper()]
+        planes = image if image.dtype == np.uint8 else image.astype(np.float32)
+        scaled = [
+            np.asarray(pillow.fromarray(np.ascontiguousarray(planes[..., i])).resize((resize, resize), kind))
+            for i in range(image.shape[2])
+        ]
+        image = np.stack(scaled, axis=-1).astype(image.dtype)
+    first = (resize - crop) // 2
+    return image[first : first + crop, first : first + crop]
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("images: needs the extra: pip install 'dragoman[image]'") from None
+    return Image
 
 
 def read_arrays(path: str | Path) -> tuple[npt.NDArray[Any], list[str]]:

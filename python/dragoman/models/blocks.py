@@ -40,7 +40,8 @@ def embedding(
 def positions(config: TextConfig) -> SinusoidalPositionalEncoding | LearnedPositionalEncoding | None:
     """The table that is added to embeddings, if any."""
     if config.positions == "learned":
-        return LearnedPositionalEncoding(config.max_length, config.d_model, config.position_offset)
+        rows = config.position_rows or config.max_length
+        return LearnedPositionalEncoding(rows, config.d_model, config.position_offset)
     if config.positions == "sinusoidal":
         return SinusoidalPositionalEncoding(config.d_model, config.position_layout, config.position_offset)
     return None

@@ -285,7 +285,8 @@ class TextConfig(BlockConfig):
         rotary_features: of a head that rotary positions turn; None for all.
         rotary_base: of rotary positions.
         rotary_scaling: how they are slowed for longer texts, see dragoman.nn.RotaryPositions; or None.
-        max_length: positions of a learned table, and the longest output of a search by default.
+        max_length: the longest output of a search by default; also rows of a learned table without position_rows.
+        position_rows: positions of a learned table, at least max_length; None for max_length.
         scale_embeddings: multiply embeddings by sqrt(d_model).
         embedding_norm: a norm follows the sum of embeddings and positions, as in BERT.
         embedding_dropout: rate of embeddings with their positions.
@@ -306,6 +307,7 @@ class TextConfig(BlockConfig):
     rotary_base: float = 10000.0
     rotary_scaling: dict[str, Any] | None = dataclasses.field(default=None, hash=False)
     max_length: int = 1024
+    position_rows: int | None = None
     scale_embeddings: bool = True
     embedding_norm: bool = False
     embedding_dropout: float = 0.1
@@ -320,7 +322,10 @@ class TextConfig(BlockConfig):
         "position_layout": SINUSOIDAL_LAYOUTS,
     }
     sizes: ClassVar[tuple[str, ...]] = ("vocab_size", *BlockConfig.sizes, "position_buckets", "max_length")
-    optional_sizes: ClassVar[tuple[str, ...]] = (*BlockConfig.optional_sizes, "position_distance", "rotary_features")
+    optional_sizes: ClassVar[tuple[str, ...]] = (
+        *BlockConfig.optional_sizes,
+        *("position_distance", "position_rows", "rotary_features"),
+    )
     rates: ClassVar[tuple[str, ...]] = (*BlockConfig.rates, "embedding_dropout")
     flags: ClassVar[tuple[str, ...]] = (*BlockConfig.flags, "position_sharing", "scale_embeddings", "embedding_norm")
     of_layers: ClassVar[tuple[str, ...]] = (
@@ -361,6 +366,8 @@ class TextConfig(BlockConfig):
     def _check_positions(self) -> None:
         offset, base = self.position_offset, self.rotary_base
         self._check("position_offset", _is_int(offset) and offset >= 0, "an int of at least 0")
+        rows = self.position_rows
+        self._check("position_rows", rows is None or rows >= self.max_length, f"None or at least {self.max_length}")
         self._check("rotary_base", is_number(base) and 0 < base < math.inf, "a number above 0")
         if self.rotary_scaling is not None:
             self._check("rotary_base", base > 1, "above 1 with rotary_scaling")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import numpy.typing as npt
 
 from dragoman import functional
 from dragoman._core import Sequences
+from dragoman.creation import tensor
 from dragoman.nn import Dropout, LayerNorm, Linear, Module
 from dragoman.nn.weight import Parameter
 from dragoman.tensor import Tensor
+
+LABEL_KINDS = ("one", "several", "numbers")
 
 
 class LabelHead(Module):
@@ -34,20 +40,48 @@ class LabelHead(Module):
         """The mean cross entropy of labels, ids (rows,), of which -1 is none."""
         return self.output.cross_entropy(self.dropout(x), ids, label_smoothing=label_smoothing, num_targets=num_targets)
 
+    def loss(self, x: Tensor, targets: Any, kind: str, *, num_targets: int | None = None) -> Tensor:
+        """The mean over targets (rows, num_labels), of binary cross entropies if they are probabilities, of the kind
+        "several", and of squared errors if they are "numbers".
+
+        Raises:
+            ValueError: targets of another shape.
+        """
+        scores = self(x)
+        values = np.asarray(targets, np.float32)
+        if values.shape != scores.shape:
+            raise ValueError(f"loss: targets must have shape {scores.shape}, got {values.shape}")
+        wanted = tensor(values, x.device)
+        if kind == "numbers":
+            losses = (scores - wanted) * (scores - wanted)
+        else:  # log(1 + e^s) - t s, without an overflow
+            positive = functional.maximum(scores, 0.0)
+            size = functional.maximum(scores, scores * -1.0)
+            losses = positive - scores * wanted + functional.log(functional.exp(size * -1.0) + 1.0)
+        return functional.sum(losses) * (1.0 / max(num_targets or values.size, 1))
+
 
 class MaskedLMHead(Module):
-    """Scores of a token at each place: a projection with an activation, a norm, and the embeddings as weights, with a
-    bias (Devlin et al. 2019, arXiv:1810.04805).
+    """Scores of a token at each place: a projection with an activation, a norm, and a product with a bias, as a rule
+    with the embeddings as weights (Devlin et al. 2019, arXiv:1810.04805).
 
     Args:
-        weight: of the embeddings, (vocabulary, features); shared.
+        vocab_size, features: size of the vocabulary and of a row.
         norm_eps: added to the variance in the norm.
         activation: of the projection.
+        weight: of the embeddings, (vocab_size, features), to share; None for a weight of its own.
     """
 
-    def __init__(self, weight: Parameter, norm_eps: float, activation: str = "gelu") -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        features: int,
+        norm_eps: float,
+        activation: str = "gelu",
+        *,
+        weight: Parameter | None = None,
+    ) -> None:
         self.activation = activation
-        vocab_size, features = weight.shape
         self.transform = Linear(features, features)
         self.norm = LayerNorm(features, eps=norm_eps)
         self.output = Linear(features, vocab_size, weight=weight)

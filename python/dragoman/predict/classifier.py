@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dragoman import arguments
 from dragoman.arrays import as_array, check_device
+from dragoman.data.images import fit_image
 from dragoman.data.texts import check_text
 from dragoman.models.encoder import TextEncoder
 from dragoman.models.folder import load_with
@@ -65,6 +66,9 @@ class Classifier(EncoderPredictor):
     def __call__(self, text: str | list[str]) -> Labels | list[Labels]:
         """The labels of a text, or of each of several.
 
+        With the config's `label_kind` "several", each label has a probability of its own, and they need not add up to
+        one; with "numbers", a number stands in its place.
+
         A result does not depend on the texts beside it. A text longer than the config's `max_length` is cut.
 
         Args:
@@ -87,7 +91,7 @@ class Classifier(EncoderPredictor):
 
     @staticmethod
     def _answer(model: TextEncoder, values: list[Any]) -> Sequence[Labels]:
-        return with_labels(model.logits(values), model.config.labels)
+        return with_labels(model.logits(values), model.config.labels, model.config.label_kind)
 
 
 class ImageClassifier(Predictor):
@@ -130,6 +134,8 @@ class ImageClassifier(Predictor):
         Args:
             images: one image (height, width, channels) or several (images, height, width, channels), or a list of
                 images; of one channel, the last axis may be left out. uint8, or floats in which 0 is black and 1 white.
+                They have the config's `image_size`; if it says how to `resize` images, any size will do, and the images
+                of a list may differ (needs the extra `image`).
 
         Returns:
             Labels for one image, else a list of them.
@@ -150,7 +156,7 @@ class ImageClassifier(Predictor):
     def _make_executor(self, name: str, batch_tokens: int, queue_limit: int | None) -> Executor:
         model = self.model
         return BatchExecutor(
-            lambda images: with_labels(model.logits(np.stack(images)), model.config.labels),
+            lambda images: with_labels(model.logits(np.stack(images)), model.config.labels, model.config.label_kind),
             name, batch_tokens, queue_limit,
         )  # fmt: skip
 
@@ -161,8 +167,10 @@ class ImageClassifier(Predictor):
 
     def _checked(self, images: npt.ArrayLike) -> tuple[npt.NDArray[Any], bool]:
         """The images as one array (images, height, width[, channels]), and whether it is of one image alone."""
-        array = as_array("ImageClassifier", "images", images)
         shape = self.model.config.image_shape
+        if self.model.config.resize is not None:
+            return self._all_fitted(images)
+        array = as_array("ImageClassifier", "images", images)
         if isinstance(images, list | tuple) and not images:
             return np.empty((0, *shape), np.uint8), False
         one = array.shape == shape or (*array.shape, 1) == shape
@@ -170,12 +178,43 @@ class ImageClassifier(Predictor):
         check_images("ImageClassifier", batch, self.model.config)
         return batch, one
 
+    def _all_fitted(self, images: npt.ArrayLike) -> tuple[npt.NDArray[Any], bool]:
+        """As `_checked`, of images of any size."""
+        shape = self.model.config.image_shape
+        if isinstance(images, list | tuple):
+            several = [as_array("ImageClassifier", f"images[{i}]", image) for i, image in enumerate(images)]
+            one = False
+        else:
+            array = as_array("ImageClassifier", "images", images)
+            one = array.ndim == (3 if array.shape[-1:] == shape[2:] else 2)
+            several = [array] if one else list(array)
+        return np.stack([self._fitted(image) for image in several]) if several else np.empty((0, *shape), np.uint8), one
 
-def with_labels(logits: npt.NDArray[Any], labels: tuple[str, ...]) -> list[Labels]:
-    """The labels of each row of logits, with their probabilities."""
+    def _fitted(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An image of any size as one that the model reads."""
+        config = self.model.config
+        if image.ndim == 2 and config.channels == 1:
+            image = image[..., None]
+        if image.dtype != np.uint8 and image.dtype.kind != "f":
+            raise TypeError(f"ImageClassifier: images must be uint8 or floats, got dtype {image.dtype}")
+        if image.ndim != 3 or image.shape[2] != config.channels or not image.size:
+            raise ValueError(
+                f"ImageClassifier: images must have shape (height, width, {config.channels}), got {image.shape}"
+            )
+        assert config.resize is not None
+        return fit_image(image, config.resize, config.image_size, config.resample)
+
+
+def with_labels(logits: npt.NDArray[Any], labels: tuple[str, ...], kind: str = "one") -> list[Labels]:
+    """The labels of each row of logits, with their probabilities, or with numbers, by the kind of labels."""
     double = logits.astype(np.float64)
-    powers = np.exp(double - double.max(1, keepdims=True, initial=-np.inf))
-    probabilities = powers / powers.sum(1, keepdims=True)
+    if kind == "numbers":
+        probabilities = double
+    elif kind == "several":
+        probabilities = 0.5 * (1 + np.tanh(0.5 * double))  # the sigmoid, without an overflow
+    else:
+        powers = np.exp(double - double.max(1, keepdims=True, initial=-np.inf))
+        probabilities = powers / powers.sum(1, keepdims=True)
     order = np.argsort(-probabilities, axis=1, kind="stable")
     return [
         Labels((labels[i], float(row[i])) for i in places) for row, places in zip(probabilities, order, strict=True)
