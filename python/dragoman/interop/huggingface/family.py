@@ -42,6 +42,14 @@ _MODULES = {
     "t5": "t5",
     "mt5": "t5",
     "umt5": "t5",
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "camembert": "roberta",
+    "distilbert": "distilbert",
+    "mpnet": "mpnet",
+    "vit": "vit",
+    "deit": "vit",
 }
 
 # Activations by their names.

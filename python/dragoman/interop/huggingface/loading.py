@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.arguments import shown
+from dragoman.interop.huggingface.beside import with_files_beside
 from dragoman.interop.huggingface.family import SAME, Layout, family_of
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.weights import Tensors, open_tensors
@@ -67,7 +68,7 @@ def _open(folder: Path, values: Mapping[str, Any]) -> tuple[Fields, Tensors, Lay
     fields.only("quantization_config", None)
     tensors = open_tensors(folder, family.aliases)
     try:
-        return fields, tensors, family.layout(fields, tensors)
+        return fields, tensors, with_files_beside(folder, family.layout(fields, tensors), tensors)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"{fields.path}: {error}") from error
     except ValueError as error:  # of a config, which knows no file

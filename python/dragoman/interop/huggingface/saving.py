@@ -15,10 +15,11 @@ import numpy.typing as npt
 from dragoman import lora
 from dragoman.arguments import shown
 from dragoman.files import ArrayHeader, array_parts, atomic_write_all
+from dragoman.interop.huggingface.beside import files_beside
 from dragoman.interop.huggingface.family import Layout, Part, family_named, joined
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.weights import Tensors
-from dragoman.models import Model, TextConfig, TransformerConfig
+from dragoman.models import EncoderConfig, Model, TextConfig, TransformerConfig
 from dragoman.models.base import CONFIG, WEIGHTS
 
 # What lies beside the weights of a checkpoint and goes with them: tokenizers, settings, and the folders of
@@ -35,7 +36,8 @@ _MODULES = "[0-9]*_*/*"  # files of the modules of sentence-transformers
 # Fields of a config that their config.json cannot always hold, and that do not change what the model computes.
 _FREE = {
     *("max_length", "max_source_length", "pad_id", "bos_id", "eos_id", "unk_id", "start_id", "mask_id"),
-    *("encoder", "decoder", "labels", "pooling", "normalise"),
+    *("encoder", "decoder", "labels", "normalise", "projections", "prompts", "default_prompt", "position_rows"),
+    *("mean", "std", "resize", "resample"),
 }
 
 
@@ -55,7 +57,11 @@ def save(model: Model, folder: Path, model_type: str | None) -> None:
     _check_same(model, again, kind)
     folder.mkdir(parents=True, exist_ok=True)
     text = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
-    atomic_write_all({folder / CONFIG: [text], folder / WEIGHTS: array_parts(arrays, {"format": "pt"})})
+    beside: dict[str | Path, Any] = {folder / name: parts for name, parts in files_beside(model, kind).items()}
+    for path in beside:
+        Path(path).parent.mkdir(exist_ok=True)
+    weights = array_parts(arrays, {"format": "pt"})
+    atomic_write_all({**beside, folder / CONFIG: [text], folder / WEIGHTS: weights})
     if model.origin_folder is not None:
         _copy_beside(model.origin_folder, folder)
 
@@ -66,6 +72,8 @@ def _arrays(model: Model, layout: Layout) -> dict[str, npt.NDArray[Any]]:
     parts: dict[str, dict[int, npt.NDArray[Any]]] = {}
     for ours, array in lora.merged_state(model).items():
         theirs, form = layout.name(ours), layout.form(ours)
+        if ours.startswith("projections."):  # of sentence-transformers, in files of their own
+            continue
         if isinstance(form, Part):
             parts.setdefault(theirs, {})[form.i] = form.write(array)
         elif theirs in arrays:
@@ -87,6 +95,8 @@ def _check_same(model: Model, layout: Layout, kind: str) -> None:
     if isinstance(config, TransformerConfig) and isinstance(again, TransformerConfig):
         pairs += [(config.encoder_side, again.encoder_side), (config.decoder_side, again.decoder_side)]
     free = _FREE | set(config.rates)
+    if isinstance(config, EncoderConfig) and config.head != "classify":
+        free.add("pooling")  # of vectors, or of words
     for one, other in pairs:
         for field in dataclasses.fields(one):
             expected, got = getattr(other, field.name), getattr(one, field.name)
@@ -110,6 +120,7 @@ def _same_default(config: Any, name: str, expected: Any, got: Any) -> bool:
             "rotary_features": head_dim,
             "final_norm": config.norm_first,
             "tgt_vocab_size": config.vocab_size,
+            "head_activation": "tanh" if getattr(config, "head", None) == "classify" else "gelu",
         }
     return name in defaults and {expected, got} <= {None, defaults[name]}
 

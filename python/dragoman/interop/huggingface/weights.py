@@ -72,6 +72,10 @@ class Tensors(Mapping[str, ArrayHeader]):
                 raise ValueError(f"{self.path}: {shown(name)} and {shown(other)} must be equal, as one tensor")
             self._found.setdefault(known, (file, name))
 
+    def add(self, prefix: str, other: Tensors) -> None:
+        """Adds the tensors of another file, each with a prefix before its name."""
+        self._found |= {prefix + name: found for name, found in other._found.items()}
+
     def __getitem__(self, name: str) -> ArrayHeader:
         file, stored = self._found[name]
         return file.headers[stored]
