@@ -175,11 +175,9 @@ class _Adapter:
         temperature = options.pop("sampling_temperature", 1)
         if top_k != 1:
             chosen |= {"top_k": top_k or None, "top_p": top_p, "temperature": temperature, "seed": _seed}
-        sequences = options.pop("suppress_sequences", None) or []
-        for i, sequence in enumerate(sequences):
-            if len(sequence) != 1:
-                raise ValueError(f"{name}: suppress_sequences[{i}] must be one token, got {len(sequence)}")
-        chosen["suppress"] = [id for sequence in sequences for id in self._ids_of(sequence)]
+        sequences = [self._ids_of(sequence) for sequence in options.pop("suppress_sequences", None) or []]
+        chosen["suppress"] = [ids[0] for ids in sequences if len(ids) == 1]
+        chosen["bad_words"] = [ids for ids in sequences if len(ids) != 1]
         _check_known(name, options)
         try:
             return SearchOptions(**chosen, like="fairseq", op=name)
