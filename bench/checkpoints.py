@@ -2,11 +2,13 @@
 
     python bench/checkpoints.py [--models 60M 600M] [--dtypes float32 float16] [--repeats 5]
 
+Each process reads the weights and runs the model once on a few tokens. transformers maps float32 files, so their pages
+count when they are read.
 Writes a T5 of 60 million parameters and an M2M100 of 600 million (12 layers of 1024 a side and a vocabulary of
 256,206, as the smallest NLLB) with random weights, and opens each in fresh processes; the systems take turns.
-transformers, where it is installed, opens them as float32, too. Prints one JSON line for each: the median of the
-seconds after the import, and of the largest memory beyond that after the import, also as a multiple of the float32
-weights. The files are in the page cache.
+transformers, where it is installed, opens them as float32, too. Prints one JSON line for each: medians of the seconds
+to open it and to run it after the import, and of the largest memory beyond that after the import, also as a multiple of
+the float32 weights. The files are in the page cache.
 """
 
 from __future__ import annotations
@@ -63,22 +65,36 @@ def memory(field: str) -> int:
 
 def measure(system: str, folder: str) -> None:
     """Prints seconds and bytes of one opening, in a process of its own."""
+    source, target = [list(range(3, 19))], [[2, *range(3, 18)]]
     if system == "dragoman":
         import dragoman
 
         opened: Any = dragoman.load
+
+        def run(model: Any) -> None:
+            model.logits(source, target)
     else:
         import torch
-        import transformers
+        from transformers import M2M100ForConditionalGeneration, T5ForConditionalGeneration
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        is_t5 = json.loads(Path(folder, "config.json").read_text())["model_type"] == "t5"
+        model_class: Any = T5ForConditionalGeneration if is_t5 else M2M100ForConditionalGeneration
 
         def opened(folder: str) -> Any:
-            return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32)
+            return model_class.from_pretrained(folder, dtype=torch.float32)
+
+        def run(model: Any) -> None:
+            with torch.no_grad():
+                model(input_ids=torch.tensor(source), decoder_input_ids=torch.tensor(target))
 
     before, begin = memory("VmRSS"), time.perf_counter()
     model = opened(folder)
-    seconds = time.perf_counter() - begin
-    print(json.dumps({"seconds": seconds, "bytes": memory("VmHWM") - before}))
-    del model
+    opening = time.perf_counter() - begin
+    run(model)
+    figures = {"open": opening, "run": time.perf_counter() - begin - opening, "bytes": memory("VmHWM") - before}
+    print(json.dumps(figures))
 
 
 def compare(name: str, dtype: str, repeats: int) -> None:
@@ -104,7 +120,8 @@ def compare(name: str, dtype: str, repeats: int) -> None:
                     "parameters": parameters,
                     "dtype": dtype,
                     "system": system,
-                    "seconds": round(statistics.median(run["seconds"] for run in runs[1:]), 3),
+                    "open_seconds": round(statistics.median(run["open"] for run in runs[1:]), 3),
+                    "run_seconds": round(statistics.median(run["run"] for run in runs[1:]), 3),
                     "peak_mib": round(used / 2**20),
                     "peak_of_weights": round(used / (4 * parameters), 2),
                     "repeats": repeats,

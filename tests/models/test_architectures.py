@@ -2,7 +2,6 @@
 
 import re
 
-import dragoman as dg
 import numpy as np
 import pytest
 from dragoman.models import EncoderConfig, TextEncoder, VisionConfig, VisionTransformer
@@ -12,100 +11,6 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
 
 NO_DROPOUT = {"dropout": 0.0, "embedding_dropout": 0.0}
-
-# Encoder-decoders
-
-THEIRS = {
-    **{"vocab_size": 61, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "max_position_embeddings": 37},
-    **{"encoder_attention_heads": 3, "decoder_attention_heads": 4, "encoder_ffn_dim": 40, "decoder_ffn_dim": 52},
-}
-OURS = {
-    **{"vocab_size": 61, "d_model": 24, "num_encoder_layers": 2, "num_decoder_layers": 3, "max_length": 37},
-    **{"num_heads": 4, "d_ff": 52, "encoder": {"num_heads": 3, "d_ff": 40}},
-    **{"bos_id": 0, "pad_id": 1, "eos_id": 2, "output_bias": True, "scale_embeddings": False},
-}
-BART = {**OURS, "positions": "learned", "position_offset": 2, "embedding_norm": True, "activation": "gelu"}
-BART_NAMES = [
-    (r"^model\.", ""),
-    (r"encoder_attn_layer_norm", "norm2"),
-    (r"encoder_attn", "cross_attention"),
-    (r"self_attn_layer_norm", "norm1"),
-    (r"self_attn", "self_attention"),
-    (r"fc([12])", r"feed_forward.linear\1"),
-    (r"^(encoder.layers.\d+)\.final_layer_norm", r"\1.norm2"),
-    (r"final_layer_norm", "norm3"),
-    (r"^encoder\.layernorm_embedding", "src_embedding.norm"),
-    (r"^decoder\.layernorm_embedding", "tgt_embedding.norm"),
-    (r"^encoder\.embed_positions", "src_positions"),
-    (r"^decoder\.embed_positions", "tgt_positions"),
-    (r"^(encoder|decoder)\.layer_norm", r"\1.norm"),
-    (r"^shared", "src_embedding"),
-    (r"^final_logits_bias", "output.bias"),
-]
-T5 = {
-    **{"vocab_size": 61, "d_model": 24, "head_dim": 7, "num_heads": 5, "d_ff": 37, "norm": "rms", "norm_eps": 1e-6},
-    **{"num_encoder_layers": 2, "num_decoder_layers": 3, "norm_first": True, "scale_embeddings": False},
-    **{"attention_bias": "", "feed_forward_bias": False, "attention_scale": 1.0, "positions": "relative"},
-    **{"position_buckets": 12, "position_distance": 20},
-    **{"pad_id": 0, "start_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": None},
-}
-T5_THEIRS = {
-    **{"vocab_size": 61, "d_model": 24, "d_kv": 7, "d_ff": 37, "num_layers": 2, "num_decoder_layers": 3},
-    **{"num_heads": 5, "relative_attention_num_buckets": 12, "relative_attention_max_distance": 20},
-}
-T5_NAMES = [
-    (r"(\w+)\.block\.(\d+)\.layer\.0\.layer_norm", r"\1.layers.\2.norm1"),
-    (r"encoder\.block\.(\d+)\.layer\.1\.layer_norm", r"encoder.layers.\1.norm2"),
-    (r"decoder\.block\.(\d+)\.layer\.([12])\.layer_norm", lambda m: f"decoder.layers.{m[1]}.norm{int(m[2]) + 1}"),
-    (r"block\.(\d+)\.layer\.\d", r"layers.\1"),
-    (r"SelfAttention\.relative_attention_bias", "self_attention.positions"),
-    (r"SelfAttention\.([qkv])", r"self_attention.\1_proj"),
-    (r"EncDecAttention\.([qkv])", r"cross_attention.\1_proj"),
-    (r"SelfAttention\.o", "self_attention.out_proj"),
-    (r"EncDecAttention\.o", "cross_attention.out_proj"),
-    (r"DenseReluDense\.wi_0", "feed_forward.gate"),
-    (r"DenseReluDense\.(wi_1|wi)", "feed_forward.linear1"),
-    (r"DenseReluDense\.wo", "feed_forward.linear2"),
-    (r"final_layer_norm", "norm"),
-    (r"^shared", "src_embedding"),
-    (r"^lm_head", "output"),
-]
-MARIAN_IDS = {"pad_id": 60, "start_id": 60, "eos_id": 0, "unk_id": 1, "bos_id": None}
-PAIRS = {
-    "marian": (
-        ("MarianMTModel", "MarianConfig"),
-        {**THEIRS, "activation_function": "swish", "scale_embedding": True, "pad_token_id": 60, "eos_token_id": 0},
-        {**OURS, **MARIAN_IDS, "position_layout": "halves", "activation": "silu", "scale_embeddings": True},
-        BART_NAMES,
-    ),
-    "bart": (("BartForConditionalGeneration", "BartConfig"), THEIRS, {**BART, "start_id": [2, 0]}, BART_NAMES),
-    "mbart": (
-        ("MBartForConditionalGeneration", "MBartConfig"),
-        {**THEIRS, "scale_embedding": True},
-        {**BART, "norm_first": True, "scale_embeddings": True},
-        BART_NAMES,
-    ),
-    "m2m100": (
-        ("M2M100ForConditionalGeneration", "M2M100Config"),
-        THEIRS,
-        {**OURS, "norm_first": True, "scale_embeddings": True, "position_layout": "fairseq", "position_offset": 2}
-        | {"start_id": [2, 9], "output_bias": False},
-        BART_NAMES,
-    ),
-    "pegasus": (
-        ("PegasusForConditionalGeneration", "PegasusConfig"),
-        {**THEIRS, "activation_function": "relu", "scale_embedding": True},
-        {**OURS, "norm_first": True, "scale_embeddings": True, "position_layout": "halves"},
-        BART_NAMES,
-    ),
-    "t5": (("T5ForConditionalGeneration", "T5Config"), T5_THEIRS, {**T5, "output_scale": 24**-0.5}, T5_NAMES),
-    "t5-v1.1": (
-        ("T5ForConditionalGeneration", "T5Config"),
-        {**T5_THEIRS, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-        {**T5, "gated": True, "activation": "gelu_tanh", "tie_embeddings": "inputs"},
-        T5_NAMES,
-    ),
-}
 
 # Encoders
 
@@ -193,18 +98,6 @@ def load(model, their_model, names, change=None):
 def assert_same(actual, expected):
     expected = expected.detach().numpy().reshape(actual.shape)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize(("names", "values", "fields", "rules"), PAIRS.values(), ids=PAIRS)
-def test_encoder_decoders(names, values, fields, rules, rng):
-    other = theirs(names, values, rng)
-    if "final_logits_bias" in dict(other.named_buffers()):
-        other.final_logits_bias.copy_(torch.tensor(rng.normal(0, 0.3, (1, 61))))
-    model = load(dg.Transformer(dg.TransformerConfig(**fields | NO_DROPOUT)), other, rules)
-    source, target = rng.integers(3, 50, (2, 11)), rng.integers(3, 50, (2, 13))
-    with torch.no_grad():
-        expected = other(input_ids=torch.tensor(source), decoder_input_ids=torch.tensor(target)).logits
-    assert_same(model.logits(source.tolist(), target.tolist()), expected)
 
 
 @pytest.mark.parametrize(("names", "values", "fields"), TEXTS.values(), ids=TEXTS)

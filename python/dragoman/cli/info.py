@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import dragoman
+from dragoman.frozen import FrozenWeight
 from dragoman.models.base import huggingface
 from dragoman.models.folder import load
+from dragoman.nn import Module, Parameter
 from dragoman.train.task import TASK
 from dragoman.train.tasks import task_name
 
@@ -44,8 +47,21 @@ def command(options: argparse.Namespace) -> None:
         if model.origin is not None and model.origin_folder is not None:
             for line in huggingface("describing").describe(model.origin_folder, model.origin):
                 print(line)
+        for name, other in _tied(model):
+            print(f"tied: {name} to {other}")
         print(json.dumps(model.config.to_dict(), indent=2))
         print(model)
+
+
+def _tied(model: Module) -> Iterator[tuple[str, str]]:
+    """Each further name of a weight, with its first."""
+    first: dict[int, str] = {}
+    for prefix, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Parameter | FrozenWeight):
+                full = f"{prefix}.{name}" if prefix else name
+                if first.setdefault(id(value), full) != full:
+                    yield full, first[id(value)]
 
 
 def _version(package: str) -> str:
