@@ -9,6 +9,7 @@ import pytest
 import torch_writer as tw
 from dragoman import _core
 from dragoman.cli import main
+from dragoman.generate import generate
 from dragoman.models import EncoderConfig, TextEncoder
 from dragoman.nn import KVCache
 from dragoman.nn.positional import sinusoidal_table
@@ -266,3 +267,35 @@ def test_what_a_family_cannot_express_is_not_written(tmp_path):
     with pytest.raises(ValueError, match=r"a model of model_type bart must have norm_first False, got True"):
         model.save_pretrained(tmp_path / "a", "bart")
     assert not (tmp_path / "a").exists()
+
+
+SETTINGS = {  # of the reference
+    "marian": {"forced_last": 0},
+    "bart": {"prefix": [0], "forced_last": 2, "no_repeat_ngram": 3, "length_penalty": 2.0},
+    "m2m100": {"prefix": [17]},
+    "pegasus": {"forced_last": 1, "length_penalty": 0.8},
+    "t5": {},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(("beam", "early"), [(1, False), (4, False), (4, True)])
+def test_searches(name, beam, early):
+    """Greedy and beam search of transformers: the same tokens and scores."""
+    folder = checkpoint("tiny", name)
+    wanted, model = expected(folder), dg.load(folder)
+    source = unpadded(wanted["src"], wanted["mask"])
+    options = {"like": "hf", "beam": beam, "max_length": 12, "early_stopping": early, **SETTINGS[name]}
+    results = generate(model, source, **options)
+    with np.load(checkpoint("formats", "searches.npz")) as found:
+        ids = found[f"{name}/{beam}/{early}/ids"].reshape(len(source), beam, -1)
+        scores = found.get(f"{name}/{beam}/{early}/scores")
+    for i, hypotheses in enumerate(results):
+        assert len(hypotheses) == beam
+        for j, hypothesis in enumerate(hypotheses):
+            whole = ids[i, j, 1:].tolist()
+            if model.config.eos_id in whole:
+                whole = whole[: whole.index(model.config.eos_id)]
+            assert hypothesis.ids == whole
+            if scores is not None:
+                assert hypothesis.score == pytest.approx(scores.reshape(len(source), beam)[i, j], abs=1e-4)
