@@ -2,7 +2,7 @@
 
 #include <bit>
 
-#include "cpu/gemm/micro_kernel.h"
+#include "cpu/gemm/int8_kernel.h"
 
 #ifdef __AVX512F__
 #define DRAGOMAN_REGISTER "+v"
@@ -78,33 +78,19 @@ constexpr auto bfloat16_loop = float32_loop;  // widened, it costs the same
 
 #if defined(__AMX_TILE__)
 constexpr auto int8_loop = tile_loop<Quads>;
-#elif defined(__AVX512VNNI__)
-double int8_loop(int64_t iterations) {
-  IntVec sum[chains] = {};
-  const __m512i factor = _mm512_set1_epi32(0x01010101);
-  for (int64_t i = 0; i < iterations; ++i) {
-#pragma GCC unroll 12
-    for (int j = 0; j < chains; ++j) {
-      sum[j] =
-          reinterpret_cast<IntVec>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum[j]), factor, factor));
-      asm volatile("" : DRAGOMAN_REGISTER(sum[j]));
-    }
-  }
-  return 8.0 * chains * lanes * static_cast<double>(iterations);
-}
 #else
 double int8_loop(int64_t iterations) {
   IntVec sum[chains] = {};
-  IntVec factor = IntVec{} + 3;
-  asm volatile("" : DRAGOMAN_REGISTER(factor));
+  IntVec factor = IntVec{} + 0x00010001;
   for (int64_t i = 0; i < iterations; ++i) {
 #pragma GCC unroll 12
     for (int j = 0; j < chains; ++j) {
-      sum[j] += factor * factor;
-      asm volatile("" : DRAGOMAN_REGISTER(sum[j]), DRAGOMAN_REGISTER(factor));
+      asm volatile("" : DRAGOMAN_REGISTER(factor));  // so that no multiplication leaves the loop
+      sum[j] = int8_multiply_add(sum[j], factor, factor);
+      asm volatile("" : DRAGOMAN_REGISTER(sum[j]));
     }
   }
-  return 2.0 * chains * lanes * static_cast<double>(iterations);
+  return 2.0 * int8_elements * chains * lanes * static_cast<double>(iterations);
 }
 #endif
 

@@ -12,22 +12,12 @@ namespace dragoman::cpu::DRAGOMAN_ISA {
 
 void linear_forward(const LinearForward& p) {
   const int64_t in_use = rows_in_use(p.rows);
-  gemm({.m = in_use,
-        .n = p.out_features,
-        .k = p.in_features,
-        .a = p.x,
-        .lda = p.in_features,
-        .b = p.weight,
-        .ldb = p.in_features,
-        .transpose_b = true,
-        .packed_b = static_cast<const float*>(p.packed),
-        .c = p.y,
-        .ldc = p.out_features,
-        .bias = p.bias,
-        .activation = p.activation,
-        .pre = p.pre,
-        .dtype = p.dtype,
-        .c_dtype = p.dtype});
+  Gemm g = times_weight(in_use, p.out_features, p.in_features, p.x, p.weight, p.packed, p.y, p.dtype);
+  g.bias = p.bias;
+  g.activation = p.activation;
+  g.pre = p.pre;
+  g.c_dtype = p.dtype;
+  gemm(g);
   with_dtype(p.dtype, [&](auto element) {
     using T = decltype(element);
     const int64_t first = in_use * p.out_features, tail = (p.rows.capacity - in_use) * p.out_features;

@@ -34,6 +34,23 @@ struct Gemm {
 
 void gemm(const Gemm& g);
 
+// y (m, n) = x (m, k) times the transpose of a weight (n, k), which is read where `packed` is null.
+static inline Gemm times_weight(int64_t m, int64_t n, int64_t k, const void* x, const void* weight,
+                                const void* packed, void* y, DType dtype) {
+  return {.m = m,
+          .n = n,
+          .k = k,
+          .a = x,
+          .lda = k,
+          .b = weight,
+          .ldb = k,
+          .transpose_b = true,
+          .packed_b = static_cast<const float*>(packed),
+          .c = y,
+          .ldc = n,
+          .dtype = dtype};
+}
+
 // packed (packed_size,) = b (n, k) in the order in which `gemm` with transpose_b reads it on this instruction
 // set.
 int64_t packed_size(int64_t n, int64_t k, DType dtype);
