@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from reprlib import Repr
 from typing import Any
 
@@ -151,6 +151,16 @@ def choice(op: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {shown(value)}")
     return value
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A hint about the nearest of `names`, or nothing. Of a mapping's names, the value is what is meant."""
+    import difflib  # for errors alone
+
+    close = difflib.get_close_matches(name, list(names), 1)
+    if not close:
+        return ""
+    return f"; did you mean {names[close[0]] if isinstance(names, Mapping) else close[0]}?"
 
 
 def size(op: str, name: str, value: Any) -> int:

@@ -10,7 +10,6 @@ import fcntl
 import json
 import math
 import os
-import secrets
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -105,7 +104,7 @@ class AtomicFile:
         self._path = path
         if not path.name:
             raise ValueError(f"path must name a file, got {str(path)!r}")
-        self._temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
+        self._temporary = path.with_name(f"{_PREFIX}{os.urandom(8).hex()}")
         _remove_stale(path.parent)
         self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:

@@ -10,7 +10,8 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,11 @@ class _State:
     seed: int
     step: int = 0
     next_id: int = 0
-    generator: np.random.Generator = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.generator = np.random.Generator(np.random.Philox(self.seed))
+    @cached_property
+    def generator(self) -> np.random.Generator:
+        """Made at its first use: the import of numpy.random takes time."""
+        return np.random.Generator(np.random.Philox(self.seed))
 
 
 _state = _State(0)
@@ -53,7 +55,8 @@ def manual_seed(n: int) -> None:
 
 def generator() -> np.random.Generator:
     """The generator that initialises parameters."""
-    return _state.generator
+    with _drawing:
+        return _state.generator
 
 
 class MaskPosition(NamedTuple):

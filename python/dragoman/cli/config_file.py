@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dragoman.arguments import check_regular, shown
-from dragoman.cli.parser import did_you_mean
+from dragoman.arguments import check_regular, did_you_mean, shown
 from dragoman.json_file import read_stream
 
 Define = Callable[[argparse.ArgumentParser], None]  # adds a command's options to a parser

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dragoman
+from dragoman.arguments import did_you_mean
 from dragoman.cli import (
     bench,
     config_file,
@@ -27,7 +28,7 @@ from dragoman.cli import (
 )
 from dragoman.cli.device_option import device
 from dragoman.cli.numbers import THREADS
-from dragoman.cli.parser import Parser, UsageError, did_you_mean, name_options
+from dragoman.cli.parser import Parser, UsageError, name_options
 from dragoman.cli.streams import flush_or_drop, open_closed_streams
 from dragoman.train.progress import tell
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
+
+from dragoman.arguments import did_you_mean
 
 
 class UsageError(ValueError):
@@ -36,14 +37,6 @@ class Parser(argparse.ArgumentParser):
                 by_field = {f"--{action.dest.replace('_', '-')}": action.option_strings for action in self._actions}
                 names = {key: flags[0] for key, flags in by_field.items() if flags} | {key: key for key in known}
                 raise UsageError(f"unknown option {name}{did_you_mean(name, names)}")
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A hint about the nearest of `names`, or nothing. Of a mapping's names, the value is what is meant."""
-    close = difflib.get_close_matches(name, list(names), 1)
-    if not close:
-        return ""
-    return f"; did you mean {names[close[0]] if isinstance(names, Mapping) else close[0]}?"
 
 
 def name_options(message: str, parser: argparse.ArgumentParser) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dragoman.arguments import shown
+from dragoman.arguments import did_you_mean, shown
 from dragoman.cli.config_file import assigned
 from dragoman.cli.numbers import COUNT, REAL
-from dragoman.cli.parser import did_you_mean
 from dragoman.cli.presets import PAIRS
 from dragoman.data.text import Files
 from dragoman.data.tokenizer import Tokenizer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from dragoman.arguments import check_types, shown
+from dragoman.arguments import check_types, did_you_mean, shown
 from dragoman.nn.positional import SINUSOIDAL_LAYOUTS
 from dragoman.nn.rotary import check_scaling
 
@@ -88,9 +87,7 @@ class ModelConfig:
         fields = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in fields:
-                close = difflib.get_close_matches(name, fields, 1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                raise ValueError(f"{cls.__name__}: unknown field {shown(name)}{hint}")
+                raise ValueError(f"{cls.__name__}: unknown field {shown(name)}{did_you_mean(name, fields)}")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
@@ -252,8 +249,7 @@ class BlockConfig(ModelConfig):
         """A copy of the fields in which a part differs, with Python's numbers. ValueError for one that is not its."""
         for name in own:
             if name not in fields:
-                close = difflib.get_close_matches(str(name), fields, 1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                hint = did_you_mean(str(name), fields)
                 expected = "only fields in which it may differ"
                 raise ValueError(f"{type(self).__name__}: {argument} must hold {expected}, got {shown(name)}{hint}")
         return {name: value.item() if isinstance(value, np.generic) else value for name, value in own.items()}
