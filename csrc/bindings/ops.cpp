@@ -43,6 +43,7 @@ void bind_ops(py::module_& m) {
   def_op(m, "linear_backward", linear_backward, "dy"_a, "x"_a, "weight"_a, "saved"_a, "activation"_a,
          "dropout"_a, "need_dx"_a, "dweight"_a, "accumulate_weight"_a, "dbias"_a, "accumulate_bias"_a,
          "sequences"_a);
+  def_op(m, "quantize_rows", quantize_rows, "weight"_a);
   def_op(m, "unpack_weight", unpack_weight, "packed"_a, "dtype"_a, "shape"_a);
   def_op(m, "frozen_linear", frozen_linear, "x"_a, "packed"_a, "dtype"_a, "shape"_a, "scales"_a, "bias"_a,
          "activation"_a, "sequences"_a);

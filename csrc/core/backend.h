@@ -16,6 +16,7 @@ namespace dragoman {
   X(pack_weight, PackWeight)                                 \
   X(linear_forward, LinearForward)                           \
   X(linear_backward, LinearBackward)                         \
+  X(quantize_rows, QuantizeRows)                             \
   X(unpack_weight, UnpackWeight)                             \
   X(frozen_linear, FrozenLinear)                             \
   X(activation_forward, ActivationForward)                   \

@@ -9,6 +9,14 @@
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
 
+void quantize_rows(const QuantizeRows& p) {
+  parallel_for(p.rows, row_grain(p.columns), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      p.scales[i] = round_to_int8(p.weight + i * p.columns, p.columns, p.values + i * p.columns);
+    }
+  });
+}
+
 void unpack_weight(const UnpackWeight& p) {
   const int64_t row_bytes = p.in_features * item_size(p.dtype);
   parallel_for(p.out_features, row_grain(p.in_features), [&](int64_t begin, int64_t end) {
@@ -48,20 +56,11 @@ void frozen_linear(const FrozenLinear& p) {
   const int64_t size = in_use * p.in_features;
   const Scratch scratch(narrow ? size * item_size(DType::bfloat16) : 0);
   if (narrow) narrow_all(p.x, size, static_cast<bfloat16*>(scratch.data));
-  gemm({.m = in_use,
-        .n = p.out_features,
-        .k = p.in_features,
-        .a = narrow ? scratch.data : p.x,
-        .lda = p.in_features,
-        .b = nullptr,
-        .ldb = p.in_features,
-        .transpose_b = true,
-        .packed_b = static_cast<const float*>(p.packed),
-        .c = p.y,
-        .ldc = p.out_features,
-        .bias = p.bias,
-        .activation = p.activation,
-        .dtype = p.dtype});
+  const void* x = narrow ? scratch.data : p.x;
+  Gemm g = times_weight(in_use, p.out_features, p.in_features, x, nullptr, p.packed, p.y, p.dtype);
+  g.bias = p.bias;
+  g.activation = p.activation;
+  gemm(g);
 }
 
 static inline Vec load_lanes(const int8_t* from, int64_t count) {

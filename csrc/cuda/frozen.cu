@@ -4,6 +4,10 @@
 
 namespace dragoman::cuda {
 
+void quantize_rows(const QuantizeRows&) {
+  unsupported("int8 weights");
+}
+
 void unpack_weight(const UnpackWeight&) {
   unsupported("packed weights");
 }

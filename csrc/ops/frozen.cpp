@@ -1,5 +1,8 @@
 #include "ops/frozen.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "core/backend.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
@@ -43,6 +46,24 @@ DType check_frozen(const char* op, const Tensor& packed, const std::string& dtyp
 }
 
 }  // namespace
+
+std::tuple<Tensor, Tensor> quantize_rows(const Tensor& weight) {
+  constexpr const char* op = "quantize";
+  check_dtype(op, "weight", weight, DType::float32);
+  check_rank(op, "weight", weight, 2);
+  CHECK(weight.device() == cpu_device, op, ": weight must be on cpu, got ", name(weight.device()));
+  const Tensor values = Tensor::empty(weight.shape(), DType::int8), scales = Tensor::empty({weight.dim(0)});
+  kernels(weight).quantize_rows({.weight = weight.data<float>(),
+                                 .values = values.data<int8_t>(),
+                                 .scales = scales.data<float>(),
+                                 .rows = weight.dim(0),
+                                 .columns = weight.dim(1)});
+  const float* scale = scales.data<float>();
+  CHECK(Rehearsal::standing() ||
+            std::none_of(scale, scale + weight.dim(0), [](float s) { return std::isnan(s); }),
+        op, ": weight must be finite, got a value that is not");
+  return {values, scales};
+}
 
 Tensor unpack_weight(const Tensor& packed, const std::string& dtype, const Shape& shape) {
   constexpr const char* op = "unpack_weight";

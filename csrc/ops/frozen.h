@@ -8,12 +8,20 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "core/sequences.h"
 #include "core/tensor.h"
 #include "ops/activation.h"
 
 namespace dragoman {
+
+struct QuantizeRows {
+  const float* weight;  // (rows, columns)
+  int8_t* values;       // (rows, columns)
+  float* scales;        // (rows,), NaN for a row with an infinity or a NaN
+  int64_t rows, columns;
+};
 
 struct UnpackWeight {
   const void* packed;  // as pack_weight wrote it
@@ -46,6 +54,11 @@ struct FrozenEmbedding {
   float scale;
   SequencesView sequences;
 };
+
+// int8 values and a scale for each row of a weight (rows, columns) float32, which is about values * scales.
+// Symmetric: the largest absolute value of a row becomes 127. A row below 1e-30 becomes zeros. ValueError for
+// a value that is not finite. On the CPU alone.
+std::tuple<Tensor, Tensor> quantize_rows(const Tensor& weight);
 
 // The weight that pack_weight packed, of a dtype "float32", "bfloat16" or "int8".
 Tensor unpack_weight(const Tensor& packed, const std::string& dtype, const Shape& shape);

@@ -16,16 +16,14 @@ from dragoman.tensor import Tensor
 FROZEN_DTYPES = ("int8", "bfloat16", "float32")
 
 
-def quantize(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def quantize(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """int8 values and a scale for each row: weight (rows, columns) is about values * scales.
 
-    Symmetric: the largest absolute value of a row becomes 127. A row below 1e-30 becomes zeros.
+    Symmetric: the largest absolute value of a row becomes 127. A row below 1e-30 becomes zeros. ValueError for a
+    value that is not finite.
     """
-    largest = np.abs(weight).max(axis=1, initial=0)
-    tiny = largest < 1e-30
-    factors = np.where(tiny, 0, np.float32(127) / np.where(tiny, 1, largest)).astype(np.float32)
-    values = np.multiply(weight, factors[:, None])
-    return np.rint(values, out=values).astype(np.int8), np.where(tiny, 0, largest / np.float32(127)).astype(np.float32)
+    values, scales = _core.quantize_rows(core_tensor("quantize", weight, "float32", "cpu"))
+    return Tensor(values).numpy(), Tensor(scales).numpy()
 
 
 class FrozenWeight:

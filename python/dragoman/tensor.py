@@ -406,7 +406,10 @@ def backward(root: Tensor, dy: _core.Tensor, ends: Collection[Function] = ()) ->
     Functions in `ends` receive their gradient, and run later, in a backward that is under way.
     """
     if not root.requires_grad:
-        raise RuntimeError("backward: the tensor requires no gradient (made under no_grad, or of no trainable tensor)")
+        raise RuntimeError(
+            "backward: the tensor requires no gradient (made under no_grad, or of no trainable tensor: "
+            "a frozen model has none)"
+        )
     if root.function is None or root.function in ends:
         add_grad(root, dy)
         return

@@ -29,6 +29,12 @@ def test_a_frozen_folder_is_read_by_the_commands(folder, kind, monkeypatch, caps
     assert sorted(path.name for path in frozen.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
     expected = dg.Translator.load(folder, compute_type=kind)(["a man", "two dogs"], max_length=5)
     assert dg.Translator.load(frozen)(["a man", "two dogs"], max_length=5) == expected
+    capsysbinary.readouterr()
+    assert main(["info", str(frozen)]) == 0
+    assert (
+        f"{frozen}: {dg.load(folder).num_parameters():,} parameters, frozen in {kind}\n".encode()
+        in capsysbinary.readouterr().out
+    )
     (folder.parent / "in").write_text("a man\ntwo dogs\n")
     for command in (["translate", str(frozen)], ["translate", str(folder), "--compute-type", kind]):
         with open(folder.parent / "in") as source:

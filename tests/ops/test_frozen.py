@@ -63,6 +63,26 @@ def test_int8_products_have_the_bits_of_integers(rng, rows, in_features, out_fea
     np.testing.assert_array_equal(int8_linear(x, weight, scales), int8_reference(x, weight, scales))
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 0), (0, 4), (5, 31), (7, 513), (33, 64)])
+def test_a_weight_is_quantized_by_rows(rng, rows, columns):
+    weight = (rng.standard_normal((rows, columns)) * rng.uniform(1e-3, 50, (rows, 1))).astype(np.float32)
+    if rows > 2 and columns:
+        weight[0], weight[1] = 0, 1e-31
+        weight[2, 0] = 3e38
+    values, scales = _core.quantize_rows(core(weight))
+    expected, steps = quantized(weight)
+    np.testing.assert_array_equal(values.numpy(), expected.astype(np.int8))
+    np.testing.assert_array_equal(scales.numpy(), steps)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_weight_that_is_not_finite_is_not_quantized(value):
+    weight = np.ones((3, 37), np.float32)
+    weight[1, 36] = value
+    with pytest.raises(ValueError, match="quantize: weight must be finite, got a value that is not"):
+        _core.quantize_rows(core(weight))
+
+
 @pytest.mark.parametrize("value", [127, -127, -128])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_int8_products_do_not_saturate(value, sign):

@@ -3,8 +3,21 @@
 #include "core/storage.h"
 #include "cpu/activation.h"
 #include "cpu/gemm/int8_kernel.h"
+#include "cpu/gemm/panels.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
+
+#ifdef __AVX512VNNI__
+// Four int8 of a row of W, in the form of gemm/units.h.
+struct Bytes {
+  static constexpr int64_t elements = int8_elements, group = int8_group;
+
+  static inline Vec along_k(const int8_t* from, int64_t count) {
+    const __mmask64 mask = count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+    return reinterpret_cast<Vec>(_mm512_maskz_loadu_epi8(mask, from));
+  }
+};
+#endif
 
 // -- The packed weight: panels of tile_columns rows of W, then 128 * (sum of each row of W) --
 
@@ -25,24 +38,47 @@ int64_t int8_packed_size(int64_t n, int64_t k) {
   return panels_of(n) * (panel_size(k) + tile_columns * static_cast<int64_t>(sizeof(int32_t)));
 }
 
+// Writes the panels of some rows of W, whose first one begins a panel.
+static void pack_rows(int64_t k, int64_t rows, const int8_t* w, int8_t* panels) {
+#ifdef __AVX512VNNI__
+  pack_panels_transposed<Bytes>(
+      k, rows, [&](int64_t j) { return w + j * k; }, reinterpret_cast<float*>(panels),
+      int8_units(k) * tile_columns);
+#else
+  zero(panels, panels_of(rows) * panel_size(k));
+  for (int64_t j = 0; j < rows; ++j) {
+    const int8_t* row = w + j * k;
+    int8_t* to = panels + row_offset(k, j);
+    const int64_t whole = k / int8_elements * int8_elements;
+    for (int64_t l = 0; l < whole; l += int8_elements, to += tile_columns * int8_elements) {
+      __builtin_memcpy(to, row + l, int8_elements);
+    }
+    __builtin_memcpy(to, row + whole, static_cast<size_t>(k - whole));
+  }
+#endif
+}
+
+static int32_t sum_of_row(const int8_t* row, int64_t k) {
+  constexpr int64_t step = lanes * int8_elements;
+  Left one[int8_elements];
+  for (Left& element : one) element = 1;
+  IntVec sums{};
+  int64_t l = 0;
+  for (; l + step <= k; l += step) sums = int8_multiply_add(sums, broadcast_left(one), load_columns(row + l));
+  int32_t sum = 0;
+  for (int64_t i = 0; i < lanes; ++i) sum += sums[i];
+  for (; l < k; ++l) sum += row[l];
+  return sum;
+}
+
 void pack_int8(int64_t n, int64_t k, const int8_t* w, void* packed) {
   int8_t* panels = static_cast<int8_t*>(packed);
   int32_t* offsets = reinterpret_cast<int32_t*>(panels + panels_of(n) * panel_size(k));
   parallel_for(panels_of(n), 1, [&](int64_t begin, int64_t end) {
-    zero(panels + begin * panel_size(k), (end - begin) * panel_size(k));
-    zero(offsets + begin * tile_columns, (end - begin) * tile_columns);
-    for (int64_t j = begin * tile_columns; j < min_of(end * tile_columns, n); ++j) {
-      const int8_t* row = w + j * k;
-      int8_t* to = panels + row_offset(k, j);
-      const int64_t whole = k / int8_elements * int8_elements;
-      for (int64_t l = 0; l < whole; l += int8_elements, to += tile_columns * int8_elements) {
-        __builtin_memcpy(to, row + l, int8_elements);
-      }
-      __builtin_memcpy(to, row + whole, static_cast<size_t>(k - whole));
-      int32_t sum = 0;
-      for (int64_t l = 0; l < k; ++l) sum += row[l];
-      offsets[j] = 128 * sum;
-    }
+    const int64_t first = begin * tile_columns, last = min_of(end * tile_columns, n);
+    pack_rows(k, last - first, w + first * k, panels + begin * panel_size(k));
+    zero(offsets + first, (end - begin) * tile_columns);
+    for (int64_t j = first; j < last; ++j) offsets[j] = 128 * sum_of_row(w + j * k, k);
   });
 }
 
@@ -95,18 +131,36 @@ static float largest_magnitude(const float* x, int64_t k) {
   return value;
 }
 
-// q (k,) = round(x / scale) + 128, and returns the scale. Writes whole vectors.
-static float quantize_row(const float* x, int64_t k, Left* q) {
+// Calls store(l, vector of round(x / scale) from l on), and returns the scale.
+template <class Store>
+static float round_row(const float* x, int64_t k, const Store& store) {
   constexpr float smallest = 1e-30f;
   const float largest = largest_magnitude(x, k);
   const bool finite = largest < infinity;
   const float factor = finite && largest >= smallest ? 127.0f / largest : 0.0f;
   each_vector(k, [&](int64_t l, auto part) {
     const Vec v = finite ? load(x + l, part) : Vec{};
-    store_left(q + l, round_to_int(v * factor) + 128);
+    store(l, round_to_int(v * factor));
   });
   if (!finite) return __builtin_nanf("");
   return largest >= smallest ? largest / 127.0f : 0.0f;
+}
+
+// q (k,) = round(x / scale) + 128, and returns the scale. Writes whole vectors.
+static float quantize_row(const float* x, int64_t k, Left* q) {
+  return round_row(x, k, [&](int64_t l, IntVec v) { store_left(q + l, v + 128); });
+}
+
+float round_to_int8(const float* x, int64_t k, int8_t* row) {
+  typedef int8_t Narrow __attribute__((vector_size(lanes)));
+  return round_row(x, k, [&](int64_t l, IntVec v) {
+    const Narrow narrow = __builtin_convertvector(v, Narrow);
+    if (l + lanes <= k) {
+      __builtin_memcpy(row + l, &narrow, sizeof(narrow));
+    } else {
+      __builtin_memcpy(row + l, &narrow, static_cast<size_t>(k - l));
+    }
+  });
 }
 
 // -- The product --

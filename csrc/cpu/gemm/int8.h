@@ -23,6 +23,10 @@ struct Int8Gemm {
 
 void gemm_int8(const Int8Gemm& g);
 
+// row (k,) = x (k,) rounded to 127 steps on either side of 0, and returns a step: NaN where x has an infinity
+// or a NaN, 0 where it is below 1e-30.
+float round_to_int8(const float* x, int64_t k, int8_t* row);
+
 // packed (int8_packed_size bytes) = w (n, k) in the order in which gemm_int8 reads it on this instruction
 // set.
 int64_t int8_packed_size(int64_t n, int64_t k);

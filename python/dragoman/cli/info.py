@@ -43,7 +43,8 @@ def command(options: argparse.Namespace) -> None:
         print(f"{name}: {_version(name)}")
     if model is not None:
         task = f", task {task_name(options.folder)}" if (Path(options.folder) / TASK).exists() else ""
-        print(f"\n{options.folder}: {model.num_parameters():,} parameters{task}")
+        frozen = "" if model.frozen is None else f", frozen in {model.frozen}"
+        print(f"\n{options.folder}: {model.num_parameters():,} parameters{frozen}{task}")
         if model.origin is not None and model.origin_folder is not None:
             for line in huggingface("describing").describe(model.origin_folder, model.origin):
                 print(line)

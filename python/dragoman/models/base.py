@@ -15,6 +15,7 @@ from dragoman import arguments, lora
 from dragoman.arguments import check_regular, shown
 from dragoman.files import array_parts, atomic_write_all
 from dragoman.functional.operands import ACTIVATION_DTYPES
+from dragoman.json_file import read_object
 from dragoman.models.config import ModelConfig
 from dragoman.models.freezing import freeze, frozen_state
 from dragoman.models.memory import memory_plan
@@ -98,19 +99,21 @@ class Model(Module):
 
         Raises:
             OSError: naming the file that cannot be written or read.
-            ValueError: the class is not registered; a frozen model has adapters.
+            ValueError: the class is not registered; a frozen model has adapters, or the folder holds a model that can
+                be trained, which it would replace.
         """
         arguments.check_path("save", "folder", folder)
         if not isinstance(beside, list | tuple):
             raise TypeError(f"save: beside must be a list of names, got {type(beside).__name__}")
         arguments.check_types("save", str, **{f"beside[{i}]": name for i, name in enumerate(beside)})
         values = {"model": registered_name(type(self)), **self.config.to_dict()}
+        folder = Path(folder)
         if self.frozen is not None:
+            check_replaceable("save", "folder", folder)
             values[FROZEN] = self.frozen
         if self.origin is not None:
             values[ORIGIN] = self.origin
         config = (json.dumps(values, indent=2) + "\n").encode()
-        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in beside:
             check_regular(folder / name)
@@ -200,6 +203,12 @@ class Model(Module):
 def huggingface(module: str) -> Any:
     """A module of dragoman.interop.huggingface, which stands above this one: imported when it is needed."""
     return import_module(f"dragoman.interop.huggingface.{module}")
+
+
+def check_replaceable(op: str, argument: str, folder: Path) -> None:
+    """ValueError for a folder whose model can be trained. A frozen one in its place could not be turned back."""
+    if (folder / CONFIG).exists() and read_object(folder / CONFIG).get(FROZEN) is None:
+        raise ValueError(f"{op}: {argument} must not hold a model that can be trained, as {folder} does")
 
 
 def digest_field(name: str) -> str:

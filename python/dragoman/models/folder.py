@@ -22,6 +22,7 @@ from dragoman.models.base import (
     TOKENIZER,
     WEIGHTS,
     Model,
+    check_replaceable,
     digest_field,
     huggingface,
     registered_class,
@@ -116,13 +117,15 @@ def load_with(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     _check_digests(folder, {CONFIG: content, **contents}, weights)
-    if frozen is not None:
-        fill_frozen(model, frozen, lambda name: weights[name].array(name), device)
-        return model
-    for name, parameter in model.named_parameters():
-        parameter.copy_(weights[name].array(name))
-    model.to(device)
-    return model.eval() if compute_type == "default" else model.freeze(compute_type)
+    if frozen is None and compute_type == "default":
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name].array(name))
+        return model.to(device).eval()
+    try:
+        fill_frozen(model, frozen or compute_type, lambda name: weights[name].array(name), device)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return model
 
 
 def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> Model:
@@ -147,8 +150,7 @@ def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> 
     arguments.choice("freeze", "compute_type", compute_type, FROZEN_DTYPES)
     if output.exists() and output.samefile(folder):
         raise ValueError(f"freeze: output must be another folder than {folder}, got {output}")
-    if (output / CONFIG).exists() and read_object(output / CONFIG).get(FROZEN) is None:
-        raise ValueError(f"freeze: output must not hold a model that can be trained, as {output} does")
+    check_replaceable("freeze", "output", output)
     model = load_with("freeze", folder, {}, compute_type=compute_type)
     beside = {name: read_bytes(folder / name, size) for name, size in _BESIDE.items() if (folder / name).exists()}
     output.mkdir(parents=True, exist_ok=True)

@@ -72,13 +72,16 @@ def check_frozen_state(model: Module, dtype: str, headers: Mapping[str, Any]) ->
 
 
 def fill_frozen(model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any]], device: str) -> None:
-    """Freezes a new model, whose parameters hold no values yet, with what `frozen_state` wrote.
+    """Freezes a new model, whose parameters hold no values yet. One array after the other is read.
 
     Args:
-        model: as `check_frozen_state` has found it.
+        model: to be filled.
         dtype: of the frozen weights.
-        read: the stored array of a name.
+        read: the stored array of a name: float32, float16 or bfloat16, or what `frozen_state` wrote in `dtype`.
         device: where the model shall be.
+
+    Raises:
+        ValueError: a weight for int8, or its scales, with a value that is not finite.
     """
     weights = _freezable(model)
     for name, parameter in model.named_parameters():
@@ -86,10 +89,25 @@ def fill_frozen(model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any
             parameter.copy_(read(name))
 
     def frozen(name: str) -> FrozenWeight:
-        return FrozenWeight(read(name), read(name + SCALES) if dtype == "int8" else None, device)
+        stored = read(name)
+        if dtype != "int8":
+            return FrozenWeight(np.asarray(stored, DTYPES[dtype]), device=device)
+        if stored.dtype != np.int8:
+            return FrozenWeight(*_quantized(name, stored))
+        scales = read(name + SCALES)
+        if not np.isfinite(scales).all():
+            raise ValueError(f"{name}{SCALES} must be finite, got a value that is not")
+        return FrozenWeight(stored, scales)
 
     _replace(model, list(weights), frozen)
     model.to(device)
+
+
+def _quantized(name: str, weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    try:
+        return quantize(weight)
+    except ValueError:
+        raise ValueError(f'{name} must be finite for "int8", got a value that is not') from None
 
 
 def _freezable(model: Module) -> dict[str, Parameter]:
