@@ -20,7 +20,7 @@ from works import MODELS, Model
 Cell = tuple[int, int]  # batch and beam
 
 WEIGHT_SIZE = {"float32": 4, "bfloat16": 2, "int8": 1}
-CACHE_SIZE = {"float32": 4, "bfloat16": 2, "int8": 4}
+CACHE_SIZE = {"float32": 4, "bfloat16": 2, "int8": 2}
 LOGIT_SIZE = 4
 
 

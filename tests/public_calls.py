@@ -458,7 +458,7 @@ TABLE = {
         "memory_sequences": (without(SEQUENCES, "slotted"), TWO),
         "cache": (optional(TENSOR), None),
     },
-    nn.KVCache: {"num_sequences": (INT, 2)},
+    nn.KVCache: {"num_sequences": (INT, 2), "dtype": (CHOICE, "bfloat16")},
     nn.KVCache(2).extend: {"new": (without(SEQUENCES, "more rows"), TWO)},
     partial(CACHE.append, 0): {"new": (SEQUENCES, TWO)}
     | {name: (SHAPED, tensor(3, 4)) for name in ("k", "v")},

@@ -38,7 +38,10 @@ void bind_attention(py::module_& m) {
 
   py::class_<KVCache, std::shared_ptr<KVCache>>(
       m, "KVCache", "Keys and values of past tokens and of the memory, for every attention of a decoder.")
-      .def(py::init<int64_t>(), "num_sequences"_a)
+      .def(py::init([](int64_t num_sequences, const std::string& dtype) {
+             return std::make_shared<KVCache>(num_sequences, parse_activation_dtype("KVCache", dtype));
+           }),
+           "num_sequences"_a, "dtype"_a = "float32")
       .def_property_readonly("lengths",
                              [](const KVCache& cache) {
                                const KVCache::Use use(cache);

@@ -72,8 +72,15 @@ void bind_decode(py::module_& m) {
       .def("attention", &Steps::attention, py::call_guard<ReleaseGil>());
   py::class_<StepPrograms, std::shared_ptr<StepPrograms>>(
       m, "StepPrograms", "A model's recorded steps, for sources and texts up to some length.")
-      .def(py::init<std::shared_ptr<Program>, std::shared_ptr<Program>, bool, int64_t, int64_t, bool>(),
-           "first"_a, "step"_a, "reads_source"_a, "longest_source"_a, "longest"_a, "keeps_attention"_a)
+      .def(py::init([](std::shared_ptr<Program> first, std::shared_ptr<Program> step, bool reads_source,
+                       int64_t longest_source, int64_t longest, bool keeps_attention,
+                       const std::string& cache_dtype) {
+             return std::make_shared<StepPrograms>(std::move(first), std::move(step), reads_source,
+                                                   longest_source, longest, keeps_attention,
+                                                   parse_activation_dtype("KVCache", cache_dtype));
+           }),
+           "first"_a, "step"_a, "reads_source"_a, "longest_source"_a, "longest"_a, "keeps_attention"_a,
+           "cache_dtype"_a)
       .def_readonly("longest_source", &StepPrograms::longest_source)
       .def_readonly("longest", &StepPrograms::longest);
   // The function is called, and ends, with the GIL: pybind11 sees to both.

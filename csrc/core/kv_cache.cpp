@@ -8,8 +8,9 @@ constexpr int64_t first_slot_size = 32;
 
 }  // namespace
 
-KVCache::KVCache(int64_t num_sequences)
-    : places_(num_sequences),
+KVCache::KVCache(int64_t num_sequences, DType dtype)
+    : dtype_(dtype),
+      places_(num_sequences),
       slot_size_(first_slot_size),
       num_slots_(num_sequences),
       own_(places_.own(slot_size_, num_slots_)),

@@ -20,7 +20,9 @@ struct KeysValues {
 
 class KVCache {
  public:
-  explicit KVCache(int64_t num_sequences);  // ValueError when it is negative
+  // Rows that come in float32 are kept in `dtype`, float32 or bfloat16; others stay as they are. ValueError
+  // when num_sequences is negative.
+  explicit KVCache(int64_t num_sequences, DType dtype = DType::float32);
 
   // During its lifetime the calling thread may read and change the cache. ValueError while another one does.
   class Use {
@@ -34,6 +36,8 @@ class KVCache {
     const KVCache& cache_;
   };
 
+  DType dtype() const { return dtype_; }
+  void set_dtype(DType dtype) { dtype_ = dtype; }  // of rows that are still to come
   const KVPlaces& places() const { return places_; }
   int64_t slot_size() const { return slot_size_; }
   int64_t num_slots() const { return num_slots_; }  // that every buffer of `decoded` has room for
@@ -55,6 +59,7 @@ class KVCache {
 
  private:
   mutable std::atomic_flag used_;
+  DType dtype_;
   KVPlaces places_;
   int64_t slot_size_, num_slots_;
   Sequences own_, read_;

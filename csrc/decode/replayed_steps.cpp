@@ -100,7 +100,7 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
   }
   used_ = true;
   make_room(sources.longest(), prefixes.longest());
-  const auto added = std::make_shared<KVCache>(static_cast<int64_t>(entries.size()));
+  const auto added = std::make_shared<KVCache>(static_cast<int64_t>(entries.size()), programs_->cache_dtype);
   std::vector<Value> inputs;
   if (programs_->reads_source) inputs = {ids_tensor(sources.ids), Sequences(sources.lengths)};
   inputs.insert(inputs.end(), {ids_tensor(prefixes.ids), Sequences(prefixes.lengths), ids_tensor(last),

@@ -21,6 +21,7 @@ struct StepPrograms {
   // Tables of positions are constants: the Programs hold for sources and texts up to these lengths.
   int64_t longest_source, longest;
   bool keeps_attention;
+  DType cache_dtype;  // of keys and values
 };
 
 class ReplayedSteps : public Steps {

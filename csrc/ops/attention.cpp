@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/backend.h"
+#include "ops/elementwise.h"
 #include "ops/gather.h"
 
 namespace dragoman {
@@ -107,8 +108,8 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
                              const Sequences& k_sequences, const AttentionOptions& options,
                              const Tables& tables) {
   check_activations("attention", "q", q);
-  check_dtype("attention", "k", k, q.dtype());
-  check_dtype("attention", "v", v, q.dtype());
+  check_dtype("attention", "k", k, k.dtype() == DType::bfloat16 ? DType::bfloat16 : q.dtype());
+  check_dtype("attention", "v", v, k.dtype());
   const auto [num_heads, kv_heads, head_dim] = checked_heads(q, k, v, options.num_heads);
   check_rows("attention", "q_sequences", q_sequences, q);
   CHECK(k_sequences.capacity() == k.dim(0), "attention: k_sequences must have capacity ", k.dim(0),
@@ -125,6 +126,7 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
         options.scale.value_or(0.0));
   const AttentionShape shape{
       .dtype = q.dtype(),
+      .kv_dtype = k.dtype(),
       .q_sequences = q_sequences.view(q.device()),
       .k_sequences = k_sequences.view(q.device()),
       .num_heads = num_heads,
@@ -151,7 +153,8 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
   return shape;
 }
 
-bool reads_index(const AttentionShape& shape, Device device) {
+// Whether the backend reads keys and values where and as a cache keeps them.
+bool reads_cache(const AttentionShape& shape, Device device) {
   return device.kind != Device::Kind::cuda && shape.q_sequences.max_length <= 1 && takes_one_query(shape);
 }
 
@@ -193,9 +196,16 @@ std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(
     const std::optional<Tensor>& relative_keys, const std::optional<Tensor>& relative_values) {
   const AttentionShape shape =
       checked_shape(q, k, v, q_sequences, k_sequences, options, {bias, relative_keys, relative_values});
-  if (k_sequences.is_indexed() && !reads_index(shape, q.device())) {
-    return attention_forward(q, packed_rows(k, k_sequences), packed_rows(v, k_sequences), q_sequences,
-                             Sequences(k_sequences.lengths()), options, bias, relative_keys, relative_values);
+  if (!reads_cache(shape, q.device())) {
+    if (k_sequences.is_indexed()) {
+      return attention_forward(q, packed_rows(k, k_sequences), packed_rows(v, k_sequences), q_sequences,
+                               Sequences(k_sequences.lengths()), options, bias, relative_keys,
+                               relative_values);
+    }
+    if (k.dtype() != q.dtype()) {
+      return attention_forward(q, cast(k, name(q.dtype())), cast(v, name(q.dtype())), q_sequences,
+                               k_sequences, options, bias, relative_keys, relative_values);
+    }
   }
   Tensor out = Tensor::empty(q.shape(), q.dtype(), q.device());
   Tensor logsumexp = Tensor::empty({q.dim(0), shape.num_heads}, DType::float32, q.device());
@@ -223,6 +233,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_backward(
   const AttentionShape shape =
       checked_shape(q, k, v, q_sequences, k_sequences, options, {bias, relative_keys, relative_values});
   check_rows("attention", "k_sequences", k_sequences, k);
+  check_dtype("attention", "k", k, q.dtype());
   check_dtype("attention", "dout", dout, q.dtype());
   check_dtype("attention", "out", out, q.dtype());
   check_dtype("attention", "logsumexp", logsumexp, DType::float32);

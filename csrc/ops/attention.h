@@ -23,7 +23,8 @@ namespace dragoman {
 // `causal`: it sees keys j <= position. `window` >= 0: only keys with |j - position| <= window. A query
 // without any key gives 0, with gradient 0.
 struct AttentionShape {
-  DType dtype;  // of q, k, v, out and their gradients
+  DType dtype;     // of q, k, v, out and their gradients
+  DType kv_dtype;  // of k and v in forward: dtype, or bfloat16 beside float32 for sequences of one query
   SequencesView q_sequences, k_sequences;
   int64_t num_heads, kv_heads, head_dim;  // query head h reads key head h / (num_heads / kv_heads)
   int64_t q_stride, k_stride, v_stride;   // elements between two rows of q, k, v
@@ -48,8 +49,8 @@ static inline bool takes_one_query(const AttentionShape& shape) {
   return shape.dropout.threshold == 0 && shape.relative_keys == nullptr && shape.relative_values == nullptr;
 }
 
-// Indexed keys come only where all sequences have one query at most, takes_one_query holds and the backend
-// reads them, which CUDA does not yet.
+// Indexed keys, and keys of another dtype than the queries, come only where all sequences have one query at
+// most, takes_one_query holds and the backend reads them, which CUDA does not yet.
 struct AttentionForward {
   AttentionShape shape;
   const void* q;     // (q_capacity, num_heads, head_dim)
@@ -79,9 +80,9 @@ struct AttentionBackward {
 };
 
 // q (q_capacity, num_heads, head_dim) or, with options.num_heads, (q_capacity, num_heads * head_dim); k and v
-// likewise with kv_heads. `bias` is what options.bias says, float32 as the relative tables. Returns out of
-// q's shape, logsumexp (q_capacity, num_heads) and, if options.return_weights, the weights of all sequences
-// end to end.
+// likewise with kv_heads, of q's dtype or, as a cache keeps them, bfloat16. `bias` is what options.bias says,
+// float32 as the relative tables. Returns out of q's shape, logsumexp (q_capacity, num_heads) and, if
+// options.return_weights, the weights of all sequences end to end.
 std::tuple<Tensor, Tensor, std::optional<Tensor>> attention_forward(
     const Tensor& q, const Tensor& k, const Tensor& v, const Sequences& q_sequences,
     const Sequences& k_sequences, const AttentionOptions& options,

@@ -6,11 +6,19 @@
 #include <utility>
 
 #include "core/backend.h"
+#include "ops/elementwise.h"
 #include "ops/indices.h"
 
 namespace dragoman {
 
 namespace {
+
+// As the cache keeps rows. On CUDA, whose attention reads no other dtype than that of its queries, they stay
+// as they are.
+Tensor kept(const KVCache& cache, const Tensor& rows) {
+  const bool narrow = rows.dtype() == DType::float32 && rows.device().kind != Device::Kind::cuda;
+  return narrow && cache.dtype() == DType::bfloat16 ? cast(rows, name(DType::bfloat16)) : rows;
+}
 
 int64_t row_bytes(const Tensor& rows) {
   return element_count(Shape(rows.shape().begin() + 1, rows.shape().end())) * item_size(rows.dtype());
@@ -207,14 +215,15 @@ void kv_cache_extend(const std::shared_ptr<KVCache>& cache, const Sequences& new
 }
 
 std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCache>& cache,
-                                                      int64_t attention, const Tensor& k, const Tensor& v,
-                                                      const Sequences& new_sequences) {
+                                                      int64_t attention, const Tensor& new_k,
+                                                      const Tensor& new_v, const Sequences& new_sequences) {
   const KVCache::Use use(*cache);
   const Sequences& own = cache->own();
   check_attention(attention);
-  check_keys_values(k, v);
-  check_rows("KVCache", "new", new_sequences, k);
+  check_keys_values(new_k, new_v);
+  check_rows("KVCache", "new", new_sequences, new_k);
   check_counted(own, new_sequences);
+  const Tensor k = kept(*cache, new_k), v = kept(*cache, new_v);
   auto found = cache->decoded.find(attention);
   if (found == cache->decoded.end()) {
     found = cache->decoded.emplace(attention, empty_rows({k, v}, own.capacity())).first;
@@ -241,7 +250,7 @@ void kv_cache_set_memory(const std::shared_ptr<KVCache>& cache, int64_t attentio
   const KVCache::Use use(*cache);
   check_attention(attention);
   check_keys_values(k, v);
-  cache->memory.insert_or_assign(attention, KeysValues{k, v});
+  cache->memory.insert_or_assign(attention, KeysValues{kept(*cache, k), kept(*cache, v)});
 }
 
 std::tuple<Tensor, Tensor> kv_cache_memory(const std::shared_ptr<KVCache>& cache, int64_t attention) {
@@ -296,6 +305,7 @@ void kv_cache_join(const std::shared_ptr<KVCache>& cache, const std::shared_ptr<
   if (other->own().size() == 0) return;
   if (cache->own().size() == 0) {
     cache->set_places(other->places(), other->slot_size(), other->num_slots());
+    cache->set_dtype(other->dtype());
     cache->decoded = other->decoded;
     cache->memory = other->memory;
     cache->set_sources(other->sources(), other->memory_rows());

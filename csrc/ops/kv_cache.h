@@ -35,14 +35,15 @@ struct KVCacheReorder {
 // Counts the rows of `new_sequences`, a packed batch of as many sequences, and makes room for them.
 void kv_cache_extend(const std::shared_ptr<KVCache>& cache, const Sequences& new_sequences);
 
-// Stores k and v (new_rows, features...), the rows that extend has counted, for the attention of this number.
+// Stores k and v (new_rows, features...), the rows that extend has counted, for the attention of this number,
+// in the cache's dtype.
 // Returns the buffers of all its keys and values, and where each sequence lies in them; indexed where
 // sequences share rows.
 std::tuple<Tensor, Tensor, Sequences> kv_cache_append(const std::shared_ptr<KVCache>& cache,
                                                       int64_t attention, const Tensor& k, const Tensor& v,
                                                       const Sequences& new_sequences);
 
-// Keeps k and v (tokens of the memory, features...) for the attention of this number.
+// Keeps k and v (tokens of the memory, features...) for the attention of this number, in the cache's dtype.
 void kv_cache_set_memory(const std::shared_ptr<KVCache>& cache, int64_t attention, const Tensor& k,
                          const Tensor& v);
 // What set_memory has kept; ValueError when there is nothing.

@@ -239,9 +239,64 @@ def test_steps_over_a_cache_are_the_whole_causal_pass(rng):
         np.testing.assert_allclose(out.numpy(), whole[rows].reshape(2, -1), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_a_bfloat16_cache_is_read_in_float32(rng, device, kv_heads):
+    """The bits of a float32 cache that holds the same rounded rows: rows that come at once, one by one, and shared."""
+    heads, head_dim, rounded = 4, 24, device == "cpu"
+    caches = {"bfloat16": _core.KVCache(2, "bfloat16"), "float32": _core.KVCache(2)}
+    memory = [rng.standard_normal((5, kv_heads * head_dim)).astype(np.float32) for _ in range(2)]
+
+    def on_device(x, dtype):
+        x = dg.tensor(x, dtype="bfloat16").numpy().astype(np.float32) if dtype == "float32" and rounded else x
+        return dg.tensor(x, device)
+
+    def attend(new, order=None):
+        sequences, found = dg.Sequences(new), []
+        q, k, v = (
+            rng.standard_normal((sum(new), n * head_dim)).astype(np.float32) for n in (heads, kv_heads, kv_heads)
+        )
+        for dtype, cache in caches.items():
+            if order is not None:
+                _core.kv_cache_reorder(cache, dg.tensor(np.array(order, np.int32)).data)
+            _core.kv_cache_extend(cache, sequences)
+            rows = (on_device(x, dtype).data for x in (k, v))
+            keys, values, layout = _core.kv_cache_append(cache, 0, *rows, sequences)
+            assert keys.dtype == (dtype if rounded else "float32")
+            for k_all, v_all, read in ((keys, values, layout), (*_core.kv_cache_memory(cache, 1), source(cache))):
+                q_here = dg.tensor(q, device)
+                out = dg.functional.attention(
+                    q_here, dg.Tensor(k_all), dg.Tensor(v_all), sequences, read, num_heads=heads
+                )
+                found.append(out.numpy())
+        np.testing.assert_array_equal(found[0], found[2])
+        np.testing.assert_array_equal(found[1], found[3])
+
+    def source(cache):
+        return _core.kv_cache_sources(cache, None if cache.has_sources else dg.Sequences([3, 2]))
+
+    for dtype, cache in caches.items():
+        _core.kv_cache_set_memory(cache, 1, *(on_device(x, dtype).data for x in memory))
+    attend([3, 2])
+    attend([1, 1])
+    attend([1, 1, 1], [1, 0, 1])
+    attend([1, 2, 0])
+
+
+def test_an_empty_cache_takes_the_dtype_of_the_one_that_joins(rng):
+    cache, other = _core.KVCache(0), _core.KVCache(1, "bfloat16")
+    append(other, rng, [1])
+    _core.kv_cache_join(cache, other)
+    append(cache, rng, [1])
+    more = _core.KVCache(1)
+    append(more, rng, [1])
+    with pytest.raises(TypeError, match="KVCache: other must be bfloat16, got float32"):
+        _core.kv_cache_join(cache, more)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda c, rows: _core.KVCache(1, "int8"), ValueError, "KVCache: dtype must be float32 or bfloat16, got int8"),
         (lambda c, rows: _core.KVCache(-1), ValueError, "KVCache: num_sequences must be at least 0, got -1"),
         (lambda c, rows: _core.kv_cache_extend(c, dg.Sequences([1])), ValueError, "new must have 3 sequences, got 1"),
         (
@@ -296,7 +351,7 @@ def test_steps_over_a_cache_are_the_whole_causal_pass(rng):
             r"indices must lie in \[0, 3\), got -1",
         ),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_errors_name_the_argument(rng, device, call, error, message):
     cache = _core.KVCache(3)

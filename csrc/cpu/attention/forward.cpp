@@ -272,7 +272,7 @@ void forward_rows(const AttentionForward& p, const Group& group, int64_t first, 
 }
 
 // One task per key head of the sequences that share their keys.
-template <class T>
+template <class T, class K>
 void forward_one_query_each(const AttentionForward& p, const DistanceTables& tables, const int64_t* starts) {
   const AttentionShape& s = p.shape;
   const int64_t sequences = s.q_sequences.num_sequences;
@@ -292,8 +292,8 @@ void forward_one_query_each(const AttentionForward& p, const DistanceTables& tab
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = run[task / s.kv_heads];
       if (s.q_sequences.lengths[first] == 0) continue;
-      attend_one_query_each<T>(p, tables, first, run[task / s.kv_heads + 1], task % s.kv_heads, starts,
-                               buffers);
+      attend_one_query_each<T, K>(p, tables, first, run[task / s.kv_heads + 1], task % s.kv_heads, starts,
+                                  buffers);
     }
   });
 }
@@ -321,8 +321,8 @@ void forward(const AttentionForward& p) {
     start += s.num_heads * s.q_sequences.lengths[i] * s.k_sequences.lengths[i];
   }
   if (reads_rows && s.q_sequences.max_length == 1) {
-    forward_one_query_each<T>(p, tables, starts);
-    return;
+    if (s.kv_dtype == s.dtype) return forward_one_query_each<T, T>(p, tables, starts);
+    return forward_one_query_each<T, bfloat16>(p, tables, starts);
   }
   parallel_for(sequences * blocks * s.kv_heads, heads_at_once(s, sequences * blocks),
                [&](int64_t begin, int64_t end) {
@@ -335,8 +335,8 @@ void forward(const AttentionForward& p) {
                    const int64_t first = task / s.kv_heads % blocks * row_block;
                    if (first >= group.rows()) continue;
                    if (reads_rows && group.queries == 1) {
-                     attend_one_query_each<T>(p, tables, sequence, sequence + 1, group.kv_head, starts,
-                                              OneQueryBuffers(memory, s));
+                     attend_one_query_each<T, T>(p, tables, sequence, sequence + 1, group.kv_head, starts,
+                                                 OneQueryBuffers(memory, s));
                      continue;
                    }
                    forward_rows<T>(p, group, first, buffers,

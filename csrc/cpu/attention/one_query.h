@@ -60,15 +60,15 @@ static inline __attribute__((always_inline)) Vec sums_of_lanes(Vec (&v)[lanes]) 
 
 // score[q][j - span.begin] = query q times key j, for Q queries. Beyond the last key there are copies of its
 // score.
-template <class T, int64_t Q>
-static void score_keys(const AttentionShape& s, const T* k_head, const T* v_head, const IndexedRows& rows,
+template <class K, int64_t Q>
+static void score_keys(const AttentionShape& s, const K* k_head, const K* v_head, const IndexedRows& rows,
                        Span span, const OneQueryBuffers& b) {
   for (int64_t first = span.begin; first < span.end; first += lanes) {
-    const T* k[lanes];
+    const K* k[lanes];
     for (int64_t j = 0; j < lanes; ++j) {
       const int64_t row = rows.at(min_of(first + j, span.end - 1));
       k[j] = k_head + row * s.k_stride;
-      for (int64_t d = 0; d < s.head_dim; d += line / static_cast<int64_t>(sizeof(T))) {
+      for (int64_t d = 0; d < s.head_dim; d += line / static_cast<int64_t>(sizeof(K))) {
         __builtin_prefetch(v_head + row * s.v_stride + d);
         __builtin_prefetch(k[j] + s.head_dim + d, 0, 2);  // of the next head
       }
@@ -87,12 +87,12 @@ static void score_keys(const AttentionShape& s, const T* k_head, const T* v_head
 }
 
 // out[q] (V vectors from feature d on) = sum over j of score[q][j] * value j, times inverse[q]
-template <class T, int64_t Q, int64_t V, class Part>
-static void sum_values(const AttentionShape& s, const T* v_head, const IndexedRows& rows, Span span,
+template <class T, class K, int64_t Q, int64_t V, class Part>
+static void sum_values(const AttentionShape& s, const K* v_head, const IndexedRows& rows, Span span,
                        const OneQueryBuffers& b, const float* inverse, T* const* out, int64_t d, Part part) {
   Vec sum[Q][V] = {};
   for (int64_t j = span.begin; j < span.end; ++j) {
-    const T* v = v_head + rows.at(j) * s.v_stride + d;
+    const K* v = v_head + rows.at(j) * s.v_stride + d;
     Vec v_j[V];
 #pragma GCC unroll 4
     for (int64_t c = 0; c < V; ++c) v_j[c] = load(v + c * lanes, part);
@@ -126,9 +126,9 @@ struct SoftmaxOfRow {
   }
 };
 
-// Q queries of sequences that read the same keys: query q is the one of sequence `sequence[q]`, head
-// `head[q]`.
-template <class T, int64_t Q>
+// Q queries, of dtype T, of sequences that read the same keys, of dtype K: query q is the one of sequence
+// `sequence[q]`, head `head[q]`.
+template <class T, class K, int64_t Q>
 static void attend_queries(const AttentionForward& p, const DistanceTables& tables, const int64_t* sequence,
                            const int64_t* head, const int64_t* weights_start, const OneQueryBuffers& b) {
   const AttentionShape& s = p.shape;
@@ -145,8 +145,8 @@ static void attend_queries(const AttentionForward& p, const DistanceTables& tabl
     each_vector(s.head_dim,
                 [&](int64_t d, auto part) { store(b.query + q * b.query_row + d, load(from + d, part)); });
   }
-  const T* v_head = static_cast<const T*>(p.v) + group.kv_head * s.head_dim;
-  score_keys<T, Q>(s, static_cast<const T*>(p.k) + group.kv_head * s.head_dim, v_head, rows, span, b);
+  const K* v_head = static_cast<const K*>(p.v) + group.kv_head * s.head_dim;
+  score_keys<K, Q>(s, static_cast<const K*>(p.k) + group.kv_head * s.head_dim, v_head, rows, span, b);
   float inverse[Q];
   for (int64_t q = 0; q < Q; ++q) {
     float* score = b.score + q * b.score_row;
@@ -168,15 +168,15 @@ static void attend_queries(const AttentionForward& p, const DistanceTables& tabl
   }
   int64_t d = 0;
   for (; d + 4 * lanes <= s.head_dim; d += 4 * lanes) {
-    sum_values<T, Q, 4>(s, v_head, rows, span, b, inverse, out, d, AllLanes{});
+    sum_values<T, K, Q, 4>(s, v_head, rows, span, b, inverse, out, d, AllLanes{});
   }
   each_vector(s.head_dim - d, [&](int64_t e, auto part) {
-    sum_values<T, Q, 1>(s, v_head, rows, span, b, inverse, out, d + e, part);
+    sum_values<T, K, Q, 1>(s, v_head, rows, span, b, inverse, out, d + e, part);
   });
 }
 
 // The queries of sequences [begin, end), which read the same keys, for one key head.
-template <class T>
+template <class T, class K>
 static void attend_one_query_each(const AttentionForward& p, const DistanceTables& tables, int64_t begin,
                                   int64_t end, int64_t kv_head, const int64_t* weights_start,
                                   const OneQueryBuffers& b) {
@@ -191,8 +191,8 @@ static void attend_one_query_each(const AttentionForward& p, const DistanceTable
     }
     using Attend = void (*)(const AttentionForward&, const DistanceTables&, const int64_t*, const int64_t*,
                             const int64_t*, const OneQueryBuffers&);
-    static constexpr Attend by_count[] = {attend_queries<T, 1>, attend_queries<T, 2>, attend_queries<T, 3>,
-                                          attend_queries<T, 4>};
+    static constexpr Attend by_count[] = {attend_queries<T, K, 1>, attend_queries<T, K, 2>,
+                                          attend_queries<T, K, 3>, attend_queries<T, K, 4>};
     by_count[count - 1](p, tables, sequence, head, weights_start, b);
   }
 }

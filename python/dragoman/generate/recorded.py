@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
 from functools import partial
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -24,6 +24,7 @@ from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn import KVCache, Module, Parameter
 from dragoman.nn.attention import is_recording_attention, record_attention
+from dragoman.nn.kv_cache import cache_dtype
 from dragoman.nn.lora import Choice
 from dragoman.program import record
 from dragoman.tensor import Tensor
@@ -141,23 +142,21 @@ def _state_of(model: Any) -> Hashable | None:
 class _Example:
     """Inputs to record with. Those of two examples differ in all that may differ in a search."""
 
-    def __init__(self, sources: list[int], prefixes: list[int], longest_source: int, longest: int) -> None:
+    def __init__(
+        self, model: Any, sources: list[int], prefixes: list[int], lengths: tuple[int, int], left: int = 1
+    ) -> None:
+        """The longest tables of positions are asked for: the source says that it is as long as the first of `lengths`,
+        and the cache counts so many tokens that only `left` may follow the prefixes."""
+        longest_source, longest = lengths
         rows = len(sources)
-        self.src_ids = _zeros(sum(sources))
-        self.src_sequences = Sequences(sources, max_length=max(longest_source, *sources))
-        self.ids = _zeros(sum(prefixes))
-        self.sequences = Sequences(prefixes)
+        self.source = _zeros(sum(sources)), Sequences(sources, max_length=max(longest_source, *sources))
+        self.prefix = _zeros(sum(prefixes)), Sequences(prefixes)
         self.last = Tensor(_int32(np.cumsum(prefixes) - 1))
         self.next_ids = _zeros(rows)
         self.one_each = Sequences([1] * rows)
-        self._room = longest - max(prefixes)
-
-    def cache(self, left: int = 1) -> KVCache:
-        """A cache that counts so many tokens that only `left` may follow the prefixes. So the longest table of
-        positions is asked for."""
-        cache = KVCache(len(self.one_each))
-        cache.extend(Sequences([max(self._room - left - i, 0) for i in range(len(self.one_each))]))
-        return cache
+        self.cache = KVCache(rows, cache_dtype(model))
+        room = longest - max(prefixes) - left
+        self.cache.extend(Sequences([max(room - i, 0) for i in range(rows)]))
 
 
 def _int32(values: Any) -> _core.Tensor:
@@ -170,98 +169,48 @@ def _zeros(count: int) -> Tensor:
 
 def _record(model: Any, longest_source: int, longest: int, keeps_attention: bool = False) -> _core.StepPrograms:
     """The Programs of a model. ValueError where its code does what cannot be recorded, or takes no such lengths."""
-    examples = (
-        _Example([2, 3], [2, 1], longest_source, longest),
-        _Example([1, 4, 2], [3, 1, 2], longest_source, longest),
-    )
     translates = isinstance(model, EncoderDecoder)
-    with model.inference():
-        first, step = _translation(model, examples, keeps_attention) if translates else _continuation(model, examples)
-    return _core.StepPrograms(first, step, translates, longest_source, longest, keeps_attention)
+    # By cache. The memory is no input: a step that read it, and not its keys and values in the cache, would be refused.
+    memories: dict[int, tuple[Tensor, Sequences]] = {}
 
-
-def _translation(
-    model: Any, examples: Sequence[_Example], keeps_attention: bool
-) -> tuple[_core.Program, _core.Program]:
-    def decode(ids: Tensor, sequences: Sequences, *memory: Any) -> tuple[Tensor, ...]:
-        """The decoder's output, and the weights of its attention to the source."""
+    def decode(ids: Tensor, sequences: Sequences, cache: KVCache) -> tuple[Tensor, ...]:
+        """The decoder's output, and the weights of its attention to the source if they are kept."""
+        memory = memories[id(cache)] if translates else ()
         if not keeps_attention:
-            return (model.decode(ids, sequences, *memory),)
+            return (model.decode(ids, sequences, *memory, cache),)
         chosen = covering_attention("record", model)
         with record_attention([chosen]) as weights:
-            hidden = model.decode(ids, sequences, *memory)
+            hidden = model.decode(ids, sequences, *memory, cache)
         return hidden, weights[chosen].packed
 
-    def first(
-        src_ids: Tensor,
-        src_sequences: Sequences,
-        ids: Tensor,
-        sequences: Sequences,
-        last: Tensor,
-        one_each: Sequences,
-        cache: KVCache,
-    ) -> tuple[Tensor, ...]:
-        memory = model.encode(src_ids, src_sequences)
-        hidden, *weights = decode(ids, sequences, memory, src_sequences, cache)
+    def first(*inputs: Any) -> tuple[Tensor, ...]:
+        *source, ids, sequences, last, one_each, cache = inputs
+        if translates:
+            memories[id(cache)] = model.encode(*source), source[1]
+        hidden, *weights = decode(ids, sequences, cache)
         return model.project(functional.gather(hidden, last), one_each), *weights
 
-    def inputs(example: _Example, left: int = 1) -> tuple[Any, ...]:
-        source = example.src_ids, example.src_sequences
-        return *source, example.ids, example.sequences, example.last, example.one_each, example.cache(left)
+    def step(ids: Tensor, one_each: Sequences, cache: KVCache) -> tuple[Tensor, ...]:
+        hidden, *weights = decode(ids, one_each, cache)
+        return model.project(hidden, one_each), *weights
 
-    first(*inputs(examples[0], 0))  # makes tables and packed weights
-    rehearsal = _core.Rehearsal()  # from here on no kernel runs
-    try:
-        first_program = record(first, *(inputs(example) for example in examples), frozen=True)
-        # The memory is no input: a step that read it, and not its keys and values in the cache, would be refused.
-        memories, caches = {}, []
-        for example in examples:
-            cache = example.cache()
-            memory = model.encode(example.src_ids, example.src_sequences)
-            model.decode(example.ids, example.sequences, memory, example.src_sequences, cache)
-            memories[id(cache)] = memory, example.src_sequences
-            caches.append(cache)
+    def of_first(e: _Example) -> tuple[Any, ...]:
+        return *(e.source if translates else ()), *e.prefix, e.last, e.one_each, e.cache
 
-        def step(ids: Tensor, one_each: Sequences, cache: KVCache) -> tuple[Tensor, ...]:
-            hidden, *weights = decode(ids, one_each, *memories[id(cache)], cache)
-            return model.project(hidden, one_each), *weights
-
-        return first_program.data, _record_step(step, examples, caches)
-    finally:
-        rehearsal.stop()
-
-
-def _continuation(model: Any, examples: Sequence[_Example]) -> tuple[_core.Program, _core.Program]:
-    def first(ids: Tensor, sequences: Sequences, last: Tensor, one_each: Sequences, cache: KVCache) -> Tensor:
-        hidden = model.decode(ids, sequences, cache)
-        project: Tensor = model.project(functional.gather(hidden, last), one_each)
-        return project
-
-    def step(ids: Tensor, one_each: Sequences, cache: KVCache) -> Tensor:
-        project: Tensor = model.project(model.decode(ids, one_each, cache), one_each)
-        return project
-
-    def inputs(example: _Example, left: int = 1) -> tuple[Any, ...]:
-        return example.ids, example.sequences, example.last, example.one_each, example.cache(left)
-
-    first(*inputs(examples[0], 0))  # makes tables and packed weights
-    rehearsal = _core.Rehearsal()  # from here on no kernel runs
-    try:
-        first_program = record(first, *(inputs(example) for example in examples), frozen=True)
-        caches = []
-        for example in examples:
-            caches.append(example.cache())
-            model.decode(example.ids, example.sequences, caches[-1])
-        return first_program.data, _record_step(step, examples, caches)
-    finally:
-        rehearsal.stop()
-
-
-def _record_step(
-    step: Callable[..., Tensor | tuple[Tensor, ...]], examples: Sequence[_Example], caches: list[KVCache]
-) -> _core.Program:
-    inputs = [(e.next_ids, e.one_each, cache) for e, cache in zip(examples, caches, strict=True)]
-    return record(step, *inputs, frozen=True).data
+    lengths = longest_source, longest
+    with model.inference():
+        first(*of_first(_Example(model, [1], [1], lengths, left=0)))  # makes tables and packed weights
+        rehearsal = _core.Rehearsal()  # from here on no kernel runs
+        try:
+            examples = [_Example(model, *rows, lengths) for rows in (([2, 3], [2, 1]), ([1, 4, 2], [3, 1, 2]))]
+            first_program = record(first, *map(of_first, examples), frozen=True).data
+            step_inputs = ((e.next_ids, e.one_each, e.cache) for e in examples)
+            step_program = record(step, *step_inputs, frozen=True).data
+        finally:
+            rehearsal.stop()
+    return _core.StepPrograms(
+        first_program, step_program, translates, longest_source, longest, keeps_attention, cache_dtype(model)
+    )
 
 
 def _after_fork() -> None:

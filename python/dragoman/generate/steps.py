@@ -16,6 +16,7 @@ from dragoman.generate.recorded import replayed_steps
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn import KVCache, MultiHeadAttention, record_attention
+from dragoman.nn.kv_cache import cache_dtype
 from dragoman.nn.lora import rows_of
 from dragoman.tensor import Tensor
 
@@ -81,12 +82,12 @@ class EagerSteps:
 class _Group:
     """Rows that go on in one cache."""
 
-    def __init__(self, project: Projection, entries: list[_core.Entry]) -> None:
+    def __init__(self, model: EncoderDecoder | TextDecoder, entries: list[_core.Entry]) -> None:
         self.rows = len(entries)
-        self._project = project
+        self._project: Projection = model.project
         self._prefixes, self._places = [entry.prefix for entry in entries], [entry.place for entry in entries]
         self._entries: List[int] = range(self.rows)  # of each row
-        self._cache = KVCache(self.rows)
+        self._cache = KVCache(self.rows, cache_dtype(model))
 
     def first(self) -> Tensor:
         lengths = [len(prefix) for prefix in self._prefixes]
@@ -114,7 +115,7 @@ class _Group:
 
 class _Translation(_Group):
     def __init__(self, model: EncoderDecoder, entries: list[_core.Entry]) -> None:
-        super().__init__(model.project, entries)
+        super().__init__(model, entries)
         self._model = model
         sources = [entry.source for entry in entries]
         self._source = Sequences([len(source) for source in sources])
@@ -129,7 +130,7 @@ class _Translation(_Group):
 
 class _Continuation(_Group):
     def __init__(self, model: TextDecoder, entries: list[_core.Entry]) -> None:
-        super().__init__(model.project, entries)
+        super().__init__(model, entries)
         self._model = model
 
     def _decode(self, ids: npt.NDArray[np.int32], sequences: Sequences) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Any
 
 from dragoman import _core, arguments
 from dragoman._core import Sequences
-from dragoman.functional.operands import Ids, int32_ids
+from dragoman.functional.operands import ACTIVATION_DTYPES, Ids, int32_ids
 from dragoman.tensor import Tensor, check_sequences, check_tensors
 
 
@@ -22,16 +23,19 @@ class KVCache:
 
     Args:
         num_sequences: how many sequences are decoded side by side.
+        dtype: "bfloat16" rounds float32 rows to bfloat16 when they come, for half the memory; attention computes with
+            them in float32. On CUDA they stay float32.
 
     Attributes:
         data: the core's cache.
 
     Raises:
-        TypeError, ValueError: `num_sequences` is not an int, or negative.
+        TypeError, ValueError: `num_sequences` is not an int, or negative; another dtype.
     """
 
-    def __init__(self, num_sequences: int) -> None:
-        self.data = _core.KVCache(arguments.integer("KVCache", "num_sequences", num_sequences))
+    def __init__(self, num_sequences: int, dtype: str = "float32") -> None:
+        num_sequences = arguments.integer("KVCache", "num_sequences", num_sequences)
+        self.data = _core.KVCache(num_sequences, arguments.choice("KVCache", "dtype", dtype, ACTIVATION_DTYPES))
         self._numbers: dict[Hashable, int] = {}
 
     @property
@@ -76,14 +80,13 @@ class KVCache:
     def memory(self, key: Hashable, project: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The memory's keys and values for the attention `key`, each (tokens of the memory, features).
 
-        `project()` computes them the first time; later calls return the same.
+        `project()` computes them the first time; later calls return the same, in the cache's dtype.
         """
         arguments.check_callable("KVCache", project=project)
         number = self._number(key)
         if not self.data.has_memory(number):
             k, v = project()
             _core.kv_cache_set_memory(self.data, number, k.data, v.data)
-            return k, v
         keys, values = _core.kv_cache_memory(self.data, number)
         return Tensor(keys), Tensor(values)
 
@@ -128,3 +131,8 @@ class KVCache:
     def _number(self, key: Hashable) -> int:
         arguments.check_types("KVCache", Hashable, key=key)
         return self._numbers.setdefault(key, len(self._numbers))
+
+
+def cache_dtype(model: Any) -> str:
+    """Of the keys and values that a search keeps: what is frozen below float32 is read with bfloat16 ones."""
+    return "bfloat16" if getattr(model, "frozen", None) in ("int8", "bfloat16") else "float32"
