@@ -17,6 +17,8 @@ import pytest
 from dragoman.cli import main
 from dragoman.cli.input_lines import arriving_lines, count_lines
 from dragoman.cli.output_file import OutputFile
+from dragoman.models import DecoderConfig, TextDecoder
+from family import SIZES, encoder_of
 
 pytest.importorskip("tokenizers")
 
@@ -195,6 +197,63 @@ def test_options_of_the_search(folder, translator):
     assert out != output_of(translator, LINES, beam=2)
 
 
+def answered(arguments, lines, tmp_path, monkeypatch, capsysbinary):
+    """(exit status, standard output, standard error) of a command in this process."""
+    with (tmp_path / "in").open("w+") as source:
+        source.write("".join(f"{line}\n" for line in lines))
+        source.seek(0)
+        monkeypatch.setattr(sys, "stdin", source)
+        status = main([str(each) for each in arguments])
+    out, error = capsysbinary.readouterr()
+    return status, out, error.decode()
+
+
+def test_what_translations_contain_as_text(folder, translator, tmp_path, monkeypatch, capsysbinary):
+    flags = ["--beam=4", "--max-length=20", "--prefix= see", "--constraint=dog", "--constraint=w", "--suppress=a"]
+    options = {"beam": 4, "max_length": 20, "prefix": "see", "constraints": ["dog", "w"], "suppress": ["a"]}
+    status, out, _ = answered(["translate", folder, *flags], LINES, tmp_path, monkeypatch, capsysbinary)
+    expected = [one_line(text) for text in translator(LINES, **options)]
+    assert (status, out.decode()) == (0, "".join(f"{line}\n" for line in expected))
+    for line, text in zip(LINES, expected, strict=True):
+        assert not line or (text.startswith("see") and "dog" in text and "w" in text and "a" not in text)
+
+
+def test_a_column_of_prefixes(folder, translator, tmp_path, monkeypatch, capsysbinary):
+    """A line without a tab has none; n-best lists and alignments are of the text alone."""
+    lines, prefixes = ["a man", "two dogs", "a dog", ""], ["dog", "", "see man", "dog"]
+    rows = ["a man\tdog", "two dogs", "a dog\tsee man", "\tdog"]
+    command = ["translate", folder, "--prefix-column", "--beam=2", "--max-length=20"]
+    expected = [one_line(text) for text in translator(lines, beam=2, max_length=20, prefix=prefixes)]
+    status, out, _ = answered(command, rows, tmp_path, monkeypatch, capsysbinary)
+    assert (status, out.decode().splitlines()) == (0, expected)
+    assert expected[0].startswith("dog")
+    assert expected[2].startswith("see man")
+    status, out, _ = answered([*command, "--alignments"], rows, tmp_path, monkeypatch, capsysbinary)
+    pairs = list(zip(lines, translator(lines, beam=2, max_length=20, prefix=prefixes), strict=True))
+    ends = [" ".join(f"{i}-{j}" for i, j in each) for each in translator.align(pairs)]
+    assert out.decode().splitlines() == [f"{text}\t{end}" for text, end in zip(expected, ends, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--suppress=a", "--suppress=a man"], "--suppress[1] must be one token, got 'a man', which is 5: a"),
+        (["--constraint= "], "--constraint[0] must have a visible character, got ' '"),
+        (["--constraint=a", "--like=hf"], "--constraint need a search like dragoman, got like hf"),
+        (["--prefix=a", "--prefix-column"], "--prefix must not be given with --prefix-column"),
+        (
+            ["--prefix=two dogs", "--max-length=3"],
+            "standard input: line 1: Translator: --prefix must have at most 3 ids",
+        ),
+    ],
+    ids=str,
+)
+def test_a_text_that_no_translation_can_have_is_named(flags, message, folder, tmp_path, monkeypatch, capsysbinary):
+    status, out, error = answered(["translate", folder, *flags], ["a man"], tmp_path, monkeypatch, capsysbinary)
+    assert (status, out) == (2, b"")
+    assert error.startswith(f"dragoman translate: {message}"), error
+
+
 def test_what_a_line_draws_depends_on_its_number(folder, translator):
     options = {"temperature": 1.5, "top_k": 20, "top_p": 0.9, "min_p": 0.001, "seed": 3}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
@@ -222,9 +281,44 @@ def test_scores_of_given_translations(folder, translator, tmp_path, capsysbinary
         assert main(["score", str(folder), *files, *flags]) == 0
         expected = [f"{each.score:.4f}\t{each.sum_logprob:.4f}" for each in translator.score(pairs, **options)]
         assert capsysbinary.readouterr().out.decode().splitlines() == expected
+    assert main(["score", str(folder), files[1]]) == 2
+    error = "dragoman score: --source must be given for a translator, and not for a language model\n"
+    assert capsysbinary.readouterr().err.decode() == error
     (tmp_path / "target").write_text("dog\n")
     assert main(["score", str(folder), *files]) == 2
     assert b"they must pair up" in capsysbinary.readouterr().err
+    (tmp_path / "target").write_text("dog\n" + "a" * 10_001 + "\ns\n")
+    assert main(["score", str(folder), *files]) == 2
+    out, error = capsysbinary.readouterr()
+    assert len(out.splitlines()) == 1
+    named = f"{tmp_path / 'source'}, {tmp_path / 'target'}: line 2: must have at most 10,000 tokens, got 10,00"
+    assert error.decode().startswith(f"dragoman score: {named}")
+
+
+def test_scores_of_texts(folder, tmp_path, capsysbinary):
+    tokenizer = dg.Tokenizer.load(folder / "tokenizer.json")
+    config = DecoderConfig(vocab_size=tokenizer.vocab_size, max_length=40, **SIZES)
+    TextDecoder(config).save(tmp_path)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    texts = ["two dogs", "", "a man"]
+    (tmp_path / "texts").write_text("".join(f"{text}\n" for text in texts))
+    served = dg.LanguageModel.load(tmp_path)
+    for flags, options in (([], {}), (["--length-penalty=0"], {"length_penalty": 0.0})):
+        assert main(["score", str(tmp_path), f"--target={tmp_path / 'texts'}", *flags]) == 0
+        found = served.score([("", text) for text in texts], **options)
+        expected = [f"{each.score:.4f}\t{each.sum_logprob:.4f}" for each in found]
+        assert capsysbinary.readouterr().out.decode().splitlines() == expected
+    files = [f"--source={tmp_path / 'texts'}", f"--target={tmp_path / 'texts'}"]
+    assert main(["score", str(tmp_path), *files]) == 2
+    assert b"--source must be given for a translator, and not for a language model" in capsysbinary.readouterr().err
+
+
+def test_scores_need_a_model_that_writes(tmp_path, capsysbinary):
+    encoder_of(vocab_size=64).save(tmp_path)
+    assert main(["score", str(tmp_path), "--target=none"]) == 2
+    assert b"must hold a model for a Translator or a LanguageModel, got one for a SentenceEncoder" in (
+        capsysbinary.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,46 +1,20 @@
 """The adapter with CTranslate2's signatures, by the calls that programs written for it make."""
 
 import inspect
+import re
 
 import dragoman as dg
+import numpy as np
 import pytest
-from dragoman.generate import generate
+from dragoman.generate import attention_maps, generate
 from dragoman.interop import ctranslate2
-from dragoman.models import DecoderConfig, TextDecoder
-from family import SIZES
+from dragoman.interop.ctranslate2 import options as options_of
+from family import encoder_of
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LINES = ["a man sees two dogs", "two dogs see a man", "a dog"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    dg.manual_seed(3)
-    tokenizer = dg.Tokenizer.train(LINES * 3, 64)
-    config = dg.TransformerConfig(
-        vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=1
-    )
-    dg.Transformer(config).save(folder)
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def translator(folder):
-    return ctranslate2.Translator(str(folder), device="cpu", inter_threads=1, intra_threads=1)
-
-
-@pytest.fixture(scope="module")
-def generator(folder, tmp_path_factory):
-    tokenizer = dg.Tokenizer.load(folder / "tokenizer.json")
-    folder = tmp_path_factory.mktemp("decoder")
-    dg.manual_seed(0)
-    TextDecoder(DecoderConfig(vocab_size=tokenizer.vocab_size, max_length=40, **SIZES)).save(folder)
-    tokenizer.save(folder / "tokenizer.json")
-    return ctranslate2.Generator(str(folder))
 
 
 def tokens_of(translator, text):
@@ -169,10 +143,11 @@ def test_a_generator(generator):
     ("options", "error", "message"),
     [
         ({"patience": 2}, ValueError, "patience must be 1, the default; it is not supported here"),
-        ({"return_attention": True}, ValueError, "return_attention must be False, the default"),
-        ({"callback": print}, ValueError, "callback must be None, the default"),
+        ({"return_logits_vocab": True}, ValueError, "return_logits_vocab must be False, the default"),
+        ({"callback": print}, ValueError, "callback needs beam_size and num_hypotheses to be 1"),
+        ({"callback": 3, "beam_size": 1}, TypeError, "callback must be callable, got int"),
         ({"suppress_sequences": ["ab"]}, TypeError, "a text must be a list of tokens, got str 'ab'"),
-        ({"coverage_penalty": 1}, ValueError, "coverage_penalty needs a search like dragoman, got like fairseq"),
+        ({"coverage_penalty": 1}, ValueError, "coverage_penalty must be 0, the default; it is not supported here"),
         ({"target_prefix": [["a"], ["b"]]}, ValueError, "target_prefix must hold 1 prefixes, got 2"),
         ({"beam_size": 0}, ValueError, "beam_size must be at least 1, got 0"),
         ({"num_hypotheses": 3}, ValueError, "num_hypotheses must be at most 2, as beam_size, got 3"),
@@ -228,6 +203,112 @@ def test_suppressed_tokens(translator):
     assert first not in found
 
 
+def test_what_is_no_batch_is_named(translator, generator):
+    for call, message in (
+        (
+            lambda: translator.translate_batch([["a"]], 3),
+            "Translator: target_prefix must be a list of lists of tokens, got int 3",
+        ),
+        (lambda: translator.translate_batch(3), "Translator: source must be a list of lists of tokens, got int 3"),
+        (
+            lambda: translator.translate_batch("ab"),
+            "Translator: source must be a list of lists of tokens, got str 'ab'",
+        ),
+        (lambda: translator.translate_batch([[3]]), "Translator: a token must be a str, got int 3"),
+        (lambda: translator.translate_batch([3]), "Translator: a text must be a list of tokens, got int 3"),
+        (lambda: translator.score_batch([["a"]], 3), "Translator: target must be a list of lists of tokens, got int 3"),
+        (lambda: generator.generate_batch(None), "Generator: start_tokens must be a list of lists of tokens, got None"),
+        (lambda: generator.forward_batch("a"), "Generator: inputs must be a list of texts, got str 'a'"),
+        (
+            lambda: next(translator.translate_iterable(3)),
+            "Translator: source must be an iterable of lists of tokens, got int",
+        ),
+    ):
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            call()
+    with pytest.raises(
+        ValueError, match=r"^Generator: start_tokens\[1\] must hold at least one token, such as <s>, got none$"
+    ):
+        generator.generate_batch([["<s>"], []])
+    with pytest.raises(ValueError, match=r"^Translator: target must hold 1 targets, got 2$"):
+        translator.score_batch([["a"]], [["a"], ["b"]])
+
+
+def test_attention(translator):
+    sources = [tokens_of(translator, line) for line in LINES]
+    found = translator.translate_batch(
+        sources, return_attention=True, beam_size=3, num_hypotheses=2, max_decoding_length=8
+    )
+    model, ids = translator._served.model, translator._ids_of
+    for source, each in zip(sources, found, strict=True):
+        for tokens, weights in zip(each.hypotheses, each.attention, strict=True):
+            [maps] = attention_maps(model, [[*ids(source), 2]], [ids(tokens)], layers=[-1])
+            np.testing.assert_allclose(weights, maps[0].mean(0)[: len(tokens)], atol=1e-6)
+
+
+def test_scores_of_a_generator(generator):
+    texts = [["<s>", *tokens_of(generator, "a man")], ["<s>", "</s>"]]
+    found = generator.score_batch(texts)
+    for tokens, each in zip(texts, found, strict=True):
+        ids = generator._ids_of(tokens)
+        logits = generator._served.model.logits([ids]).astype(np.float64)
+        log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        assert each.tokens == tokens[1:]
+        assert each.log_probs == pytest.approx(log_probs[np.arange(len(ids) - 1), ids[1:]], abs=1e-5)
+    for later in (
+        [each.result() for each in generator.score_batch(texts, asynchronous=True)],
+        list(generator.score_iterable(iter(texts), max_batch_size=1)),
+    ):
+        assert [each.tokens for each in later] == [each.tokens for each in found]
+        assert later[0].log_probs == pytest.approx(found[0].log_probs, abs=1e-5)
+    assert generator.score_batch(texts, max_input_length=2)[0].tokens == texts[0][1:2]
+
+
+def test_logits_of_texts(generator):
+    texts = [["<s>", *tokens_of(generator, "a man")], ["<s>"]]
+    ids = [generator._ids_of(tokens) for tokens in texts]
+    found = generator.forward_batch(texts)
+    model = generator._served.model
+    assert found.shape == (2, len(ids[0]), model.config.vocab_size)
+    for row, each in zip(found, ids, strict=True):
+        np.testing.assert_allclose(row[: len(each)], model.logits([each]), atol=1e-5)
+        assert not row[len(each) :].any()
+    np.testing.assert_array_equal(generator.forward_batch(ids), found)
+    log_probs = generator.forward_batch(ids, return_log_probs=True)
+    assert np.exp(log_probs[0]).sum(-1) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(np.diff(log_probs[0]), np.diff(found[0]), atol=1e-5)
+
+
+def test_a_model_that_is_unloaded(folder):
+    translator = ctranslate2.Translator(str(folder))
+    before = translator.translate_batch([["a"]])
+    translator.unload_model()
+    assert not translator.model_is_loaded
+    with pytest.raises(RuntimeError, match=r"^Translator: the model is not loaded$"):
+        translator.translate_batch([["a"]])
+    translator.unload_model(to_cpu=True)
+    translator.load_model()
+    assert translator.translate_batch([["a"]]) == before
+    assert (translator.device, translator.device_index, translator.tensor_parallel) == ("cpu", [0], False)
+    assert (translator.num_translators, translator.num_queued_batches) == (1, 0)
+    assert translator.num_active_batches in (0, 1)
+
+
+def test_what_there_is(folder, tmp_path):
+    assert ctranslate2.contains_model(str(folder))
+    assert not ctranslate2.contains_model(str(tmp_path))
+    encoder_of(vocab_size=64).save(tmp_path)
+    assert not ctranslate2.contains_model(str(tmp_path))
+    types = ctranslate2.get_supported_compute_types("cpu")
+    assert types == {"float32", "bfloat16", "int8", "int8_float32", "int8_bfloat16"}
+    for each in types:
+        assert ctranslate2.Translator(str(folder), compute_type=each).compute_type in each
+    assert ctranslate2.get_supported_compute_types("cuda", 0) == {"float32", "bfloat16"}
+    with pytest.raises(ValueError, match=r"device must be one of cpu, cuda, got 'tpu'"):
+        ctranslate2.get_supported_compute_types("tpu")
+    assert ctranslate2.get_cuda_device_count() == int(dg.cuda.is_available())
+
+
 @pytest.mark.parametrize("name", ["Translator.translate_batch", "Generator.generate_batch"])
 def test_every_option_of_theirs_has_an_answer(name, translator, generator):
     """By the signatures of the library, where it is installed."""
@@ -237,6 +318,13 @@ def test_every_option_of_theirs_has_an_answer(name, translator, generator):
     options = [part.split(":")[0].strip() for part in text.split(", ") if ":" in part.split("=")[0]]
     assert len(options) > 20
     ours = inspect.signature(getattr(getattr(ctranslate2, kind), method)).parameters
-    known = {*ours, *ctranslate2._AS_BY_DEFAULT, *ctranslate2._WITHOUT_EFFECT, *ctranslate2._MAPPED}
+    known = {*ours, *options_of.AS_BY_DEFAULT, *options_of.WITHOUT_EFFECT, *options_of.MAPPED}
     known |= {"suppress_sequences", "sampling_topk", "sampling_topp", "sampling_temperature"}
     assert set(options) <= known
+
+
+@pytest.mark.parametrize("name", ["Translator", "Generator"])
+def test_every_method_and_property_of_theirs_is_here(name):
+    theirs = pytest.importorskip("ctranslate2")
+    wanted = {each for each in dir(getattr(theirs, name)) if not each.startswith("_")}
+    assert wanted <= {*dir(getattr(ctranslate2, name))}

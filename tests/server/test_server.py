@@ -94,6 +94,18 @@ def test_candidates(server, translator):
     }
 
 
+def test_what_an_answer_contains(server, translator):
+    options = {"prefix": "two", "constraints": ["dogs"], "suppress": ["m"], "beam": 6, "max_length": 30}
+    _, answer, _ = server.ask("POST", "/translate", {"text": "a man", **options})
+    assert answer == {"result": translator("a man", **options)}
+    assert answer["result"].startswith("two")
+    assert "dogs" in answer["result"]
+    assert "m" not in answer["result"]
+    options |= {"prefix": ["a man", ""]}
+    _, answer, _ = server.ask("POST", "/translate", {"text": ["a man", "dogs"], **options})
+    assert answer == {"results": translator(["a man", "dogs"], **options)}
+
+
 def test_a_stream(server, translator):
     for text in ("a man sees two dogs", ""):
         body = {"text": text, "stream": True, "beam": 2, "max_length": 20}
@@ -126,6 +138,11 @@ def test_a_stream(server, translator):
         ({"text": "a", "op": 1}, 400, "Translator: got an unexpected keyword argument 'op'"),
         ({"text": "a", "stream": 1}, 400, "stream must be a bool, got int"),
         ({"text": ["a"], "stream": True}, 400, "stream needs a single text, got a list"),
+        ({"text": "a", "count": 2, "stream": True}, 400, "count must be 1 where one output is given, got 2"),
+        ({"text": "a", "constraints": ["a"] * 6}, 400, "constraints must hold at most 5 phrases, got 6"),
+        ({"text": "a", "constraints": [" "]}, 400, "constraints[0] must have a visible character, got ' '"),
+        ({"text": "a", "prefix": ["a", "b"]}, 400, "prefix must hold 1, one for each text, got 2"),
+        ({"text": "a", "suppress": [None]}, 400, "suppress must be an int, got NoneType"),
         ({"text": "a", "x": "y" * 9000}, 413, "the body must have at most 9,000 bytes"),
     ],
 )

@@ -50,9 +50,10 @@ def name_options(message: str, parser: argparse.ArgumentParser) -> str:
     names = "|".join(sorted(map(re.escape, flags), key=len, reverse=True))
     word = rf"(?<![\w/.-])({names})(?![\w/-]|\.\w)"
     message = re.sub(rf"\b({'|'.join(switches)})=True\b", lambda found: flags[found[1]], message)
-    message = re.sub(rf"^\w+: (?={word}(?: must| needs|=))", "", message)
+    index = r"(?:\[\d+\])?"
+    message = re.sub(rf"^\w+: (?={word}{index}(?: must| needs?|=))", "", message)
     message = re.sub(rf"{word}='?([^\s,;)']+)'?", lambda found: f"{flags[found[1]]} {found[2]}", message)
-    message = re.sub(rf"(?<!the ){word}(?= must )", lambda found: flags[found[1]], message)
+    message = re.sub(rf"(?<!the ){word}(?={index} (?:must|need) )", lambda found: flags[found[1]], message)
     message = re.sub(rf"(?<=needs ){word}", lambda found: flags[found[1]], message)
     return re.sub(word, lambda found: flags[found[1]] if "_" in found[1] else found[0], message)
 
@@ -62,4 +63,5 @@ _FIELDS = {
     "fraction": "valid_fraction",
     "embedding_dropout": "dropout",
     "kind": "tokenizer_kind",
+    "constraints": "constraint",
 }  # arguments that an option of another name sets

@@ -12,7 +12,7 @@ from dragoman.arguments import with_article
 from dragoman.cli.device_option import add_compute_type_argument, add_device_argument
 from dragoman.cli.numbers import COUNT
 from dragoman.cli.output_file import OutputFile
-from dragoman.cli.search_options import add_draw_arguments, draw_options
+from dragoman.cli.search_options import add_draw_arguments, add_text_arguments, draw_options, text_options
 from dragoman.cli.served import load_served
 from dragoman.cli.translate import add_batch_argument, answers, standard_output, texts_of
 from dragoman.data.images import read_image
@@ -42,7 +42,9 @@ example:
 _SERVED_BY = {  # options of some models alone
     "top": (Classifier, ImageClassifier),
     "max_length": (LanguageModel, Translator),
-    **dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "seed"), (LanguageModel,)),
+    **dict.fromkeys(
+        ("prefix", "constraint", "suppress", "temperature", "top_k", "top_p", "min_p", "seed"), (LanguageModel,)
+    ),
 }
 
 
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     going_on.add_argument(
         "--max-length", type=COUNT, metavar="N", help="maximum tokens of what follows a line, or of a translation"
     )
+    add_text_arguments(going_on)
     add_draw_arguments(going_on)
     add_batch_argument(parser)
     add_compute_type_argument(parser)
@@ -80,6 +83,8 @@ def command(options: argparse.Namespace) -> None:
             )
     draws = draw_options(options)
     predictor: Any = load_served(kind, options, batch_tokens=options.batch_tokens)
+    if kind is LanguageModel:
+        draws |= text_options(options, predictor)
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write

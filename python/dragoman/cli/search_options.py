@@ -8,8 +8,10 @@ from typing import Any
 from dragoman.cli.device_option import add_compute_type_argument, add_device_argument
 from dragoman.cli.numbers import COUNT, REAL, SEED, Number
 from dragoman.generate.options import RULES, SearchOptions
+from dragoman.predict.text_options import with_ids
 
 _SEARCH = ("length_penalty", "max_length", "like", "min_length", "no_repeat_ngram", "repetition_penalty")
+_TEXTS = ("prefix", "constraint", "suppress")
 _DRAWS = ("temperature", "top_k", "top_p", "min_p", "seed")
 
 
@@ -40,6 +42,23 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_compute_type_argument(parser)
     add_device_argument(parser)
+
+
+def add_text_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """What an output contains and what not, as text."""
+    parser.add_argument("--prefix", metavar="TEXT", help="what every output begins with")
+    parser.add_argument(
+        "--constraint",
+        action="append",
+        metavar="TEXT",
+        help="a word or a phrase that every output contains; may be given again for others",
+    )
+    parser.add_argument(
+        "--suppress",
+        action="append",
+        metavar="TEXT",
+        help="a word or a mark, of one token, that no output contains; may be given again for others",
+    )
 
 
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +93,18 @@ def search_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options of a search, by their names in a call of `Translator`: those that were given. ValueError for some
     that do not go together."""
     given = _given(options, ("beam", *_SEARCH)) | _given(options, _DRAWS)
-    _checked({"beam": options.beam or (1 if given.get("temperature") else 5), **given})
+    phrases = [[0]] if getattr(options, "constraint", None) else []  # in the place of ids that a tokenizer will know
+    SearchOptions(**{"beam": options.beam or (1 if given.get("temperature") else 5), **given}, constraints=phrases)
+    return given
+
+
+def text_options(options: argparse.Namespace, predictor: Any) -> dict[str, Any]:
+    """The options of `add_text_arguments` that were given, by their names in a call. ValueError for a text that no
+    output can have."""
+    given = _given(options, _TEXTS)
+    if "constraint" in given:
+        given["constraints"] = given.pop("constraint")
+    with_ids(options.command, predictor.tokenizer.target, given)
     return given
 
 
@@ -85,10 +115,7 @@ def score_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def draw_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options of draws, by their names in a call: those that were given. ValueError as of `search_options`."""
-    return _checked(_given(options, _DRAWS))
-
-
-def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    given = _given(options, _DRAWS)
     SearchOptions(**given)
     return given
 

@@ -17,7 +17,13 @@ from typing import Any
 from dragoman.cli.input_lines import arriving_lines, count_lines
 from dragoman.cli.numbers import COUNT
 from dragoman.cli.output_file import OutputFile
-from dragoman.cli.search_options import add_draw_arguments, add_search_arguments, search_options
+from dragoman.cli.search_options import (
+    add_draw_arguments,
+    add_search_arguments,
+    add_text_arguments,
+    search_options,
+    text_options,
+)
 from dragoman.cli.served import add_language_arguments, load_served
 from dragoman.data.text import decode_line
 from dragoman.predict import Candidate, Translator
@@ -64,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_argument(parser)
     add_language_arguments(parser)
     add_search_arguments(parser)
+    content = parser.add_argument_group("what translations contain")
+    add_text_arguments(content)
+    content.add_argument(
+        "--prefix-column",
+        action="store_true",
+        help="what follows a tab in a line is what its translation begins with, and is not translated",
+    )
     add_draw_arguments(parser.add_argument_group("drawn translations"))
 
 
@@ -83,20 +96,29 @@ def command(options: argparse.Namespace) -> None:
     if options.n_best is not None and options.n_best > most:
         raise ValueError(f"--n-best must be at most --beam {most}, got {options.n_best}")
     search["count"] = options.n_best or 1
+    if options.prefix_column and options.prefix is not None:
+        raise ValueError("--prefix must not be given with --prefix-column")
     with ExitStack() as stack:
         file = None if options.output is None else stack.enter_context(OutputFile(options.output))
         write = standard_output() if file is None else file.write
         translator: Translator = load_served(Translator, options, batch_tokens=options.batch_tokens)
+        search |= text_options(options, translator)
         source = sys.stdin.fileno()
         progress = _progress(source, file is not None)
         if progress is not None:
             stack.enter_context(closing(progress))
 
-        def submit(number: int, texts: list[str]) -> Future[list[list[Candidate]]]:
-            return translator.submit_candidates(texts, place=number - 1, **search)
+        def submit(number: int, lines: list[str]) -> Future[list[list[Candidate]]]:
+            chosen = dict(search)
+            if options.prefix_column:
+                chosen["prefix"] = [line.partition("\t")[2] for line in lines]
+            return translator.submit_candidates(texts_in(lines), place=number - 1, **chosen)
 
-        def written(number: int, texts: list[str], found: list[list[Candidate]]) -> list[str]:
-            ends = _alignments(translator, texts, found) if options.alignments else repeat(repeat(""))
+        def texts_in(lines: list[str]) -> list[str]:
+            return [line.partition("\t")[0] for line in lines] if options.prefix_column else lines
+
+        def written(number: int, lines: list[str], found: list[list[Candidate]]) -> list[str]:
+            ends = _alignments(translator, texts_in(lines), found) if options.alignments else repeat(repeat(""))
             return [_lines(options, i, *each) for i, each in enumerate(zip(found, ends, strict=False), number)]
 
         for lines in stack.enter_context(closing(_in_order(submit, written, source))):
@@ -181,10 +203,10 @@ def texts_of(source: int) -> Iterator[tuple[int, list[str]]]:
 
 
 def answers(
-    answer: Callable[[int, list[str]], list[Any]], first: int, texts: list[str]
+    answer: Callable[[int, list[Any]], list[Any]], first: int, texts: list[Any], name: str = INPUT
 ) -> Iterator[tuple[int, list[Any]]]:
-    """The answers to texts that came together, and the number of the first, which `answer` gets, too. After an error,
-    line by line."""
+    """The answers to texts of a file that came together, and the number of the first, which `answer` gets, too. After
+    an error, line by line."""
     try:
         found = answer(first, texts)
     except ERRORS:
@@ -193,7 +215,7 @@ def answers(
                 found = answer(number, [text])
             except ERRORS as error:
                 kind = next(kind for kind in ERRORS if isinstance(error, kind))
-                raise kind(f"{INPUT}: line {number}: {_without_place(error)}") from None
+                raise kind(f"{name}: line {number}: {_without_place(error)}") from None
             yield number, found
         return
     yield first, found
@@ -201,7 +223,7 @@ def answers(
 
 def _without_place(error: BaseException) -> str:
     """An error of the only text, whose line is named already: without the place in the list."""
-    return re.sub(r"^\w+: (text|pairs)\[0\](\[0\])? (?=must )", "", str(error))
+    return re.sub(r"^\w+: (text|pairs)\[0\](\[[01]\])? (?=must )", "", str(error))
 
 
 def _alignments(translator: Translator, texts: list[str], found: list[list[Candidate]]) -> list[list[str]]:

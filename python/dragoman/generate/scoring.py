@@ -12,6 +12,7 @@ from dragoman import _core, arguments, functional
 from dragoman._core import Sequences
 from dragoman.generate.generation import Hypothesis, check_sources
 from dragoman.generate.models import SearchModel, SearchModels, in_inference, models_of, output_size
+from dragoman.generate.options import SearchOptions
 from dragoman.generate.search import options_of
 from dragoman.models.batch import IdBatch, check_pairs, pack_ids
 from dragoman.models.decoder import TextDecoder
@@ -54,33 +55,51 @@ def score(
     options = options_of("score", like=like, length_penalty=length_penalty)
     ended = arguments.flag("score", "ended", ended)
     check_sources("score", models, src_batch)
-    size = output_size(models[0])
-    pack_ids("score", "tgt_batch", tgt_batch, size)
+    pack_ids("score", "tgt_batch", tgt_batch, output_size(models[0]))
     check_pairs("score", src_batch, tgt_batch)
-    ends = end_ids(models[0].config)
-    if ended and not ends:
-        raise ValueError("score: ended must be False where the config has no eos_id, got True")
-    end = [ends[0]] if ended else []
+    end = end_of("score", models[0], ended)
     wanted = [[*ids, *end] for ids in tgt_batch]
-    found: list[list[float]] = [[] for _ in wanted]
     with in_inference(models):
-        for batch in passes(wanted, _LOGITS // size):
-            sources, targets = [src_batch[i] for i in batch], [wanted[i] for i in batch]
-            log_probs = _log_probs(models, sources, targets, batch)
-            cuts = np.cumsum([len(ids) for ids in targets])[:-1]
-            for i, values in zip(batch, np.split(log_probs, cuts), strict=True):
-                found[i] = values.tolist()
-    return [
-        Hypothesis(
-            list(ids),
-            _core.normalised_score(options.like, total, len(log_probs), options.exponent),
-            total,
-            len(log_probs),
-            log_probs,
-        )
-        for ids, log_probs in zip(tgt_batch, found, strict=True)
-        for total in [float(sum(log_probs))]
-    ]
+        found = log_probs_of("score", models, src_batch, wanted, range(len(wanted)))
+    return [scored(ids, log_probs, options) for ids, log_probs in zip(tgt_batch, found, strict=True)]
+
+
+def end_of(op: str, model: SearchModel, ended: bool) -> list[int]:
+    """What is scored after the tokens of an output. ValueError where the config has nothing that ends one."""
+    ends = end_ids(model.config)
+    if ended and not ends:
+        raise ValueError(f"{op}: ended must be False where the config has no eos_id, got True")
+    return [ends[0]] if ended else []
+
+
+def scored(ids: Sequence[int], log_probs: list[float], options: SearchOptions) -> Hypothesis:
+    """An output whose tokens have these log probabilities."""
+    total = float(sum(log_probs))
+    score = _core.normalised_score(options.like, total, len(log_probs), options.exponent)
+    return Hypothesis(list(ids), score, total, len(log_probs), log_probs)
+
+
+def log_probs_of(
+    op: str, models: Sequence[SearchModel], sources: IdBatch, wanted: IdBatch, places: Sequence[int]
+) -> list[list[float]]:
+    """The log probability of each token of each output, whose ids have been checked; the models are in inference.
+
+    Args:
+        op: whose name errors begin with.
+        sources, wanted: as of `score`, the outputs with what ends them.
+        places: of the pairs among the user's, which choose their adapters.
+
+    Raises:
+        FloatingPointError: a logit is NaN or infinite.
+    """
+    found: list[list[float]] = [[] for _ in wanted]
+    for batch in passes(wanted, _LOGITS // output_size(models[0])):
+        targets = [wanted[i] for i in batch]
+        log_probs = _log_probs(op, models, [sources[i] for i in batch], targets, [places[i] for i in batch])
+        ends = np.cumsum([len(ids) for ids in targets])
+        for i, values in zip(batch, np.split(log_probs, ends[:-1]), strict=True):
+            found[i] = values.tolist()
+    return found
 
 
 def passes(targets: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]:
@@ -99,7 +118,7 @@ def passes(targets: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]
 
 
 def _log_probs(
-    models: Sequence[SearchModel], sources: IdBatch, targets: IdBatch, places: list[int]
+    op: str, models: Sequence[SearchModel], sources: IdBatch, targets: IdBatch, places: list[int]
 ) -> npt.NDArray[np.float64]:
     """Of the tokens of all targets, one after the other."""
     with rows_of(places):
@@ -114,7 +133,7 @@ def _log_probs(
     _, softmax, _ = _core.cross_entropy_forward(logits.data, no_targets, 0.0, 1, False, None)
     maximum, total = softmax.numpy().astype(np.float64).T
     if not (total > 0).all():
-        raise FloatingPointError("score: logits are not finite")
+        raise FloatingPointError(f"{op}: logits are not finite")
     chosen: npt.NDArray[np.float64] = logits.numpy()[np.arange(len(ids)), ids].astype(np.float64)
     log_probs: npt.NDArray[np.float64] = chosen - maximum - np.log(total)
     return log_probs

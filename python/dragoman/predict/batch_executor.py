@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from dragoman.predict.call import Item
-from dragoman.predict.executor import Executor
+from dragoman.predict.executor import Executor, answers_of, by_kind
 
 
 class BatchExecutor(Executor):
@@ -25,23 +24,6 @@ class BatchExecutor(Executor):
 
     def _serve(self) -> None:
         while (items := self._take(self._batch_tokens, self.MAX_ROWS, idle=True)) is not None:
-            kinds: dict[Hashable, list[Item]] = {}
-            for item in items:
-                kinds.setdefault(item.work.kind, []).append(item)
-            for batch in kinds.values():
-                self._answer_batch(batch)
-
-    def _answer_batch(self, items: list[Item]) -> None:
-        """The error of one item is no other's: after an error, each runs alone."""
-        try:
-            found = list(zip(items, self._answer([item.work.value for item in items]), strict=True))
-        except Exception as error:
-            if len(items) == 1:
-                items[0].fail(error)
-                return
-            for item in items:
-                if not item.dropped:
-                    self._answer_batch([item])
-            return
-        for item, result in found:
-            item.put(result)
+            for batch in by_kind(items).values():
+                for tell in answers_of(batch, self._answer):
+                    tell()

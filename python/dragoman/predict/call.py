@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -78,14 +78,14 @@ class Work:
     Attributes:
         value: what the model reads, for the executor's `answer`.
         tokens: number of tokens that the model reads.
-        kind: only work of one kind runs in a batch.
+        kind: only work of one kind runs in a batch; for a GenerationExecutor, what answers it.
         rows: number of the model's rows that it takes.
         progress: is told the ids of its output so far, in the executor's thread; None where nobody asks.
     """
 
     value: Any
     tokens: int
-    kind: Hashable = None
+    kind: Any = None
     rows: int = 1
     progress: Callable[[list[int]], None] | None = None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
@@ -67,6 +68,11 @@ class Executor:
     def waiting(self) -> int:
         """Number of items that wait."""
         return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether its thread works."""
+        return self._busy
 
     def close(self) -> None:
         """Refuses more items and waits for those that are here."""
@@ -140,6 +146,31 @@ class Executor:
             for item in items:
                 item.alone = True
                 heapq.heappush(self._waiting, (-1, next(self._numbers), item))
+
+
+def by_kind(items: Sequence[Item]) -> dict[Any, list[Item]]:
+    """Items by the kind of their work."""
+    kinds: dict[Any, list[Item]] = {}
+    for item in items:
+        kinds.setdefault(item.work.kind, []).append(item)
+    return kinds
+
+
+def answers_of(items: list[Item], answer: Callable[[list[Any]], Sequence[Any]]) -> Iterator[Callable[[], None]]:
+    """Runs items in a batch. What tells each its result, or its error: after an error, each runs alone, so that the
+    error of one is no other's."""
+    try:
+        found = list(zip(items, answer([item.work.value for item in items]), strict=True))
+    except Exception as error:
+        if len(items) == 1:
+            yield partial(items[0].fail, error)
+            return
+        for item in items:
+            if not item.dropped:
+                yield from answers_of([item], answer)
+        return
+    for item, result in found:
+        yield partial(item.put, result)
 
 
 def result_of(future: Future[Result]) -> Result:

@@ -8,13 +8,14 @@ from typing import Any
 
 from dragoman.generate import Generation
 from dragoman.predict.call import Item
-from dragoman.predict.executor import Executor
+from dragoman.predict.executor import Executor, answers_of, by_kind
 
 
 class GenerationExecutor(Executor):
     """Decodes what waits side by side: after each step, outputs that have ended leave and others join.
 
-    The value of its work is the arguments of `Generation.add_checked`; a result is what `Generation.take` gives.
+    The value of its work is the arguments of `Generation.add_checked`; a result is what `Generation.take` gives. Work
+    of another `kind` is answered between two steps: `kind(name, model, values)` gives the results of what joins.
 
     Args:
         model: an EncoderDecoder or a TextDecoder.
@@ -34,8 +35,12 @@ class GenerationExecutor(Executor):
             answers: list[Callable[[], None]] = []
             with self._model.inference():
                 while joining or running:
+                    kinds = by_kind(joining)
+                    requests = kinds.pop(None, [])
+                    for kind, items in kinds.items():
+                        answers += answers_of(items, partial(kind, self._name, self._model))
                     try:
-                        _step(generation, running, joining, answers)
+                        _step(generation, running, requests, answers)
                     except Exception as error:
                         answers += self._separate(running, error)
                         generation = self._begin()

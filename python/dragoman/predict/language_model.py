@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, overload
 
 from dragoman import arguments
@@ -16,9 +17,9 @@ from dragoman.models.decoder import TextDecoder
 from dragoman.predict.call import Work
 from dragoman.predict.candidate import Candidate, candidate_of
 from dragoman.predict.executor import result_of
-from dragoman.predict.generating import GeneratingPredictor, work_of
+from dragoman.predict.generating import GeneratingPredictor, of_one_output, work_of
 from dragoman.predict.stream import Progress, TextStream
-from dragoman.predict.text_predictor import checked_texts
+from dragoman.predict.text_predictor import check_text_pairs, checked_texts
 
 LONGEST = 10_000  # tokens of a text; time and memory grow with the square
 
@@ -81,19 +82,21 @@ class LanguageModel(GeneratingPredictor):
             temperature: 0 for a search, of the most probable token at each place where `beam` is 1; above 0 tokens are
                 drawn. None for 0, or for what a folder from elsewhere asks for, as of other options.
             place: of the first text, where the texts go on a longer list: they draw what they would draw in it.
-            options: others of `dragoman.generate.SearchOptions`, by their names.
+            options: others of `dragoman.generate.SearchOptions`, by their names. `prefix` may be a text too, or a list
+                with a text for each of several; `constraints` may hold texts, and `suppress` texts of one token.
 
         Returns:
             A str for a str, else a list in the order of the texts.
 
         Raises:
             TypeError, ValueError: naming the argument, and the index of a text that is none, or is longer than the
-                config's `max_length`; with `max_length` given, and positions that are not learned, than 10,000 tokens.
+                config's `max_length`; with `max_length` given, and positions that are not learned, than 10,000 tokens;
+                `count` above 1.
             FloatingPointError: the model's logits are not finite.
             QueueFullError: as many texts wait as `queue_limit` allows.
         """
         texts = checked_texts("LanguageModel", text)
-        works = self._works(texts, self._chosen(max_length, temperature, {"count": 1, **options}), place)
+        works = self._works(texts, _options(max_length, temperature, of_one_output("LanguageModel", options)), place)
         found = self._executor.run(works)
         outputs = [self._written(work, each[0].ids) for work, each in zip(works, found, strict=True)]
         return outputs[0] if isinstance(text, str) else outputs
@@ -110,7 +113,7 @@ class LanguageModel(GeneratingPredictor):
             QueueFullError: as many texts wait as `queue_limit` allows.
         """
         check_text("LanguageModel", "text", text)
-        works = self._works([text], self._chosen(max_length, temperature, {"count": 1, **options}), 0)
+        works = self._works([text], _options(max_length, temperature, of_one_output("LanguageModel", options)), 0)
         return self._queue(works, lambda found: self._written(works[0], found[0][0].ids))
 
     def candidates(self, text: list[str], **options: Any) -> list[list[Candidate]]:
@@ -129,7 +132,7 @@ class LanguageModel(GeneratingPredictor):
     ) -> Future[list[list[Candidate]]]:
         """Queues texts and returns at once; `.result()` waits for all that the searches end with, or draw: for each
         text at most `beam`, or `count`, the best first. Other arguments and errors as of `submit`."""
-        works = self._works(checked_texts("LanguageModel", text), self._chosen(max_length, temperature, options), place)
+        works = self._works(checked_texts("LanguageModel", text), _options(max_length, temperature, options), place)
 
         def decoded(found: list[list[Hypothesis]]) -> list[list[Candidate]]:
             return [
@@ -145,26 +148,61 @@ class LanguageModel(GeneratingPredictor):
         """What follows a text in pieces, as soon as they are certain; arguments and errors as of `submit`."""
         check_text("LanguageModel", "text", text)
         progress = Progress()
-        [work] = self._works([text], self._chosen(max_length, temperature, {"count": 1, **options}), 0, progress)
+        chosen = _options(max_length, temperature, of_one_output("LanguageModel", options))
+        [work] = self._works([text], chosen, 0, progress)
         future = self._queue([work], lambda found: self._written(work, found[0][0].ids))
         return TextStream(future, progress, lambda ids: self._written(work, self._certain(ids)))
 
-    def _chosen(self, max_length: int | None, temperature: float | None, others: dict[str, Any]) -> SearchOptions:
-        return self.search_options(max_length=max_length, temperature=temperature, **others)
+    def score(self, pairs: Sequence[tuple[str, str]], **options: Any) -> list[Candidate]:
+        """Scores what follows texts: what a search found has the score again that the search gave it.
+
+        Pairs wait and are merged as texts of a call are, and Ctrl-C ends the wait for them.
+
+        Args:
+            pairs: texts, and what follows each, with the space before a new word. ("", text) scores a text from its
+                beginning. The tokens are those of both texts together; scores begin where these differ from the tokens
+                of the first text alone.
+            options: `like` and `length_penalty`, as of a call; `ended`, whether eos after the text is scored too
+                (default: True).
+
+        Returns:
+            A Candidate for each pair, with what follows.
+
+        Raises:
+            TypeError, ValueError: naming the pair that is not two texts, or is too long, or the option.
+            FloatingPointError: the model's logits are not finite.
+            QueueFullError: as many texts wait as `queue_limit` allows.
+        """
+        check_text_pairs("LanguageModel", pairs)
+        config = self.model.config
+        room = config.max_length if config.positions == "learned" else LONGEST
+        own = len(self.tokenizer.prompt_frame.prefix)
+        before = prompts(self.tokenizer, [text for text, _ in pairs])
+        whole = prompts(self.tokenizer, [text + more for text, more in pairs])
+        read, outputs = [], []
+        for i, (ids, both) in enumerate(zip(before, whole, strict=True)):
+            if (length := len(both) - own) >= room:
+                raise ValueError(f"LanguageModel: pairs[{i}] must have at most {room - 1:,} tokens, got {length:,}")
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, both, strict=False)))
+            read.append(both[:shared] or [*self.tokenizer.document_frame.prefix])
+            outputs.append(both[shared:])
+        found = self._scores(read, outputs, options)
+        return [candidate_of(more, h) for (_, more), h in zip(pairs, found, strict=True)]
 
     def _works(
-        self, texts: list[str], options: SearchOptions, place: int, progress: Progress | None = None
+        self, texts: list[str], options: Mapping[str, Any], place: int, progress: Progress | None = None
     ) -> list[Work]:
         """What is to be gone on from. ValueError for a text that is too long."""
         place = arguments.integer("LanguageModel", "place", place)
+        requests, works = self._requests(texts, options), []
         config = self.model.config
-        room = config.max_length if options.max_length is None or config.positions == "learned" else LONGEST
-        works = []
         own = len(self.tokenizer.prompt_frame.prefix)
         for i, ids in enumerate(prompts(self.tokenizer, texts)):
+            bounded = requests[i].max_length is None or config.positions == "learned"
+            room = config.max_length if bounded else LONGEST
             if (length := len(ids) - own) >= room:
                 raise ValueError(f"LanguageModel: text[{i}] must have at most {room - 1:,} tokens, got {length:,}")
-            works.append(work_of(ids, self._after(ids, options), place + i, progress))
+            works.append(work_of(ids, self._after(ids, requests[i]), place + i, progress))
         return works
 
     def _after(self, prompt: Sequence[int], options: SearchOptions) -> SearchOptions:
@@ -182,3 +220,7 @@ class LanguageModel(GeneratingPredictor):
         prompt = work.value[0]
         whole = self.tokenizer.decode([*prompt, *with_token(ids, self.tokenizer)])
         return whole[len(self.tokenizer.decode(prompt)) :]
+
+
+def _options(max_length: int | None, temperature: float | None, others: Mapping[str, Any]) -> dict[str, Any]:
+    return {"max_length": max_length, "temperature": temperature, **others}

@@ -87,6 +87,17 @@ def checked_texts(op: str, text: object) -> list[str]:
     return check_texts(op, "text", text)
 
 
+def check_text_pairs(op: str, pairs: object) -> None:
+    """TypeError, ValueError, naming the place, unless these are pairs of texts."""
+    if not isinstance(pairs, list | tuple):
+        raise TypeError(f"{op}: pairs must be a list of pairs of texts, got {type(pairs).__name__}")
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise TypeError(f"{op}: pairs[{i}] must be two texts, got {arguments.described(pair)}")
+        for side, text in enumerate(pair):
+            check_text(op, f"pairs[{i}][{side}]", text)
+
+
 class EncoderPredictor(TextPredictor):
     """Base of what serves a TextEncoder. ValueError for a model with another head than the class's."""
 

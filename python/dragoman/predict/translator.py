@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, overload
@@ -14,17 +14,15 @@ from dragoman.data.texts import check_text, is_blank
 from dragoman.data.tokenizer import with_token
 from dragoman.generate import Hypothesis, SearchOptions
 from dragoman.generate.aligning import aligning_heads
-from dragoman.generate.scoring import score
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.models.special_ids import start_ids
 from dragoman.predict.call import Work
 from dragoman.predict.candidate import Candidate, candidate_of
-from dragoman.predict.defaults import with_defaults
 from dragoman.predict.executor import result_of
-from dragoman.predict.generating import GeneratingPredictor, Result, work_of
+from dragoman.predict.generating import GeneratingPredictor, Result, of_one_output, work_of
 from dragoman.predict.loading import load_with_tokenizer
 from dragoman.predict.stream import Progress, TextStream
-from dragoman.predict.text_predictor import checked_texts
+from dragoman.predict.text_predictor import check_text_pairs, checked_texts
 from dragoman.predict.word_alignment import Alignment, align_words, words_of_tokens
 
 LONGEST = 10_000  # tokens of a source; time and memory grow with the square
@@ -126,20 +124,19 @@ class Translator(GeneratingPredictor):
             length_penalty: exponent that favours longer translations, in [0, 10]. None for 0.6 (Wu et al. 2016), or for
                 the default of `like`.
             max_length: maximum number of tokens of a translation. None for twice the source's plus 10.
-            options: others of `dragoman.generate.SearchOptions`, by their names. Where a folder from elsewhere asks for
-                an option, None is for that.
+            options: others of `dragoman.generate.SearchOptions`, by their names. `prefix` may be a text too, or a list
+                with a text for each of several; `constraints` may hold texts, and `suppress` texts of one token. Where
+                a folder from elsewhere asks for an option, None is for that.
 
         Returns:
             A str for a str, else a list in the order of the texts.
 
         Raises:
-            TypeError, ValueError: naming the argument, and the index of a text that is none.
+            TypeError, ValueError: naming the argument, and the index of a text that is none; `count` above 1.
             FloatingPointError: the model's logits are not finite.
             QueueFullError: as many texts wait as `queue_limit` allows.
         """
-        chosen = self.search_options(
-            beam=beam, length_penalty=length_penalty, max_length=max_length, **{"count": 1, **options}
-        )
+        chosen = _options(beam, length_penalty, max_length, of_one_output("Translator", options))
         best = [candidates[0].text for candidates in self._search(text, chosen, 0)]
         return best[0] if isinstance(text, str) else best
 
@@ -191,9 +188,7 @@ class Translator(GeneratingPredictor):
         Returns:
             For each text 1 to `count` candidates, the best first; those cut at max_length come after finished ones.
         """
-        chosen = self.search_options(
-            beam=beam, length_penalty=length_penalty, max_length=max_length, count=count, **options
-        )
+        chosen = _options(beam, length_penalty, max_length, {"count": count, **options})
         found = self._search(text, chosen, arguments.integer("Translator", "place", place))
         return found[0] if isinstance(text, str) else found
 
@@ -214,17 +209,22 @@ class Translator(GeneratingPredictor):
             QueueFullError: as many texts wait as `queue_limit` allows.
         """
         check_text("Translator", "text", text)
-        chosen = self.search_options(
-            beam=beam, length_penalty=length_penalty, max_length=max_length, **{"count": 1, **options}
-        )
+        chosen = _options(beam, length_penalty, max_length, of_one_output("Translator", options))
         return self._submit([text], chosen, 0, lambda found: found[0][0].text)
 
-    def submit_candidates(self, text: list[str], *, place: int = 0, **options: Any) -> Future[list[list[Candidate]]]:
+    def submit_candidates(
+        self,
+        text: list[str],
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+        *,
+        place: int = 0,
+        **options: Any,
+    ) -> Future[list[list[Candidate]]]:
         """As `candidates` of several texts, but returns at once; `.result()` waits for all of them."""
-        texts = checked_texts("Translator", text)
-        return self._submit(
-            texts, self.search_options(**options), arguments.integer("Translator", "place", place), list
-        )
+        texts, place = checked_texts("Translator", text), arguments.integer("Translator", "place", place)
+        return self._submit(texts, _options(beam, length_penalty, max_length, options), place, list)
 
     def stream(
         self,
@@ -236,9 +236,7 @@ class Translator(GeneratingPredictor):
     ) -> TextStream:
         """The translation of a text in pieces, as soon as they are certain; arguments and errors as of `submit`."""
         check_text("Translator", "text", text)
-        chosen = self.search_options(
-            beam=beam, length_penalty=length_penalty, max_length=max_length, **{"count": 1, **options}
-        )
+        chosen = _options(beam, length_penalty, max_length, of_one_output("Translator", options))
         progress = Progress()
         future = self._submit([text], chosen, 0, lambda found: found[0][0].text, progress)
         return TextStream(future, progress, lambda ids: self._decode(self._certain(ids)))
@@ -246,9 +244,12 @@ class Translator(GeneratingPredictor):
     def score(self, pairs: Sequence[tuple[str, str]], **options: Any) -> list[Candidate]:
         """Scores given translations: a translation that a search found has the score again that the search gave it.
 
+        Pairs wait and are merged as texts of a call are, and Ctrl-C ends the wait for them.
+
         Args:
             pairs: texts and their translations.
-            options: `like` and `length_penalty`, as of a call.
+            options: `like` and `length_penalty`, as of a call; `ended`, whether eos after a translation is scored too
+                (default: True).
 
         Returns:
             A Candidate for each pair, with the given translation.
@@ -256,13 +257,15 @@ class Translator(GeneratingPredictor):
         Raises:
             TypeError, ValueError: naming the pair that is not two texts, or is too long, or the option.
             FloatingPointError: the model's logits are not finite.
+            QueueFullError: as many texts wait as `queue_limit` allows.
         """
-        _check_pairs(pairs)
+        check_text_pairs("Translator", pairs)
         sources = self._sources([source for source, _ in pairs], "pairs[{}][0]")
-        targets = target_ids(self.tokenizer, [target for _, target in pairs])
-        known = {name: value for name, value in self._defaults.items() if name in ("like", "length_penalty")}
-        found = score(self.model, sources, targets, **with_defaults(known, options))
-        return [candidate_of(target, h) for (_, target), h in zip(pairs, found, strict=True)]
+        texts = [target for _, target in pairs]
+        targets = target_ids(self.tokenizer, texts)
+        _check_lengths(targets, texts, "pairs[{}][1]", self._target_room() or LONGEST)
+        found = self._scores(sources, targets, options)
+        return [candidate_of(text, h) for text, h in zip(texts, found, strict=True)]
 
     def align(
         self,
@@ -291,7 +294,7 @@ class Translator(GeneratingPredictor):
             FloatingPointError: the model's attention weights are not finite.
         """
         chosen = aligning_heads("Translator", self.model, layers, heads)
-        _check_pairs(pairs)
+        check_text_pairs("Translator", pairs)
         read = [i for i, (source, target) in enumerate(pairs) if not (is_blank(source) or is_blank(target))]
         sources = self._sources([source for source, _ in pairs], "pairs[{}][0]")
         targets = self._targets([target for _, target in pairs], "pairs[{}][1]")
@@ -312,13 +315,13 @@ class Translator(GeneratingPredictor):
     def _submit(
         self,
         texts: list[str],
-        options: SearchOptions,
+        options: Mapping[str, Any],
         place: int,
         finish: Callable[[list[list[Candidate]]], Result],
         progress: Progress | None = None,
     ) -> Future[Result]:
         """Queues texts. The future's result is what `finish` makes of the candidates of each."""
-        works = self._works(texts, options, place, progress)
+        works = self._works(texts, self._requests(texts, options), place, progress)
 
         def decoded(found: list[list[Hypothesis]]) -> Result:
             own = dict(zip(works, found, strict=True))
@@ -326,17 +329,17 @@ class Translator(GeneratingPredictor):
 
         return self._queue([*works.values()], decoded)
 
-    def _search(self, text: str | list[str], options: SearchOptions, place: int) -> list[list[Candidate]]:
+    def _search(self, text: str | list[str], options: Mapping[str, Any], place: int) -> list[list[Candidate]]:
         """The candidates of each text, or of the only one."""
         return result_of(self._submit(checked_texts("Translator", text), options, place, list))
 
     def _works(
-        self, texts: list[str], options: SearchOptions, place: int, progress: Progress | None = None
+        self, texts: list[str], options: Sequence[SearchOptions], place: int, progress: Progress | None = None
     ) -> dict[int, Work]:
         """What is to be searched, by the index of its text: of the texts that have something to translate."""
         empty = len(self.tokenizer.source_frame.around(()))
         return {
-            i: work_of(ids, options, place + i, progress)
+            i: work_of(ids, options[i], place + i, progress)
             for i, ids in enumerate(self._sources(texts, "text[{}]"))
             if len(ids) > empty and not is_blank(texts[i])
         }
@@ -354,13 +357,14 @@ class Translator(GeneratingPredictor):
 
     def _targets(self, texts: list[str], name: str) -> list[Ids]:
         """The ids of translations, cut to what learned positions have room for. ValueError as of `_sources`."""
-        side = getattr(self.model.config, "decoder_side", self.model.config)
-        targets: list[Ids] = [*target_ids(self.tokenizer, texts)]
+        targets = target_ids(self.tokenizer, texts)
         _check_lengths(targets, texts, name, LONGEST)
-        if side.positions != "learned":
-            return targets
-        room = side.max_length - len(start_ids(self.model.config))
-        return [ids[:room] for ids in targets]
+        return [ids[: self._target_room()] for ids in targets]
+
+    def _target_room(self) -> int | None:
+        """How many tokens of a translation learned positions have room for; None for other positions."""
+        side = getattr(self.model.config, "decoder_side", self.model.config)
+        return side.max_length - len(start_ids(self.model.config)) if side.positions == "learned" else None
 
     def _candidates(self, found: Sequence[Hypothesis]) -> list[Candidate]:
         """The candidates of a text; of a text without anything to translate, one that is empty."""
@@ -371,15 +375,10 @@ class Translator(GeneratingPredictor):
         return tokenizer.decode(with_token(ids, tokenizer))
 
 
-def _check_pairs(pairs: object) -> None:
-    """TypeError, ValueError, naming the place, unless these are pairs of texts."""
-    if not isinstance(pairs, list | tuple):
-        raise TypeError(f"Translator: pairs must be a list of pairs of texts, got {type(pairs).__name__}")
-    for i, pair in enumerate(pairs):
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise TypeError(f"Translator: pairs[{i}] must be two texts, got {arguments.described(pair)}")
-        for side, text in enumerate(pair):
-            check_text("Translator", f"pairs[{i}][{side}]", text)
+def _options(
+    beam: int | None, length_penalty: float | None, max_length: int | None, others: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {"beam": beam, "length_penalty": length_penalty, "max_length": max_length, **others}
 
 
 def _check_lengths(ids: Sequence[Ids], texts: Sequence[str], name: str, longest: int) -> None:

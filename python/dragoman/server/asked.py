@@ -69,6 +69,9 @@ def _check_limits(options: Mapping[str, Any], limits: Limits) -> None:
         value = options.get(name)
         if value is not None and arguments.is_integer(value) and value > maximum:
             raise ValueError(f"request: {name} must be at most {maximum:,}, got {arguments.shown(value)}")
+    phrases = options.get("constraints")
+    if isinstance(phrases, list) and len(phrases) > limits.max_texts:
+        raise ValueError(f"request: constraints must hold at most {limits.max_texts} phrases, got {len(phrases)}")
 
 
 def submit(predictor: Predictor, asked: Asked) -> list[Future[Any]]:

@@ -13,7 +13,7 @@ class Limits:
 
     Attributes:
         max_body: bytes of a request.
-        max_texts: texts of a request.
+        max_texts: texts of a request, and phrases of `constraints`.
         max_characters: characters of a text.
         max_beam: `beam`, and `count`.
         max_length: `max_length`, in tokens of an output.

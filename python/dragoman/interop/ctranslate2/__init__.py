@@ -1,0 +1,38 @@
+"""Translator and Generator with the signatures of CTranslate2, for programs that were written for it.
+
+`from dragoman.interop import ctranslate2` takes the place of `import ctranslate2`. A model is a folder of this package,
+and tokens are those of its tokenizer, with U+2581 for a space. Options that this package has are mapped. Those that say
+how a result is computed are accepted and change nothing. Others are refused by their names.
+
+A search is that of `like="fairseq"`, whose scores are CTranslate2's: log probability / length^length_penalty, without
+the log probability of a prefix. CTranslate2 divides the probability of tokens that may not be chosen among the others;
+here they keep it, so scores differ a little. An output of `max_decoding_length` tokens ends in </s> here.
+"""
+
+from dragoman.interop.ctranslate2.adapter import contains_model, get_cuda_device_count, get_supported_compute_types
+from dragoman.interop.ctranslate2.generator import Generator
+from dragoman.interop.ctranslate2.options import set_random_seed
+from dragoman.interop.ctranslate2.results import (
+    AsyncResult,
+    ExecutionStats,
+    GenerationResult,
+    GenerationStepResult,
+    ScoringResult,
+    TranslationResult,
+)
+from dragoman.interop.ctranslate2.translator import Translator
+
+__all__ = [
+    "AsyncResult",
+    "ExecutionStats",
+    "GenerationResult",
+    "GenerationStepResult",
+    "Generator",
+    "ScoringResult",
+    "TranslationResult",
+    "Translator",
+    "contains_model",
+    "get_cuda_device_count",
+    "get_supported_compute_types",
+    "set_random_seed",
+]

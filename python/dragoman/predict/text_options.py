@@ -1,0 +1,94 @@
+"""Options of a search that may be texts: what an output begins with, what it contains, what it never contains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dragoman import arguments
+from dragoman.data.texts import check_text, is_blank
+from dragoman.data.tokenizer import Tokenizer
+
+_SPACE = "\u2581"
+
+
+def with_ids(op: str, tokenizer: Tokenizer, options: Mapping[str, Any], before: Sequence[int] = ()) -> dict[str, Any]:
+    """Options of a search with ids in the place of texts; ids stay as they are.
+
+    - `prefix`: a text, or a list with a text for each of several requests. The ids `before` come first.
+    - `constraints`: a list of phrases, each a text or ids. The mark of the space before a phrase is left out where it
+      begins with punctuation.
+    - `suppress`: a list of texts, each of one token beside the mark of a space, or of ids. Punctuation is suppressed
+      with a space before it and without.
+
+    Raises:
+        TypeError, ValueError: naming what is no text, is blank, or has not one token.
+    """
+    read = {name: value for name, value in options.items() if value is not None}
+    if "prefix" in read:
+        read["prefix"] = _prefix(op, tokenizer, read["prefix"], before)
+    for name, reader in (("constraints", _constraints), ("suppress", _suppress)):
+        if name in read:
+            read[name] = reader(op, tokenizer, read[name])
+    return {**options, **read}
+
+
+def _prefix(op: str, tokenizer: Tokenizer, value: Any, before: Sequence[int]) -> Any:
+    if isinstance(value, list | tuple) and any(isinstance(each, str) for each in value):
+        return [[*before, *_encoded(op, f"prefix[{i}]", tokenizer, text)] for i, text in enumerate(value)]
+    return [*before, *_encoded(op, "prefix", tokenizer, value)] if isinstance(value, str) else value
+
+
+def _constraints(op: str, tokenizer: Tokenizer, value: Any) -> Any:
+    return [
+        _phrase(op, f"constraints[{i}]", tokenizer, each) if isinstance(each, str) else each
+        for i, each in enumerate(_listed(op, "constraints", value))
+    ]
+
+
+def _suppress(op: str, tokenizer: Tokenizer, value: Any) -> Any:
+    ids: list[Any] = []
+    for i, each in enumerate(_listed(op, "suppress", value)):
+        ids += _tokens(op, f"suppress[{i}]", tokenizer, each) if isinstance(each, str) else [each]
+    return ids
+
+
+def _listed(op: str, name: str, value: Any) -> Iterable[Any]:
+    """TypeError for a single text, whose characters could be taken for a list, and for what is no list."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{op}: {name} must be a list of texts or ids, got {arguments.described(value)}")
+    return value
+
+
+def _encoded(op: str, name: str, tokenizer: Tokenizer, text: Any) -> list[int]:
+    check_text(op, name, text)
+    return tokenizer.encode(*tokenizer.trimmed([text]))
+
+
+def _phrase(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:
+    ids = _visible(op, name, tokenizer, text)
+    return ids if text.strip()[0].isalnum() else _without_space(tokenizer, ids)
+
+
+def _tokens(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:
+    """The token of a text; of punctuation with the one without a space before it, where there are two."""
+    ids = _without_space(tokenizer, _visible(op, name, tokenizer, text))
+    if len(ids) != 1:
+        tokens = " ".join(tokenizer.tokens(ids))
+        raise ValueError(f"{op}: {name} must be one token, got {arguments.shown(text)}, which is {len(ids)}: {tokens}")
+    if not text.strip()[0].isalnum():
+        *word, last = tokenizer.encode("a" + text.strip())
+        ids += [last] * (word == tokenizer.encode("a") and last not in ids)
+    return ids
+
+
+def _visible(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:
+    ids = _encoded(op, name, tokenizer, text)
+    if is_blank(text):
+        raise ValueError(f"{op}: {name} must have a visible character, got {arguments.shown(text)}")
+    return ids
+
+
+def _without_space(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    """Without the mark of the space before them, where it is a token of its own."""
+    return ids[1:] if len(ids) > 1 and tokenizer.tokens(ids[:1]) == [_SPACE] else ids
