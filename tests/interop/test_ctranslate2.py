@@ -199,8 +199,17 @@ def test_weights_in_int8(folder, translator):
 def test_suppressed_tokens(translator):
     tokens = tokens_of(translator, "a man")
     first = translator.translate_batch([tokens])[0].hypotheses[0][0]
-    found = translator.translate_batch([tokens], suppress_sequences=[[first]])[0].hypotheses[0]
-    assert first not in found
+    [found] = translator.translate_batch([tokens], suppress_sequences=[[first]], return_scores=True)
+    assert first not in found.hypotheses[0]
+    options = {"beam": 2, "max_length": 256, "min_length": 1}
+    [id] = translator._ids_of([first])
+    expected = searched(translator, "a man", suppress=[id], renormalize=True, **options)[0]
+    assert found.scores == pytest.approx([expected.score], abs=1e-5)
+    pair = translator.translate_batch([tokens])[0].hypotheses[0][:2]
+    found = translator.translate_batch([tokens], suppress_sequences=[pair])[0].hypotheses[0]
+    assert pair not in [found[i : i + 2] for i in range(len(found))]
+    [expected] = searched(translator, "a man", bad_words=[translator._ids_of(pair)], renormalize=True, **options)[:1]
+    assert translator._ids_of(found) == expected.ids
 
 
 def test_what_is_no_batch_is_named(translator, generator):

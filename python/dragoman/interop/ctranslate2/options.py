@@ -64,9 +64,10 @@ def search_options(name: str, options: dict[str, Any], ids_of: Callable[[Sequenc
     sequences = [ids_of(sequence) for sequence in options.pop("suppress_sequences", None) or []]
     chosen["suppress"] = [ids[0] for ids in sequences if len(ids) == 1]
     chosen["bad_words"] = [ids for ids in sequences if len(ids) != 1]
+    chosen["renormalize"] = bool(sequences or chosen.get("no_repeat_ngram"))
     check_known(name, options)
     try:
-        return SearchOptions(**chosen, like="fairseq", renormalize=True, op=name)
+        return SearchOptions(**chosen, like="fairseq", op=name)
     except (TypeError, ValueError) as error:
         raise type(error)(_in_their_names(str(error), given)) from None
 
