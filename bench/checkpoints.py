@@ -2,13 +2,13 @@
 
     python bench/checkpoints.py [--models 60M 600M] [--dtypes float32 float16] [--repeats 5]
 
-Each process reads the weights and runs the model once on a few tokens. transformers maps float32 files, so their pages
-count when they are read.
 Writes a T5 of 60 million parameters and an M2M100 of 600 million (12 layers of 1024 a side and a vocabulary of
 256,206, as the smallest NLLB) with random weights, and opens each in fresh processes; the systems take turns.
 transformers, where it is installed, opens them as float32, too. Prints one JSON line for each: medians of the seconds
-to open it and to run it after the import, and of the largest memory beyond that after the import, also as a multiple of
-the float32 weights. The files are in the page cache.
+to open it and then to run it once on a few tokens, and of the largest memory of both beyond that after the import, also
+as a multiple of the float32 weights. transformers maps float32 files: their pages count when they are read. dragoman
+packs the weights when it runs; "dragoman float32" is `compute_type="float32"`, frozen, which keeps the packed ones
+alone. The files are in the page cache.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from machine import machine
 
-SYSTEMS = ("dragoman", "transformers")
+SYSTEMS = ("dragoman", "dragoman float32", "transformers")
 T5 = {
     **{"vocab_size": 32128, "d_model": 512, "num_heads": 8, "head_dim": 64, "d_ff": 2048, "norm": "rms"},
     **{"num_encoder_layers": 6, "num_decoder_layers": 6, "norm_first": True, "norm_eps": 1e-6, "positions": "relative"},
@@ -66,10 +66,13 @@ def memory(field: str) -> int:
 def measure(system: str, folder: str) -> None:
     """Prints seconds and bytes of one opening, in a process of its own."""
     source, target = [list(range(3, 19))], [[2, *range(3, 18)]]
-    if system == "dragoman":
+    if system.startswith("dragoman"):
         import dragoman
 
-        opened: Any = dragoman.load
+        kind = "float32" if system.endswith("float32") else "default"
+
+        def opened(folder: str) -> Any:
+            return dragoman.load(folder, kind)
 
         def run(model: Any) -> None:
             model.logits(source, target)
@@ -91,15 +94,15 @@ def measure(system: str, folder: str) -> None:
 
     before, begin = memory("VmRSS"), time.perf_counter()
     model = opened(folder)
-    opening = time.perf_counter() - begin
+    opening, opened_bytes = time.perf_counter() - begin, memory("VmHWM") - before
     run(model)
-    figures = {"open": opening, "run": time.perf_counter() - begin - opening, "bytes": memory("VmHWM") - before}
-    print(json.dumps(figures))
+    running = time.perf_counter() - begin - opening
+    print(json.dumps([opening, running, opened_bytes, memory("VmHWM") - before]))
 
 
 def compare(name: str, dtype: str, repeats: int) -> None:
-    systems = [system for system in SYSTEMS if importlib.util.find_spec(system)]
-    found: dict[str, list[dict[str, float]]] = {system: [] for system in systems}
+    systems = [system for system in SYSTEMS if importlib.util.find_spec(system.split()[0])]
+    found: dict[str, list[list[float]]] = {system: [] for system in systems}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__]
         made = subprocess.run([*command, "--write", folder, name, dtype], check=True, capture_output=True, text=True)
@@ -111,7 +114,9 @@ def compare(name: str, dtype: str, repeats: int) -> None:
                 )
                 found[system].append(json.loads(run.stdout.splitlines()[-1]))
     for system, runs in found.items():
-        used = statistics.median(run["bytes"] for run in runs[1:])  # the first one fills the page cache
+        opening, running, opened, used = map(
+            statistics.median, zip(*runs[1:], strict=True)
+        )  # the first fills the cache
         print(
             json.dumps(
                 {
@@ -120,10 +125,12 @@ def compare(name: str, dtype: str, repeats: int) -> None:
                     "parameters": parameters,
                     "dtype": dtype,
                     "system": system,
-                    "open_seconds": round(statistics.median(run["open"] for run in runs[1:]), 3),
-                    "run_seconds": round(statistics.median(run["run"] for run in runs[1:]), 3),
-                    "peak_mib": round(used / 2**20),
-                    "peak_of_weights": round(used / (4 * parameters), 2),
+                    "open_seconds": round(opening, 3),
+                    "run_seconds": round(running, 3),
+                    "open_peak_mib": round(opened / 2**20),
+                    "open_peak_of_weights": round(opened / (4 * parameters), 2),
+                    "run_peak_mib": round(used / 2**20),
+                    "run_peak_of_weights": round(used / (4 * parameters), 2),
                     "repeats": repeats,
                     **machine(),
                 }

@@ -9,7 +9,6 @@ import pytest
 import torch_writer as tw
 from dragoman import _core
 from dragoman.cli import main
-from dragoman.generate import generate
 from dragoman.models import EncoderConfig, TextEncoder
 from dragoman.nn import KVCache
 from dragoman.nn.positional import sinusoidal_table
@@ -269,33 +268,13 @@ def test_what_a_family_cannot_express_is_not_written(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-SETTINGS = {  # of the reference
-    "marian": {"forced_last": 0},
-    "bart": {"prefix": [0], "forced_last": 2, "no_repeat_ngram": 3, "length_penalty": 2.0},
-    "m2m100": {"prefix": [17]},
-    "pegasus": {"forced_last": 1, "length_penalty": 0.8},
-    "t5": {},
-}
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize(("beam", "early"), [(1, False), (4, False), (4, True)])
-def test_searches(name, beam, early):
-    """Greedy and beam search of transformers: the same tokens and scores."""
-    folder = checkpoint("tiny", name)
-    wanted, model = expected(folder), dg.load(folder)
-    source = unpadded(wanted["src"], wanted["mask"])
-    options = {"like": "hf", "beam": beam, "max_length": 12, "early_stopping": early, **SETTINGS[name]}
-    results = generate(model, source, **options)
-    with np.load(checkpoint("formats", "searches.npz")) as found:
-        ids = found[f"{name}/{beam}/{early}/ids"].reshape(len(source), beam, -1)
-        scores = found.get(f"{name}/{beam}/{early}/scores")
-    for i, hypotheses in enumerate(results):
-        assert len(hypotheses) == beam
-        for j, hypothesis in enumerate(hypotheses):
-            whole = ids[i, j, 1:].tolist()
-            if model.config.eos_id in whole:
-                whole = whole[: whole.index(model.config.eos_id)]
-            assert hypothesis.ids == whole
-            if scores is not None:
-                assert hypothesis.score == pytest.approx(scores.reshape(len(source), beam)[i, j], abs=1e-4)
+def test_a_checkpoint_freezes_with_its_tokenizer(tmp_path):
+    model = dg.Transformer(dg.TransformerConfig(**T5 | {"vocab_size": 384, "output_scale": 12**-0.5}))
+    model.save_pretrained(tmp_path / "theirs", "t5")
+    settings = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}
+    (tmp_path / "theirs" / "tokenizer_config.json").write_text(json.dumps(settings))
+    arguments = ["--compute-type", "float32", "--output", str(tmp_path / "frozen")]
+    assert main(["freeze", str(tmp_path / "theirs"), *arguments]) == 0
+    texts = ["a man", "two dogs"]
+    wanted = dg.Translator.load(tmp_path / "theirs", compute_type="float32")(texts, max_length=5)
+    assert dg.Translator.load(tmp_path / "frozen")(texts, max_length=5) == wanted

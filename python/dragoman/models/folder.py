@@ -131,6 +131,8 @@ def load_with(
 def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> Model:
     """Writes the model of a folder, frozen, to another folder, with its tokenizer.json and task.json.
 
+    Of a folder of the Hugging Face libraries, the tokenizer becomes one tokenizer.json.
+
     Args:
         folder: of the model.
         output: made where missing.
@@ -152,9 +154,12 @@ def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> 
         raise ValueError(f"freeze: output must be another folder than {folder}, got {output}")
     check_replaceable("freeze", "output", output)
     model = load_with("freeze", folder, {}, compute_type=compute_type)
-    beside = {name: read_bytes(folder / name, size) for name, size in _BESIDE.items() if (folder / name).exists()}
+    copied = _BESIDE if model.origin_folder is None else {}
+    beside = {name: read_bytes(folder / name, size) for name, size in copied.items() if (folder / name).exists()}
     output.mkdir(parents=True, exist_ok=True)
     atomic_write_all({output / name: [content] for name, content in beside.items()})
+    if model.origin_folder is not None and huggingface("saving").save_tokenizer(folder, output / TOKENIZER):
+        beside[TOKENIZER] = b""
     model.save(output, beside=[name for name in beside if name == TOKENIZER])
     return model
 

@@ -18,6 +18,7 @@ from dragoman.files import ArrayHeader, array_parts, atomic_write_all
 from dragoman.interop.huggingface.beside import files_beside
 from dragoman.interop.huggingface.family import Layout, Part, family_named, joined
 from dragoman.interop.huggingface.fields import Fields
+from dragoman.interop.huggingface.tokenizers import load_tokenizer
 from dragoman.interop.huggingface.weights import Tensors
 from dragoman.models import EncoderConfig, Model, TextConfig, TransformerConfig
 from dragoman.models.base import CONFIG, WEIGHTS
@@ -64,6 +65,16 @@ def save(model: Model, folder: Path, model_type: str | None) -> None:
     atomic_write_all({**beside, folder / CONFIG: [text], folder / WEIGHTS: weights})
     if model.origin_folder is not None:
         _copy_beside(model.origin_folder, folder)
+
+
+def save_tokenizer(folder: Path, path: Path) -> bool:
+    """Writes the tokenizer of a folder of theirs, if it has one, as one tokenizer.json of ours. Returns whether."""
+    try:
+        tokenizer = load_tokenizer(folder)
+    except FileNotFoundError:
+        return False
+    tokenizer.save(path)
+    return True
 
 
 def _arrays(model: Model, layout: Layout) -> dict[str, npt.NDArray[Any]]:
