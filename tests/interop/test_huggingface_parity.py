@@ -97,3 +97,18 @@ def test_files_of_torch_save(rng, tmp_path):
         other.config.save_pretrained(folder)
         torch.save(other.state_dict(), folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
         assert_close(dg.load(folder).logits(source.tolist(), target.tolist()), expected)
+
+
+def test_an_adapter_opens_in_peft(rng, tmp_path):
+    peft = pytest.importorskip("peft")
+    other = theirs(("BartForConditionalGeneration", "BartConfig"), SIZES, rng)
+    other.save_pretrained(tmp_path)
+    model = dg.load(tmp_path)
+    dg.lora.add(model, rank=2, modules=["q_proj", "linear1"])
+    for name, parameter in model.named_parameters():
+        if ".adapters." in name:
+            parameter.copy_(rng.normal(0, 0.3, parameter.shape))
+    dg.lora.save(model, tmp_path / "adapter")
+    adapted = peft.PeftModel.from_pretrained(other, tmp_path / "adapter")
+    source, target = rng.integers(3, 50, (2, 11)), rng.integers(3, 50, (2, 13))
+    assert_close(model.logits(source.tolist(), target.tolist()), logits_of(adapted, source, target))

@@ -221,15 +221,17 @@ def test_dtypes_and_shards(dtype, rng, tmp_path):
         index.unlink()
 
 
+@pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_fine_tuning_lowers_the_loss(name, rng, tmp_path):
+def test_fine_tuning_lowers_the_loss(name, adapted, rng, tmp_path):
     made(name, rng).save_pretrained(tmp_path, model_type(name))
-    model = dg.load(tmp_path).train()
-    optimizer = dg.optim.AdamW(model, lr=0.01)
-    source, target = [[5, 6, 7, 8], [4, 9]], [[5, 6, 7], [4]]
+    model = dg.load(tmp_path)
+    if adapted:
+        dg.lora.add(model, rank=2)
+    optimizer = dg.optim.AdamW(model.train(), lr=0.01)
     losses = []
     for _ in range(20):
-        loss = model.loss(source, target)
+        loss = model.loss([[5, 6, 7, 8], [4, 9]], [[5, 6, 7], [4]])
         losses.append(loss.item())
         loss.backward()
         optimizer.step()
@@ -278,3 +280,14 @@ def test_a_checkpoint_freezes_with_its_tokenizer(tmp_path):
     texts = ["a man", "two dogs"]
     wanted = dg.Translator.load(tmp_path / "theirs", compute_type="float32")(texts, max_length=5)
     assert dg.Translator.load(tmp_path / "frozen")(texts, max_length=5) == wanted
+
+
+def test_a_model_takes_over_what_a_checkpoint_has(rng, tmp_path):
+    made("bart", rng).save_pretrained(tmp_path, "bart")
+    model = dg.Transformer(dg.TransformerConfig(**FAMILIES["bart"] | {"num_decoder_layers": 3}))
+    report = dg.models.load_body(model, tmp_path)
+    parameters = dict(model.named_parameters())
+    for name, parameter in dg.load(tmp_path).named_parameters():
+        np.testing.assert_array_equal(parameters[name].numpy(), parameter.numpy())
+    assert all(name.startswith("decoder.layers.2.") for name in report.new)
+    assert not report.other_shape and not report.unused

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from dragoman import arguments
-from dragoman.models.folder import open_weights
+from dragoman.files import ArrayHeader
+from dragoman.models.folder import load_theirs, open_weights
 from dragoman.nn import Module
 from dragoman.nn.module import FLOATS
 
@@ -46,7 +51,7 @@ def load_body(model: Module, folder: str | Path) -> BodyReport:
 
     Args:
         model: whose parameters are written.
-        folder: with weights as `dragoman.load` reads them; its config.json is not read.
+        folder: with weights as `dragoman.load` reads them. Of ours, config.json is not read.
 
     Returns:
         What was taken over and what was not.
@@ -57,9 +62,24 @@ def load_body(model: Module, folder: str | Path) -> BodyReport:
     """
     arguments.check_types("load_body", Module, model=model)
     arguments.check_path("load_body", "folder", folder)
+    if (theirs := load_theirs("load_body", Path(folder))) is not None:
+        path, arrays = Path(folder), dict(theirs.named_parameters())
+        return _copied(
+            model,
+            path,
+            {name: ArrayHeader(p.shape, FLOATS[0]) for name, p in arrays.items()},
+            lambda name: arrays[name].numpy(),
+        )
     path, weights = open_weights(Path(folder))
+    headers = {name: file.headers[name] for name, file in weights.items()}
+    return _copied(model, path, headers, lambda name: weights[name].array(name))
+
+
+def _copied(
+    model: Module, path: Path, headers: Mapping[str, ArrayHeader], read: Callable[[str], npt.NDArray[Any]]
+) -> BodyReport:
     parameters = dict(model.named_parameters())
-    found = {name: file.headers[name] for name, file in weights.items() if name in parameters}
+    found = {name: header for name, header in headers.items() if name in parameters}
     fits = {name: header for name, header in found.items() if header.shape == parameters[name].shape}
     if not fits:
         raise ValueError(f"{path}: must hold a parameter that the model has by name and shape, got none")
@@ -70,10 +90,10 @@ def load_body(model: Module, folder: str | Path) -> BodyReport:
                 "as in a frozen model; give the one that it was made from"
             )
     for name in fits:
-        parameters[name].copy_(weights[name].array(name))
+        parameters[name].copy_(read(name))
     return BodyReport(
         taken=tuple(fits),
         new=tuple(name for name in parameters if name not in found),
         other_shape=tuple(name for name in found if name not in fits),
-        unused=tuple(name for name in weights if name not in parameters),
+        unused=tuple(name for name in headers if name not in parameters),
     )

@@ -128,6 +128,12 @@ def load_with(
     return model
 
 
+def load_theirs(op: str, folder: Path) -> Model | None:
+    """The model in a folder of the Hugging Face libraries; None for another folder. Errors as of `load`."""
+    path = folder / CONFIG
+    return load_with(op, folder, {}) if path.exists() and is_theirs(read_object(path)) else None
+
+
 def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> Model:
     """Writes the model of a folder, frozen, to another folder, with its tokenizer.json and task.json.
 

@@ -20,7 +20,7 @@ from dragoman.nn.init import skip_init
 def load(op: str, folder: Path, values: Mapping[str, Any], device: str, compute_type: str) -> Model:
     """The model in a folder of theirs, in inference mode.
 
-    Each tensor is read into the parameter that it belongs to: beside the model, a few million values are in memory at
+    Each tensor is read into the parameter that it belongs to: beside the model, a million values are in memory at
     a time, or one tensor where it is turned over.
 
     Args:

@@ -15,7 +15,7 @@ from dragoman.files import ArrayHeader, SafetensorsFile
 from dragoman.json_file import read_object
 from dragoman.nn import Parameter
 
-_CHUNK = 1 << 22  # values that are read at a time
+_CHUNK = 1 << 20  # values that are read at a time
 
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 
