@@ -132,7 +132,7 @@ def test_a_text_that_is_far_too_long_is_named(translator, monkeypatch):
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path):
-    for folder, lacks in (("none", ""), (".", r" \(it has no tokenizer.json\)")):
+    for folder, lacks in (("none", ""), (".", r" \(it has no config.json\)")):
         with pytest.raises(
             FileNotFoundError, match=f"not a model folder{lacks}: '{re.escape(str(tmp_path / folder))}'"
         ):

@@ -57,6 +57,7 @@ class Generation:
         self._size = output_size(self.models[0])
         self._ends, self._unwritten = end_ids(config), unwritten_ids(config)
         steps = [steps_of(each) for each in self.models]
+        self._forced: dict[int, int] = {}  # by key, how many ids of an output are the config's, not the output's own
         # Recorded steps are those of inference.
         self._called = [m for m, s in zip(self.models, steps, strict=True) if isinstance(s, _core.PythonSteps)]
         self._data = _core.Generation(
@@ -92,10 +93,15 @@ class Generation:
         limit = min(limit_of(op, model, len(source_ids), options.max_length) for model in self.models)
         if len(options.prefix) > limit:
             raise ValueError(f"{op}: prefix must have at most {limit} ids, as the output, got {len(options.prefix)}")
-        native = options.native(limit, place, self._unwritten)
         if isinstance(self.models[0], TextDecoder):
-            return self._data.add((), source_ids, native)
-        return self._data.add(source_ids, start_ids(self.models[0].config), native)
+            return self._data.add((), source_ids, options.native(limit, place, self._unwritten))
+        start = start_ids(self.models[0].config)
+        forced = start[1:] if options.like == "hf" else ()  # transformers counts them in an output's length
+        native = options.native(limit, place, self._unwritten, forced)
+        key = self._data.add(source_ids, start[: len(start) - len(forced)], native)
+        if forced:
+            self._forced[key] = len(forced)
+        return key
 
     def step(self) -> list[int]:
         """One step of all requests.
@@ -128,18 +134,23 @@ class Generation:
             found = self._data.take(key)
         except (FloatingPointError, ValueError) as error:
             raise type(error)(f"{self._op}: {error}") from None
-        return [Hypothesis(h.ids, h.score, h.sum_logprob, h.length, h.token_logprobs) for h in found]
+        forced = self._forced.pop(key, 0)
+        return [
+            Hypothesis(h.ids[forced:], h.score, h.sum_logprob, h.length - forced, h.token_logprobs[forced:])
+            for h in found
+        ]
 
     def stable(self, key: int) -> list[int]:
         """The ids that a request's result begins with, as far as they are known: the text so far of a stream.
 
         All hypotheses that are live or finished share them, so they only grow. ValueError for a request that was taken.
         """
-        return self._data.stable(key)
+        return self._data.stable(key)[self._forced.get(key, 0) :]
 
     def cancel(self, key: int) -> None:
         """Ends a request; one that is gone already is no error."""
         self._data.cancel(key)
+        self._forced.pop(key, None)
 
     @property
     def pending(self) -> int:

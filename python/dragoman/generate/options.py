@@ -76,7 +76,8 @@ class SearchOptions:
       1e-6. Those cut at `max_length` come after finished ones.
     - "hf": as transformers (`GenerationMixin._beam_search`). As "dragoman", but with the score log P /
       length^length_penalty, and at `max_length` the best `beam` extensions are compared with finished ones alike. In a
-      beam search `repetition_penalty` multiplies log probabilities.
+      beam search `repetition_penalty` multiplies log probabilities. Tokens that the config's `start_id` forces count
+      in the length.
     - "fairseq": as its `SequenceGenerator`. A search ends as soon as `beam` are finished, the first come; at
       `max_length` eos is the only extension. Score: log P / length^length_penalty.
     - "marian": as `marian-decoder --normalize length_penalty`. Each finished hypothesis leaves one place less in the
@@ -257,15 +258,18 @@ class SearchOptions:
         """Tokens that are never chosen, of those that the model says so of."""
         return () if self.like == "hf" else of_model
 
-    def native(self, limit: int, place: int, unwritten: tuple[int, ...]) -> _core.SearchOptions:
-        """For the core, with the maximum number of tokens, the place of the draws and pad, bos and unk of the model."""
+    def native(
+        self, limit: int, place: int, unwritten: tuple[int, ...], forced: tuple[int, ...] = ()
+    ) -> _core.SearchOptions:
+        """For the core, with the maximum number of tokens, the place of the draws, pad, bos and unk of the model, and
+        what comes before the prefix and beside the limits."""
         least = self.min_length
         early = {True: "yes", False: "no"}.get(self.early_stopping, "never")  # type: ignore[arg-type]
         return _core.SearchOptions(
             beam=self.beam,
             count=self.outputs,
-            limit=limit,
-            min_length=int(self.like == "fairseq") if least is None else least,
+            limit=limit + len(forced),
+            min_length=len(forced) + (int(self.like == "fairseq") if least is None else least),
             length_penalty=self.exponent,
             coverage_penalty=self.coverage_penalty,
             like=self.like,
@@ -276,7 +280,7 @@ class SearchOptions:
             min_p=self.min_p,
             seed=self.seed,
             place=place,
-            prefix=self.prefix,
+            prefix=(*forced, *self.prefix),
             forced_last=self.forced_last,
             unwritten=self._unwritten(unwritten),
             suppress=self.suppress,

@@ -61,7 +61,9 @@ def score(
     wanted = [[*ids, *end] for ids in tgt_batch]
     with in_inference(models):
         found = log_probs_of("score", models, src_batch, wanted, range(len(wanted)))
-    return [scored(ids, log_probs, options) for ids, log_probs in zip(tgt_batch, found, strict=True)]
+    counts = options.like == "hf" and not isinstance(models[0], TextDecoder)
+    forced = len(start_ids(models[0].config)) - 1 if counts else 0  # as a search counts them
+    return [scored(ids, log_probs, options, forced) for ids, log_probs in zip(tgt_batch, found, strict=True)]
 
 
 def end_of(op: str, model: SearchModel, ended: bool) -> list[int]:
@@ -72,10 +74,10 @@ def end_of(op: str, model: SearchModel, ended: bool) -> list[int]:
     return [ends[0]] if ended else []
 
 
-def scored(ids: Sequence[int], log_probs: list[float], options: SearchOptions) -> Hypothesis:
-    """An output whose tokens have these log probabilities."""
+def scored(ids: Sequence[int], log_probs: list[float], options: SearchOptions, forced: int = 0) -> Hypothesis:
+    """An output whose tokens have these log probabilities, after `forced` tokens that count in its length."""
     total = float(sum(log_probs))
-    score = _core.normalised_score(options.like, total, len(log_probs), options.exponent)
+    score = _core.normalised_score(options.like, total, len(log_probs) + forced, options.exponent)
     return Hypothesis(list(ids), score, total, len(log_probs), log_probs)
 
 

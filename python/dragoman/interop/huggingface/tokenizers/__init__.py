@@ -15,7 +15,10 @@ __all__ = ["PretrainedTokenizer", "load_tokenizer", "parse_tokenizer"]
 
 def load_tokenizer(folder: Path) -> PretrainedTokenizer:
     """The tokenizer of a folder. OSError, ValueError as of `Tokenizer.load`."""
-    return build(TokenizerFiles(folder))
+    files = TokenizerFiles(folder)
+    for name in ("config.json", "generation_config.json"):  # they go along where the tokenizer is saved
+        files.object(name)
+    return build(files)
 
 
 def parse_tokenizer(content: bytes, path: Path) -> Tokenizer:

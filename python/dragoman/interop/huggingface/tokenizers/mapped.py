@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -86,8 +85,8 @@ class MarianTokenizer(MappedTokenizer):
             return super().with_languages(source, target)
         if target is not None and _code(target) not in self._ids:
             raise ValueError(f"Tokenizer: target_language must be one of {some(list(self._ids))}, got {target!r}")
-        made = copy.copy(self)
-        made._codes = source, target
+        made = self._copy()
+        made._codes = source, target or self._codes[1]
         return made
 
     def trimmed(self, texts: Sequence[str]) -> list[str]:

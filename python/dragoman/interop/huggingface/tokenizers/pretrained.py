@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,11 +98,18 @@ class PretrainedTokenizer(Tokenizer):
         if languages is None:
             super().with_languages(source, target)
             return self
-        source, target = source or languages.source, target or languages.target
-        languages.id("target_language", target)
-        made = copy.copy(self)
+        source = source or self._codes[0] or languages.source
+        target = target or self._codes[1] or languages.target
+        made = self._copy()
         made._set_frames(languages.frame(source, self._rules.end[0]))
+        languages.id("target_language", target)
         made._codes = source, target
+        return made
+
+    def _copy(self) -> Self:
+        """A tokenizer that shares everything; `copy.copy` would read the files again."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
         return made
 
     def config_of(self, config: Any) -> Any:
