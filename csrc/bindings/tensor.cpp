@@ -10,6 +10,7 @@
 #include "bindings/foreign.h"
 #include "core/program.h"
 #include "core/sequences.h"
+#include "ops/linear.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -199,6 +200,12 @@ void bind_tensor(py::module_& m) {
       .def_readonly("seed", &Dropout::seed)
       .def_readonly("step", &Dropout::step)
       .def_readonly("id", &Dropout::id);
+  m.def(
+      "packed_weight_size",
+      [](const Shape& shape, const std::string& dtype, const std::string& device) {
+        return packed_weight_size(shape, parse_dtype(dtype), parse_device("pack_weight", device));
+      },
+      "shape"_a, "dtype"_a, "device"_a = "cpu");
 }
 
 }  // namespace dragoman

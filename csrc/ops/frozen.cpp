@@ -24,12 +24,7 @@ DType check_packed(const char* op, const Tensor& packed, const std::string& dtyp
   CHECK(shape.size() == 2 && shape[0] >= 0 && shape[1] >= 0, op, ": shape must be (rows, columns), got ",
         shape);
   check_dtype(op, "packed", packed, DType::uint8);
-  const int64_t size = kernels(packed).packed_weight_size({.weight = nullptr,
-                                                           .packed = nullptr,
-                                                           .in_features = shape[1],
-                                                           .out_features = shape[0],
-                                                           .dtype = kind});
-  check_shape(op, "packed", packed, {size});
+  check_shape(op, "packed", packed, {packed_weight_size(shape, kind, packed.device())});
   return kind;
 }
 

@@ -18,17 +18,23 @@ void check_operands(const char* op, const Tensor& x, const Tensor& weight) {
         weight.shape());
 }
 
-PackWeight packing(const Tensor& weight) {
-  return {.weight = weight.raw(),
-          .packed = nullptr,
-          .in_features = weight.dim(1),
-          .out_features = weight.dim(0),
-          .dtype = weight.dtype()};
+int64_t packed_size_of(const Tensor& weight) {
+  return packed_weight_size(weight.shape(), weight.dtype(), weight.device());
 }
 
 }  // namespace
 
-std::optional<Tensor> pack_weight(const Tensor& weight) {
+int64_t packed_weight_size(const Shape& shape, DType dtype, Device device) {
+  CHECK(shape.size() == 2 && shape[0] >= 0 && shape[1] >= 0,
+        "pack_weight: shape must be (rows, columns), got ", shape);
+  return kernels(device).packed_weight_size({.weight = nullptr,
+                                             .packed = nullptr,
+                                             .in_features = shape[1],
+                                             .out_features = shape[0],
+                                             .dtype = dtype});
+}
+
+std::optional<Tensor> pack_weight(const Tensor& weight, const std::optional<Tensor>& out) {
   constexpr int64_t longest = 65536;  // 255 * 128 * longest still fits in int32
   const DType dtype = weight.dtype();
   CHECK_TYPE(dtype == DType::float32 || dtype == DType::bfloat16 || dtype == DType::int8,
@@ -36,12 +42,18 @@ std::optional<Tensor> pack_weight(const Tensor& weight) {
   check_rank("pack_weight", "weight", weight, 2);
   CHECK(dtype != DType::int8 || weight.dim(1) <= longest, "pack_weight: weight may have at most ", longest,
         " columns in int8, got ", weight.dim(1));
-  PackWeight p = packing(weight);
-  const int64_t nbytes = kernels(weight).packed_weight_size(p);
+  const int64_t nbytes = packed_size_of(weight);
   if (nbytes == 0) return std::nullopt;
-  const Tensor packed = Tensor::empty({nbytes}, DType::uint8, weight.device());
-  p.packed = packed.raw();
-  kernels(weight).pack_weight(p);
+  if (out) {
+    check_dtype("pack_weight", "out", *out, DType::uint8);
+    check_shape("pack_weight", "out", *out, {nbytes});
+  }
+  const Tensor packed = out ? *out : Tensor::empty({nbytes}, DType::uint8, weight.device());
+  kernels(weight).pack_weight({.weight = weight.raw(),
+                               .packed = packed.raw(),
+                               .in_features = weight.dim(1),
+                               .out_features = weight.dim(0),
+                               .dtype = dtype});
   return packed;
 }
 
@@ -51,7 +63,7 @@ std::tuple<Tensor, std::optional<Tensor>> linear_forward(
   check_operands("linear", x, weight);
   if (packed) {
     check_dtype("linear", "packed", *packed, DType::uint8);
-    check_shape("linear", "packed", *packed, {kernels(weight).packed_weight_size(packing(weight))});
+    check_shape("linear", "packed", *packed, {packed_size_of(weight)});
   }
   if (bias) {
     check_dtype("linear", "bias", *bias, DType::float32);

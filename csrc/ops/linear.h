@@ -51,8 +51,10 @@ struct LinearBackward {
 
 // A copy of weight in the order in which linear_forward and frozen_linear read it: faster, above all for few
 // rows. int8 is for frozen_linear alone. The order depends on the backend, so it must not be saved. uint8
-// (packed_weight_size,); absent where the backend keeps none.
-std::optional<Tensor> pack_weight(const Tensor& weight);
+// (packed_weight_size,), `out` where it is given; absent where the backend keeps none.
+std::optional<Tensor> pack_weight(const Tensor& weight, const std::optional<Tensor>& out = std::nullopt);
+// Bytes of such a copy of a weight (rows, columns) on a device; 0 where the backend keeps none.
+int64_t packed_weight_size(const Shape& shape, DType dtype, Device device);
 
 // Returns y and, for GELU, pre. `packed`, of the same weight, changes no bit.
 std::tuple<Tensor, std::optional<Tensor>> linear_forward(

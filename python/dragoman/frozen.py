@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, repeat
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,19 @@ def quantize(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArra
     return Tensor(values).numpy(), Tensor(scales).numpy()
 
 
+def places(shapes: Iterable[tuple[int, ...]], dtype: str, device: str) -> Iterator[_core.Tensor | None]:
+    """A place for the packed copy of each weight; None where no order is faster. They lie end to end in one block of
+    memory, whose pages are large."""
+    sizes = [_core.packed_weight_size(shape, dtype, device) for shape in shapes]
+    ends = list(accumulate(-(-size // 64) * 64 for size in sizes))  # whole cache lines
+    if not all(sizes):
+        yield from repeat(None, len(sizes))
+        return
+    block = _core.Tensor.empty(ends[-1:], "uint8", device)
+    for size, first in zip(sizes, [0, *ends], strict=False):
+        yield block.slice(first, [size])
+
+
 class FrozenWeight:
     """A weight (rows, columns) for inference: int8 with a scale for each row, bfloat16 or float32.
 
@@ -43,6 +58,7 @@ class FrozenWeight:
         values: (rows, columns) int8, bfloat16 or float32.
         scales: (rows,) float32 with int8, else None.
         device: where it shall be.
+        place: of `places`, for its packed copy.
 
     Raises:
         ValueError: int8 on another device than the CPU.
@@ -51,7 +67,11 @@ class FrozenWeight:
     __slots__ = ("_packed", "_plain", "_table", "device", "dtype", "scales", "shape")
 
     def __init__(
-        self, values: npt.NDArray[Any], scales: npt.NDArray[np.float32] | None = None, device: str = "cpu"
+        self,
+        values: npt.NDArray[Any],
+        scales: npt.NDArray[np.float32] | None = None,
+        device: str = "cpu",
+        place: _core.Tensor | None = None,
     ) -> None:
         self.dtype = NAMES[values.dtype]
         self.shape: tuple[int, int] = (values.shape[0], values.shape[1])
@@ -60,7 +80,7 @@ class FrozenWeight:
         plain = core_tensor("freeze", values, self.dtype, device)
         self.device = plain.device
         self.scales = None if scales is None else core_tensor("freeze", scales, "float32", device).clone()
-        self._packed = _core.pack_weight(plain)
+        self._packed = _core.pack_weight(plain, place)
         # Where no order is faster, products read the plain values, and lookups float32.
         self._plain = Tensor(plain.clone()) if self._packed is None else None
         self._table: _core.Tensor | None = None

@@ -178,6 +178,20 @@ def test_unpack_gives_the_weight_back(rng, dtype, rows, features):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float32", "bfloat16"])
+def test_a_weight_is_packed_into_a_given_place(rng, dtype):
+    values = dg.tensor(rng.integers(-5, 6, (33, 70)).astype(np.int8)).data
+    values = values if dtype == "int8" else dg.tensor(dg.Tensor(values).numpy().astype(np.float32), dtype=dtype).data
+    size = _core.packed_weight_size([33, 70], dtype)
+    block = _core.Tensor.zeros([size + 128], "uint8")
+    assert _core.pack_weight(values, block.slice(64, [size])) is not None
+    found = np.array(block.numpy())
+    np.testing.assert_array_equal(found[64:-64], _core.pack_weight(values).numpy())
+    assert not found[:64].any() and not found[-64:].any()
+    with pytest.raises(ValueError, match=r"pack_weight: out must have shape \(\d+,\), got \(\d+,\)"):
+        _core.pack_weight(values, block)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32", "bfloat16"])
 def test_lookups_give_the_rows(rng, dtype):
     table = rng.integers(-127, 128, (50, 37), np.int8)
     table = table.astype({"int8": np.int8, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype])

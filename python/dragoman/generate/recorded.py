@@ -29,7 +29,7 @@ from dragoman.nn.lora import Choice
 from dragoman.program import record
 from dragoman.tensor import Tensor
 
-FIRST_LENGTH = 512  # of the longest text that a model's first Programs hold for
+FIRST_LENGTH = 128  # of the longest text that a model's first Programs hold for
 LONGEST_EXAMPLE = 8  # tokens of a text that Programs are recorded with, or a few more
 
 # The state of a model, its Programs, and those that keep attention, once they were asked for.

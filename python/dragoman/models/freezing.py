@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import arguments, lora
+from dragoman import _core, arguments, lora
 from dragoman.arrays import DTYPES
-from dragoman.frozen import FROZEN_DTYPES, FrozenWeight, quantize
+from dragoman.frozen import FROZEN_DTYPES, FrozenWeight, places, quantize
 from dragoman.nn import Embedding, Linear, Module, Parameter
 from dragoman.nn.lora import LoRALinear
 from dragoman.runtime import empty_cache
@@ -29,14 +29,14 @@ def freeze(model: Module, dtype: str) -> None:
         if not np.isfinite(weight.numpy()).all():
             raise ValueError(f'freeze: weights must be finite for "int8", got {name} with a value that is not')
 
-    def frozen(name: str) -> FrozenWeight:
+    def frozen(name: str, place: _core.Tensor | None) -> FrozenWeight:
         weight = weights.pop(name)
         weight.forms.drop_packed()
         if dtype == "int8":
-            return FrozenWeight(*quantize(weight.numpy()))
-        return FrozenWeight(np.asarray(weight.numpy(), DTYPES[dtype]), device=weight.device)
+            return FrozenWeight(*quantize(weight.numpy()), place=place)
+        return FrozenWeight(np.asarray(weight.numpy(), DTYPES[dtype]), None, weight.device, place)
 
-    _replace(model, list(weights), frozen)
+    _replace(model, _places(weights, dtype), frozen)
     empty_cache()
 
 
@@ -88,18 +88,18 @@ def fill_frozen(model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any
         if name not in weights:
             parameter.copy_(read(name))
 
-    def frozen(name: str) -> FrozenWeight:
+    def frozen(name: str, place: _core.Tensor | None) -> FrozenWeight:
         stored = read(name)
         if dtype != "int8":
-            return FrozenWeight(np.asarray(stored, DTYPES[dtype]), device=device)
+            return FrozenWeight(np.asarray(stored, DTYPES[dtype]), None, device, place)
         if stored.dtype != np.int8:
-            return FrozenWeight(*_quantized(name, stored))
+            return FrozenWeight(*_quantized(name, stored), place=place)
         scales = read(name + SCALES)
         if not np.isfinite(scales).all():
             raise ValueError(f"{name}{SCALES} must be finite, got a value that is not")
-        return FrozenWeight(stored, scales)
+        return FrozenWeight(stored, scales, place=place)
 
-    _replace(model, list(weights), frozen)
+    _replace(model, _places(weights, dtype, device), frozen)
     model.to(device)
 
 
@@ -121,15 +121,25 @@ def _freezable(model: Module) -> dict[str, Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if all(users[id(parameter)])}
 
 
-def _replace(model: Module, names: list[str], frozen: Callable[[str], FrozenWeight]) -> None:
+Places = dict[str, _core.Tensor | None]
+
+
+def _places(weights: Mapping[str, Parameter], dtype: str, device: str | None = None) -> Places:
+    """For the packed copies of weights, by name: on a device, or where the weights are."""
+    shapes = [weight.shape for weight in weights.values()]
+    on = device or next((weight.device for weight in weights.values()), "cpu")
+    return dict(zip(weights, places(shapes, dtype, on), strict=True))
+
+
+def _replace(model: Module, place_of: Places, frozen: Callable[[str, _core.Tensor | None], FrozenWeight]) -> None:
     """One weight after the other, so that memory holds one of them twice."""
     modules = dict(model.named_modules())
     users: dict[int, list[Any]] = {}
     for module in modules.values():
         users.setdefault(id(vars(module).get("weight")), []).append(module)
-    for name in names:
+    for name, place in place_of.items():
         sharing = users[id(vars(modules[name.rpartition(".")[0]])["weight"])]
-        weight = frozen(name)
+        weight = frozen(name, place)
         for module in sharing:
             module.weight = weight
     for parameter in model.parameters():

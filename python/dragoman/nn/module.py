@@ -56,9 +56,12 @@ class Module:
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module, named `prefix`, and all below it, parents first."""
         check_types("named_modules", str, prefix=prefix)
-        yield prefix, self
-        for name, child in self.children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+        left: list[tuple[str, Module]] = [(prefix, self)]
+        while left:
+            prefix, module = left.pop()
+            yield prefix, module
+            below = [(f"{prefix}.{name}" if prefix else name, child) for name, child in module.children()]
+            left += reversed(below)
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter of the tree once, with its dotted name."""
