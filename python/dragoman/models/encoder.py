@@ -43,7 +43,8 @@ class EncoderConfig(TextConfig):
         pooling: how the rows of a text, or with "tag" those of a word, become one: "mean", "max", "first", "last",
             "mean_sqrt" or "weighted_mean", see dragoman.models.pooling. For `vectors` alone a list of them, too: the
             pooled rows lie side by side.
-        pooler: with "classify", a projection with tanh lies between the pooled row and the head, as in BERT.
+        pooler: with "classify", a projection with tanh lies between the pooled row and the head, as in BERT. Without a
+            head it is kept for one to come (`load_body`).
         projections: layers through which `vectors` go after pooling, a list of dicts: "features", and where they are
             not the defaults "activation" ("none") and "bias" (True).
         normalise: whether `vectors` have length 1.
@@ -84,7 +85,8 @@ class EncoderConfig(TextConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "labels", check_labels(self, self.head in ("classify", "tag")))
-        self._check("pooler", self.head == "classify" or not self.pooler, 'False without the head "classify"')
+        fits = self.head in ("classify", "none") or not self.pooler
+        self._check("pooler", fits, f'False for the head "{self.head}"')
         kinds = self.choices["activation"]
         self._check_vectors()
         fits = self.head_activation is None or (isinstance(self.head_activation, str) and self.head_activation in kinds)

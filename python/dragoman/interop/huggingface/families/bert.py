@@ -12,6 +12,7 @@ from dragoman.interop.huggingface.families.text_encoder import (
     id_fields,
     is_tied,
     label_fields,
+    pooler_fields,
     row_fields,
     written_bert_fields,
 )
@@ -61,12 +62,13 @@ def layout(fields: Fields, tensors: Tensors) -> Layout:
         **id_fields(fields, fields.id("pad_token_id") or 0),
         **label_fields(fields, head),
         token_types=fields.size("type_vocab_size", 2),
+        **pooler_fields(head, tensors, "bert.pooler.dense.weight"),
         head=head,
         head_activation=values["activation"] if head == "mlm" else None,
         tie_embeddings=tied or head != "mlm",
     )
     ignored = [*BUFFERS]
-    if head != "classify":
+    if not config.pooler:
         ignored.append(POOLER)
     if head == "mlm":
         ignored.append(r"cls\.seq_relationship\.(weight|bias)")

@@ -58,6 +58,7 @@ def layout(fields: Fields, tensors: Tensors) -> Layout:
         **row_fields(fields, 0, 512),
         **id_fields(fields, fields.id("pad_token_id") or 0),
         **label_fields(fields, head),
+        pooler=head == "classify",
         head=head,
         head_activation={"mlm": activation, "classify": "relu"}.get(head),
         tie_embeddings=tied or head != "mlm",

@@ -27,7 +27,6 @@ _NAMES = (
     (r"self_attention\.out_proj", "attention.attn.o"),
     (r"^(encoder.*)norm1", r"\1attention.LayerNorm"),
     *BODY_NAMES,
-    (r"^(embeddings|encoder)\.", r"mpnet.\1."),
 )
 
 
@@ -38,11 +37,12 @@ def layout(fields: Fields, tensors: Tensors) -> Layout:
         **bert_fields(fields) | {"vocab_size": fields.size("vocab_size", 30527)},
         **row_fields(fields, _OFFSET, 512),
         **id_fields(fields, 1 if pad_id is None else pad_id),
-        **head_config(fields, tensors, "mpnet.embeddings.word_embeddings.weight"),
+        **head_config(fields, tensors, "mpnet"),
         layers=({"positions": "relative"},),
         position_buckets=_BUCKETS,
     )
-    return Layout(config, (*_NAMES, *HEADS[config.head]), ignored=ignored_names(config, "mpnet"))
+    names = (*_NAMES, *HEADS[config.head], (r"^(embeddings|encoder|pooler)\.", r"mpnet.\1."))
+    return Layout(config, names, ignored=ignored_names(config, "mpnet"))
 
 
 def written(model: TextEncoder) -> dict[str, Any]:

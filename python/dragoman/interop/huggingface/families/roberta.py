@@ -15,6 +15,7 @@ from dragoman.interop.huggingface.families.text_encoder import (
     id_fields,
     is_tied,
     label_fields,
+    pooler_fields,
     row_fields,
     written_bert_fields,
 )
@@ -32,25 +33,30 @@ MASKED = (
 )
 TEXT_LABELS = ((r"^pooler", "classifier.dense"), (r"^head\.output", "classifier.out_proj"))
 WORD_LABELS = ((r"^head\.output", "classifier"),)
-HEADS = {"mlm": MASKED, "classify": TEXT_LABELS, "tag": WORD_LABELS, "none": ()}
+POOLER = ((r"^pooler", "pooler.dense"),)
+HEADS = {"mlm": MASKED, "classify": TEXT_LABELS, "tag": WORD_LABELS, "none": POOLER}
 HEAD_ALIASES = ((r"^lm_head\.decoder\.bias$", "lm_head.bias"),)
 
 _CLASSES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
 
 
-def head_config(fields: Fields, tensors: Tensors, word: str) -> dict[str, Any]:
-    """The fields of a config of ours about the head. `word` is the table of embeddings."""
+def head_config(fields: Fields, tensors: Tensors, prefix: str) -> dict[str, Any]:
+    """The fields of a config of ours about the head. `prefix` is that of the body's tensors."""
     head = head_of(fields, tensors, "lm_head.dense.weight", "classifier.dense.weight")
     return {
         **label_fields(fields, head),
+        **pooler_fields(head, tensors, f"{prefix}.pooler.dense.weight"),
         "head": head,
-        "tie_embeddings": head != "mlm" or is_tied(fields, tensors, word, "lm_head.decoder.weight"),
+        "tie_embeddings": head != "mlm"
+        or is_tied(fields, tensors, f"{prefix}.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
     }
 
 
 def ignored_names(config: EncoderConfig, prefix: str) -> list[str]:
-    """Tensors for which a model with that head has no use. The pooler belongs to no head here."""
-    names = [*BUFFERS, rf"{prefix}\.pooler\.dense\.(weight|bias)"]
+    """Tensors for which a model with that head has no use. The body's pooler belongs to no head here."""
+    names = [*BUFFERS]
+    if config.head != "none":
+        names.append(rf"{prefix}\.pooler\.dense\.(weight|bias)")
     return [*names, r"lm_head\.decoder\.weight"] if config.head == "mlm" and config.tie_embeddings else names
 
 
@@ -61,10 +67,10 @@ def layout(fields: Fields, tensors: Tensors) -> Layout:
         **bert_fields(fields) | {"vocab_size": fields.size("vocab_size", 50265)},
         **row_fields(fields, pad_id + 1, 512),
         **id_fields(fields, pad_id),
-        **head_config(fields, tensors, "roberta.embeddings.word_embeddings.weight"),
+        **head_config(fields, tensors, "roberta"),
         token_types=fields.size("type_vocab_size", 2),
     )
-    names = (*BODY_NAMES, (r"^(embeddings|encoder)\.", r"roberta.\1."), *HEADS[config.head])
+    names = (*BODY_NAMES, *HEADS[config.head], (r"^(embeddings|encoder|pooler)\.", r"roberta.\1."))
     return Layout(config, names, ignored=ignored_names(config, "roberta"))
 
 

@@ -84,7 +84,12 @@ def label_fields(fields: Fields, head: str) -> dict[str, Any]:
     labels = read_labels(fields)
     if head == "tag":
         return {"labels": labels, "pooling": "first"}
-    return {"labels": labels, "label_kind": label_kind(fields, labels), "pooling": "first", "pooler": True}
+    return {"labels": labels, "label_kind": label_kind(fields, labels), "pooling": "first"}
+
+
+def pooler_fields(head: Head, tensors: Tensors, weight: str) -> dict[str, Any]:
+    """Whether a config of ours has a pooler: a head for labels of texts has one, and a body may keep one."""
+    return {"pooler": head == "classify" or (head == "none" and weight in tensors)}
 
 
 def read_labels(fields: Fields) -> tuple[str, ...]:
