@@ -45,6 +45,8 @@ class PythonSteps : public Steps {
     return steps_.attr("attention")().cast<std::vector<std::vector<float>>>();
   }
 
+  void narrow(const std::vector<int32_t>&) override {}  // all logits are always there
+
  private:
   py::object steps_;
 };
@@ -69,27 +71,30 @@ void bind_decode(py::module_& m) {
       .def("add", &Steps::add, "entries"_a, py::call_guard<ReleaseGil>())
       .def("next", &Steps::next, "ids"_a, "parents"_a, py::call_guard<ReleaseGil>())
       .def("keep_attention", &Steps::keep_attention, "kept"_a, py::call_guard<ReleaseGil>())
-      .def("attention", &Steps::attention, py::call_guard<ReleaseGil>());
+      .def("attention", &Steps::attention, py::call_guard<ReleaseGil>())
+      .def("narrow", &Steps::narrow, "tokens"_a, py::call_guard<ReleaseGil>());
   py::class_<StepPrograms, std::shared_ptr<StepPrograms>>(
       m, "StepPrograms", "A model's recorded steps, for sources and texts up to some length.")
       .def(py::init([](std::shared_ptr<Program> first, std::shared_ptr<Program> step, bool reads_source,
                        int64_t longest_source, int64_t longest, bool keeps_attention,
-                       const std::string& cache_dtype) {
-             return std::make_shared<StepPrograms>(std::move(first), std::move(step), reads_source,
-                                                   longest_source, longest, keeps_attention,
-                                                   parse_activation_dtype("KVCache", cache_dtype));
+                       const std::string& cache_dtype, std::vector<int32_t> tokens, int64_t vocabulary) {
+             return std::make_shared<StepPrograms>(
+                 std::move(first), std::move(step), reads_source, longest_source, longest, keeps_attention,
+                 parse_activation_dtype("KVCache", cache_dtype), std::move(tokens), vocabulary);
            }),
            "first"_a, "step"_a, "reads_source"_a, "longest_source"_a, "longest"_a, "keeps_attention"_a,
-           "cache_dtype"_a)
+           "cache_dtype"_a, "tokens"_a, "vocabulary"_a)
       .def_readonly("longest_source", &StepPrograms::longest_source)
       .def_readonly("longest", &StepPrograms::longest);
   // The function is called, and ends, with the GIL: pybind11 sees to both.
   py::class_<ReplayedSteps, Steps, std::shared_ptr<ReplayedSteps>>(m, "ReplayedSteps",
                                                                    "Steps of recorded Programs and a cache.")
-      .def(py::init([](std::shared_ptr<StepPrograms> programs,
-                       std::function<std::shared_ptr<StepPrograms>(int64_t, int64_t, bool)> renew) {
-             return std::make_shared<ReplayedSteps>(std::move(programs), std::move(renew));
-           }),
+      .def(py::init(
+               [](std::shared_ptr<StepPrograms> programs,
+                  std::function<std::shared_ptr<StepPrograms>(int64_t, int64_t, bool, std::vector<int32_t>)>
+                      renew) {
+                 return std::make_shared<ReplayedSteps>(std::move(programs), std::move(renew));
+               }),
            "programs"_a, "renew"_a);
   py::class_<PythonSteps, Steps, std::shared_ptr<PythonSteps>>(m, "PythonSteps",
                                                                "Steps that a Python object makes.")

@@ -55,6 +55,10 @@ std::vector<std::vector<float>> EnsembleSteps::attention() {
   return mean;
 }
 
+void EnsembleSteps::narrow(const std::vector<int32_t>& tokens) {
+  for (const std::shared_ptr<Steps>& model : models_) model->narrow(tokens);
+}
+
 Tensor EnsembleSteps::leave() {
   std::exception_ptr error;
   for (const std::shared_ptr<Steps>& model : models_) {

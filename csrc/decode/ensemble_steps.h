@@ -17,6 +17,7 @@ class EnsembleSteps : public Steps {
   Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) override;
   void keep_attention(bool kept) override;
   std::vector<std::vector<float>> attention() override;  // the mean of the models'
+  void narrow(const std::vector<int32_t>& tokens) override;
 
  private:
   Tensor leave();  // all rows of all models, also after one throws; the first error is thrown in the end

@@ -84,7 +84,7 @@ std::vector<int64_t> Generation::step() {
   const FixedThreads fixed;
   std::vector<int64_t> keys = std::exchange(done_, {});
   try {
-    keep_attention();
+    prepare();
     if (model_rows_ > 0) advance();
     settle(running_, keys);
     if (!waiting_.empty()) join();
@@ -105,13 +105,37 @@ std::vector<int64_t> Generation::step() {
   return keys;
 }
 
-void Generation::keep_attention() {
-  const auto reads = [](const Request& request) { return request.search->reads_attention(); };
-  const bool kept = std::any_of(running_.begin(), running_.end(), reads) ||
-                    std::any_of(waiting_.begin(), waiting_.end(), reads);
-  if (kept == keeps_attention_) return;
-  steps_->keep_attention(kept);
-  keeps_attention_ = kept;
+void Generation::prepare() {
+  bool keeps = false;
+  for (const std::vector<Request>* requests : {&running_, &waiting_}) {
+    for (const Request& request : *requests) keeps = keeps || request.search->reads_attention();
+  }
+  if (keeps != keeps_attention_) {
+    steps_->keep_attention(keeps);
+    keeps_attention_ = keeps;
+  }
+  std::vector<int32_t> shortlist = shared_shortlist();
+  if (shortlist != shortlist_) {
+    steps_->narrow(shortlist);
+    shortlist_ = std::move(shortlist);
+  }
+}
+
+std::vector<int32_t> Generation::shared_shortlist() const {
+  const std::vector<int32_t>* shared = nullptr;
+  for (const std::vector<Request>* requests : {&running_, &waiting_}) {
+    for (const Request& request : *requests) {
+      const SearchOptions& options = request.options;
+      if (!options.reads_allowed_alone() || (shared != nullptr && *shared != options.allowed)) return {};
+      shared = &options.allowed;
+    }
+  }
+  if (shared == nullptr) return {};
+  std::vector<int32_t> tokens = *shared;
+  tokens.insert(tokens.end(), vocabulary_.ends.begin(), vocabulary_.ends.end());
+  std::sort(tokens.begin(), tokens.end());
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+  return tokens;
 }
 
 void Generation::advance() {

@@ -42,9 +42,12 @@ class Generation {
     std::exception_ptr error;
   };
 
-  void keep_attention();  // in the next step, if a search reads it
-  void advance();         // the running requests
-  void join();            // the waiting ones
+  // What the next step asks of the model: attention where a search reads it, and all logits or those of a
+  // shortlist that all requests share.
+  void prepare();
+  std::vector<int32_t> shared_shortlist() const;  // empty: none
+  void advance();                                 // the running requests
+  void join();                                    // the waiting ones
   // One step of each request's search. The rows of `logits` are those of the model from `first_row` on.
   void search(const Tensor& logits, std::vector<Request>& requests, int64_t first_row);
   // Moves the requests that have ended from `requests` to `ended_`, and adds their keys.
@@ -56,6 +59,7 @@ class Generation {
   int64_t next_key_ = 0;
   int64_t model_rows_ = 0;  // that the model holds
   bool keeps_attention_ = false;
+  std::vector<int32_t> shortlist_;
   std::vector<Request> running_, waiting_;  // running: in the order of their rows
   std::map<int64_t, Ended> ended_;
   std::vector<int64_t> done_;  // ended before their first step

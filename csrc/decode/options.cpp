@@ -26,6 +26,14 @@ bool SearchOptions::forbids() const {
          !allowed.empty() || no_repeat_ngram > 0 || !constraints.empty();
 }
 
+bool SearchOptions::reads_allowed_alone() const {
+  if (allowed.empty() || !renormalize) return false;
+  // These read the probability of a token among all.
+  const bool scores_prefix = !prefix.empty() && like != Like::hf;
+  const bool penalises_probability = repetition_penalty != 1.0 && like == Like::hf;
+  return !scores_prefix && !penalises_probability;
+}
+
 double normalised_score(Like like, double log_prob, int64_t length, double length_penalty) {
   if (length == 0) return log_prob;
   const double counted = static_cast<double>(length);

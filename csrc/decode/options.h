@@ -47,6 +47,8 @@ struct SearchOptions {
   std::vector<std::vector<int32_t>> constraints;  // phrases that an output contains
 
   bool forbids() const;  // whether an option forbids tokens
+  // Whether a search reads no logits but those of `allowed` and of the ends.
+  bool reads_allowed_alone() const;
   bool is_unwritten(int32_t id) const { return contains(unwritten, id); }
 };
 

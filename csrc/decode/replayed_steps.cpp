@@ -1,6 +1,7 @@
 #include "decode/replayed_steps.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "decode/host.h"
 #include "ops/kv_cache.h"
@@ -50,6 +51,19 @@ std::vector<std::vector<float>> mean_of_heads(const Tensor& weights, const std::
   return means;
 }
 
+// The logits of `tokens` among those of a whole vocabulary, the others -inf; on the host, where a search that
+// forbids tokens reads them.
+Tensor widened(const Tensor& logits, const std::vector<int32_t>& tokens, int64_t vocabulary) {
+  const Tensor narrow = logits.to(cpu_device), all = Tensor::empty({logits.dim(0), vocabulary});
+  const float* from = narrow.data<float>();
+  std::fill_n(all.data<float>(), all.numel(), -std::numeric_limits<float>::infinity());
+  for (int64_t row = 0; row < all.dim(0); ++row) {
+    float* to = all.data<float>() + row * vocabulary;
+    for (const int32_t token : tokens) to[token] = *from++;
+  }
+  return all;
+}
+
 bool is_identity(const std::vector<int64_t>& parents, int64_t rows) {
   if (static_cast<int64_t>(parents.size()) != rows) return false;
   for (int64_t i = 0; i < rows; ++i) {
@@ -66,12 +80,17 @@ ReplayedSteps::ReplayedSteps(std::shared_ptr<const StepPrograms> programs, Renew
 void ReplayedSteps::make_room(int64_t source, int64_t text) {
   if (source <= programs_->longest_source && text <= programs_->longest) return;
   programs_ = renew_(std::max(source, programs_->longest_source), std::max(text, programs_->longest),
-                     programs_->keeps_attention);
+                     programs_->keeps_attention, tokens_);
 }
 
 void ReplayedSteps::keep_attention(bool kept) {
   if (kept == programs_->keeps_attention) return;
-  programs_ = renew_(programs_->longest_source, programs_->longest, kept);
+  programs_ = renew_(programs_->longest_source, programs_->longest, kept, tokens_);
+}
+
+void ReplayedSteps::narrow(const std::vector<int32_t>& tokens) {
+  programs_ = renew_(programs_->longest_source, programs_->longest, programs_->keeps_attention, tokens);
+  tokens_ = tokens;
 }
 
 Tensor ReplayedSteps::replay(const Program& program, const std::vector<Value>& inputs, const KVCache& cache,
@@ -80,7 +99,8 @@ Tensor ReplayedSteps::replay(const Program& program, const std::vector<Value>& i
   if (programs_->keeps_attention) {
     attention_ = mean_of_heads(std::get<Tensor>(outputs[1]), queries, cache.sources()->lengths());
   }
-  return std::get<Tensor>(outputs[0]);
+  const Tensor& logits = std::get<Tensor>(outputs[0]);
+  return programs_->tokens.empty() ? logits : widened(logits, programs_->tokens, programs_->vocabulary);
 }
 
 Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
@@ -96,7 +116,7 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
   }
   if (used_ && cache_->own().size() == 0) {
     // The model may have changed.
-    programs_ = renew_(programs_->longest_source, programs_->longest, programs_->keeps_attention);
+    programs_ = renew_(programs_->longest_source, programs_->longest, programs_->keeps_attention, tokens_);
   }
   used_ = true;
   make_room(sources.longest(), prefixes.longest());

@@ -22,15 +22,18 @@ struct StepPrograms {
   int64_t longest_source, longest;
   bool keeps_attention;
   DType cache_dtype;  // of keys and values
+  // The tokens that the logits are of, of a vocabulary of this size; empty: all.
+  std::vector<int32_t> tokens;
+  int64_t vocabulary;
 };
 
 class ReplayedSteps : public Steps {
  public:
   // Called when a length is not below what the Programs hold for, before rows join an empty cache that was
-  // used, and for Programs that keep attention or do not: returns Programs for these lengths, of the model as
-  // it is now. May throw.
-  using Renew = std::function<std::shared_ptr<const StepPrograms>(int64_t longest_source, int64_t longest,
-                                                                  bool keeps_attention)>;
+  // used, and for Programs that keep attention or do not, with logits of these tokens or of all: returns
+  // Programs for these lengths, of the model as it is now. May throw.
+  using Renew = std::function<std::shared_ptr<const StepPrograms>(
+      int64_t longest_source, int64_t longest, bool keeps_attention, const std::vector<int32_t>& tokens)>;
 
   ReplayedSteps(std::shared_ptr<const StepPrograms> programs, Renew renew);
 
@@ -38,6 +41,7 @@ class ReplayedSteps : public Steps {
   Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) override;
   void keep_attention(bool kept) override;
   std::vector<std::vector<float>> attention() override { return attention_; }
+  void narrow(const std::vector<int32_t>& tokens) override;
 
  private:
   void make_room(int64_t source, int64_t text);
@@ -50,6 +54,7 @@ class ReplayedSteps : public Steps {
   std::shared_ptr<KVCache> cache_;  // of all rows
   bool used_ = false;
   std::vector<std::vector<float>> attention_;
+  std::vector<int32_t> tokens_;  // that logits are needed of; empty: all
 };
 
 }  // namespace dragoman

@@ -32,6 +32,8 @@ class Steps {
   // How much each row of the last add or next looks at each token of its source when it chooses the next
   // token; adds up to 1. Of calls that keep it.
   virtual std::vector<std::vector<float>> attention() = 0;
+  // The calls that follow need the logits of these tokens alone: others may be -inf. Empty: of all tokens.
+  virtual void narrow(const std::vector<int32_t>& tokens) = 0;
 };
 
 }  // namespace dragoman

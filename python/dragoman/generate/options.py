@@ -54,7 +54,8 @@ class SearchOptions:
         begin_suppress: ids that are not chosen as the first token after the prefix.
         bad_words: sequences of ids that are not written: after all but the last of a sequence, the last is forbidden.
             What counts is all that the decoder has read.
-        allowed: the only ids that are chosen, beside eos; None for all. A shortlist of the vocabulary.
+        allowed: the only ids that are chosen, beside eos; None for all. With `renormalize`, a step computes only their
+            logits, if all requests that are decoded side by side have the same ones.
         no_repeat_ngram: no sequence of so many tokens comes twice in what the decoder reads (Paulus et al. 2018,
             arXiv:1705.04304); 0 for no such limit.
         repetition_penalty: in [1e-6, 1e6]. Logits of tokens that the decoder has read are divided by it where they are

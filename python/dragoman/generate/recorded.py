@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -20,6 +20,8 @@ from dragoman import _core, functional
 from dragoman._core import Sequences
 from dragoman.frozen import FrozenWeight
 from dragoman.generate.aligning import covering_attention
+from dragoman.generate.models import output_size
+from dragoman.generate.narrowing import can_narrow, narrowed
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.nn import KVCache, Module, Parameter
@@ -30,10 +32,14 @@ from dragoman.program import record
 from dragoman.tensor import Tensor
 
 FIRST_LENGTH = 128  # of the longest text that a model's first Programs hold for
+MOST_SHORTLISTS = 7  # that a model keeps Programs of, beside the newest
 LONGEST_EXAMPLE = 8  # tokens of a text that Programs are recorded with, or a few more
 
-# The state of a model, its Programs, and those that keep attention, once they were asked for.
-Kept = tuple[Hashable, dict[bool, _core.StepPrograms | None]]
+# Whether Programs keep attention, and the tokens that their logits are of: () for all.
+Kind = tuple[bool, tuple[int, ...]]
+PLAIN: Kind = (False, ())
+# The state of a model, and its Programs of each kind that was asked for.
+Kept = tuple[Hashable, dict[Kind, _core.StepPrograms | None]]
 
 _kept: WeakKeyDictionary[Any, Kept] = WeakKeyDictionary()
 _recording = threading.Lock()
@@ -48,9 +54,9 @@ def replayed_steps(model: EncoderDecoder | TextDecoder) -> _core.ReplayedSteps |
     with _recording:
         kept = _kept.get(model)
         if kept is None or kept[0] != state:
-            kept = state, {False: _first_programs(model)}
+            kept = state, {PLAIN: _first_programs(model)}
             _keep(model, *kept)
-    programs = kept[1][False]
+    programs = kept[1][PLAIN]
     return None if programs is None else _core.ReplayedSteps(programs, partial(_programs_for, model))
 
 
@@ -67,13 +73,16 @@ def _first_programs(model: Any) -> _core.StepPrograms | None:
         return None
 
 
-def _programs_for(model: Any, longest_source: int, longest: int, keeps_attention: bool) -> _core.StepPrograms:
+def _programs_for(
+    model: Any, longest_source: int, longest: int, keeps_attention: bool, tokens: Sequence[int]
+) -> _core.StepPrograms:
     """Programs of the model as it is, for at least these lengths, kept in the place of the others."""
+    kind = keeps_attention, tuple(tokens) if can_narrow(model) else ()
     with _recording:
         state = _state_of(model)
         kept = _kept.get(model)
-        by_attention = kept[1] if kept is not None and kept[0] == state else {}
-        known = by_attention.get(keeps_attention)
+        by_kind = kept[1] if kept is not None and kept[0] == state else {}
+        known = by_kind.get(kind)
         old = (longest_source, longest) if known is None else (known.longest_source, known.longest)
         least = tuple(max(pair) for pair in zip(old, (longest_source, longest), strict=True))
         if known is not None and least == old:
@@ -83,17 +92,19 @@ def _programs_for(model: Any, longest_source: int, longest: int, keeps_attention
         longest_of_model = tuple(max(pair) for pair in zip(least, _max_lengths(model), strict=True))
         for source, text in (twice, longest_of_model, least):
             try:
-                programs = _record(model, source, text, keeps_attention)
+                programs = _record(model, source, text, kind)
                 break
             except ValueError:  # a learned table of positions ends
                 if (source, text) == least:
                     raise
         if state is not None:
-            _keep(model, state, {**by_attention, keeps_attention: programs})
+            narrow = [each for each in by_kind if each[1]]
+            old_kinds = narrow[:-MOST_SHORTLISTS] if kind[1] else []
+            _keep(model, state, {k: p for k, p in by_kind.items() if k not in old_kinds} | {kind: programs})
         return programs
 
 
-def _keep(model: Any, state: Hashable, programs: dict[bool, _core.StepPrograms | None]) -> None:
+def _keep(model: Any, state: Hashable, programs: dict[Kind, _core.StepPrograms | None]) -> None:
     """Until the model's weights drop their packed copies, which are constants of the Programs."""
     _kept[model] = state, programs
     forget = partial(_forget, ref(model))
@@ -167,8 +178,11 @@ def _zeros(count: int) -> Tensor:
     return Tensor(_int32(np.zeros(count)))
 
 
-def _record(model: Any, longest_source: int, longest: int, keeps_attention: bool = False) -> _core.StepPrograms:
+def _record(model: Any, longest_source: int, longest: int, kind: Kind = PLAIN) -> _core.StepPrograms:
     """The Programs of a model. ValueError where its code does what cannot be recorded, or takes no such lengths."""
+    keeps_attention, tokens = kind
+    vocabulary = output_size(model)
+    model = narrowed(model, tokens) if tokens else model
     translates = isinstance(model, EncoderDecoder)
     # By cache. The memory is no input: a step that read it, and not its keys and values in the cache, would be refused.
     memories: dict[int, tuple[Tensor, Sequences]] = {}
@@ -209,7 +223,15 @@ def _record(model: Any, longest_source: int, longest: int, keeps_attention: bool
         finally:
             rehearsal.stop()
     return _core.StepPrograms(
-        first_program, step_program, translates, longest_source, longest, keeps_attention, cache_dtype(model)
+        first_program,
+        step_program,
+        translates,
+        longest_source,
+        longest,
+        keeps_attention,
+        cache_dtype(model),
+        tokens,
+        vocabulary,
     )
 
 
