@@ -9,10 +9,11 @@ from typing import Any
 
 from dragoman.arguments import with_article
 from dragoman.cli.device_option import add_device_argument
-from dragoman.data.framing import cut, framed_texts, framed_words
+from dragoman.cli.served import add_language_arguments
+from dragoman.data.framing import cut, framed_texts, framed_words, prompts
 from dragoman.data.images import read_image
 from dragoman.data.pairs import cut_source, source_ids, target_ids
-from dragoman.data.tokenizer import BOS, Tokenizer, with_token
+from dragoman.data.tokenizer import Tokenizer, with_token
 from dragoman.generate.search import generate, limit_of
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder import TextEncoder
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", metavar="TEXT", help="what the model reads")
     parser.add_argument("--target", metavar="TEXT", help="its translation (default: the model's own)")
     parser.add_argument("--output", metavar="FILE", default="attention.html", help="the page (default: attention.html)")
+    add_language_arguments(parser)
     add_device_argument(parser)
 
 
@@ -50,7 +52,9 @@ def command(options: argparse.Namespace) -> None:
     folder = Path(options.folder)
     model: Any = load(folder).to(options.device)
     if isinstance(model, EncoderDecoder):
-        _pair(model, Tokenizer.load(folder / "tokenizer.json"), options)
+        tokenizer = Tokenizer.load(folder).with_languages(options.source_language, options.target_language)
+        model.config = tokenizer.config_of(model.config)
+        _pair(model, tokenizer, options)
     elif options.target is not None:
         raise ValueError(f"--target needs a model that translates, got {with_article(type(model).__name__)}")
     elif isinstance(model, VisionTransformer):
@@ -59,7 +63,7 @@ def command(options: argparse.Namespace) -> None:
         names = _patches(config)
         attention_page(model.attention_weights(image), names, None, options.output)
     elif isinstance(model, TextEncoder | TextDecoder):
-        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        tokenizer = Tokenizer.load(folder)
         ids = _read_by(model, tokenizer, options.text)
         _check_length("TEXT", ids)
         names = tokenizer.tokens(ids)
@@ -77,19 +81,19 @@ def _pair(model: Any, tokenizer: Tokenizer, options: argparse.Namespace) -> None
     if options.target is None:
         longest = min(LONGEST, limit_of("explain", model, len(source), None))
         ids = generate(model, [source], beam=5, max_length=longest)[0][0].ids
-        print(tokenizer.decode(with_token(ids, tokenizer)))
+        print(tokenizer.target.decode(with_token(ids, tokenizer.target)))
     else:
         (ids,) = target_ids(tokenizer, [options.target])
     fed = [*start_ids(model.config), *ids]
     _check_length("--target", fed)
     weights = model.attention_weights(source, fed)
-    attention_page(weights, tokenizer.tokens(source), tokenizer.tokens(fed), options.output)
+    attention_page(weights, tokenizer.tokens(source), tokenizer.target.tokens(fed), options.output)
 
 
 def _read_by(model: TextEncoder | TextDecoder, tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids that the model reads of a text, as in training and in use."""
     if isinstance(model, TextDecoder):
-        return [BOS, *tokenizer.encode(text)][: model.config.max_length]
+        return prompts(tokenizer, [text])[0][: model.config.max_length]
     ids = framed_words(tokenizer, [text.split()])[0] if model.config.head == "tag" else framed_texts(tokenizer, [text])
     return list(cut(ids[0], model.config.max_length))
 

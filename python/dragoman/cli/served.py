@@ -11,7 +11,7 @@ from dragoman.predict import Translator
 _LANGUAGES = ("source_language", "target_language")
 
 
-def add_language_arguments(parser: argparse.ArgumentParser) -> None:
+def add_language_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """--source-language and --target-language."""
     for name in _LANGUAGES:
         side = name.partition("_")[0]

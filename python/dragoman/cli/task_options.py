@@ -12,10 +12,11 @@ from dragoman.arguments import did_you_mean, shown
 from dragoman.cli.config_file import assigned
 from dragoman.cli.numbers import COUNT, REAL
 from dragoman.cli.presets import PAIRS
+from dragoman.cli.served import add_language_arguments
 from dragoman.data.text import Files
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.functional.pool import POOLINGS
-from dragoman.models.base import TOKENIZER, Model, class_of_config
+from dragoman.models.base import Model, class_of_config
 from dragoman.models.body import load_body
 from dragoman.models.config import ModelConfig
 from dragoman.models.folder import model_folder, read_config
@@ -70,6 +71,7 @@ def add_file_arguments(group: argparse._ArgumentGroup) -> None:
         help="begin with the sizes, the vocabulary and, where they fit, the weights of a trained model; --preset, "
         "--vocab-size, --tokenizer and --lowercase do not count then",
     )
+    add_language_arguments(group)
 
 
 def add_model_arguments(group: argparse._ArgumentGroup) -> None:
@@ -151,7 +153,10 @@ def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Fil
     settings |= {name: v for name in names if (v := getattr(options, name)) is not None}
     if options.body is not None and kind is not ImageClassification:
         with model_folder(Path(options.body)):
-            settings["tokenizer"] = Tokenizer.load(Path(options.body) / TOKENIZER)
+            tokenizer = Tokenizer.load(Path(options.body))
+        if issubclass(kind, Translation):
+            tokenizer = tokenizer.with_languages(options.source_language, options.target_language)
+        settings["tokenizer"] = tokenizer
     return kind.learn(files, options.vocab_size, options.tokenizer_kind, **settings)
 
 
@@ -213,4 +218,5 @@ def _body_config(folder: Path, task: Task, fields: dict[str, Any]) -> ModelConfi
     if "vocab_size" in fields:
         fields["vocab_size"] = max(fields["vocab_size"], getattr(config, "vocab_size", 0))
     changed: ModelConfig = dataclasses.replace(config, **fields)
-    return changed
+    tokenizer = getattr(task, "tokenizer", None)
+    return changed if tokenizer is None else tokenizer.config_of(changed)

@@ -77,6 +77,7 @@ class Tokenizer:
         prompt_frame: of what a language model goes on from.
         document_frame: of what a language model learns.
         unk_id: stands for a word without ids.
+        mask_id: of the token that hides another one; None where the vocabulary has none.
     """
 
     source_frame: Frame = Frame((), (EOS,))
@@ -84,6 +85,7 @@ class Tokenizer:
     prompt_frame: Frame = Frame((BOS,), ())
     document_frame: Frame = text_frame
     unk_id: int = UNK
+    mask_id: int | None = None
 
     def __init__(self, backend: Any) -> None:
         library = tokenizers_library()
@@ -143,7 +145,8 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Reads a tokenizer.json, or the tokenizer of a folder from elsewhere, such as transformers writes.
+        """Reads a tokenizer.json, or the tokenizer of a model's folder: one from here, or from elsewhere, such as
+        transformers writes.
 
         The files may come from anywhere: what would end the process or never return in the library is refused before.
 

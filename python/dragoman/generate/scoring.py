@@ -61,8 +61,7 @@ def score(
     wanted = [[*ids, *end] for ids in tgt_batch]
     with in_inference(models):
         found = log_probs_of("score", models, src_batch, wanted, range(len(wanted)))
-    counts = options.like == "hf" and not isinstance(models[0], TextDecoder)
-    forced = len(start_ids(models[0].config)) - 1 if counts else 0  # as a search counts them
+    forced = forced_count(models[0], options)
     return [scored(ids, log_probs, options, forced) for ids, log_probs in zip(tgt_batch, found, strict=True)]
 
 
@@ -72,6 +71,12 @@ def end_of(op: str, model: SearchModel, ended: bool) -> list[int]:
     if ended and not ends:
         raise ValueError(f"{op}: ended must be False where the config has no eos_id, got True")
     return [ends[0]] if ended else []
+
+
+def forced_count(model: SearchModel, options: SearchOptions) -> int:
+    """How many tokens that the config forces count in the length of an output, as in a search."""
+    counts = options.like == "hf" and not isinstance(model, TextDecoder)
+    return len(start_ids(model.config)) - 1 if counts else 0
 
 
 def scored(ids: Sequence[int], log_probs: list[float], options: SearchOptions, forced: int = 0) -> Hypothesis:

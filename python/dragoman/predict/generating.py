@@ -12,7 +12,7 @@ from dragoman.data.columns import Ids
 from dragoman.data.tokenizer import Tokenizer, with_token
 from dragoman.generate import Hypothesis, SearchOptions
 from dragoman.generate.models import output_size
-from dragoman.generate.scoring import end_of, log_probs_of, scored
+from dragoman.generate.scoring import end_of, forced_count, log_probs_of, scored
 from dragoman.generate.search import options_of
 from dragoman.models.batch import pack_ids
 from dragoman.predict.call import Work
@@ -104,12 +104,13 @@ class GeneratingPredictor(TextPredictor):
         _check_begun(name, ids)
         options = options_of(name, like=like, length_penalty=length_penalty)
         end = end_of(name, self.model, arguments.flag(name, "ended", ended))
+        forced = forced_count(self.model, options)
         pairs = [
             (source, [*output, *end], place) for place, (source, output) in enumerate(zip(ids, outputs, strict=True))
         ]
         works = [Work(pair, len(pair[0]) + len(pair[1]), kind=_log_probs) for pair in pairs]
         return self._executor.submit(
-            works, lambda found: [scored(ids, each, options) for ids, each in zip(outputs, found, strict=True)]
+            works, lambda found: [scored(ids, each, options, forced) for ids, each in zip(outputs, found, strict=True)]
         )
 
     def _scores(

@@ -31,7 +31,7 @@ class MaskedLM(TextTask):
     random token, 10 % stay; all of them are to be found. The choice changes from epoch to epoch. The score is
     "accuracy", of the chosen tokens, in percent; the log has the perplexity, too.
 
-    The mask is a token of its own: the model's vocabulary has one more than the tokenizer's.
+    The mask is the tokenizer's, or a token of its own: then the model's vocabulary has one more than the tokenizer's.
 
     Args:
         tokenizer: needed for examples of text; saved with the model.
@@ -50,10 +50,14 @@ class MaskedLM(TextTask):
 
     @property
     def vocab_size(self) -> int:
-        return super().vocab_size + 1
+        return super().vocab_size + (self._tokenizer().mask_id is None)
 
     def config_fields(self) -> dict[str, Any]:
-        return {**super().config_fields(), "head": "mlm", "labels": (), "mask_id": self.vocab_size - 1}
+        return {**super().config_fields(), "head": "mlm", "labels": (), "mask_id": self._mask_id()}
+
+    def _mask_id(self) -> int:
+        mask = self._tokenizer().mask_id
+        return self.vocab_size - 1 if mask is None else mask
 
     def check_model(self, model: Module) -> None:
         arguments.check_types("Trainer", TextEncoder, model=model)

@@ -13,9 +13,11 @@ from dragoman.json_file import parse_object
 __all__ = ["PretrainedTokenizer", "load_tokenizer", "parse_tokenizer"]
 
 
-def load_tokenizer(folder: Path) -> PretrainedTokenizer:
-    """The tokenizer of a folder. OSError, ValueError as of `Tokenizer.load`."""
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder, of this package's layout too. OSError, ValueError as of `Tokenizer.load`."""
     files = TokenizerFiles(folder)
+    if "format" in files.object("config.json"):
+        return Tokenizer.load(folder / "tokenizer.json")
     for name in ("config.json", "generation_config.json"):  # they go along where the tokenizer is saved
         files.object(name)
     return build(files)

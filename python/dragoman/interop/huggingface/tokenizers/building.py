@@ -79,6 +79,7 @@ def _with_frame(files: TokenizerFiles, kind: str, values: dict[str, Any], frame:
         begin=begin,
         end=end,
         unk_id=unknown[0] if unknown else 0,
+        mask_id=next(iter(names.id("mask_token", ids)), None),
         languages=_languages(files, kind, values["added_tokens"], settings),
         reads_names=True,
         spaced_words=any(each["type"] == "ByteLevel" and not each.get("add_prefix_space", True) for each in splitters),

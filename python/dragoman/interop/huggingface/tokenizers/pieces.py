@@ -27,6 +27,7 @@ _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # of fairseq, which come before al
 _CODES = {"MBart": MBART, "MBart50": MBART50, "NLLB": NLLB}
 _SENTINELS = 100  # of T5
 _OFFSET = 103  # of Pegasus
+_MASKS = ("<mask>", "<mask_2>")  # of one token
 _LOWEST = -1e6  # score of tokens that are found by their names alone
 _MADE_UP = 8  # rows of M2M100 that no token has
 
@@ -91,7 +92,7 @@ def _fairseq(files: TokenizerFiles, kind: str, model: SentencePieceModel, name: 
             target=settings.get("tgt_lang"),
         )
         frame = languages.frame("eng_Latn" if kind == "NLLB" else "en_XX", 2)
-    return _finished(files, Rules(frame, (0,), (2,), 3, languages), model, pieces, ["<mask>"])
+    return _finished(files, Rules(frame, (0,), (2,), 3, languages=languages), model, pieces, ["<mask>"])
 
 
 def _language_model(files: TokenizerFiles, kind: str, model: SentencePieceModel) -> PretrainedTokenizer:
@@ -138,7 +139,7 @@ def with_vocabulary(files: TokenizerFiles, name: str) -> MappedTokenizer:
     size = len(ids) + len(codes) + made_up
     every = {**ids, **{f"__{code}__": id for code, id in numbers.items()}}
     silent = frozenset((unk, end, pad, begin))
-    rules = Rules(languages.frame("en", end), (begin,), (end,), unk, languages, silent=silent)
+    rules = Rules(languages.frame("en", end), (begin,), (end,), unk, languages=languages, silent=silent)
     return MappedTokenizer(backend, files, rules, every, size)
 
 
@@ -151,7 +152,8 @@ def _finished(
     token = tokenizers_library().AddedToken
     backend.add_tokens([token(name, normalized=False, lstrip=name == "<mask>") for name in (*named, *user)])
     silent = frozenset(id for id, (name, _) in enumerate(pieces) if name in named or name.startswith(HIDDEN))
-    return PretrainedTokenizer(backend, files, replace(rules, silent=silent))
+    mask = next((id for id, (name, _) in enumerate(pieces) if name in named and name in _MASKS), None)
+    return PretrainedTokenizer(backend, files, replace(rules, silent=silent, mask_id=mask))
 
 
 def _place(files: TokenizerFiles, model: SentencePieceModel, name: str) -> int:

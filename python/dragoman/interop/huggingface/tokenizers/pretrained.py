@@ -28,6 +28,7 @@ class Rules:
         frame: of a text, where no language decides it.
         begin, end: what a language model's documents begin and end with.
         unk_id: of the unknown token.
+        mask_id: of the token that hides another one.
         languages: where the model knows several.
         reads_names: names of special tokens in a text are those tokens.
         spaced_words: a space stands before each word of a sentence.
@@ -39,6 +40,7 @@ class Rules:
     begin: tuple[int, ...] = ()
     end: tuple[int, ...] = ()
     unk_id: int = 0
+    mask_id: int | None = None
     languages: Languages | None = None
     reads_names: bool = False
     spaced_words: bool = False
@@ -68,7 +70,7 @@ class PretrainedTokenizer(Tokenizer):
 
     def _set_frames(self, frame: Frame) -> None:
         rules = self._rules
-        self.unk_id = rules.unk_id
+        self.unk_id, self.mask_id = rules.unk_id, rules.mask_id
         self.text_frame = self.source_frame = frame
         self.prompt_frame = Frame(frame.prefix)
         self.document_frame = Frame(frame.prefix or rules.begin, rules.end)
