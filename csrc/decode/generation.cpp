@@ -162,6 +162,7 @@ void Generation::join() {
     entries.push_back(request.entry);
   }
   const int64_t first_row = model_rows_;
+  for (Request& request : waiting_) request.entry.memory.reset();  // the model keeps what it needs of it
   const Tensor logits = steps_->add(entries);
   model_rows_ += static_cast<int64_t>(entries.size());
   search(logits, waiting_, first_row);

@@ -5,6 +5,7 @@
 
 #include "decode/host.h"
 #include "ops/kv_cache.h"
+#include "ops/slice.h"
 
 namespace dragoman {
 
@@ -64,6 +65,30 @@ Tensor widened(const Tensor& logits, const std::vector<int32_t>& tokens, int64_t
   return all;
 }
 
+bool brings_memory(const Entry& entry) {
+  return entry.memory.has_value();
+}
+
+// The memories of all entries, end to end, (rows, features), and the rows of each.
+std::vector<Value> joined_memories(const std::vector<Entry>& entries) {
+  CHECK(std::ranges::all_of(entries, brings_memory), "add: all entries must bring a memory, or none");
+  std::vector<Tensor> parts;
+  std::vector<int64_t> lengths;
+  for (const Entry& entry : entries) {
+    parts.push_back(*entry.memory);
+    lengths.push_back(entry.memory->dim(0));
+  }
+  while (parts.size() > 1) {  // halves their number, so that each row is copied a few times at most
+    std::vector<Tensor> pairs;
+    for (size_t i = 0; i + 1 < parts.size(); i += 2) {
+      pairs.push_back(concat_forward(parts[i], parts[i + 1], std::nullopt, std::nullopt, 0));
+    }
+    if (parts.size() % 2 == 1) pairs.push_back(parts.back());
+    parts = std::move(pairs);
+  }
+  return {parts.front(), Sequences(lengths)};
+}
+
 bool is_identity(const std::vector<int64_t>& parents, int64_t rows) {
   if (static_cast<int64_t>(parents.size()) != rows) return false;
   for (int64_t i = 0; i < rows; ++i) {
@@ -108,7 +133,7 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
   std::vector<int32_t> last;
   for (const Entry& entry : entries) {
     CHECK(!entry.prefix.empty(), "add: prefix must hold at least one id, got none");
-    CHECK(programs_->reads_source || entry.source.empty(),
+    CHECK(programs_->reads_source || (entry.source.empty() && !brings_memory(entry)),
           "add: source must be empty for a model without an encoder, got ", entry.source.size(), " ids");
     sources.add(entry.source);
     prefixes.add(entry.prefix);
@@ -119,10 +144,11 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
     programs_ = renew_(programs_->longest_source, programs_->longest, programs_->keeps_attention, tokens_);
   }
   used_ = true;
+  std::vector<Value> inputs;
+  if (std::ranges::any_of(entries, brings_memory)) inputs = joined_memories(entries);
   make_room(sources.longest(), prefixes.longest());
   const auto added = std::make_shared<KVCache>(static_cast<int64_t>(entries.size()), programs_->cache_dtype);
-  std::vector<Value> inputs;
-  if (programs_->reads_source) inputs = {ids_tensor(sources.ids), Sequences(sources.lengths)};
+  if (programs_->reads_source && inputs.empty()) inputs = {ids_tensor(sources.ids), Sequences(sources.lengths)};
   inputs.insert(inputs.end(), {ids_tensor(prefixes.ids), Sequences(prefixes.lengths), ids_tensor(last),
                                one_each(entries.size()), added});
   const Tensor logits = replay(*programs_->first, inputs, *added, prefixes.lengths);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/tensor.h"
@@ -14,6 +15,8 @@ struct Entry {
   std::vector<int32_t> prefix;  // ids that the decoder reads first: start ids and a forced prefix, or the
                                 // prompt; at least one
   int64_t place = 0;            // among all requests: where the adapter stands that a batch chose for it
+  // The encoder's output, (rows, features), of a caller that has run the encoder; `source` is empty then.
+  std::optional<Tensor> memory = std::nullopt;
 };
 
 class Steps {

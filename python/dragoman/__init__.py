@@ -23,7 +23,15 @@ from dragoman.tensor import Tensor
 if TYPE_CHECKING:
     from dragoman import interop
     from dragoman.data.tokenizer import Tokenizer
-    from dragoman.predict import Classifier, ImageClassifier, LanguageModel, SentenceEncoder, Tagger, Translator
+    from dragoman.predict import (
+        Classifier,
+        ImageClassifier,
+        LanguageModel,
+        SentenceEncoder,
+        Tagger,
+        Transcriber,
+        Translator,
+    )
     from dragoman.train.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -39,6 +47,7 @@ __all__ = [
     "Tensor",
     "Tokenizer",
     "Trainer",
+    "Transcriber",
     "Transformer",
     "TransformerConfig",
     "Translator",
@@ -65,7 +74,15 @@ __all__ = [
 ]
 
 # What is imported at its first use, which makes the import of the package faster.
-_PREDICTORS = ("Classifier", "ImageClassifier", "LanguageModel", "SentenceEncoder", "Tagger", "Translator")
+_PREDICTORS = (
+    "Classifier",
+    "ImageClassifier",
+    "LanguageModel",
+    "SentenceEncoder",
+    "Tagger",
+    "Transcriber",
+    "Translator",
+)
 _LATER = {
     **dict.fromkeys(_PREDICTORS, "dragoman.predict"),
     "Tokenizer": "dragoman.data.tokenizer",

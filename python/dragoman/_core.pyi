@@ -285,9 +285,11 @@ class Recorder:
 
 class Entry:
     """
-    What a request brings: source ids and the ids that the decoder reads first.
+    What a request brings: source ids or a memory, and the ids that the decoder reads first.
     """
     def __init__(self, source: collections.abc.Sequence[int], prefix: collections.abc.Sequence[int]) -> None: ...
+    @property
+    def memory(self) -> Tensor | None: ...
     @property
     def place(self) -> int: ...
     @property
@@ -410,6 +412,7 @@ class Generation:
         source: collections.abc.Sequence[int],
         prefix: collections.abc.Sequence[int],
         options: SearchOptions,
+        memory: Tensor | None = None,
     ) -> int: ...
     def cancel(self, key: int) -> None: ...
     def stable(self, key: int) -> list[int]: ...

@@ -24,6 +24,7 @@ from dragoman.cli import (
     score,
     serve,
     train,
+    transcribe,
     translate,
 )
 from dragoman.cli.device_option import device
@@ -34,7 +35,7 @@ from dragoman.train.progress import tell
 
 COMMANDS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (train, freeze, translate, score, predict, serve, evaluate, explain, info, bench, demo)
+    for module in (train, freeze, translate, transcribe, score, predict, serve, evaluate, explain, info, bench, demo)
 }
 ERRORS = (
     OSError, ValueError, FloatingPointError, ModuleNotFoundError, MemoryError, OverflowError, RecursionError,

@@ -23,6 +23,7 @@ from dragoman.predict import (
     LanguageModel,
     SentenceEncoder,
     Tagger,
+    Transcriber,
     Translator,
     predictor_class,
 )
@@ -81,6 +82,8 @@ def command(options: argparse.Namespace) -> None:
             raise ValueError(
                 f"--{name.replace('_', '-')} needs a model for {needed}, got one for {with_article(kind.__name__)}"
             )
+    if issubclass(kind, Transcriber):
+        raise ValueError("a model of speech is for dragoman transcribe")
     draws = draw_options(options)
     predictor: Any = load_served(kind, options, batch_tokens=options.batch_tokens)
     if kind is LanguageModel:

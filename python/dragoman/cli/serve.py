@@ -10,7 +10,7 @@ from dragoman.cli.device_option import add_compute_type_argument, add_device_arg
 from dragoman.cli.numbers import COUNT, Number
 from dragoman.cli.served import add_language_arguments, load_served
 from dragoman.cli.translate import add_batch_argument
-from dragoman.predict import predictor_class
+from dragoman.predict import Transcriber, predictor_class
 from dragoman.server import Limits
 
 DESCRIPTION = """\
@@ -60,5 +60,7 @@ def command(options: argparse.Namespace) -> None:
 
     limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits)})
     kind: Any = predictor_class(options.folder)
+    if issubclass(kind, Transcriber):
+        raise ValueError("a model of speech is not served; see dragoman transcribe")
     predictor = load_served(kind, options, queue_limit=options.queue_limit, batch_tokens=options.batch_tokens)
     serve(predictor, options.host, options.port, limits)

@@ -1,11 +1,13 @@
-"""Files of text, of tagged words and of images; the tokenizer, token ids on the disk, and batches."""
+"""Files of text, of tagged words, of images and of sound; the tokenizer, token ids on the disk, and batches."""
 
+from dragoman.data.audio import read_wav
 from dragoman.data.batches import Batches
 from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Dataset, Table
 from dragoman.data.conll import iter_conll
 from dragoman.data.held_out import Subset, hold_out
 from dragoman.data.images import image_files, iter_images, read_arrays, read_image
+from dragoman.data.log_mel import log_mel
 from dragoman.data.shards import Shards, tokenize, write_shards
 from dragoman.data.text import (
     Column,
@@ -37,10 +39,12 @@ __all__ = [
     "iter_parallel",
     "iter_texts",
     "iter_tsv",
+    "log_mel",
     "read_arrays",
     "read_image",
     "read_lines",
     "read_parallel",
+    "read_wav",
     "sample_lines",
     "tokenize",
     "write_shards",

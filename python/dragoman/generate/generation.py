@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dragoman import _core, arguments
 from dragoman.generate.aligning import covering_attention
@@ -13,6 +14,11 @@ from dragoman.generate.steps import steps_of
 from dragoman.models.batch import IdBatch
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.special_ids import end_ids, start_ids, unwritten_ids
+from dragoman.models.speech import SpeechTransformer
+from dragoman.nn.lora import rows_of
+from dragoman.tensor import Tensor
+
+Start = Callable[[Tensor], Sequence[int]]  # what the decoder reads first for a source, by the source's memory
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Generation:
         self._forced: dict[int, int] = {}  # by key, how many ids of an output are the config's, not the output's own
         # Recorded steps are those of inference.
         self._called = [m for m, s in zip(self.models, steps, strict=True) if isinstance(s, _core.PythonSteps)]
+        self._key = 0  # of the next request
         self._data = _core.Generation(
             steps[0] if len(steps) == 1 else _core.EnsembleSteps(steps), self._size, self._ends
         )
@@ -68,7 +75,7 @@ class Generation:
         """Adds a request, which joins at the next step.
 
         Args:
-            source_ids: ids of a source; of a decoder-only model the ids to go on from, at least one.
+            source_ids: ids of a source, or its frames; of a decoder-only model the ids to go on from, at least one.
             options: how it is decoded; greedy search by default.
             place: what a request draws depends on the seed and its place, an int of at least 0.
 
@@ -83,25 +90,47 @@ class Generation:
         check_sources(self._op, self.models, [source_ids])
         return self.add_checked(source_ids, options or SearchOptions(), place)
 
-    def add_checked(self, source_ids: Sequence[int], options: SearchOptions, place: int) -> int:
-        """As `add`, where the types and the source's ids have been checked."""
+    def add_checked(
+        self, source_ids: Sequence[int], options: SearchOptions, place: int, start: Start | None = None
+    ) -> int:
+        """As `add`, where the types and the source's ids have been checked. Of a model that reads sound, `start` gives
+        what the decoder reads first in the place of the config's `start_id`."""
         op = self._op
         options.check_vocabulary(op, self._size, self._ends, self._unwritten)
         if options.coverage_penalty:
             for model in self.models:
                 covering_attention(f"{op}: coverage_penalty", model)
+        model = self.models[0]
+        if isinstance(model, SpeechTransformer):
+            self._key = self._add_sound(model, source_ids, options, place, start) + 1
+            return self._key - 1
         limit = min(limit_of(op, model, len(source_ids), options.max_length) for model in self.models)
-        if len(options.prefix) > limit:
-            raise ValueError(f"{op}: prefix must have at most {limit} ids, as the output, got {len(options.prefix)}")
-        if isinstance(self.models[0], TextDecoder):
+        self._check_prefix(options, limit)
+        if isinstance(model, TextDecoder):
             return self._data.add((), source_ids, options.native(limit, place, self._unwritten))
-        start = start_ids(self.models[0].config)
-        forced = start[1:] if options.like == "hf" else ()  # transformers counts them in an output's length
+        begin = start_ids(model.config)
+        forced = begin[1:] if options.like == "hf" else ()  # transformers counts them in an output's length
         native = options.native(limit, place, self._unwritten, forced)
-        key = self._data.add(source_ids, start[: len(start) - len(forced)], native)
+        key = self._data.add(source_ids, begin[: len(begin) - len(forced)], native)
         if forced:
             self._forced[key] = len(forced)
         return key
+
+    def _add_sound(
+        self, model: SpeechTransformer, frames: Any, options: SearchOptions, place: int, start: Start | None
+    ) -> int:
+        """The encoder runs here: its first rows are no ids. The core gets the memory."""
+        with model.inference(), rows_of([self._key]):
+            memory = model.encode(*model.pack_source(self._op, [frames]))
+            begin = start_ids(model.config) if start is None else tuple(start(memory))
+        limit = limit_of(self._op, model, len(frames), options.max_length, len(begin))
+        self._check_prefix(options, limit)
+        return self._data.add((), begin, options.native(limit, place, self._unwritten), memory.data)
+
+    def _check_prefix(self, options: SearchOptions, limit: int) -> None:
+        if len(options.prefix) > limit:
+            got = len(options.prefix)
+            raise ValueError(f"{self._op}: prefix must have at most {limit} ids, as the output, got {got}")
 
     def step(self) -> list[int]:
         """One step of all requests.

@@ -9,6 +9,7 @@ from typing import Any, cast
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.models.special_ids import end_ids, start_ids, unwritten_ids
+from dragoman.models.speech import SpeechTransformer
 
 SearchModel = EncoderDecoder | TextDecoder
 SearchModels = SearchModel | Sequence[SearchModel]
@@ -21,6 +22,8 @@ def models_of(op: str, model: SearchModels) -> list[SearchModel]:
         raise ValueError(f"{op}: model must be a model or a list of at least one, got none")
     for each in models:
         check_model(op, each)
+    if len(models) > 1 and isinstance(models[0], SpeechTransformer):
+        raise ValueError(f"{op}: model must be one where it reads sound, got {len(models)}")
     traits: dict[str, Callable[[SearchModel], Any]]
     traits = {"kind": _kind, "vocabulary": output_size, "special ids": _special_ids}
     for i, each in enumerate(models):
@@ -41,17 +44,19 @@ def output_size(model: SearchModel) -> int:
     return int(getattr(model.config, "output_size", model.config.vocab_size))
 
 
-def limit_of(op: str, model: SearchModel, length: int, max_length: int | None) -> int:
-    """Maximum number of tokens of an output, for `length` tokens that the model reads first. ValueError where there is
-    room for none."""
+def limit_of(op: str, model: SearchModel, length: int, max_length: int | None, started: int | None = None) -> int:
+    """Maximum number of tokens of an output, for `length` tokens that the model reads first. The decoder begins with
+    `started` tokens; None for those of the config. ValueError where there is room for none."""
     goes_on = isinstance(model, TextDecoder)
     side = getattr(model.config, "decoder_side", model.config)
-    taken = length if goes_on else len(start_ids(model.config)) - 1  # places that no token of the output has
+    first = len(start_ids(model.config)) if started is None else started
+    taken = length if goes_on else first - 1  # places that no token of the output has
     room = max(int(side.max_length) - taken, 0)
     if goes_on and not room and (max_length is None or (max_length and side.positions == "learned")):
         raise ValueError(f"{op}: a text to go on from must have at most {side.max_length - 1} tokens, got {length}")
     if max_length is None:
-        return room if goes_on else min(2 * length + 10, room)
+        whole = goes_on or isinstance(model, SpeechTransformer)  # the length of a source says nothing
+        return room if whole else min(2 * length + 10, room)
     if side.positions == "learned" and max_length > room:
         raise ValueError(f"{op}: max_length must be at most {room}, got {max_length}")
     return max_length

@@ -18,12 +18,14 @@ import numpy as np
 
 from dragoman import _core, functional
 from dragoman._core import Sequences
+from dragoman.creation import tensor
 from dragoman.frozen import FrozenWeight
 from dragoman.generate.aligning import covering_attention
 from dragoman.generate.models import output_size
 from dragoman.generate.narrowing import can_narrow, narrowed
 from dragoman.models.decoder import TextDecoder
 from dragoman.models.encoder_decoder import EncoderDecoder
+from dragoman.models.speech import SpeechTransformer
 from dragoman.nn import KVCache, Module, Parameter
 from dragoman.nn.attention import is_recording_attention, record_attention
 from dragoman.nn.kv_cache import cache_dtype
@@ -160,7 +162,8 @@ class _Example:
         and the cache counts so many tokens that only `left` may follow the prefixes."""
         longest_source, longest = lengths
         rows = len(sources)
-        self.source = _zeros(sum(sources)), Sequences(sources, max_length=max(longest_source, *sources))
+        read = _memory(model, sum(sources)) if isinstance(model, SpeechTransformer) else _zeros(sum(sources))
+        self.source = read, Sequences(sources, max_length=max(longest_source, *sources))
         self.prefix = _zeros(sum(prefixes)), Sequences(prefixes)
         self.last = Tensor(_int32(np.cumsum(prefixes) - 1))
         self.next_ids = _zeros(rows)
@@ -178,9 +181,16 @@ def _zeros(count: int) -> Tensor:
     return Tensor(_int32(np.zeros(count)))
 
 
+def _memory(model: SpeechTransformer, rows: int) -> Tensor:
+    """A memory, which entries of a model that reads sound bring."""
+    values = np.zeros((rows, model.config.encoder_side.d_model), np.float32)
+    return tensor(values, next(iter(model.parameters())).device)
+
+
 def _record(model: Any, longest_source: int, longest: int, kind: Kind = PLAIN) -> _core.StepPrograms:
     """The Programs of a model. ValueError where its code does what cannot be recorded, or takes no such lengths."""
     keeps_attention, tokens = kind
+    hears = isinstance(model, SpeechTransformer)  # its encoder runs before
     vocabulary = output_size(model)
     model = narrowed(model, tokens) if tokens else model
     translates = isinstance(model, EncoderDecoder)
@@ -200,7 +210,7 @@ def _record(model: Any, longest_source: int, longest: int, kind: Kind = PLAIN) -
     def first(*inputs: Any) -> tuple[Tensor, ...]:
         *source, ids, sequences, last, one_each, cache = inputs
         if translates:
-            memories[id(cache)] = model.encode(*source), source[1]
+            memories[id(cache)] = source[0] if hears else model.encode(*source), source[1]
         hidden, *weights = decode(ids, sequences, cache)
         return model.project(functional.gather(hidden, last), one_each), *weights
 

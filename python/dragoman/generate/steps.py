@@ -117,6 +117,11 @@ class _Translation(_Group):
     def __init__(self, model: EncoderDecoder, entries: list[_core.Entry]) -> None:
         super().__init__(model, entries)
         self._model = model
+        memories = [Tensor(entry.memory) for entry in entries if entry.memory is not None]
+        if memories:
+            self._source = Sequences([memory.shape[0] for memory in memories])
+            self._memory = functional.concat(memories)
+            return
         sources = [entry.source for entry in entries]
         self._source = Sequences([len(source) for source in sources])
         with rows_of(self._places):

@@ -7,6 +7,7 @@ from dragoman.models.decoder import DecoderConfig, TextDecoder
 from dragoman.models.encoder import EncoderConfig, TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder, Transformer
 from dragoman.models.folder import freeze_folder, load
+from dragoman.models.speech import SpeechConfig, SpeechTransformer
 from dragoman.models.transformer_config import TransformerConfig
 from dragoman.models.vision import VisionConfig, VisionTransformer
 
@@ -18,6 +19,8 @@ __all__ = [
     "EncoderDecoder",
     "Model",
     "ModelConfig",
+    "SpeechConfig",
+    "SpeechTransformer",
     "TextConfig",
     "TextDecoder",
     "TextEncoder",

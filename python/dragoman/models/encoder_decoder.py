@@ -23,6 +23,7 @@ from dragoman.nn import (
     Encoder,
     KVCache,
     Linear,
+    Parameter,
     TransformerDecoderLayer,
     TransformerEncoderLayer,
     record_attention,
@@ -72,11 +73,9 @@ class Transformer(Model):
     def __init__(self, config: TransformerConfig, compute_dtype: str = "float32") -> None:
         super().__init__(config, compute_dtype)
         source, target = config.encoder_side, config.decoder_side
-        self.src_embedding = blocks.embedding(source, config.vocab_size)
-        self.src_positions = blocks.positions(source)
+        shared = self._make_source(source)
         layers = blocks.layers(source, config.num_encoder_layers)
         self.encoder = Encoder([TransformerEncoderLayer(**layer) for layer in layers], blocks.final_norm(source))
-        shared = self.src_embedding.weight if config.ties_inputs else None
         self.tgt_embedding = blocks.embedding(target, config.output_size, shared)
         self.tgt_positions = blocks.positions(target)
         layers = blocks.layers(target, config.num_decoder_layers, causal=True)
@@ -85,6 +84,13 @@ class Transformer(Model):
         )
         weight = self.tgt_embedding.weight if config.ties_output else None
         self.output = Linear(target.d_model, config.output_size, bias=config.output_bias, weight=weight)
+
+    def _make_source(self, source: TransformerConfig) -> Parameter | None:
+        """Makes what turns a source into the rows that the encoder reads. Returns the weight that the target's
+        embedding shares, if any."""
+        self.src_embedding = blocks.embedding(source, self.config.vocab_size)
+        self.src_positions = blocks.positions(source)
+        return self.src_embedding.weight if self.config.ties_inputs else None
 
     def encode(self, src_ids: npt.ArrayLike | Tensor, src_sequences: Sequences) -> Tensor:
         """What the decoder reads.

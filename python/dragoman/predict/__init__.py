@@ -1,4 +1,4 @@
-"""What a trained model says about texts, words and images; load a folder, call it, or submit."""
+"""What a trained model says about texts, words, images and sounds; load a folder, call it, or submit."""
 
 from dragoman.predict.call import QueueFullError
 from dragoman.predict.candidate import Candidate
@@ -9,6 +9,7 @@ from dragoman.predict.predictor import Predictor
 from dragoman.predict.sentence_encoder import SentenceEncoder
 from dragoman.predict.stream import TextStream
 from dragoman.predict.tagger import Tagger
+from dragoman.predict.transcriber import Transcriber
 from dragoman.predict.translator import Translator
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "SentenceEncoder",
     "Tagger",
     "TextStream",
+    "Transcriber",
     "Translator",
     "predictor_class",
 ]

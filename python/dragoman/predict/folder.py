@@ -8,6 +8,7 @@ from dragoman import arguments
 from dragoman.models.decoder import DecoderConfig
 from dragoman.models.encoder import EncoderConfig
 from dragoman.models.folder import read_config
+from dragoman.models.speech import SpeechConfig
 from dragoman.models.transformer_config import TransformerConfig
 from dragoman.models.vision import VisionConfig
 from dragoman.predict.classifier import Classifier, ImageClassifier
@@ -15,6 +16,7 @@ from dragoman.predict.language_model import LanguageModel
 from dragoman.predict.predictor import Predictor
 from dragoman.predict.sentence_encoder import SentenceEncoder
 from dragoman.predict.tagger import Tagger
+from dragoman.predict.transcriber import Transcriber
 from dragoman.predict.translator import Translator
 
 _OF_HEAD: dict[str, type[Classifier] | type[Tagger] | type[SentenceEncoder]] = {
@@ -40,6 +42,8 @@ def predictor_class(folder: str | Path) -> type[Predictor]:
         return ImageClassifier
     if isinstance(config, DecoderConfig):
         return LanguageModel
+    if isinstance(config, SpeechConfig):
+        return Transcriber
     if isinstance(config, TransformerConfig):
         return Translator
     raise ValueError(
