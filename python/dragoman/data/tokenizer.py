@@ -209,6 +209,10 @@ class Tokenizer:
         """What the tokenizer's folder asks of a search where a call does not: `SearchOptions`, by their names."""
         return {}
 
+    def generation_config(self) -> Mapping[str, Any]:
+        """What generation_config.json in the tokenizer's folder holds, as it is."""
+        return {}
+
     @property
     def target(self) -> Tokenizer:
         """The tokenizer of an encoder-decoder's outputs: itself, where both sides have one vocabulary."""

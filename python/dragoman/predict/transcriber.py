@@ -14,12 +14,13 @@ from dragoman import arguments
 from dragoman.data.audio import Samples, check_samples, cut_pieces
 from dragoman.data.log_mel import HOP, SAMPLE_RATE, log_mel
 from dragoman.data.tokenizer import Tokenizer, with_token
-from dragoman.generate import Hypothesis
+from dragoman.generate import Hypothesis, SearchOptions
 from dragoman.generate.search import options_of
 from dragoman.json_file import read_object
 from dragoman.models.folder import read_config
 from dragoman.models.speech import SpeechTransformer
 from dragoman.predict.call import Work
+from dragoman.predict.defaults import with_defaults
 from dragoman.predict.executor import Executor, result_of
 from dragoman.predict.generation_executor import GenerationExecutor
 from dragoman.predict.loading import load_with_tokenizer
@@ -30,7 +31,7 @@ GENERATION = "generation_config.json"
 
 
 class Transcriber(Predictor):
-    """Writes what is said in a sound, by a model as Whisper (Radford et al. 2022, arXiv:2212.04356). Made by
+    """Writes what is said in a sound, by a model like Whisper (Radford et al. 2022, arXiv:2212.04356). Made by
     `Transcriber.load`.
 
     A sound is a NumPy array, float32 (samples,), from -1 to 1, of one channel at 16 kHz. Any number of threads may call
@@ -39,7 +40,8 @@ class Transcriber(Predictor):
     Args:
         model: the model.
         tokenizer: the one that the model was trained with.
-        generation: what generation_config.json holds: the ids of languages and tasks, and defaults of a search.
+        generation: what generation_config.json holds: the ids of languages and tasks, and tokens that a search never
+            chooses. None for that of the tokenizer's folder.
         queue_limit, batch_tokens: as of `Predictor`; the tokens of a sound are the encoder's rows, 1500 for each piece
             of 30 seconds in Whisper.
 
@@ -61,12 +63,14 @@ class Transcriber(Predictor):
     ) -> None:
         arguments.check_types("Transcriber", SpeechTransformer, model=model)
         arguments.check_types("Transcriber", Tokenizer, tokenizer=tokenizer)
-        generation = {} if generation is None else generation
-        arguments.check_types("Transcriber", Mapping, generation=generation)
+        if generation is not None:
+            arguments.check_types("Transcriber", Mapping, generation=generation)
         self.model = model
         self.tokenizer = tokenizer
-        self._prompts = SpeechPrompts.of(model.config, generation)
-        self._defaults = _default_options(generation)
+        own = tokenizer.generation_config() if generation is None else generation
+        self._prompts = SpeechPrompts.of(model.config, own)
+        self._defaults = tokenizer.search_options(model.config) if generation is None else _default_options(own)
+        self._options({})  # so that what a folder asks for is checked now
         super().__init__(model, tokenizer, generation, queue_limit=queue_limit, batch_tokens=batch_tokens)
 
     @property
@@ -100,7 +104,7 @@ class Transcriber(Predictor):
             raise TypeError(f"Transcriber: model must be a SpeechTransformer, got {model_class.__name__}")
         model, tokenizer = load_with_tokenizer("Transcriber", folder, device, compute_type)
         path = Path(folder) / GENERATION
-        generation = read_object(path) if path.exists() else {}
+        generation = read_object(path) if type(tokenizer) is Tokenizer and path.exists() else None
         try:
             return cls(model, tokenizer, generation, **limits)
         except ValueError as error:
@@ -206,7 +210,7 @@ class Transcriber(Predictor):
         if rate != SAMPLE_RATE:
             raise ValueError(f"Transcriber: sample_rate must be {SAMPLE_RATE}, got {rate}; resample the sound")
         checked = [check_samples("Transcriber", name, each) for name, each in zip(names, sounds, strict=True)]
-        chosen = options_of("Transcriber", **{**self._defaults, "count": 1, **options})
+        chosen = self._options(options)
         start = self._prompts.finder("Transcriber", self.model, language, task)
         config = self.model.config
         frames = 2 * config.encoder_side.max_length
@@ -226,6 +230,11 @@ class Transcriber(Predictor):
             return joined[0] if one else joined
 
         return self._executor.submit(works, texts)
+
+    def _options(self, options: Mapping[str, Any]) -> SearchOptions:
+        """What a call searches with. Without a limit, a text may be as long as the model's positions."""
+        defaults = {name: value for name, value in self._defaults.items() if name != "max_length"}
+        return options_of("Transcriber", **with_defaults(defaults, {"count": 1, **options}))
 
     def _text(self, found: Sequence[Hypothesis]) -> str:
         return self.tokenizer.decode(with_token(found[0].ids, self.tokenizer)).strip()

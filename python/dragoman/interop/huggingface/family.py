@@ -50,6 +50,7 @@ _MODULES = {
     "mpnet": "mpnet",
     "vit": "vit",
     "deit": "vit",
+    "whisper": "whisper",
 }
 
 # Activations by their names.

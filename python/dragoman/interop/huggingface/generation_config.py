@@ -27,6 +27,15 @@ _IGNORED = frozenset(
     )
 )  # fmt: skip
 
+# Fields of Whisper, of which `Transcriber` makes its prompts. There are no time stamps.
+_OF_WHISPER = frozenset(
+    (
+        "is_multilingual", "language", "lang_to_id", "task", "task_to_id", "forced_decoder_ids", "prev_sot_token_id",
+        "no_timestamps_token_id", "return_timestamps", "max_initial_timestamp_id", "max_initial_timestamp_index",
+        "alignment_heads", "median_filter_width",
+    )
+)  # fmt: skip
+
 # Fields that a search here does not have, with the values that ask for nothing.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "max_time": (),
@@ -90,7 +99,10 @@ class GenerationConfig(Fields):
             found = {**config, **(task if isinstance(task, dict) else {})}
             values = {name: value for name, value in found.items() if name in _FIELDS or name in _NEUTRAL}
         super().__init__({name: value for name, value in values.items() if value not in (None, [], {})}, path)
+        theirs = _OF_WHISPER if files.object("config.json").get("model_type") == "whisper" else ()
         for name, value in self.values.items():
+            if name in theirs:
+                continue
             if name in _NEUTRAL and value not in _NEUTRAL[name]:
                 raise self.error(name, "absent, because no search here has it")
             if name not in (*_IGNORED, *_FIELDS, *_NEUTRAL):

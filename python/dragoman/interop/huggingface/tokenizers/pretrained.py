@@ -12,7 +12,7 @@ from dragoman import arguments
 from dragoman.data.frame import Frame
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import atomic_write, atomic_write_all
-from dragoman.interop.huggingface.generation_config import config_with, options_of
+from dragoman.interop.huggingface.generation_config import FILE, config_with, options_of
 from dragoman.interop.huggingface.tokenizers.files import TokenizerFiles
 from dragoman.interop.huggingface.tokenizers.languages import Languages
 from dragoman.interop.huggingface.tokenizers.sentencepiece import HIDDEN
@@ -121,6 +121,9 @@ class PretrainedTokenizer(Tokenizer):
 
     def search_options(self, config: Any) -> Mapping[str, Any]:
         return options_of(self._files, config, self.target.vocab_size)
+
+    def generation_config(self) -> Mapping[str, Any]:
+        return self._files.object(FILE)
 
     def save(self, path: str | Path) -> None:
         """Writes one tokenizer.json that holds the folder's files and the languages, atomically. `Tokenizer.load` reads
