@@ -7,7 +7,7 @@ from huggingface_folders import assert_close
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 SIZES = {
     **{"vocab_size": 61, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "max_position_embeddings": 37},
