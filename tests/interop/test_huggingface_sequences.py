@@ -55,7 +55,7 @@ T5 = {
 }
 FAMILIES = {
     "bart": {**BART, "start_id": 2},
-    "mbart": {**BART, "norm_first": True, "scale_embeddings": True},
+    "mbart": {**BART, "norm_first": True, "scale_embeddings": True, "eos_id": (2, 7)},
     "marian": {**SIDES, "position_layout": "halves", "scale_embeddings": True, "activation": "silu"}
     | {"pad_id": 28, "start_id": 28, "eos_id": 0, "bos_id": None},
     "marian, separate": {**SIDES, "position_layout": "halves", "activation": "relu", "tie_embeddings": "two"}

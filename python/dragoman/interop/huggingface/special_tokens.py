@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.json_file import read_object
+from dragoman.models.special_ids import end_ids
 
 GENERATION = "generation_config.json"
 
@@ -18,6 +21,12 @@ def eos_id(fields: Fields, default: int) -> int | tuple[int, ...]:
     """What ends a text."""
     ids = fields.ids("eos_token_id") or (default,)
     return ids[0] if len(ids) == 1 else ids
+
+
+def eos_field(config: Any) -> int | list[int]:
+    """`eos_token_id` for a config of ours."""
+    ids = end_ids(config)
+    return ids[0] if len(ids) == 1 else list(ids)
 
 
 def start_id(fields: Fields, default: int | None) -> int | None:

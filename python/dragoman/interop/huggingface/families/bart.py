@@ -14,11 +14,11 @@ import numpy as np
 
 from dragoman.interop.huggingface.family import ACTIVATION_NAMES, ACTIVATIONS, ROW, Family, Layout
 from dragoman.interop.huggingface.fields import Fields
-from dragoman.interop.huggingface.special_tokens import eos_id, start_id
+from dragoman.interop.huggingface.special_tokens import eos_field, eos_id, start_id
 from dragoman.interop.huggingface.ties import embeddings
 from dragoman.interop.huggingface.weights import Tensors
 from dragoman.models import Transformer, TransformerConfig
-from dragoman.models.special_ids import end_ids, start_ids
+from dragoman.models.special_ids import start_ids
 from dragoman.nn.positional import sinusoidal_table
 
 
@@ -181,7 +181,7 @@ def _fields(model_type: str, model: Transformer) -> dict[str, Any]:
         "tie_word_embeddings": config.ties_output,
         "pad_token_id": config.pad_id,
         "bos_token_id": config.bos_id,
-        "eos_token_id": end_ids(config)[0],
+        "eos_token_id": eos_field(config),
         "decoder_start_token_id": None if config.start_id is None else start_ids(config)[0],
     }
     if model_type == "marian":

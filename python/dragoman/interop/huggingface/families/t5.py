@@ -8,11 +8,11 @@ from typing import Any
 
 from dragoman.interop.huggingface.family import ACTIVATION_NAMES, ACTIVATIONS, Family, Layout
 from dragoman.interop.huggingface.fields import Fields
-from dragoman.interop.huggingface.special_tokens import eos_id, start_id
+from dragoman.interop.huggingface.special_tokens import eos_field, eos_id, start_id
 from dragoman.interop.huggingface.ties import embeddings
 from dragoman.interop.huggingface.weights import Tensors
 from dragoman.models import EncoderConfig, TextEncoder, Transformer, TransformerConfig
-from dragoman.models.special_ids import end_ids, start_ids
+from dragoman.models.special_ids import start_ids
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _fields(model_type: str, model: Transformer | TextEncoder) -> dict[str, Any]
         "n_positions": config.max_length,
         "dropout_rate": config.dropout,
         "pad_token_id": config.pad_id,
-        "eos_token_id": end_ids(config)[0],
+        "eos_token_id": eos_field(config),
     }
     if isinstance(config, EncoderConfig):
         return values | {
