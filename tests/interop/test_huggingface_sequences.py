@@ -282,6 +282,19 @@ def test_a_checkpoint_freezes_with_its_tokenizer(tmp_path):
     assert dg.Translator.load(tmp_path / "frozen")(texts, max_length=5) == wanted
 
 
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_a_checkpoint_opens_frozen(rng, tmp_path, family):
+    """Each tensor is frozen as it is read: the model that is frozen afterwards."""
+    made(family, rng).save_pretrained(tmp_path, family)
+    for dtype in ("int8", "bfloat16"):
+        model = dg.load(tmp_path, compute_type=dtype)
+        assert model.frozen == dtype and model.origin["model_type"] == family
+        np.testing.assert_array_equal(
+            model.logits(SOURCE, [[1, 4, 5]] * len(SOURCE)),
+            dg.load(tmp_path).freeze(dtype).logits(SOURCE, [[1, 4, 5]] * len(SOURCE)),
+        )
+
+
 def test_a_model_takes_over_what_a_checkpoint_has(rng, tmp_path):
     made("bart", rng).save_pretrained(tmp_path, "bart")
     model = dg.Transformer(dg.TransformerConfig(**FAMILIES["bart"] | {"num_decoder_layers": 3}))

@@ -121,10 +121,7 @@ def load_with(
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name].array(name))
         return model.to(device).eval()
-    try:
-        fill_frozen(model, frozen or compute_type, lambda name: weights[name].array(name), device)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    fill_frozen(model, frozen or compute_type, lambda name: weights[name].array(name), device, path)
     return model
 
 

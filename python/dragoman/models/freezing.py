@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,9 @@ def check_frozen_state(model: Module, dtype: str, headers: Mapping[str, Any]) ->
             raise ValueError(f"{name} must be {kind} of shape {shape}, got {header.dtype} of shape {header.shape}")
 
 
-def fill_frozen(model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any]], device: str) -> None:
+def fill_frozen(
+    model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any]], device: str, path: str | Path
+) -> None:
     """Freezes a new model, whose parameters hold no values yet. One array after the other is read.
 
     Args:
@@ -79,9 +82,10 @@ def fill_frozen(model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any
         dtype: of the frozen weights.
         read: the stored array of a name: float32, float16 or bfloat16, or what `frozen_state` wrote in `dtype`.
         device: where the model shall be.
+        path: of the file, for messages.
 
     Raises:
-        ValueError: a weight for int8, or its scales, with a value that is not finite.
+        ValueError: naming the file and a weight for int8, or its scales, with a value that is not finite.
     """
     weights = _freezable(model)
     for name, parameter in model.named_parameters():
@@ -93,21 +97,17 @@ def fill_frozen(model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any
         if dtype != "int8":
             return FrozenWeight(np.asarray(stored, DTYPES[dtype]), None, device, place)
         if stored.dtype != np.int8:
-            return FrozenWeight(*_quantized(name, stored), place=place)
+            try:
+                return FrozenWeight(*quantize(stored), place=place)
+            except ValueError:
+                raise ValueError(f'{path}: {name} must be finite for "int8", got a value that is not') from None
         scales = read(name + SCALES)
         if not np.isfinite(scales).all():
-            raise ValueError(f"{name}{SCALES} must be finite, got a value that is not")
+            raise ValueError(f"{path}: {name}{SCALES} must be finite, got a value that is not")
         return FrozenWeight(stored, scales, place=place)
 
     _replace(model, _places(weights, dtype, device), frozen)
     model.to(device)
-
-
-def _quantized(name: str, weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    try:
-        return quantize(weight)
-    except ValueError:
-        raise ValueError(f'{name} must be finite for "int8", got a value that is not') from None
 
 
 def _freezable(model: Module) -> dict[str, Parameter]:

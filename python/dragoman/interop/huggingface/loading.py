@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from dragoman.arguments import shown
 from dragoman.interop.huggingface.beside import with_files_beside
 from dragoman.interop.huggingface.family import SAME, Layout, family_of
@@ -14,6 +17,7 @@ from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.weights import Tensors, open_tensors
 from dragoman.models import Model, ModelConfig
 from dragoman.models.base import CONFIG, class_of_config
+from dragoman.models.freezing import fill_frozen
 from dragoman.nn.init import skip_init
 
 
@@ -45,15 +49,21 @@ def load(op: str, folder: Path, values: Mapping[str, Any], device: str, compute_
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{fields.path}: does not fit {tensors.path.name}: {error}") from error
     _check(model, layout, tensors)
-    for ours, parameter in model.named_parameters():
-        theirs, form = layout.name(ours), layout.form(ours)
-        if form is SAME:
-            tensors.fill(theirs, parameter)
-        else:
-            parameter.copy_(form.read(tensors.array(theirs)))
     model.origin, model.origin_folder = dict(values), folder
-    model.to(device)
-    return model.eval() if compute_type == "default" else model.freeze(compute_type)
+
+    def read(ours: str) -> npt.NDArray[np.float32]:
+        array = tensors.array(layout.name(ours))
+        return array if layout.form(ours) is SAME else layout.form(ours).read(array)
+
+    if compute_type != "default":
+        fill_frozen(model, compute_type, read, device, tensors.path)
+        return model
+    for ours, parameter in model.named_parameters():
+        if layout.form(ours) is SAME:
+            tensors.fill(layout.name(ours), parameter)
+        else:
+            parameter.copy_(read(ours))
+    return model.to(device).eval()
 
 
 def read_config(folder: Path, values: Mapping[str, Any]) -> tuple[type[Model], ModelConfig]:
