@@ -107,18 +107,22 @@ def fill_frozen(
         return FrozenWeight(stored, scales, place=place)
 
     _replace(model, _places(weights, dtype, device), frozen)
-    model.to(device)
+    if device != "cpu":
+        model.to(device)
 
 
 def _freezable(model: Module) -> dict[str, Parameter]:
     """The weights that only Linears and Embeddings read, by name. A subclass may read its weight in its own way."""
-    users: dict[int, list[bool]] = {}
-    for _, module in model.named_modules():
+    found: dict[int, tuple[str, Parameter]] = {}
+    others: set[int] = set()
+    for prefix, module in model.named_modules():
         known = type(module).__call__ in (Linear.__call__, LoRALinear.__call__, Embedding.__call__)
         for attribute, parameter in vars(module).items():
             if isinstance(parameter, Parameter):
-                users.setdefault(id(parameter), []).append(known and attribute == "weight")
-    return {name: parameter for name, parameter in model.named_parameters() if all(users[id(parameter)])}
+                found.setdefault(id(parameter), (f"{prefix}.{attribute}" if prefix else attribute, parameter))
+                if not known or attribute != "weight":
+                    others.add(id(parameter))
+    return {name: parameter for key, (name, parameter) in found.items() if key not in others}
 
 
 Places = dict[str, _core.Tensor | None]
