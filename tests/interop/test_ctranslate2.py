@@ -22,9 +22,12 @@ def tokens_of(translator, text):
     return tokenizer.tokens(tokenizer.encode(text))
 
 
+RULE = {"like": "hf", "early_stopping": True, "renormalize": True}
+
+
 def searched(translator, text, **options):
     served = translator._served
-    return generate(served.model, [[*served.tokenizer.encode(text), 2]], like="fairseq", **options)[0]
+    return generate(served.model, [[*served.tokenizer.encode(text), 2]], **RULE, **options)[0]
 
 
 def test_the_calls_of_argostranslate(translator):
@@ -71,27 +74,53 @@ def test_the_call_with_a_target_prefix(translator):
 def test_the_score_of_a_prefix_does_not_count(translator):
     source, prefix = tokens_of(translator, LINES[0]), tokens_of(translator, "dogs")
     options = {"beam_size": 4, "num_hypotheses": 3, "length_penalty": 0.7, "max_decoding_length": 200}
+    options["min_decoding_length"] = 0  # so that no token is forbidden
     [found] = translator.translate_batch(
         [source], target_prefix=[prefix], return_scores=True, return_end_token=True, **options
     )
     assert len(found.scores) == 3
     assert found.scores == sorted(found.scores, reverse=True)
     for tokens, score in zip(found.hypotheses, found.scores, strict=True):
-        [scored] = translator.score_batch([source], [tokens[:-1]])
-        expected = sum(scored.log_probs[len(prefix) :]) / len(tokens) ** 0.7
+        ended = tokens[-1] == "</s>"
+        [scored] = translator.score_batch([source], [tokens[: len(tokens) - ended]])
+        expected = sum(scored.log_probs[len(prefix) : len(tokens)]) / len(tokens) ** 0.7
         assert score == pytest.approx(expected, abs=1e-5)
 
 
 def test_scores_are_those_of_their_normalisation(translator):
-    [found] = translator.translate_batch(
-        [tokens_of(translator, LINES[0])], beam_size=3, num_hypotheses=3, return_scores=True, return_end_token=True,
-        max_decoding_length=300,
-    )  # fmt: skip
-    for tokens, score in zip(found.hypotheses, found.scores, strict=True):
-        assert tokens[-1] == "</s>"
-        [scored] = translator.score_batch([tokens_of(translator, LINES[0])], [tokens[:-1]])
-        assert scored.tokens == tokens
-        assert sum(scored.log_probs) / len(tokens) == pytest.approx(score, abs=1e-5)
+    """Also of draws, and of outputs that are cut."""
+    options = {"return_scores": True, "return_end_token": True, "min_decoding_length": 0}
+    for more in (
+        {"beam_size": 3, "num_hypotheses": 3, "max_decoding_length": 300},
+        {"beam_size": 2, "max_decoding_length": 4, "length_penalty": 0.3},
+        {"beam_size": 1, "sampling_topk": 0, "num_hypotheses": 4, "max_decoding_length": 7},
+        {"beam_size": 1, "sampling_topk": 5, "sampling_temperature": 2, "max_decoding_length": 7},
+    ):
+        [found] = translator.translate_batch([tokens_of(translator, LINES[0])], **options, **more)
+        for tokens, score in zip(found.hypotheses, found.scores, strict=True):
+            assert tokens[-1] == "</s>" or len(tokens) == more["max_decoding_length"]
+            target = tokens[: len(tokens) - (tokens[-1] == "</s>")]
+            [scored] = translator.score_batch([tokens_of(translator, LINES[0])], [target])
+            total = sum(scored.log_probs[: len(tokens)])
+            assert score == pytest.approx(total / len(tokens) ** more.get("length_penalty", 1), abs=1e-5)
+
+
+def test_a_target_without_its_first_tokens(translator):
+    source, target = tokens_of(translator, "a man"), tokens_of(translator, "two dogs")
+    [whole], [rest] = (translator.score_batch([source], [target], offset=offset) for offset in (0, 1))
+    assert rest.tokens == whole.tokens[1:] == [*target, "</s>"][1:]
+    assert rest.log_probs == pytest.approx(whole.log_probs[1:], abs=1e-6)
+
+
+def test_a_source_without_tokens(translator):
+    tokens = tokens_of(translator, "a man")
+    for asynchronous in (False, True):
+        found = translator.translate_batch(
+            [[], tokens, ["</s>"]], num_hypotheses=2, return_scores=True, asynchronous=asynchronous
+        )
+        found = [each.result() for each in found] if asynchronous else found
+        assert found[0] == found[2] == ctranslate2.TranslationResult([[], []], [0.0, 0.0])
+        assert found[1:2] == translator.translate_batch([tokens], num_hypotheses=2, return_scores=True)
 
 
 def test_asynchronous_calls(translator):
@@ -131,12 +160,30 @@ def test_a_generator(generator):
     served = generator._served
     for prompt, result in zip(prompts, found, strict=True):
         ids = [served.tokenizer._backend.token_to_id(token) for token in prompt]
-        [expected] = generate(served.model, [ids], beam=1, max_length=6, like="fairseq", min_length=0)[0]
+        [expected] = generate(served.model, [ids], beam=1, max_length=6, **RULE)[0]
         assert result.sequences_ids == [expected.ids]
         assert result.sequences == [served.tokenizer.tokens(expected.ids)]
         assert result.scores == pytest.approx([expected.score], abs=1e-6)
-    whole = generator.generate_batch(prompts, max_length=6)
-    assert [each.sequences[0] for each in whole] == [p + r.sequences[0] for p, r in zip(prompts, found, strict=True)]
+
+
+def test_a_result_with_its_prompt(generator):
+    """The first token is not in it; the others count in the length of the result, and of the score."""
+    prompt = ["<s>", *tokens_of(generator, "a man")]
+    taken = len(prompt) - 1
+    options = {"beam_size": 2, "num_hypotheses": 2, "length_penalty": 0.5, "return_scores": True}
+    [whole] = generator.generate_batch([prompt], max_length=taken + 5, min_length=taken + 2, **options)
+    [rest] = generator.generate_batch(
+        [prompt], max_length=5, min_length=2, include_prompt_in_result=False, return_end_token=True, **options
+    )
+    assert sorted(whole.sequences) == sorted(
+        [*prompt[1:], *(token for token in tokens if token != "</s>")] for tokens in rest.sequences
+    )
+    scores = {
+        tuple(tokens): score * len(tokens) ** 0.5 / (len(tokens) + taken) ** 0.5
+        for tokens, score in zip(rest.sequences, rest.scores, strict=True)
+    }
+    assert whole.scores == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
+    assert generator.generate_batch([prompt], max_length=1)[0].sequences == [prompt[1:2]]
 
 
 @pytest.mark.parametrize(
@@ -203,12 +250,12 @@ def test_suppressed_tokens(translator):
     assert first not in found.hypotheses[0]
     options = {"beam": 2, "max_length": 256, "min_length": 1}
     [id] = translator._ids_of([first])
-    expected = searched(translator, "a man", suppress=[id], renormalize=True, **options)[0]
+    expected = searched(translator, "a man", suppress=[id], **options)[0]
     assert found.scores == pytest.approx([expected.score], abs=1e-5)
     pair = translator.translate_batch([tokens])[0].hypotheses[0][:2]
     found = translator.translate_batch([tokens], suppress_sequences=[pair])[0].hypotheses[0]
     assert pair not in [found[i : i + 2] for i in range(len(found))]
-    [expected] = searched(translator, "a man", bad_words=[translator._ids_of(pair)], renormalize=True, **options)[:1]
+    [expected] = searched(translator, "a man", bad_words=[translator._ids_of(pair)], **options)[:1]
     assert translator._ids_of(found) == expected.ids
 
 
@@ -251,8 +298,8 @@ def test_attention(translator):
     model, ids = translator._served.model, translator._ids_of
     for source, each in zip(sources, found, strict=True):
         for tokens, weights in zip(each.hypotheses, each.attention, strict=True):
-            [maps] = attention_maps(model, [[*ids(source), 2]], [ids(tokens)], layers=[-1])
-            np.testing.assert_allclose(weights, maps[0].mean(0)[: len(tokens)], atol=1e-6)
+            [maps] = attention_maps(model, [[*ids(source), 2]], [ids(tokens)], layers=[-1], heads=[0])
+            np.testing.assert_allclose(weights, maps[0][0][: len(tokens)], atol=1e-6)
 
 
 def test_scores_of_a_generator(generator):

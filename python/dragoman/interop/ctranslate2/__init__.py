@@ -4,10 +4,9 @@
 and tokens are those of its tokenizer, with U+2581 for a space. Options that this package has are mapped. Those that say
 how a result is computed are accepted and change nothing. Others are refused by their names.
 
-A search is that of `like="fairseq"`, whose scores are CTranslate2's: log probability / length^length_penalty, without
-the log probability of a prefix. The probability of tokens that `suppress_sequences` or `no_repeat_ngram_size` forbid is
-divided among the others, as there; that of </s> before `min_decoding_length` is not. Of a beam search, an output of
-`max_decoding_length` tokens ends in </s> here.
+Outputs and scores are CTranslate2's: those of `like="hf"` with `early_stopping` and `renormalize`, without the log
+probability of a prefix. With `repetition_penalty` a beam search is that of `like="fairseq"`, and an output of
+`max_decoding_length` tokens ends in </s>.
 """
 
 from dragoman.interop.ctranslate2.adapter import contains_model, get_cuda_device_count, get_supported_compute_types

@@ -123,15 +123,15 @@ class Adapter:
         self,
         batch: Sequence[list[int]],
         options: dict[str, Any],
-        prefixes: Sequence[Sequence[int]],
+        changes: Callable[[int, SearchOptions], dict[str, Any]],
         make: Callable[[int, list[Hypothesis]], Any],
         asynchronous: bool,
         callback: Callback | None,
     ) -> list[Any]:
-        """What `make` makes of the place and the hypotheses of each request, or what waits for it."""
-        chosen = search_options(type(self).__name__, options, self._ids_of)
-        count = chosen.count if chosen.temperature else None  # all of a search, for the order without prefixes
-        each = [replace(chosen, prefix=prefix, count=count) if prefix else chosen for prefix in prefixes]
+        """What `make` makes of the place and the hypotheses of each request, or what waits for it. `changes` are what
+        the options of the request at a place have in the place of others."""
+        chosen = search_options(type(self).__name__, options, self._ids_of, UNK)
+        each = [replace(chosen, **changes(index, chosen)) for index in range(len(batch))]
         numbers = places(len(batch))
         if callback is None:
             return _results(self._served.submit_ids(batch, each, numbers), len(batch), make, asynchronous)
@@ -165,14 +165,16 @@ class Adapter:
         return found.result()[0]  # type: ignore[no-any-return]
 
     def _scores(
-        self, batch: Sequence[list[int]], outputs: Sequence[list[int]], ended: bool, asynchronous: bool
+        self, batch: Sequence[list[int]], outputs: Sequence[list[int]], ended: bool, asynchronous: bool, offset: int = 0
     ) -> list[Any]:
-        """A ScoringResult for each output, or what waits for it."""
+        """A ScoringResult for each output without its first tokens, as many as `offset`, or what waits for it."""
         future = self._served.submit_scores(batch, outputs, ended=ended)
         names = [self._tokens_of([*ids, EOS] if ended else ids) for ids in outputs]
-        return _results(
-            future, len(batch), lambda i, found: ScoringResult(names[i], list(found.token_logprobs)), asynchronous
-        )
+
+        def make(index: int, found: Hypothesis) -> ScoringResult:
+            return ScoringResult(names[index][offset:], list(found.token_logprobs[offset:]))
+
+        return _results(future, len(batch), make, asynchronous)
 
     def _batch_of(self, option: str, batch: Any) -> list[list[int]]:
         """The ids of a batch of tokens. TypeError for anything else."""
@@ -196,6 +198,12 @@ class Adapter:
     def _with_end(self, found: Hypothesis, wanted: bool) -> list[int]:
         """The ids of an output, with eos where it is wanted and the output ended in it."""
         return [*found.ids, EOS] if wanted and found.length > len(found.ids) else found.ids
+
+
+def score_of(found: Hypothesis, length_penalty: float, prefix: int = 0, prompt: int = 0) -> float:
+    """A score as CTranslate2's, of an output that begins with so many tokens of a prefix, after so many of a prompt."""
+    length = found.length + prompt
+    return (found.sum_logprob - sum(found.token_logprobs[:prefix])) / length**length_penalty if length else 0.0
 
 
 def _results(future: Future[list[Any]], count: int, make: Callable[[int, Any], Any], asynchronous: bool) -> list[Any]:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
-from dragoman.generate import Hypothesis
-from dragoman.interop.ctranslate2.adapter import Adapter
+from dragoman.generate import Hypothesis, SearchOptions
+from dragoman.interop.ctranslate2.adapter import Adapter, score_of
 from dragoman.interop.ctranslate2.batches import answered
 from dragoman.interop.ctranslate2.options import check_default, check_known
 from dragoman.interop.ctranslate2.results import GenerationResult, GenerationStepResult, ScoringResult, Tokens
@@ -61,14 +61,15 @@ class Generator(Adapter):
 
         Args:
             start_tokens: prompts.
-            max_length, min_length: tokens of what follows.
+            max_length, min_length: tokens of a result: of what follows, and of the prompt where it is in the result.
+            include_prompt_in_result: whether a result begins with its prompt, but for the first token of it.
             callback: is told of each token as soon as it is written, in the thread of the model; True ends its output.
                 It needs `beam_size` 1.
             options: the others of CTranslate2's method.
 
         Returns:
-            A GenerationResult for each prompt; with `asynchronous`, what waits for it at `.result()`. Scores are those
-            of what follows.
+            A GenerationResult for each prompt; with `asynchronous`, what waits for it at `.result()`. Scores are log
+            probabilities of what follows / number of tokens of the result^length_penalty.
 
         Raises:
             TypeError, ValueError: an option that is not supported, naming it.
@@ -82,14 +83,22 @@ class Generator(Adapter):
         }
         check_default("Generator", "return_attention", options.pop("return_attention", False), False)
         prompts = self._prompts("start_tokens", start_tokens)
+        begins = [ids[1:] if include_prompt_in_result else [] for ids in prompts]
+
+        def lengths(index: int, chosen: SearchOptions) -> dict[str, int]:
+            taken = len(begins[index])
+            return {"max_length": max(max_length - taken, 0), "min_length": max((chosen.min_length or 0) - taken, 0)}
 
         def make(index: int, found: list[Hypothesis]) -> GenerationResult:
-            begin = prompts[index] if include_prompt_in_result else []
-            ids = [[*begin, *self._with_end(each, return_end_token)] for each in found]
-            scores = [each.score for each in found] if return_scores else []
-            return GenerationResult([self._tokens_of(each) for each in ids], ids, scores)
+            begin = begins[index][:max_length]
+            scored = [(score_of(each, length_penalty, prompt=len(begin)), each) for each in found]
+            scored.sort(key=lambda pair: -pair[0])
+            ids = [[*begin, *self._with_end(each, return_end_token)] for _, each in scored]
+            return GenerationResult(
+                [self._tokens_of(each) for each in ids], ids, [score for score, _ in scored] if return_scores else []
+            )
 
-        return self._search(prompts, options, [()] * len(prompts), make, asynchronous, callback)
+        return self._search(prompts, options, lengths, make, asynchronous, callback)
 
     def generate_iterable(
         self, start_tokens: Iterable[Tokens], max_batch_size: int = 32, batch_type: str = "examples", **options: Any
@@ -114,7 +123,10 @@ class Generator(Adapter):
         check_default("Generator", "return_log_prob", return_log_prob, False)
         prompts: Any = [prompt] if len(prompt) and isinstance(prompt[0], str) else prompt
         return steps_of(
-            lambda tell: self.generate_batch(prompts, asynchronous=True, callback=tell, **options), callback
+            lambda tell: self.generate_batch(
+                prompts, asynchronous=True, callback=tell, include_prompt_in_result=False, **options
+            ),
+            callback,
         )
 
     async def async_generate_tokens(

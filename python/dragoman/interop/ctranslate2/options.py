@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dragoman import arguments
@@ -21,7 +22,8 @@ AS_BY_DEFAULT = {  # options that must be what they are by default
     "min_alternative_expansion_prob": 0,
     "static_prompt": None,
 }
-WITHOUT_EFFECT = {"max_batch_size", "batch_type", "disable_unk", "replace_unknowns", "cache_static_prompt"}
+RULE: dict[str, Any] = {"like": "hf", "early_stopping": True}  # of a search there
+WITHOUT_EFFECT = {"max_batch_size", "batch_type", "replace_unknowns", "cache_static_prompt"}
 MAPPED = {
     "beam_size": "beam",
     "num_hypotheses": "count",
@@ -49,8 +51,15 @@ def places(count: int) -> list[int]:
     return list(itertools.islice(_draws, count))
 
 
-def search_options(name: str, options: dict[str, Any], ids_of: Callable[[Sequence[str]], list[int]]) -> SearchOptions:
-    """The options of a method, of which none must be left. TypeError, ValueError by the names of CTranslate2."""
+def search_options(
+    name: str, options: dict[str, Any], ids_of: Callable[[Sequence[str]], list[int]], unknown: int
+) -> SearchOptions:
+    """The options of a method, of which none must be left. TypeError, ValueError by the names of CTranslate2.
+
+    Args:
+        ids_of: gives the ids of tokens.
+        unknown: the id of the unknown token.
+    """
     for option, default in AS_BY_DEFAULT.items():
         check_default(name, option, options.pop(option, default), default)
     for option in WITHOUT_EFFECT:
@@ -63,13 +72,16 @@ def search_options(name: str, options: dict[str, Any], ids_of: Callable[[Sequenc
         chosen |= {"top_k": top_k or None, "top_p": top_p, "temperature": temperature, "seed": _seed}
     sequences = [ids_of(sequence) for sequence in options.pop("suppress_sequences", None) or []]
     chosen["suppress"] = [ids[0] for ids in sequences if len(ids) == 1]
+    chosen["suppress"] += [unknown] * bool(options.pop("disable_unk", False))
     chosen["bad_words"] = [ids for ids in sequences if len(ids) != 1]
-    chosen["renormalize"] = bool(sequences or chosen.get("no_repeat_ngram"))
     check_known(name, options)
     try:
-        return SearchOptions(**chosen, like="fairseq", op=name)
+        asked = SearchOptions(**chosen, renormalize=True, op=name)
     except (TypeError, ValueError) as error:
         raise type(error)(_in_their_names(str(error), given)) from None
+    # Like "hf", a beam search has another repetition penalty.
+    rule = {"like": "fairseq"} if asked.beam > 1 and asked.repetition_penalty != 1 else RULE
+    return replace(asked, **rule, op=name)
 
 
 def check_default(name: str, option: str, value: Any, default: Any) -> None:

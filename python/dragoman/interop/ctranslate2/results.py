@@ -105,6 +105,13 @@ class AsyncResult:
         self._future.add_done_callback(lambda _: call())
 
 
+def done(result: Any) -> Future[Any]:
+    """A future that has its result."""
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
+
+
 def given(results: Sequence[AsyncResult], asynchronous: bool) -> list[Any]:
     """The results, or what waits for them."""
     return list(results) if asynchronous else [each.result() for each in results]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
+from dragoman import arguments
 from dragoman.data.tokenizer import EOS
 from dragoman.generate import Hypothesis
 from dragoman.generate.aligning import chosen_heads, mean_weights
-from dragoman.interop.ctranslate2.adapter import Adapter
+from dragoman.interop.ctranslate2.adapter import Adapter, score_of
 from dragoman.interop.ctranslate2.batches import answered, detokenized, tokens_of, write_file
 from dragoman.interop.ctranslate2.options import check_default, check_known
 from dragoman.interop.ctranslate2.results import (
+    AsyncResult,
     ExecutionStats,
     GenerationStepResult,
     ScoringResult,
     Tokens,
     TranslationResult,
+    done,
 )
 from dragoman.interop.ctranslate2.watch import Callback, steps_of
 from dragoman.predict import Translator as Served
@@ -66,11 +68,12 @@ class Translator(Adapter):
         callback: Callback | None = None,
         **options: Any,
     ) -> list[Any]:
-        """Translates sources, each a list of tokens; </s> is added where it is not the last.
+        """Translates sources, each a list of tokens; </s> is added where it is not the last. Hypotheses of a source
+        without other tokens are empty.
 
         Args:
             source, target_prefix: tokens. A prefix is part of the hypotheses.
-            return_attention: of the last layer, the mean of its heads.
+            return_attention: of the first head of the last layer.
             callback: is told of each token as soon as it is written, in the thread of the model; True ends its output.
                 It needs `beam_size` 1.
             options: the others of CTranslate2's method.
@@ -92,15 +95,21 @@ class Translator(Adapter):
         prefixes = self._prefixes(target_prefix, len(sources))
 
         def make(index: int, found: list[Hypothesis]) -> TranslationResult:
-            found = _without_prefix(found, len(prefixes[index]), length_penalty)[:num_hypotheses]
             ids = [self._with_end(each, return_end_token) for each in found]
             return TranslationResult(
                 [self._tokens_of(each) for each in ids],
-                [each.score for each in found] if return_scores else [],
-                self._attention(sources[index], ids) if return_attention else [],
+                [score_of(each, length_penalty, len(asked[index]["prefix"])) for each in found]
+                if return_scores
+                else [],
+                self._attention(read[index], ids) if return_attention else [],
             )
 
-        return self._search(sources, options, prefixes, make, asynchronous, callback)
+        read = [ids for ids in sources if ids != [EOS]]
+        asked = [{"prefix": prefix} for prefix, ids in zip(prefixes, sources, strict=True) if ids != [EOS]]
+        found = iter(self._search(read, options, lambda index, _: asked[index], make, asynchronous, callback))
+        nothing = TranslationResult([[]] * num_hypotheses, [0.0] * num_hypotheses if return_scores else [])
+        empty = AsyncResult(done(nothing), lambda: nothing) if asynchronous else nothing
+        return [empty if ids == [EOS] else next(found) for ids in sources]
 
     def translate_iterable(
         self,
@@ -180,10 +189,14 @@ class Translator(Adapter):
         target: Sequence[Tokens],
         *,
         max_input_length: int = 1024,
+        offset: int = 0,
         asynchronous: bool = False,
         **options: Any,
     ) -> list[Any]:
         """The log probabilities of given targets, each a list of tokens; </s> is added.
+
+        Args:
+            offset: number of tokens of each target that are left out of its result.
 
         Returns:
             A ScoringResult for each; with `asynchronous`, what waits for it at `.result()`.
@@ -193,12 +206,12 @@ class Translator(Adapter):
         """
         for option in ("max_batch_size", "batch_type"):
             options.pop(option, None)
-        check_default("Translator", "offset", options.pop("offset", 0), 0)
         check_known("Translator", options)
+        offset = arguments.integer("Translator", "offset", offset)
         sources, targets = self._sources(source, max_input_length), self._batch_of("target", target)
         if len(targets) != len(sources):
             raise ValueError(f"Translator: target must hold {len(sources)} targets, got {len(targets)}")
-        return self._scores(sources, targets, True, asynchronous)
+        return self._scores(sources, targets, True, asynchronous, offset)
 
     def score_iterable(
         self,
@@ -227,7 +240,7 @@ class Translator(Adapter):
         target_detokenize_fn: Detokenize | None = None,
         **options: Any,
     ) -> ExecutionStats:
-        """Scores pairs of lines: the mean log probability of a target's tokens, " ||| " and the target.
+        """Scores pairs of lines: the mean log probability of a target's tokens, " ||| " and the target with </s>.
 
         Args:
             with_tokens_score: end each line with " ||| " and the log probability of each token.
@@ -242,7 +255,7 @@ class Translator(Adapter):
 
         def lines_of(found: ScoringResult) -> list[str]:
             mean = sum(found.log_probs) / len(found.log_probs)
-            line = f"{mean:g} ||| {detokenized(found.tokens[:-1], target_detokenize_fn)}"
+            line = f"{mean:g} ||| {detokenized(found.tokens, target_detokenize_fn)}"
             each = " ".join(f"{value:g}" for value in found.log_probs)
             return [f"{line} ||| {each}" if with_tokens_score else line]
 
@@ -271,17 +284,6 @@ class Translator(Adapter):
 
 
 def _mean_weights(name: str, model: Any, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Any]:
-    """The attention of the last layer, the mean of its heads, for an executor."""
+    """The attention of the first head of the last layer, for an executor."""
     sources, outputs = zip(*pairs, strict=True)
-    return mean_weights(name, model, sources, outputs, chosen_heads(name, model, [-1], None))
-
-
-def _without_prefix(found: list[Hypothesis], size: int, length_penalty: float) -> list[Hypothesis]:
-    """Hypotheses in the order of their scores without the log probability of a prefix, as CTranslate2 has them."""
-    if not size:
-        return found
-    scored = [
-        replace(each, score=each.score - sum(each.token_logprobs[:size]) / each.length**length_penalty)
-        for each in found
-    ]
-    return sorted(scored, key=lambda each: -each.score)
+    return mean_weights(name, model, sources, outputs, chosen_heads(name, model, [-1], [0]))
