@@ -237,7 +237,7 @@ def test_a_column_of_prefixes(folder, translator, tmp_path, monkeypatch, capsysb
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--suppress=a", "--suppress=a man"], "--suppress[1] must be one token, got 'a man', which is 5: a"),
+        (["--suppress=a", "--suppress="], "--suppress[1] must have a visible character, got ''"),
         (["--constraint= "], "--constraint[0] must have a visible character, got ' '"),
         (["--constraint=a", "--like=hf"], "--constraint need a search like dragoman, got like hf"),
         (["--prefix=a", "--prefix-column"], "--prefix must not be given with --prefix-column"),

@@ -57,7 +57,7 @@ def add_text_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup
         "--suppress",
         action="append",
         metavar="TEXT",
-        help="a word or a mark, of one token, that no output contains; may be given again for others",
+        help="a word, a phrase or a mark that no output contains; may be given again for others",
     )
 
 

@@ -83,7 +83,7 @@ class LanguageModel(GeneratingPredictor):
                 drawn. None for 0, or for what a folder from elsewhere asks for, as of other options.
             place: of the first text, where the texts go on a longer list: they draw what they would draw in it.
             options: others of `dragoman.generate.SearchOptions`, by their names. `prefix` may be a text too, or a list
-                with a text for each of several; `constraints` may hold texts, and `suppress` texts of one token.
+                with a text for each of several; `constraints` may hold texts, and so may `suppress`.
 
         Returns:
             A str for a str, else a list in the order of the texts.

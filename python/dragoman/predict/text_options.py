@@ -18,18 +18,21 @@ def with_ids(op: str, tokenizer: Tokenizer, options: Mapping[str, Any], before: 
     - `prefix`: a text, or a list with a text for each of several requests. The ids `before` come first.
     - `constraints`: a list of phrases, each a text or ids. The mark of the space before a phrase is left out where it
       begins with punctuation.
-    - `suppress`: a list of texts, each of one token beside the mark of a space, or of ids. Punctuation is suppressed
-      with a space before it and without.
+    - `suppress`: a list of texts or of ids. A text of several tokens becomes one of `bad_words`. Punctuation is
+      suppressed with a space before it and without.
 
     Raises:
-        TypeError, ValueError: naming what is no text, is blank, or has not one token.
+        TypeError, ValueError: naming what is no text, or is blank.
     """
     read = {name: value for name, value in options.items() if value is not None}
     if "prefix" in read:
         read["prefix"] = _prefix(op, tokenizer, read["prefix"], before)
-    for name, reader in (("constraints", _constraints), ("suppress", _suppress)):
-        if name in read:
-            read[name] = reader(op, tokenizer, read[name])
+    if "constraints" in read:
+        read["constraints"] = _constraints(op, tokenizer, read["constraints"])
+    if "suppress" in read:
+        read["suppress"], sequences = _suppress(op, tokenizer, read["suppress"])
+        if sequences:
+            read["bad_words"] = [*read.get("bad_words", ()), *sequences]
     return {**options, **read}
 
 
@@ -46,11 +49,20 @@ def _constraints(op: str, tokenizer: Tokenizer, value: Any) -> Any:
     ]
 
 
-def _suppress(op: str, tokenizer: Tokenizer, value: Any) -> Any:
+def _suppress(op: str, tokenizer: Tokenizer, value: Any) -> tuple[list[Any], list[list[int]]]:
+    """Ids, and sequences of them."""
     ids: list[Any] = []
+    sequences = []
     for i, each in enumerate(_listed(op, "suppress", value)):
-        ids += _tokens(op, f"suppress[{i}]", tokenizer, each) if isinstance(each, str) else [each]
-    return ids
+        if not isinstance(each, str):
+            ids.append(each)
+            continue
+        for found in _spellings(op, f"suppress[{i}]", tokenizer, each):
+            if len(found) == 1:
+                ids += found
+            else:
+                sequences.append(found)
+    return ids, sequences
 
 
 def _listed(op: str, name: str, value: Any) -> Iterable[Any]:
@@ -70,16 +82,15 @@ def _phrase(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:
     return ids if text.strip()[0].isalnum() else _without_space(tokenizer, ids)
 
 
-def _tokens(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:
-    """The token of a text; of punctuation with the one without a space before it, where there are two."""
-    ids = _without_space(tokenizer, _visible(op, name, tokenizer, text))
-    if len(ids) != 1:
-        tokens = " ".join(tokenizer.tokens(ids))
-        raise ValueError(f"{op}: {name} must be one token, got {arguments.shown(text)}, which is {len(ids)}: {tokens}")
+def _spellings(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[list[int]]:
+    """The ids of a text without the mark of a space that is a token of its own; of punctuation, also those that it has
+    without a space before it, where these are others."""
+    found = [_without_space(tokenizer, _visible(op, name, tokenizer, text))]
     if not text.strip()[0].isalnum():
-        *word, last = tokenizer.encode("a" + text.strip())
-        ids += [last] * (word == tokenizer.encode("a") and last not in ids)
-    return ids
+        before, after = tokenizer.encode("a"), tokenizer.encode("a" + text.strip())
+        if after[: len(before)] == before and after[len(before) :] != found[0]:
+            found.append(after[len(before) :])
+    return found
 
 
 def _visible(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:

@@ -125,7 +125,7 @@ class Translator(GeneratingPredictor):
                 the default of `like`.
             max_length: maximum number of tokens of a translation. None for twice the source's plus 10.
             options: others of `dragoman.generate.SearchOptions`, by their names. `prefix` may be a text too, or a list
-                with a text for each of several; `constraints` may hold texts, and `suppress` texts of one token. Where
+                with a text for each of several; `constraints` may hold texts, and so may `suppress`. Where
                 a folder from elsewhere asks for an option, None is for that.
 
         Returns:

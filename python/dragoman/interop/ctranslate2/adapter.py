@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from dragoman import arguments, cuda
-from dragoman.data.tokenizer import EOS, UNK
+from dragoman.data.tokenizer import Tokenizer
 from dragoman.generate import Hypothesis, SearchOptions
 from dragoman.interop.ctranslate2.options import check_default, check_known, places, search_options
 from dragoman.interop.ctranslate2.results import AsyncResult, ScoringResult, Tokens, given
 from dragoman.interop.ctranslate2.watch import Callback, Watch
+from dragoman.models.special_ids import end_ids
 from dragoman.predict import predictor_class
 from dragoman.predict.executor import result_of
 from dragoman.predict.generating import GeneratingPredictor, work_of
@@ -69,8 +70,11 @@ class Adapter:
         if self._loaded is None:
             self._loaded = self.kind.load(self._path, self._device, self._compute_type)
             tokenizer = self._served.tokenizer
-            self._names = tokenizer.tokens(range(tokenizer.vocab_size))
-            self._ids = {token: id for id, token in enumerate(self._names)}
+            self._source_ids = _ids_by_name(tokenizer)
+            self._target_ids = _ids_by_name(tokenizer.target)
+            self._names = {id: token for token, id in self._target_ids.items()}
+            self._unknown = tokenizer.unk_id
+            self._end = end_ids(self._served.model.config)[0]
 
     def unload_model(self, to_cpu: bool = False) -> None:
         """Waits for what runs and gives the model's memory back."""
@@ -130,7 +134,7 @@ class Adapter:
     ) -> list[Any]:
         """What `make` makes of the place and the hypotheses of each request, or what waits for it. `changes` are what
         the options of the request at a place have in the place of others."""
-        chosen = search_options(type(self).__name__, options, self._ids_of, UNK)
+        chosen = search_options(type(self).__name__, options, self._ids_of, self._unknown)
         each = [replace(chosen, **changes(index, chosen)) for index in range(len(batch))]
         numbers = places(len(batch))
         if callback is None:
@@ -140,7 +144,7 @@ class Adapter:
         if chosen.beam > 1 or chosen.count not in (None, 1):
             raise ValueError(f"{name}: callback needs beam_size and num_hypotheses to be 1")
         watched = [
-            self._watched(ids, one, place, Watch(callback, index, self._names), partial(make, index))
+            self._watched(ids, one, place, Watch(callback, index, self._names, self._end), partial(make, index))
             for index, (ids, one, place) in enumerate(zip(batch, each, numbers, strict=True))
         ]
         return given(watched, asynchronous)
@@ -169,35 +173,40 @@ class Adapter:
     ) -> list[Any]:
         """A ScoringResult for each output without its first tokens, as many as `offset`, or what waits for it."""
         future = self._served.submit_scores(batch, outputs, ended=ended)
-        names = [self._tokens_of([*ids, EOS] if ended else ids) for ids in outputs]
+        names = [self._tokens_of([*ids, self._end] if ended else ids) for ids in outputs]
 
         def make(index: int, found: Hypothesis) -> ScoringResult:
             return ScoringResult(names[index][offset:], list(found.token_logprobs[offset:]))
 
         return _results(future, len(batch), make, asynchronous)
 
-    def _batch_of(self, option: str, batch: Any) -> list[list[int]]:
-        """The ids of a batch of tokens. TypeError for anything else."""
+    def _batch_of(self, option: str, batch: Any, source: bool = False) -> list[list[int]]:
+        """The ids of a batch of tokens, of sources or of targets. TypeError for anything else."""
         name = type(self).__name__
         if isinstance(batch, str) or not isinstance(batch, Sequence):
             raise TypeError(f"{name}: {option} must be a list of lists of tokens, got {arguments.described(batch)}")
-        return [self._ids_of(tokens) for tokens in batch]
+        return [self._ids_of(tokens, source) for tokens in batch]
 
-    def _ids_of(self, tokens: Sequence[str]) -> list[int]:
+    def _ids_of(self, tokens: Sequence[str], source: bool = False) -> list[int]:
         name = type(self).__name__
         if isinstance(tokens, str) or not isinstance(tokens, Sequence):
             raise TypeError(f"{name}: a text must be a list of tokens, got {arguments.described(tokens)}")
         for token in tokens:
             if not isinstance(token, str):
                 raise TypeError(f"{name}: a token must be a str, got {arguments.described(token)}")
-        return [self._ids.get(token, UNK) for token in tokens]
+        ids = self._source_ids if source else self._target_ids
+        return [ids.get(token, self._unknown) for token in tokens]
 
     def _tokens_of(self, ids: Sequence[int]) -> Tokens:
-        return [self._names[id] for id in ids if id < len(self._names)]
+        return [self._names[id] for id in ids if id in self._names]
 
     def _with_end(self, found: Hypothesis, wanted: bool) -> list[int]:
         """The ids of an output, with eos where it is wanted and the output ended in it."""
-        return [*found.ids, EOS] if wanted and found.length > len(found.ids) else found.ids
+        return [*found.ids, self._end] if wanted and found.length > len(found.ids) else found.ids
+
+
+def _ids_by_name(tokenizer: Tokenizer) -> dict[str, int]:
+    return {token: id for id, token in enumerate(tokenizer.tokens(range(tokenizer.vocab_size)))}
 
 
 def score_of(found: Hypothesis, length_penalty: float, prefix: int = 0, prompt: int = 0) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dragoman import arguments
-from dragoman.data.tokenizer import EOS
 from dragoman.generate import Hypothesis
 from dragoman.generate.aligning import chosen_heads, mean_weights
 from dragoman.interop.ctranslate2.adapter import Adapter, score_of
@@ -104,12 +103,12 @@ class Translator(Adapter):
                 self._attention(read[index], ids) if return_attention else [],
             )
 
-        read = [ids for ids in sources if ids != [EOS]]
-        asked = [{"prefix": prefix} for prefix, ids in zip(prefixes, sources, strict=True) if ids != [EOS]]
+        read = [ids for ids in sources if ids != [self._end]]
+        asked = [{"prefix": prefix} for prefix, ids in zip(prefixes, sources, strict=True) if ids != [self._end]]
         found = iter(self._search(read, options, lambda index, _: asked[index], make, asynchronous, callback))
         nothing = TranslationResult([[]] * num_hypotheses, [0.0] * num_hypotheses if return_scores else [])
         empty = AsyncResult(done(nothing), lambda: nothing) if asynchronous else nothing
-        return [empty if ids == [EOS] else next(found) for ids in sources]
+        return [empty if ids == [self._end] else next(found) for ids in sources]
 
     def translate_iterable(
         self,
@@ -263,8 +262,8 @@ class Translator(Adapter):
         return write_file(output_path, results, lines_of, lambda found: len(found.tokens))
 
     def _sources(self, batch: Any, maximum: int) -> list[list[int]]:
-        cut = [ids[: maximum or None] for ids in self._batch_of("source", batch)]
-        return [ids if ids[-1:] == [EOS] else [*ids, EOS] for ids in cut]
+        cut = [ids[: maximum or None] for ids in self._batch_of("source", batch, source=True)]
+        return [ids if ids[-1:] == [self._end] else [*ids, self._end] for ids in cut]
 
     def _prefixes(self, batch: Any, size: int) -> list[list[int]]:
         if batch is None:

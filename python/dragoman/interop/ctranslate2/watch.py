@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 from typing import Any
 
-from dragoman.data.tokenizer import EOS
 from dragoman.generate import Hypothesis
 from dragoman.interop.ctranslate2.results import AsyncResult, GenerationStepResult
 from dragoman.predict.executor import result_of
@@ -21,11 +20,12 @@ class Watch:
     Args:
         callback: gets a GenerationStepResult; True ends the output.
         batch_id: the place of the request.
-        names: of all tokens.
+        names: of all tokens, by their ids.
+        end: the id that ends an output.
     """
 
-    def __init__(self, callback: Callback, batch_id: int, names: Sequence[str]) -> None:
-        self._callback, self._batch_id, self._names = callback, batch_id, names
+    def __init__(self, callback: Callback, batch_id: int, names: Mapping[int, str], end: int) -> None:
+        self._callback, self._batch_id, self._names, self._end = callback, batch_id, names, end
         self._future: Future[Any] | None = None
         self._ended = False
         self._error: Exception | None = None
@@ -42,7 +42,7 @@ class Watch:
     def finish(self, found: list[list[Hypothesis]]) -> list[Hypothesis]:
         """Tells the last tokens of an output, </s> among them; its hypotheses."""
         best = found[0][0]
-        self([*best.ids, EOS] if best.length > len(best.ids) else best.ids, is_last=True)
+        self([*best.ids, self._end] if best.length > len(best.ids) else best.ids, is_last=True)
         if self._error is not None:
             raise self._error
         return found[0]
@@ -70,7 +70,7 @@ class Watch:
     def _tell(self, step: int, is_last: bool) -> None:
         id = self.ids[step]
         try:
-            stop = self._callback(GenerationStepResult(step, self._batch_id, id, self._names[id], is_last))
+            stop = self._callback(GenerationStepResult(step, self._batch_id, id, self._names.get(id, ""), is_last))
         except Exception as error:
             self._error, stop = error, True
         if stop and not is_last:
