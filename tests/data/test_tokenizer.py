@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 import sys
 import unicodedata
 from typing import get_args
@@ -94,6 +96,11 @@ def test_encode_adds_no_special_tokens(tokenizer):
     assert min(tokenizer.encode("a man </s> <pad> in")) >= 3
     assert min(tokenizer.encode(LINES[0])) > 3
     assert tokenizer.encode("") == []
+
+
+def test_a_copy_adds_none_either(tokenizer):
+    for copied in (copy.copy(tokenizer), pickle.loads(pickle.dumps(tokenizer))):
+        assert copied.encode("a </s>") == tokenizer.encode("a </s>")
 
 
 def test_decode_skips_special_tokens(tokenizer):

@@ -98,6 +98,10 @@ class Tokenizer:
         backend.encode_special_tokens = True
         self._words = WordCache(backend) if _reads_words(backend) else None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._backend.encode_special_tokens = True  # the library's own copies forget it
+
     @classmethod
     def train(
         cls, lines: Iterable[str], vocab_size: int = 10000, kind: Kind = "bpe", *, lowercase: bool = False
