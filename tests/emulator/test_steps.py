@@ -99,6 +99,24 @@ def test_a_search_finds_the_texts_of_the_cpu(case, beam):
         assert [h.score for h in same] == pytest.approx([h.score for h in few], abs=1e-4)
 
 
+OPTIONS = {
+    "coverage": {"coverage_penalty": 0.4},
+    "shortlist": {"allowed": [2, 5, 9, 14, 20, 33], "renormalize": True},
+    "hf": {"like": "hf", "prefix": [6], "forced_last": 2, "bad_words": [[7], [5, 5]], "early_stopping": True},
+    "fairseq": {"like": "fairseq", "prefix": [6], "begin_suppress": [5], "renormalize": True},
+    "draws": {"temperature": 1.0, "prefix": [6], "like": "hf", "suppress": [7], "top_k": 9, "beam": 1},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options_of_a_search_are_those_of_the_cpu(options):
+    options = {"beam": 3, "max_length": 6} | options
+    here, there = (generate(build("translation", device), SOURCES, **options) for device in ("cpu", "cuda"))
+    for few, same in zip(here, there, strict=True):
+        assert [h.ids for h in same] == [h.ids for h in few]
+        assert [h.score for h in same] == pytest.approx([h.score for h in few], abs=1e-4)
+
+
 def test_a_trainer_takes_the_device_and_goes_on_there(rng, tmp_path):
     """Runs with an average of the weights; the second half starts from a checkpoint."""
     pairs, losses = pairs_of(rng, 20), {}
