@@ -88,19 +88,19 @@ THEIR_NAMES = {
 }
 
 
-def their_outputs(model, source, options, eos):
-    """(ids of an output, score) by transformers; the score is None of a greedy search."""
+def their_outputs(model, source, options, eos, read=1):
+    """(ids of an output, score) by transformers, after the first `read`; the score is None of a greedy search."""
     named = {THEIR_NAMES.get(name, name): value for name, value in options.items() if name != "prefix"}
     if "prefix" in options:
         (named["forced_bos_token_id"],) = options["prefix"]
     given = {"early_stopping": False, "forced_eos_token_id": None} | named
     result = model.generate(
         torch.tensor([source]), do_sample=False, use_cache=True, output_scores=True, return_dict_in_generate=True,
-        eos_token_id=list(eos), **given,
+        eos_token_id=list(eos), pad_token_id=12, **given,
     )  # fmt: skip
     outputs = []
     for row in result.sequences.tolist():
-        ids = row[1 : 1 + options["max_length"]]
+        ids = row[read : read + options["max_length"]]
         ends = [i for i, id in enumerate(ids) if id in eos]
         outputs.append(ids[: ends[0]] if ends else ids)
     scores = result.sequences_scores.tolist() if options["beam"] > 1 else [None]
@@ -116,7 +116,7 @@ def assert_like_transformers(theirs, ours, options, eos=(0,)):
             np.testing.assert_allclose([h.score for h in found], [score for _, score in expected], atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", [0, 2, 4])  # where no two hypotheses are equal but for rounding
+@pytest.mark.parametrize("seed", [0, 2, 4])  # no two hypotheses are equal but for rounding, as with 3 and 7
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_searches_like_transformers(seed, options):
     assert_like_transformers(*make_models(seed), options)
@@ -127,3 +127,40 @@ def test_several_eos_like_transformers(case):
     for seed in (0, 2):
         theirs, ours = make_models(seed, eos_id=(0, 3, 8))
         assert_like_transformers(theirs, ours, CASES[case], (0, 3, 8))
+
+
+PROMPTS = [[5, 6, 7, 6], [8], [9, 9, 3, 4, 5, 6, 2]]
+GOING_ON = ["greedy", "beam", "early", "never", "long outputs", "min length", "n-grams", "repetition", "bad words",
+            "greedy repetition", "renormalized"]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["GPT2", "Llama"])
+def decoders(request, tmp_path_factory):
+    """A decoder-only model of transformers, and ours from its folder."""
+    torch.manual_seed(1)
+    ids = {"vocab_size": 13, "eos_token_id": 0, "bos_token_id": 1, "pad_token_id": None}
+    sizes = {
+        "GPT2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40},
+        "Llama": {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2},
+    }
+    config = getattr(transformers, f"{request.param}Config")(**sizes[request.param], **ids)
+    name = {"GPT2": "GPT2LMHeadModel", "Llama": "LlamaForCausalLM"}[request.param]
+    theirs = getattr(transformers, name)(config).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(0, 0.6 if parameter.ndim > 1 else 0.3)
+    folder = tmp_path_factory.mktemp(name)
+    theirs.save_pretrained(folder)
+    return theirs, dg.load(folder)
+
+
+@pytest.mark.parametrize("case", GOING_ON)
+def test_decoders_go_on_like_transformers(decoders, case):
+    """What is repeated counts from the prompt; pad tokens after an end are no part of an output."""
+    theirs, ours = decoders
+    options = {"max_length": 9} | CASES[case]
+    for prompt, found in zip(PROMPTS, generate(ours, PROMPTS, like="hf", **options), strict=True):
+        expected = their_outputs(theirs, prompt, options, (0,), len(prompt))
+        assert [h.ids for h in found] == [ids for ids, _ in expected]
+        if options["beam"] > 1:
+            np.testing.assert_allclose([h.score for h in found], [score for _, score in expected], atol=1e-4)
