@@ -295,6 +295,24 @@ def test_a_checkpoint_opens_frozen(rng, tmp_path, family):
         )
 
 
+def test_a_tokenizer_goes_there_and_back(tmp_path):
+    theirs, ours, back = (tmp_path / name for name in ("theirs", "ours", "back"))
+    model = dg.Transformer(dg.TransformerConfig(**T5 | {"vocab_size": 384, "output_scale": 12**-0.5}))
+    model.save_pretrained(theirs, "t5")
+    settings = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}
+    (theirs / "tokenizer_config.json").write_text(json.dumps(settings))
+    (theirs / "generation_config.json").write_text('{"max_length": 7}')
+    translator = dg.Translator.load(theirs)
+    translator.model.save(ours)
+    translator.tokenizer.save(ours / "tokenizer.json")
+    dg.load(ours).save_pretrained(back)
+    assert json.loads((back / "tokenizer_config.json").read_text()) == settings
+    assert dg.Translator.load(back)(["a man"], max_length=5) == translator(["a man"], max_length=5)
+    dg.load(theirs).save_pretrained(tmp_path / "copy")
+    names = {path.name for path in theirs.iterdir()}
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == names
+
+
 def test_a_model_takes_over_what_a_checkpoint_has(rng, tmp_path):
     made("bart", rng).save_pretrained(tmp_path, "bart")
     model = dg.Transformer(dg.TransformerConfig(**FAMILIES["bart"] | {"num_decoder_layers": 3}))

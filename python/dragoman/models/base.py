@@ -38,7 +38,7 @@ class Model(Module):
     Attributes:
         origin: the config.json, as a dict, of the checkpoint of another library that the model came from; None for a
             model of ours.
-        origin_folder: where it was read; None for a model that was not read there.
+        origin_folder: where it was read, there or from a folder that `save` wrote since; None for other models.
 
     Args:
         config: what to build, of the type `config_class`.

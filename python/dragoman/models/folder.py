@@ -101,7 +101,7 @@ def load_with(
     try:
         with skip_init(max_parameters=2 * len(weights), max_values=2 * held):
             model = model_class(config)
-        model.origin = origin
+        model.origin, model.origin_folder = origin, folder if origin else None
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{folder / CONFIG}: does not fit {path.name}: {error}") from error
     if frozen is not None and compute_type not in ("default", frozen):
@@ -157,11 +157,12 @@ def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> 
         raise ValueError(f"freeze: output must be another folder than {folder}, got {output}")
     check_replaceable("freeze", "output", output)
     model = load_with("freeze", folder, {}, compute_type=compute_type)
-    copied = _BESIDE if model.origin_folder is None else {}
+    theirs = is_theirs(read_object(folder / CONFIG))
+    copied = {} if theirs else _BESIDE
     beside = {name: read_bytes(folder / name, size) for name, size in copied.items() if (folder / name).exists()}
     output.mkdir(parents=True, exist_ok=True)
     atomic_write_all({output / name: [content] for name, content in beside.items()})
-    if model.origin_folder is not None and huggingface("saving").save_tokenizer(folder, output / TOKENIZER):
+    if theirs and huggingface("saving").save_tokenizer(folder, output / TOKENIZER):
         beside[TOKENIZER] = b""
     model.save(output, beside=[name for name in beside if name == TOKENIZER])
     return model

@@ -14,14 +14,17 @@ import numpy.typing as npt
 
 from dragoman import lora
 from dragoman.arguments import shown
+from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import ArrayHeader, array_parts, atomic_write_all
 from dragoman.interop.huggingface.beside import files_beside
 from dragoman.interop.huggingface.family import Layout, Part, family_named, joined
 from dragoman.interop.huggingface.fields import Fields
-from dragoman.interop.huggingface.tokenizers import load_tokenizer
+from dragoman.interop.huggingface.tokenizers import PretrainedTokenizer, load_tokenizer
 from dragoman.interop.huggingface.weights import Tensors
+from dragoman.json_file import read_object
 from dragoman.models import EncoderConfig, Model, TextConfig, TransformerConfig
-from dragoman.models.base import CONFIG, WEIGHTS
+from dragoman.models.base import CONFIG, TOKENIZER, WEIGHTS
+from dragoman.models.folder import is_theirs
 
 # What lies beside the weights of a checkpoint and goes with them: tokenizers, settings, and the folders of
 # sentence-transformers.
@@ -150,7 +153,16 @@ class _Arrays:
 
 
 def _copy_beside(origin: Path, folder: Path) -> None:
-    """Copies what came with the checkpoint, and is still there, but for what the folder has already."""
+    """Copies what came with the checkpoint, and is still there, but for what the folder has already. A folder of ours
+    has its tokenizer in one file."""
+    if not (origin / CONFIG).exists():
+        return
+    if not is_theirs(read_object(origin / CONFIG)):
+        if (origin / TOKENIZER).exists():
+            tokenizer = Tokenizer.load(origin / TOKENIZER)
+            if isinstance(tokenizer, PretrainedTokenizer):
+                tokenizer.save_files(folder)
+        return
     found = [origin / name for name in _BESIDE if (origin / name).is_file()]
     found += [path for path in origin.glob(_MODULES) if path.is_file() and path.suffix == ".json"]
     for path in found:
