@@ -236,7 +236,7 @@ BAD_CONFIGS = [
     ("attention_dropout", None, r"attention_dropout must be a number in \[0, 1\), got None"),
     ("pad_id", 11, r"pad_id must be None or an int in \[0, 11\), got 11"),
     ("bos_id", -2, r"bos_id must be None or an int in \[0, 11\), got -2"),
-    ("eos_id", -1, r"eos_id must be an int in \[0, 11\), or a list of them, got -1"),
+    ("eos_id", -1, r"eos_id must be None or an int in \[0, 11\), or a list of them, got -1"),
     ("eos_id", [2, 11], r"eos_id must be an int in \[0, 11\), or a list of them, got \[2, 11\]"),
     ("eos_id", [[2]], r"eos_id must be an int in \[0, 11\), or a list of them"),
     ("start_id", [], r"start_id must be an int in \[0, 11\), or a list of them"),
