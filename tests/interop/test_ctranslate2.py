@@ -330,6 +330,12 @@ def test_logits_of_texts(generator):
         np.testing.assert_allclose(row[: len(each)], model.logits([each]), atol=1e-5)
         assert not row[len(each) :].any()
     np.testing.assert_array_equal(generator.forward_batch(ids), found)
+    rows = np.full((2, len(ids[0])), 7, np.int32)
+    for row, each in zip(rows, ids, strict=True):
+        row[: len(each)] = each
+    np.testing.assert_array_equal(generator.forward_batch(rows, np.int32([len(each) for each in ids])), found)
+    with pytest.raises(ValueError, match=r"^Generator: lengths must hold a length for each of 2 rows$"):
+        generator.forward_batch(rows)
     log_probs = generator.forward_batch(ids, return_log_probs=True)
     assert np.exp(log_probs[0]).sum(-1) == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(np.diff(log_probs[0]), np.diff(found[0]), atol=1e-5)
@@ -375,7 +381,7 @@ def test_every_option_of_theirs_has_an_answer(name, translator, generator):
     assert len(options) > 20
     ours = inspect.signature(getattr(getattr(ctranslate2, kind), method)).parameters
     known = {*ours, *options_of.AS_BY_DEFAULT, *options_of.WITHOUT_EFFECT, *options_of.MAPPED}
-    known |= {"suppress_sequences", "sampling_topk", "sampling_topp", "sampling_temperature"}
+    known |= {"suppress_sequences", "disable_unk", "sampling_topk", "sampling_topp", "sampling_temperature"}
     assert set(options) <= known
 
 

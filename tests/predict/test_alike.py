@@ -156,3 +156,18 @@ def test_an_option_of_draws_without_a_temperature_is_named(tmp_path, monkeypatch
         monkeypatch.setattr("sys.stdin", file)
         assert main(["predict", str(tmp_path), "--top-k", "5"]) == 2
     assert "--top-k needs a temperature above 0, got 0" in capsys.readouterr().err
+
+
+def test_what_follows_a_line_contains(tmp_path, monkeypatch, capsys):
+    served = language_model(tokenizer_of())
+    served.model.save(tmp_path)
+    served.tokenizer.save(tmp_path / "tokenizer.json")
+    (tmp_path / "in").write_text("the\nthey\n")
+    flags = ["--max-length=12", "--prefix=dog", "--constraint=cat", "--suppress=e", "--suppress=f"]
+    with open(tmp_path / "in") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert main(["predict", str(tmp_path), *flags]) == 0
+    options = {"prefix": "dog", "constraints": ["cat"], "suppress": ["e", "f"]}
+    found = served(["the", "they"], max_length=12, **options)
+    assert capsys.readouterr().out.splitlines() == [" ".join(text.splitlines()) for text in found]
+    assert all(text.startswith(" dog") and "cat" in text and not {*text} & {*"ef"} for text in found)

@@ -71,6 +71,19 @@ def test_a_prefix_for_each_text(served):
         served([SOURCE] * 2, prefix=prefixes)
 
 
+def test_a_prefix_after_the_one_of_a_folder(served, monkeypatch):
+    """As of a model that begins with the code of a language."""
+    code = of(served, "!")
+    monkeypatch.setattr(served, "_defaults", {"prefix": tuple(code)})
+    options = {"beam": 2, "max_length": 20}
+    encode = served.tokenizer.encode
+    for prefix, ids in (("two dogs", [*code, *encode("two dogs")]), ("", code), (encode("cat"), encode("cat"))):
+        assert served(SOURCE, prefix=prefix, **options) == searched(served, SOURCE, prefix=ids, **options)[0]
+    expected = [served(SOURCE, prefix=prefix, **options) for prefix in ("cat", "")]
+    assert served([SOURCE] * 2, prefix=["cat", ""], **options) == expected
+    assert served(SOURCE, **options) == expected[1]
+
+
 def test_constraints(served):
     """The space before a word is asked for, and none before punctuation."""
     options = {"beam": 12, "max_length": 40}

@@ -168,17 +168,26 @@ class Generator(Adapter):
         return answered("Generator", self.score_batch, {"tokens": tokens}, max_batch_size, batch_type, options)
 
     def forward_batch(
-        self, inputs: Sequence[Tokens] | Sequence[Sequence[int]], *, return_log_probs: bool = False
+        self,
+        inputs: Sequence[Tokens] | Sequence[Sequence[int]] | npt.NDArray[np.integer[Any]],
+        lengths: npt.NDArray[np.integer[Any]] | None = None,
+        *,
+        return_log_probs: bool = False,
     ) -> npt.NDArray[np.float32]:
-        """The logits of the token after each of texts, or their log probabilities.
+        """The logits of the token after each token of texts, or their log probabilities.
 
         Args:
-            inputs: tokens, or ids.
+            inputs: tokens, or ids; also as an array (texts, tokens of the longest text).
+            lengths: (texts,), number of tokens of each row of an array.
 
         Returns:
             float32 (texts, tokens of the longest text, vocabulary), where CTranslate2 gives a StorageView; rows after
             the end of a text are 0.
         """
+        if isinstance(inputs, np.ndarray):
+            if lengths is None or len(lengths) != len(inputs):
+                raise ValueError(f"Generator: lengths must hold a length for each of {len(inputs)} rows")
+            inputs = [row[:length].tolist() for row, length in zip(inputs, lengths, strict=True)]
         if not isinstance(inputs, Sequence) or isinstance(inputs, str):
             raise TypeError(f"Generator: inputs must be a list of texts, got {arguments.described(inputs)}")
         texts: Any = inputs
