@@ -110,6 +110,7 @@ void bind_ops(py::module_& m) {
          "bounds"_a, "lr_scale"_a, "weight_decay"_a, "lr"_a, "norm"_a, "step"_a, "beta1"_a, "beta2"_a,
          "eps"_a, "max_norm"_a);
   def_op(m, "gradient_norm", gradient_norm, "gradients"_a);
+  m.def("square_sums", square_sums, "gradients"_a, py::call_guard<ReleaseGil>());
   def_op(m, "moving_average", moving_average, "average"_a, "x"_a, "gain"_a);
   def_op(m, "kv_cache_extend", kv_cache_extend, "cache"_a, "new_sequences"_a);
   def_op(m, "kv_cache_append", kv_cache_append, "cache"_a, "attention"_a, "k"_a, "v"_a, "new_sequences"_a);

@@ -83,11 +83,11 @@ static double sum_of_squares(const float* x, int64_t size) {
 }
 
 void gradient_norm(const GradientNorm& p) {
-  const int64_t chunks = (p.size + element_grain - 1) / element_grain;
+  const int64_t chunks = (p.size + square_chunk - 1) / square_chunk;
   const Scratch scratch(chunks * static_cast<int64_t>(sizeof(double)));
-  double* partial = static_cast<double*>(scratch.data);
-  parallel_for(p.size, element_grain, [&](int64_t begin, int64_t end) {
-    partial[begin / element_grain] = sum_of_squares(p.gradients + begin, end - begin);
+  double* partial = p.sums == nullptr ? static_cast<double*>(scratch.data) : p.sums;
+  parallel_for(p.size, square_chunk, [&](int64_t begin, int64_t end) {
+    partial[begin / square_chunk] = sum_of_squares(p.gradients + begin, end - begin);
   });
   double total = 0.0;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) total += partial[chunk];

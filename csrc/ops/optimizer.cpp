@@ -72,6 +72,16 @@ Tensor gradient_norm(const Tensor& gradients) {
   return norm;
 }
 
+std::vector<double> square_sums(const Tensor& gradients) {
+  check_dtype("square_sums", "gradients", gradients, DType::float32);
+  CHECK(gradients.device() == cpu_device, "square_sums: gradients must be on cpu, got ", name(gradients.device()));
+  std::vector<double> sums(static_cast<size_t>((gradients.numel() + square_chunk - 1) / square_chunk));
+  float norm = 0.0f;
+  kernels(gradients).gradient_norm(
+      {.gradients = gradients.data<float>(), .norm = &norm, .size = gradients.numel(), .sums = sums.data()});
+  return sums;
+}
+
 void moving_average(const Tensor& average, const Tensor& x, double gain) {
   check_output("moving_average", "average", average, x.shape());
   check_dtype("moving_average", "x", x, DType::float32);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "core/tensor.h"
 
@@ -28,12 +29,15 @@ struct AdamW {
   double max_norm;  // infinity: no clipping
 };
 
-// The root of the sum of squares, in float64, over chunks of a fixed size.
+// The root of the sum of squares, in float64, over chunks of a fixed size whose sums are added in order.
 struct GradientNorm {
   const float* gradients;  // (size,)
   float* norm;             // (1,)
   int64_t size;
+  double* sums = nullptr;  // (ceil(size / square_chunk),) or null: the sums of the chunks, on the host
 };
+
+constexpr int64_t square_chunk = 16384;
 
 // average += gain * (x - average).
 struct MovingAverage {
@@ -51,6 +55,9 @@ void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor&
                 const Tensor& weight_decay, const Tensor& lr, const Tensor& norm, const Tensor& step,
                 double beta1, double beta2, double eps, double max_norm);
 Tensor gradient_norm(const Tensor& gradients);  // ()
+// The sums of squares of the chunks of square_chunk elements, on the CPU: where each process has the gradients
+// of some chunks, their norm is the root of what these are, added in order.
+std::vector<double> square_sums(const Tensor& gradients);
 void moving_average(const Tensor& average, const Tensor& x, double gain);
 
 }  // namespace dragoman

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,11 +14,14 @@ import numpy.typing as npt
 
 from dragoman import _core, random
 from dragoman.arguments import check_arrays, check_types, flag, number, positive, shown
+from dragoman.distributed.gradients import CHUNK, GradientExchange, Pieces, collect, share
+from dragoman.distributed.ranks import ALONE, Ranks
 from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
-from dragoman.tensor import Tensor, checked_grad
+from dragoman.tensor import Tensor, checked_grad, watched
 
 _ALIGNMENT = 16  # floats: every parameter begins on a 64-byte boundary
+_MOMENTS = ("mean", "variance")
 
 State = Mapping[str, npt.NDArray[Any]]
 
@@ -45,6 +49,22 @@ class ParameterGroup:
         if self.weight_decay is not None:
             decay = number("ParameterGroup", "weight_decay", self.weight_decay, 0.0)
             object.__setattr__(self, "weight_decay", decay)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of the arenas that this process updates: views of them, and what lies in it."""
+
+    begin: int  # element
+    end: int
+    values: _core.Tensor
+    shadow: _core.Tensor | None
+    mean: _core.Tensor
+    variance: _core.Tensor
+    bounds: _core.Tensor
+    lr_scale: _core.Tensor
+    weight_decay: _core.Tensor
+    step: _core.Tensor
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,8 @@ class AdamW:
         max_grad_norm: gradients are scaled down to this norm where theirs is larger; None for no clipping.
         groups: learning-rate scale and weight decay of some parameters. A parameter belongs to the first group whose
             pattern matches its name.
+        ranks: the processes that train together. Each keeps the moments of its pieces of the arena alone, and updates
+            these (Rajbhandari et al. 2020, arXiv:1910.02054, stage 1).
 
     Raises:
         TypeError: an argument of another type.
@@ -94,6 +116,7 @@ class AdamW:
         weight_decay: float = 0.0,
         max_grad_norm: float | None = None,
         groups: Sequence[ParameterGroup] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         if not isinstance(model, Module):
             raise TypeError(f"AdamW: model must be a Module, got {type(model).__name__}")
@@ -111,10 +134,11 @@ class AdamW:
         self._frozen = {name: p for name, p in backward_order if not trains[name]}
         bounds = _bounds(trainable.values())
         total, device = int(bounds[-1]), next(iter(trainable.values())).device
+        if ranks.size > 1 and device != "cpu":
+            raise ValueError(f"AdamW: model must be on cpu to train on {ranks.size} ranks, got {device}")
+        self._ranks = ranks
         self._values = _core.Tensor.zeros([total], "float32", device)
         self._gradients = _core.Tensor.zeros([total], "float32", device)
-        self._mean = _core.Tensor.zeros([total], "float32", device)
-        self._variance = _core.Tensor.zeros([total], "float32", device)
         self._lr = _core.Tensor.zeros([], "float32", device)
         self._step = _core.Tensor.zeros([], "int64", device)
         self.lr = lr
@@ -142,9 +166,47 @@ class AdamW:
         _core.empty_cache(device)  # of the memory that the parameters lay in before
         decays = [_weight_decay(group_of[name], p, weight_decay) for name, p in trainable.items()]
         scales = [group.lr_scale if (group := group_of[name]) else 1.0 for name in trainable]
-        self._bounds = _on_device(bounds, device)
-        self._lr_scale = _on_device(np.array(scales, np.float32), device)
-        self._weight_decay = _on_device(np.array(decays, np.float32), device)
+        self._size = total
+        self._pieces = self._make_pieces(bounds, np.array(scales, np.float32), np.array(decays, np.float32), device)
+        self._total: _core.Tensor | None = None  # the sum of a step's batches, of this process's pieces
+        self._summed = False  # whether it holds the gradients of this step
+        self._exchange: GradientExchange | None = None
+        if ranks.size > 1:
+            places = {id(segment.parameter): segment.first for segment in self._segments}
+            self._exchange = GradientExchange(ranks, self._gradients, self._sum(), places)
+
+    def _make_pieces(
+        self, bounds: npt.NDArray[np.int64], scales: npt.NDArray[Any], decays: npt.NDArray[Any], device: str
+    ) -> list[_Piece]:
+        """This process's pieces of the arenas, with moments of zeros."""
+        alone = self._ranks.size == 1
+        owned = [(0, self._size)] if alone else Pieces(self._size, self._ranks.size).owned(self._ranks.rank)
+        pieces = []
+        for begin, end in owned:
+            low, high = np.searchsorted(bounds, begin, "right") - 1, np.searchsorted(bounds, end, "left")
+            size = [end - begin]
+            pieces.append(
+                _Piece(
+                    begin,
+                    end,
+                    self._values.slice(begin, size),
+                    self._shadow and self._shadow.slice(begin, size),
+                    _core.Tensor.zeros(size, "float32", device),
+                    _core.Tensor.zeros(size, "float32", device),
+                    _on_device(bounds[low : high + 1].clip(begin, end) - begin, device),
+                    _on_device(scales[low:high], device),
+                    _on_device(decays[low:high], device),
+                    self._step if alone else _core.Tensor.zeros([], "int64", device),
+                )
+            )
+        return pieces
+
+    def _sum(self) -> _core.Tensor:
+        """Where the gradients of a step's batches are added up, made at its first use."""
+        if self._total is None:
+            size = sum(piece.end - piece.begin for piece in self._pieces)
+            self._total = _core.Tensor.zeros([size], "float32", self._gradients.device)
+        return self._total
 
     @property
     def lr(self) -> float:
@@ -188,26 +250,12 @@ class AdamW:
             if loss.shape != () or loss.dtype != "float32":
                 raise ValueError(f"AdamW: loss must be a float32 scalar, got {loss.dtype} of shape {loss.shape}")
         self._check_parameters()
-        self._collect_gradients()
-        gradient_norm = _core.gradient_norm(self._gradients)
+        if not self._summed:
+            self._collect_gradients()
+        gradient_norm = self._gradient_norm()
         if loss is not None:
             _core.accumulate(gradient_norm, loss.data, 0.0, True)  # NaN if the loss is not finite, without reading it
-        _core.adamw_step(
-            self._values,
-            self._gradients,
-            self._mean,
-            self._variance,
-            self._shadow,
-            self._bounds,
-            self._lr_scale,
-            self._weight_decay,
-            self._lr,
-            gradient_norm,
-            self._step,
-            *self.betas,
-            self.eps,
-            math.inf if self.max_grad_norm is None else self.max_grad_norm,
-        )
+        self._update(gradient_norm)
         norm = float(gradient_norm.numpy())
         if not math.isfinite(norm):
             name = self.bad_gradient()
@@ -216,9 +264,92 @@ class AdamW:
                 raise FloatingPointError("AdamW: the loss must be finite; its gradient is finite")
             where = f"; the first bad one is of {name}" if name else ""
             raise FloatingPointError(f"AdamW: the gradient's norm must be finite, got {norm}{where}")
+        self._summed = False
+        if self._ranks.size > 1:
+            self._share_values()
         self._share_shadows()
         random.advance_step()
         return norm
+
+    def backward(self, loss: Tensor | None, batches: int, done: int = 0) -> None:
+        """`loss.backward()` of one of several batches of a step, whose gradients are then added in their order.
+
+        Each batch's gradients are computed alone and added afterwards. So the sum does not depend on who computes
+        which: one process calls this for one batch after the other; of several ranks, each for its batch of a round.
+
+        Args:
+            loss: of the batch; None where this rank has none left in the last round.
+            batches: of the step, on all ranks.
+            done: how many of them the rounds before had.
+        """
+        if self._exchange is not None:
+            self._collect_gradients()
+            self._exchange.begin(min(batches - done, self._ranks.size))
+            if loss is not None:
+                with watched(self._exchange):
+                    loss.backward()
+            self._exchange.finish()
+        elif loss is not None:
+            loss.backward()
+            if batches == 1:
+                return
+            self._collect_gradients()
+            _core.accumulate(self._sum(), self._gradients, 1.0, True)
+            self._gradients.zero_()
+        self._summed = True
+
+    def _gradient_norm(self) -> _core.Tensor:
+        """The norm of the step's gradients, a scalar tensor."""
+        if self._ranks.size == 1:
+            return _core.gradient_norm(self._sum() if self._summed else self._gradients)
+        squares = np.zeros(-(-self._size // CHUNK))
+        own = [_core.square_sums(gradients) for gradients in self._summed_pieces()]
+        for rank, sums in enumerate(self._ranks.gather(own)):
+            for (begin, _), values in zip(self._exchange_pieces.owned(rank), sums, strict=True):
+                squares[begin // CHUNK : begin // CHUNK + len(values)] = values
+        norm = _core.Tensor.empty([])
+        norm.copy_(np.array(np.sqrt(np.add.accumulate(squares)[-1]), np.float32))
+        return norm
+
+    def _update(self, gradient_norm: _core.Tensor) -> None:
+        """AdamW on this process's pieces; nothing where the norm is not finite."""
+        held = self._summed_pieces() if self._summed else [self._gradients]
+        for piece, gradients in zip(self._pieces, held, strict=True):
+            _core.adamw_step(
+                piece.values,
+                gradients,
+                piece.mean,
+                piece.variance,
+                piece.shadow,
+                piece.bounds,
+                piece.lr_scale,
+                piece.weight_decay,
+                self._lr,
+                gradient_norm,
+                piece.step,
+                *self.betas,
+                self.eps,
+                math.inf if self.max_grad_norm is None else self.max_grad_norm,
+            )
+
+    def _summed_pieces(self) -> list[_core.Tensor]:
+        """The sum's part of each piece."""
+        sizes = [piece.end - piece.begin for piece in self._pieces]
+        firsts = [0, *accumulate(sizes)]
+        return [self._sum().slice(first, [size]) for first, size in zip(firsts, sizes, strict=False)]
+
+    def _share_values(self) -> None:
+        """Gives every rank the new values of all pieces, and counts the step."""
+        share(self._ranks, self._values, self._exchange_pieces)
+        self._step.copy_(np.array(self.step_count + 1, np.int64))
+        self._values.slice(0, [0]).copy_(np.empty(0, np.float32))  # a new version of the arena
+        if self._shadow is not None:
+            self._shadow.copy_(_core.cast(self._values, "bfloat16").numpy())
+
+    @property
+    def _exchange_pieces(self) -> Pieces:
+        assert self._exchange is not None
+        return self._exchange.pieces
 
     def _check_parameters(self) -> None:
         """Raises RuntimeError unless the parameters in the arena are those of the model that can be trained."""
@@ -265,30 +396,53 @@ class AdamW:
 
     def bad_gradient(self) -> str | None:
         """The parameter whose gradient is not finite, the first as backward reaches them; None if all are finite."""
-        self._collect_gradients()
-        for segment in self._segments:
-            if not np.isfinite(segment.gradient.numpy()).all():
-                return segment.name
-        return None
+        if not self._summed:
+            self._collect_gradients()
+        held = self._summed_pieces() if self._summed else [self._gradients]
+        bad = []  # elements
+        for piece, gradients in zip(self._pieces, held, strict=True):
+            finite = np.isfinite(gradients.numpy())
+            if not finite.all():
+                bad.append(piece.begin + int(finite.argmin()))
+        found = [place for places in self._ranks.gather(bad) for place in places]
+        if not found:
+            return None
+        return next(segment.name for segment in reversed(self._segments) if segment.first <= min(found))
 
     def zero_grad(self) -> None:
         """Clears the gradients."""
         for segment in self._segments:
             segment.parameter.grad, segment.parameter.grad_owned = segment.gradient, True
         self._gradients.zero_()
+        if self._summed:
+            self._sum().zero_()
+            self._summed = False
 
     def state_dict(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
         """The step count and the moments: with the parameters, all that the next step depends on.
 
         The moments of parameter NAME are `mean.NAME` and `variance.NAME`, float32 of the parameter's shape. With
-        copy=False they are read-only views, which later steps change.
+        copy=False they are read-only views, which later steps change. All ranks call it together; the first one gets
+        the moments, the others the step count alone.
         """
         copy = flag("state_dict", "copy", copy)
         state: dict[str, npt.NDArray[Any]] = {"step": np.array(self.step_count, np.int64)}
-        for kind, segment, moment in self._moments():
-            array = moment.numpy()
-            state[f"{kind}.{segment.name}"] = array.copy() if copy else array
+        for kind in _MOMENTS:
+            whole = self._whole(kind)
+            if whole is None:
+                continue
+            for segment in reversed(self._segments):
+                size, shape = segment.parameter.size, segment.parameter.shape
+                array = whole[segment.first : segment.first + size].reshape(shape)
+                state[f"{kind}.{segment.name}"] = array.copy() if copy else array
         return state
+
+    def _whole(self, kind: str) -> npt.NDArray[Any] | None:
+        """A moment of all parameters, in the arena's layout; on other ranks than the first one None."""
+        if self._ranks.size == 1:
+            moment: _core.Tensor = getattr(self._pieces[0], kind)
+            return moment.numpy()
+        return collect(self._ranks, [getattr(piece, kind) for piece in self._pieces], self._exchange_pieces, self._size)
 
     def load_state_dict(self, state: State) -> None:
         """Restores what `state_dict` returned; nothing is changed if it does not fit.
@@ -304,8 +458,8 @@ class AdamW:
             raise ValueError("AdamW: the state must hold step, got none")
         if "mean" in state and "variance" in state:
             state = self._by_name(state)
-        moments = list(self._moments())
-        expected = {f"{kind}.{segment.name}": segment.parameter.shape for kind, segment, _ in moments}
+        named = [(kind, segment) for kind in _MOMENTS for segment in reversed(self._segments)]
+        expected = {f"{kind}.{segment.name}": segment.parameter.shape for kind, segment in named}
         for name, shape in expected.items():
             if name not in state:
                 raise ValueError(f"AdamW: the state must hold {name}, which this optimizer trains, got none")
@@ -319,18 +473,16 @@ class AdamW:
         for name in state:
             if name != "step" and name not in expected:
                 raise ValueError(f"AdamW: the state holds {name}, which this optimizer does not train")
-        for kind, segment, moment in moments:
-            moment.copy_(np.ascontiguousarray(state[f"{kind}.{segment.name}"], np.float32).reshape(moment.shape))
-        self._step.copy_(step.astype(np.int64).reshape(()))
-
-    def _moments(self) -> list[tuple[str, _Segment, _core.Tensor]]:
-        """Both moments of every parameter, in the model's order: kind, parameter, values."""
-        kinds = {"mean": self._mean, "variance": self._variance}
-        return [
-            (kind, segment, arena.slice(segment.first, list(segment.parameter.shape)))
-            for kind, arena in kinds.items()
-            for segment in reversed(self._segments)
-        ]
+        for kind, segment in named:
+            values = np.ascontiguousarray(state[f"{kind}.{segment.name}"], np.float32).reshape(-1)
+            for piece in self._pieces:
+                first, end = max(segment.first, piece.begin), min(segment.first + values.size, piece.end)
+                if first < end:
+                    moment = getattr(piece, kind).slice(first - piece.begin, [end - first])
+                    moment.copy_(values[first - segment.first : end - segment.first])
+        count = step.astype(np.int64).reshape(())
+        for counter in {id(t): t for t in (self._step, *(piece.step for piece in self._pieces))}.values():
+            counter.copy_(count)
 
     def _by_name(self, state: State) -> State:
         """A state of two flat arrays in the arena's layout, as one array for each parameter."""
@@ -339,13 +491,13 @@ class AdamW:
                 "AdamW: the state is of a version whose moments had no names; it fits only where all parameters are "
                 f"trained, and {next(iter(self._frozen))} is frozen"
             )
-        for kind in ("mean", "variance"):
-            if state[kind].shape != self._mean.shape:
-                raise ValueError(f"AdamW: {kind} must have shape {self._mean.shape}, got {state[kind].shape}")
         named = {"step": state["step"]}
-        for kind, segment, _ in self._moments():
-            size, shape = segment.parameter.size, segment.parameter.shape
-            named[f"{kind}.{segment.name}"] = state[kind][segment.first : segment.first + size].reshape(shape)
+        for kind in _MOMENTS:
+            if state[kind].shape != (self._size,):
+                raise ValueError(f"AdamW: {kind} must have shape {(self._size,)}, got {state[kind].shape}")
+            for segment in self._segments:
+                size, shape = segment.parameter.size, segment.parameter.shape
+                named[f"{kind}.{segment.name}"] = state[kind][segment.first : segment.first + size].reshape(shape)
         return named
 
 

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from dragoman import _core, arguments
 
+_CALLS = 2**16  # dropout calls of a batch whose masks differ from those of the next one
+
 
 @dataclass
 class _State:
@@ -131,6 +133,12 @@ def masks_from(position: MaskPosition) -> Iterator[None]:
         yield
     finally:
         _replay.position = before
+
+
+def begin_batch(place: int) -> None:
+    """Moves to the masks of a batch by its place in the step, which do not depend on who runs the others."""
+    with _drawing:
+        _state.next_id = place * _CALLS % 2**32
 
 
 def advance_step() -> None:

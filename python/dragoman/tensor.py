@@ -6,8 +6,10 @@ the nodes in reverse order, frees what each one kept as soon as it has run, and 
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -415,12 +417,44 @@ def backward(root: Tensor, dy: _core.Tensor, ends: Collection[Function] = ()) ->
         return
     order = _topological_order(root.function, ends)
     root.function.grad = dy
+    watcher, _watched.by = _watched.by, None  # of this backward alone, not of those that its functions begin
+    if watcher is not None:
+        watcher.started(order)
     while order:
         function = order.pop()
         grad = function.grad
         if grad is not None:
             function.backward(grad)
         function.grad, function.saved, function.inputs, function.freed = None, (), (), True
+        if watcher is not None:
+            watcher.left(len(order))
+
+
+class Watcher(Protocol):
+    """What follows a backward: `GradientExchange`."""
+
+    def started(self, order: Sequence[Function]) -> None:
+        """The functions that will run, from the last one to the first."""
+
+    def left(self, functions: int) -> None:
+        """A function has run, and so many are left."""
+
+
+class _Watched(threading.local):
+    by: Watcher | None = None
+
+
+_watched = _Watched()
+
+
+@contextmanager
+def watched(by: Watcher) -> Iterator[None]:
+    """Inside, `by` follows the next backward of this thread."""
+    _watched.by = by
+    try:
+        yield
+    finally:
+        _watched.by = None
 
 
 def _topological_order(root: Function, ends: Collection[Function]) -> list[Function]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
+
+import numpy as np
 
 from dragoman import random
+from dragoman.creation import tensor
 from dragoman.data.batches import Batches, Order
 from dragoman.data.columns import Columns
 from dragoman.data.prefetch import Prefetch
+from dragoman.distributed.ranks import Ranks
 from dragoman.grad_mode import no_grad
 from dragoman.nn.module import Module
 from dragoman.optim import AdamW
@@ -41,7 +48,12 @@ class TrainingRun:
         batches: Batches,
         validation: Validation | None,
         store: RunStore,
+        ranks: Ranks,
     ) -> None:
+        self.ranks = ranks
+        self.in_step = options.accumulate * ranks.size  # batches
+        self.stopped = False  # whether a signal has reached a rank
+        self.out_of_time = False
         self.model = model
         self.task = task
         self.options = options
@@ -65,6 +77,7 @@ class TrainingRun:
             options.weight_decay,
             options.max_grad_norm,
             [] if options.layer_decay is None else layer_groups(model, options.layer_decay),
+            ranks,
         )
         self.split = task.splitter(options) if options.bpe_dropout else None
         self.ema = None if options.ema is None else ExponentialAverage(model, options.ema)
@@ -88,9 +101,9 @@ class TrainingRun:
         self.to_measure = list(MEASURED)
         if self.position.warmup is not None and options.max_minutes is not None:
             self._set_warmup(min(self.warmup, self.position.warmup))
-        self.progress = Progress(self.store.log, self.first_step, self.total_steps)
+        self.progress = Progress(self.store.log, self.first_step, self.total_steps, shown=ranks.first)
         self.callbacks: list[Callback] = list(options.callbacks)
-        if options.tensorboard and self.store.output is not None:
+        if options.tensorboard and self.store.output is not None and ranks.first:
             self.callbacks.append(TensorBoard(self.store.output / "tensorboard"))
 
     def run(self) -> list[Record]:
@@ -110,7 +123,6 @@ class TrainingRun:
             self.progress.close()
             for callback in self.callbacks:
                 callback.on_end()
-        self.stop.raise_received()
         return self.progress.records
 
     def _introduce(self) -> None:
@@ -136,7 +148,7 @@ class TrainingRun:
     def _total_steps(self) -> int | None:
         """Steps until the limit of steps or epochs, if every epoch is as long as the first."""
         options = self.options
-        an_epoch = math.ceil(len(self.batches.epoch(0)) / options.accumulate)
+        an_epoch = math.ceil(len(self.batches.epoch(0)) / self.in_step)
         limits = [options.max_steps, options.epochs and options.epochs * an_epoch]
         return min((limit for limit in limits if limit is not None), default=None)
 
@@ -164,26 +176,42 @@ class TrainingRun:
 
     def _finished(self) -> bool:
         options, position = self.options, self.position
+        self._agree()
         return (
-            self.stop.received is not None
+            self.stopped
+            or self.out_of_time
             or (options.epochs is not None and position.epoch >= options.epochs)
             or (options.max_steps is not None and position.step >= options.max_steps)
             or (options.patience is not None and position.since_best >= options.patience)
-            or (options.max_minutes is not None and time.monotonic() - self.started >= 60 * options.max_minutes)
         )
+
+    def _agree(self) -> None:
+        """What all ranks decide alike: whether a signal has come to one of them, and whether the time is over."""
+        minutes = self.options.max_minutes
+        late = minutes is not None and time.monotonic() - self.started >= 60 * minutes
+        told = self.ranks.gather([self.stop.received, late])
+        received = [number for number, _ in told if number is not None]
+        if received and self.stop.received is None:
+            self.stop.received = received[0]
+        self.stopped = bool(received)
+        self.out_of_time = any(late for _, late in told)
+
+    def _at_once(self) -> AbstractContextManager[None]:
+        """Inside, a signal ends a process that is alone at once. Several end together, after what they do together."""
+        return self.stop.at_once() if self.ranks.size == 1 else nullcontext()
 
     def _epoch(self) -> None:
         """Trains from the position to the end of its epoch, or until the run is finished."""
-        position, accumulate = self.position, self.options.accumulate
+        position = self.position
         order = self.batches.epoch(position.epoch)
-        starts = range(position.batch, len(order), accumulate)
+        starts = range(position.batch, len(order), self.in_step)
         groups = (self._group(position.epoch, order, first) for first in starts)
         with Prefetch(groups) as ready:
             self._steps(starts, ready, len(order))
 
     def _group(self, epoch: int, order: Order, first: int) -> list[Batch]:
-        """The batches of one step."""
-        numbers = range(first, min(first + self.options.accumulate, len(order)))
+        """This rank's batches of one step: of each round, one for each rank, its own."""
+        numbers = range(first + self.ranks.rank, min(first + self.in_step, len(order)), self.ranks.size)
         return [self._training_batch(order[i], (self.options.seed, epoch, i)) for i in numbers]
 
     def _training_batch(self, places: Sequence[int], seed: tuple[int, ...]) -> Batch:
@@ -196,11 +224,12 @@ class TrainingRun:
 
     def _steps(self, starts: range, groups: Iterable[list[Batch]], batches: int) -> None:
         """One step for each group. `starts` has the place of each group's first batch, among `batches` of the epoch."""
-        position, accumulate = self.position, self.options.accumulate
+        position = self.position
         for first, group in zip(starts, groups, strict=True):
-            self._step(group)
+            end = min(first + self.in_step, batches)
+            self._step(group, end - first)
             self._fit_warmup()
-            position.batch = min(first + accumulate, batches)
+            position.batch = end
             if ended := position.batch == batches:
                 position.epoch, position.batch = position.epoch + 1, 0
             if position.step % self.options.log_interval == 0 or ended:
@@ -211,23 +240,27 @@ class TrainingRun:
             if self._finished():
                 break
 
-    def _step(self, group: list[Batch]) -> None:
-        """One optimizer step on a group of batches. The host reads no device memory before the step is done."""
+    def _step(self, group: list[Batch], batches: int) -> None:
+        """One optimizer step, on this rank's batches of `batches` in all. The host reads no device memory before it is
+        done."""
         began = time.perf_counter()
-        targets = sum(batch.num_targets for batch in group)
-        total: Tensor | None = None
-        for batch in group:
-            loss = self.task.loss(self.model, batch, targets, self.options)
-            loss.backward()
-            with no_grad():
-                total = loss.detach() if total is None else total + loss
-        assert total is not None
+        size = self.ranks.size
+        own = [sum(batch.num_targets for batch in group), sum(batch.num_tokens for batch in group)]
+        targets, tokens = map(sum, zip(*self.ranks.gather(own), strict=True))
+        losses: list[Tensor] = []
+        for done in range(0, batches, size):
+            place = done + self.ranks.rank
+            loss = None
+            if place < batches:
+                random.begin_batch(place)
+                loss = self.task.loss(self.model, group[len(losses)], targets, self.options)
+                losses.append(loss.detach())
+            self.optimizer.backward(loss, batches, done)
         self.position.step += 1
-        norm, mean = self._update(total)
+        norm, mean = self._update(self._loss_of_step(losses, batches))
         seconds = time.perf_counter() - began
         self.position.seconds += seconds
         self.sums.seconds += seconds
-        tokens = sum(batch.num_tokens for batch in group)
         self.sums.tokens += tokens
         if norm is not None:
             self.sums.loss += mean * targets
@@ -236,6 +269,15 @@ class TrainingRun:
         self.progress.advance(mean, tokens, seconds, self._seconds_left())
         for callback in self.callbacks:
             callback.on_step(self.position.step, mean)
+
+    def _loss_of_step(self, losses: list[Tensor], batches: int) -> Tensor:
+        """The sum of a step's losses, in the order of its batches."""
+        if self.ranks.size > 1:
+            told = self.ranks.gather([loss.item() for loss in losses])
+            in_order = [told[place % self.ranks.size][place // self.ranks.size] for place in range(batches)]
+            losses = [tensor(np.float32(value)) for value in in_order]
+        with no_grad():
+            return reduce(operator.add, losses)
 
     def _update(self, loss: Tensor) -> tuple[float | None, float]:
         """Changes the weights; returns the gradient's norm, None for a bad step, and the value of the loss.
@@ -335,7 +377,7 @@ class TrainingRun:
     def _validate(self, validation: Validation) -> None:
         """Measures the model and records whether it is the best so far."""
         position, epoch = self.position, self._epochs()
-        with self.stop.at_once():
+        with self._at_once():
             scores = validation()
         self.sound = self.ranking.is_finite(scores)
         if better := self.ranking.is_better(scores, position.best_score):
@@ -367,20 +409,22 @@ class TrainingRun:
         if self.store.saved != self.position.step:
             self._save(regular=False)
         self._record_rest()
-        if self.stop.received is None:
+        self._agree()
+        if not self.stopped:
             self._put_final_weights()
-        if self.stop.received is None:
+            self._agree()
+        if not self.stopped:
             self._check_result()
         if self.sound:
             self.store.save_model()
-        if self.stop.received is not None and self.store.output is not None:
+        if self.stopped and self.store.output is not None:
             self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.store.output}")
 
     def _put_final_weights(self) -> None:
         """Puts in the weights that the option `final` names; after a signal, the last ones."""
         last = self.model.state_dict()
         try:
-            with self.stop.at_once():
+            with self._at_once():
                 record = self._choose_weights(last)
         except Stopped:
             self.model.load_state_dict(last)

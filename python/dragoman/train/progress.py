@@ -27,14 +27,16 @@ class Progress:
             steps after `step`, and the lines about the end of the run.
         step: number of steps before this run; 0 for a new one.
         total: number of steps of the run, for the bar; None where it is not known.
+        shown: whether anything is shown.
     """
 
-    def __init__(self, path: Path | None, step: int, total: int | None) -> None:
+    def __init__(self, path: Path | None, step: int, total: int | None, *, shown: bool = True) -> None:
         self.records: list[Record] = []
         self._path = path
         self._total = total
         self._shown = -QUIET_SECONDS
-        self._bar = _bar(step, total)
+        self._speaks = shown
+        self._bar = _bar(step, total) if shown else None
         self._loss, self._tokens, self._seconds = math.nan, 0.0, 0.0  # of a step, smoothed
         if path is not None:
             kept = _lines_until(path, step) if step and path.exists() else []
@@ -72,7 +74,7 @@ class Progress:
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.write(text, file=sys.stderr)
-        else:
+        elif self._speaks:
             tell(text)
 
     def sync(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from dragoman import random
 from dragoman.arguments import shown
 from dragoman.data.batches import Batches
+from dragoman.distributed.ranks import ALONE, Ranks
 from dragoman.models.base import TOKENIZER
 from dragoman.models.config import ModelConfig
 from dragoman.train.checkpoint import CheckpointFile, CheckpointFolder, State, Stateful, load_checkpoint
@@ -73,6 +74,7 @@ class RunStore:
         task: what it learns.
         options: of the run.
         resume: go on from the newest checkpoint that is not damaged.
+        ranks: the processes that train together; the first one writes, all of them read.
 
     Attributes:
         saved: step of the newest checkpoint.
@@ -84,7 +86,8 @@ class RunStore:
             stay the same.
     """
 
-    def __init__(self, model: Any, task: Task, options: TrainingOptions, *, resume: bool) -> None:
+    def __init__(self, model: Any, task: Task, options: TrainingOptions, *, resume: bool, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         self.model = model
         self.task = task
         self.options = options
@@ -96,13 +99,13 @@ class RunStore:
         self.saved = -1
         self.damaged: list[Path] = []
         self.differences: list[str] = []
-        self._run = _identity(model, task, options)
+        self._run = _identity(model, task, options, ranks.size)
         self._options = _changeable(model, options)
         self._resumed: CheckpointFile | None = None
         if options.output is not None:
             assert options.average is not None
             self.output = Path(options.output)
-            self.log = self.output / LOG
+            self.log = self.output / LOG if ranks.first else None
             self.checkpoints = CheckpointFolder(self.output / CHECKPOINTS, options.average)
         if resume:
             self._open()
@@ -129,14 +132,24 @@ class RunStore:
         """
         if self.output is None:
             return
-        clear(self.output)
+        if self.ranks.first:
+            clear(self.output)
         self.save(position, sums, regular=False)
         self._write_files()
 
     def save(self, position: Position, sums: Sums, *, regular: bool = True) -> None:
-        """Writes a checkpoint."""
+        """Writes a checkpoint. All ranks call it together, and return when it is written."""
         if self.checkpoints is None:
             return
+        if self.ranks.first:
+            self._save(self.checkpoints, position, sums, regular)
+        else:
+            for part in self.parts.values():
+                part.state_dict(copy=False)  # the first rank asks for what lies here
+        self.ranks.gather(None)
+        self.saved = position.step
+
+    def _save(self, checkpoints: CheckpointFolder, position: Position, sums: Sums, regular: bool) -> None:
         state = {
             "position": asdict(position),
             "sums": asdict(sums),
@@ -144,12 +157,11 @@ class RunStore:
             "options": self._options,
             "random": random.get_state(),
         }
-        self.checkpoints.save(position.step, self.parts, state, regular=regular, best=position.best_step)
-        self.saved = position.step
+        checkpoints.save(position.step, self.parts, state, regular=regular, best=position.best_step)
 
     def save_model(self) -> None:
         """Writes the model as it is."""
-        if self.output is not None:
+        if self.output is not None and self.ranks.first:
             options = {"beside": [TOKENIZER]} if (self.output / TOKENIZER).exists() else {}
             self.model.save(self.output, **options)
 
@@ -212,8 +224,9 @@ class RunStore:
 
     def _write_files(self) -> None:
         assert self.output is not None
-        self.task.save(self.output)
-        self.save_model()
+        if self.ranks.first:
+            self.task.save(self.output)
+            self.save_model()
 
 
 def _section(file: CheckpointFile, name: str, default: State | None = None) -> State:
@@ -239,9 +252,12 @@ def _check_numbers(*values: Any) -> None:
                 raise ValueError(f"{field.name} must be {kind}, got {shown(got)}")
 
 
-def _identity(model: Any, task: Task, options: TrainingOptions) -> State:
-    """What a resumed run must have in common, without its data: task, model, and what order and arithmetic need."""
-    same = {name: getattr(options, name) for name in _SAME}
+def _identity(model: Any, task: Task, options: TrainingOptions, ranks: int) -> State:
+    """What a resumed run must have in common, without its data: task, model, and what order and arithmetic need.
+
+    The batches of a step must be as many, whatever the number of ranks is.
+    """
+    same = {name: getattr(options, name) for name in _SAME} | {"accumulate": options.accumulate * ranks}
     return {"task": task.name, **same, "config": _config(model, rates=False)}
 
 

@@ -10,6 +10,7 @@ from dragoman.data.batches import Batches
 from dragoman.data.columns import Dataset, Table
 from dragoman.data.held_out import hold_out, share_of
 from dragoman.data.tokenizer import Tokenizer
+from dragoman.distributed import this_process
 from dragoman.models.base import Model, registered_name
 from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
@@ -131,8 +132,10 @@ class Trainer(TrainingOptions):
         measured = None
         if validation is not None and share is None:
             measured = Validation(self.model, self.task, validation, options)
-        with RunFolder(options.output, resume=resume, overwrite=overwrite), frozen(self.model, options.freeze):
-            store = RunStore(self.model, self.task, options, resume=resume)
+        ranks = this_process()
+        folder = RunFolder(options.output if ranks.first else None, resume=resume, overwrite=overwrite)
+        with ranks.together(), folder, frozen(self.model, options.freeze):
+            store = RunStore(self.model, self.task, options, resume=resume, ranks=ranks)
             if isinstance(train, Later):
                 train = train.make()
                 self._check("train", train)
@@ -141,7 +144,10 @@ class Trainer(TrainingOptions):
                 dataset, held_out = hold_out(dataset, share)
                 measured = Validation(self.model, self.task, held_out, options)
             batches = self._batches(dataset, options)
-            return TrainingRun(self.model, self.task, options, batches, measured, store).run()
+            run = TrainingRun(self.model, self.task, options, batches, measured, store, ranks)
+            records = run.run()
+        run.stop.raise_received()
+        return records
 
     def _batches(self, dataset: Dataset, options: TrainingOptions) -> Batches:
         task, model = self.task, self.model

@@ -1,0 +1,99 @@
+"""MPIRanks: the processes that `mpirun` started, through mpi4py (extra `mpi`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import numpy as np
+
+from dragoman.distributed.ranks import Buffer, Ranks, Transfer
+
+TIMEOUT = 600.0  # seconds that a rank waits for another one
+TIMEOUT_VARIABLE = "DRAGOMAN_MPI_TIMEOUT"
+FAILED = 70  # the exit status of a run that one rank ended
+
+_QUICK = 1e-3  # seconds that are polled without a pause
+_PAUSE = 5e-5
+
+
+class _Requests:
+    """Transfer of MPI's nonblocking requests."""
+
+    def __init__(self, testall: Callable[[list[Any]], bool], requests: list[Any]) -> None:
+        self._testall = testall
+        self._requests = requests
+
+    def done(self) -> bool:
+        return self._testall(self._requests)
+
+
+class MPIRanks(Ranks):
+    """The processes of MPI's world.
+
+    Only the thread that made it may call it. Nobody waits longer than `timeout` for another rank: then the run ends on
+    all of them.
+
+    Args:
+        timeout: in seconds.
+    """
+
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self._world = MPI.COMM_WORLD
+        self._timeout = timeout
+        self.rank = self._world.Get_rank()
+        self.size = self._world.Get_size()
+
+    def gather(self, value: Any) -> list[Any]:
+        content = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        sizes = np.empty(self.size, np.int64)
+        self._complete(self._world.Iallgather(np.array([content.size], np.int64), sizes))
+        contents = np.empty(int(sizes.sum()), np.uint8)
+        ends = np.cumsum(sizes)
+        self._complete(
+            self._world.Iallgatherv(content, [contents, (sizes.tolist(), (ends - sizes).tolist()), self._mpi.BYTE])
+        )
+        pieces = np.split(contents, ends[:-1])
+        return [json.loads(piece.tobytes()) for piece in pieces]
+
+    def transfer(
+        self, sends: Sequence[tuple[int, Buffer]], receives: Sequence[tuple[int, Buffer]], tag: int
+    ) -> Transfer:
+        requests = [self._world.Irecv(buffer, rank, tag) for rank, buffer in receives]
+        requests += [self._world.Isend(buffer, rank, tag) for rank, buffer in sends]
+        return _Requests(self._mpi.Request.Testall, requests)
+
+    def wait(self, transfers: Sequence[Transfer]) -> None:
+        began = time.monotonic()
+        waiting = list(transfers)
+        while waiting := [transfer for transfer in waiting if not transfer.done()]:
+            waited = time.monotonic() - began
+            if waited > self._timeout:
+                self.abort(
+                    f"no answer of another rank for {self._timeout:g} seconds; {TIMEOUT_VARIABLE} sets the limit"
+                )
+            if waited > _QUICK:
+                time.sleep(_PAUSE)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.abort(f"{type(error).__name__}: {error}")
+
+    def abort(self, message: str) -> NoReturn:
+        print(f"dragoman: rank {self.rank} of {self.size} ends the run: {message}", file=sys.stderr, flush=True)
+        self._world.Abort(FAILED)
+        os._exit(FAILED)  # where MPI has not ended the process yet
+
+    def _complete(self, request: Any) -> None:
+        self.wait([_Requests(self._mpi.Request.Testall, [request])])
