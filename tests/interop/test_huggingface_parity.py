@@ -29,8 +29,13 @@ MODELS = {
         {**SIZES, **MARIAN, **SEPARATE, "pad_token_id": 50, "decoder_start_token_id": 50},
     ),
     "bart": ("BartForConditionalGeneration", "BartConfig", {**SIZES, "forced_bos_token_id": 0}),
+    "bart, untied": ("BartForConditionalGeneration", "BartConfig", {**SIZES, "tie_word_embeddings": False}),
     "mbart": ("MBartForConditionalGeneration", "MBartConfig", SCALED),
     "m2m100": ("M2M100ForConditionalGeneration", "M2M100Config", SIZES),
+    "m2m100, another pad": (
+        *("M2M100ForConditionalGeneration", "M2M100Config"),
+        {**SIZES, "pad_token_id": 2, "eos_token_id": 1},
+    ),
     "m2m100, odd": (
         *("M2M100ForConditionalGeneration", "M2M100Config"),
         {**SIZES, "d_model": 27, "encoder_attention_heads": 3, "decoder_attention_heads": 9},
@@ -75,7 +80,7 @@ def logits_of(model, source, target):
 @pytest.mark.parametrize(("model_class", "config_class", "values"), MODELS.values(), ids=MODELS)
 def test_encoder_decoders(model_class, config_class, values, rng, tmp_path):
     other = theirs((model_class, config_class), values, rng)
-    if values.get("tie_word_embeddings") is False:  # a tied head is written once
+    if values.get("tie_word_embeddings") is False:
         with torch.no_grad():
             other.lm_head.weight = torch.nn.Parameter(torch.tensor(rng.normal(0, 0.3, (61, 24)).astype(np.float32)))
     other.save_pretrained(tmp_path / "theirs")

@@ -165,12 +165,15 @@ class Layout:
         forms: regexes that fully match names of ours, each with a Form. The first that matches holds; without one, the
             tensor is the parameter as it is.
         ignored: regexes that fully match tensors of theirs for which the model has no use.
+        copies: pairs of names of theirs. Saving writes a tensor under the first name too, where nothing else has it, if
+            there is one of the second.
     """
 
     config: ModelConfig
     names: Sequence[tuple[str, str]]
     forms: Sequence[tuple[str, Form]] = ()
     ignored: Sequence[str] = ()
+    copies: Sequence[tuple[str, str]] = ()
 
     def name(self, ours: str) -> str:
         """Their name of a parameter of ours."""

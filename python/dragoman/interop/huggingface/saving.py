@@ -94,7 +94,11 @@ def _arrays(model: Model, layout: Layout) -> dict[str, npt.NDArray[Any]]:
             raise ValueError(f"save_pretrained: two parameters must not have the name {shown(theirs)}")
         else:
             arrays[theirs] = form.write(array)
-    return arrays | {theirs: joined(found) for theirs, found in parts.items()}
+    arrays |= {theirs: joined(found) for theirs, found in parts.items()}
+    for copy, original in layout.copies:
+        if original in arrays:
+            arrays.setdefault(copy, arrays[original])
+    return arrays
 
 
 def _check_same(model: Model, layout: Layout, kind: str) -> None:

@@ -75,6 +75,9 @@ _NAMES = (
     *STACK_NAMES,
 )
 
+_SHARED, _HEAD = "model.shared.weight", "lm_head.weight"
+_ENCODER, _DECODER = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
+
 _TABLES = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
 
 # A model without a head, as facebook/bart-base has it.
@@ -93,13 +96,10 @@ def _layout(fields: Fields, tensors: Tensors) -> Layout:
     d_model = fields.size("d_model", 1024)
     pad, bos = fields.count("pad_token_id", kind.pad), fields.count("bos_token_id", kind.bos)
     separate = not fields.flag("share_encoder_decoder_embeddings", True)
-    tied = embeddings(
-        tensors,
-        "model.encoder.embed_tokens.weight" if separate else "model.shared.weight",
-        "model.encoder.embed_tokens.weight",
-        "model.decoder.embed_tokens.weight",
-        "lm_head.weight",
-    )
+    tied = embeddings(tensors, _ENCODER if separate else _SHARED, _ENCODER, _DECODER, _HEAD)
+    # Without ties, transformers 5 reads each of them from the file.
+    apart = not separate and not fields.flag("tie_word_embeddings", True)
+    copies = ((_ENCODER, _SHARED), (_DECODER, _SHARED), (_HEAD, _DECODER)) if apart else ()
     vocab_size = fields.size("vocab_size", kind.vocab_size)
     dropout = fields.rate("dropout", 0.1)
     heads, d_ff = fields.size("decoder_attention_heads", 16), fields.size("decoder_ffn_dim", 4096)
@@ -142,6 +142,7 @@ def _layout(fields: Fields, tensors: Tensors) -> Layout:
         names=(*tied.names, *_NAMES),
         forms=((r"output\.bias", ROW),),
         ignored=(*tied.ignored, *_IGNORED, *map(re.escape, computed)),
+        copies=copies,
     )
 
 
@@ -178,7 +179,7 @@ def _fields(model_type: str, model: Transformer) -> dict[str, Any]:
         "dropout": config.dropout,
         "attention_dropout": config.attention_dropout,
         "activation_dropout": config.activation_dropout,
-        "tie_word_embeddings": config.ties_output,
+        "tie_word_embeddings": config.tie_embeddings == "three",
         "pad_token_id": config.pad_id,
         "bos_token_id": config.bos_id,
         "eos_token_id": eos_field(config),
@@ -187,6 +188,7 @@ def _fields(model_type: str, model: Transformer) -> dict[str, Any]:
     if model_type == "marian":
         values["decoder_vocab_size"] = config.output_size
         values["share_encoder_decoder_embeddings"] = config.ties_inputs
+        values["tie_word_embeddings"] = config.ties_output
     return values
 
 
