@@ -30,11 +30,11 @@ def generate(
     model, what follows each text.
 
     Each step extends the best `beam` hypotheses of a sentence by one token; pad, bos and unk are never chosen, unless
-    the config has the same id for an eos. Of the best `beam` extensions, those that end in an eos are finished. The
-    search of a sentence ends when `beam` hypotheses are finished and the best unfinished one, if it ended now, would
-    not be among the best `beam`. Scores are log P / ((5 + length) / 6)^length_penalty; the length counts eos (Wu et al.
-    2016, arXiv:1609.08144, section 7). Ties go to the better parent, then to the lower id. A sentence's result does not
-    depend on the others in the batch.
+    the config has the same id for an eos or `like` is "hf". Of the best `beam` extensions, those that end in an eos are
+    finished. The search of a sentence ends when `beam` hypotheses are finished and the best unfinished one, if it ended
+    now, would not be among the best `beam`. Scores are log P / ((5 + length) / 6)^length_penalty; the length counts eos
+    (Wu et al. 2016, arXiv:1609.08144, section 7). Ties go to the better parent, then to the lower id. A sentence's
+    result does not depend on the others in the batch.
 
     Args:
         model: in either mode; dropout is off. Or several that decode as one, as of Generation.
