@@ -129,6 +129,56 @@ def test_several_eos_like_transformers(case):
         assert_like_transformers(theirs, ours, CASES[case], (0, 3, 8))
 
 
+def random_options(rng, eos):
+    """Options that go together, and none where transformers forces what it forbids."""
+
+    def ids(count, first=0):
+        return rng.choice(np.arange(first, 13), count, replace=False).tolist()
+
+    options = {"beam": int(rng.choice([1, 2, 3, 4, 6])), "max_length": int(rng.choice([2, 3, 5, 8, 12]))}
+    longest = options["max_length"]
+    more = {
+        "length_penalty": lambda: float(rng.choice([0.0, 0.5, 1.5, 3.0])),
+        "min_length": lambda: int(rng.integers(longest + 1)),
+        "no_repeat_ngram": lambda: int(rng.integers(2, 4)),
+        "repetition_penalty": lambda: float(rng.choice([0.7, 1.2, 2.0])),
+        "suppress": lambda: ids(3, 1),
+        "begin_suppress": lambda: ids(3),
+        "bad_words": lambda: [w for w in map(ids, rng.integers(1, 4, 4).tolist()) if w[1:] or w[0] not in eos],
+        "prefix": lambda: ids(1, 1),
+        "forced_last": lambda: int(rng.choice([0, 7])),
+        "renormalize": lambda: True,
+    }  # fmt: skip
+    if options["beam"] > 1:
+        more["early_stopping"] = lambda: [True, "never"][rng.integers(2)]
+    options |= {name: draw() for name, draw in more.items() if rng.random() < 0.35}
+    forbidden = {*eos, *options.get("suppress", ())}
+    if {*options.get("prefix", ())} & forbidden:
+        del options["prefix"]
+    if options.get("forced_last") in {*options.get("suppress", ()), *options.get("begin_suppress", ())}:
+        del options["forced_last"]
+    if not options.get("bad_words", True):
+        del options["bad_words"]
+    return options | {"count": options["beam"]}
+
+
+def test_random_options_like_transformers():
+    rng = np.random.default_rng(5)
+    for seed, eos in ((2, (0,)), (4, (0,)), (0, (0, 3, 8))):
+        theirs, ours = make_models(seed, eos if len(eos) > 1 else 0)
+        for _ in range(12):
+            options = random_options(rng, eos)
+            source = SOURCES[rng.integers(len(SOURCES))]
+            (found,) = generate(ours, [source], like="hf", **options)
+            expected = their_outputs(theirs, source, options, eos)
+            expected = [
+                (ids, score) for ids, score in expected if score is None or score > -1e6
+            ]  # others are no outputs
+            assert [h.ids for h in found] == [ids for ids, _ in expected], options
+            if options["beam"] > 1:
+                np.testing.assert_allclose([h.score for h in found], [score for _, score in expected], atol=1e-4)
+
+
 PROMPTS = [[5, 6, 7, 6], [8], [9, 9, 3, 4, 5, 6, 2]]
 GOING_ON = ["greedy", "beam", "early", "never", "long outputs", "min length", "n-grams", "repetition", "bad words",
             "greedy repetition", "renormalized"]  # fmt: skip
