@@ -159,7 +159,7 @@ CONFIG_KINDS = {
         for name in ("position_distance", "rotary_features", "kv_heads", "head_dim")
     },
     "rotary_base": (without(ABOVE_0, "huge"), 100.0),
-    "attention_scale": (optional(without(ABOVE_0, "huge")), 0.5),
+    **{name: (optional(without(ABOVE_0, "huge")), 0.5) for name in ("attention_scale", "score_cap", "logit_cap")},
     "attention_bias": (LETTERS, "qv"),
     "qk_norm": (CHOICE, "rms"),
     "window": (optional(without(INT, "huge")), 3),

@@ -192,7 +192,7 @@ def attention(
     """Returns out (tokens, num_heads, head_dim) and each sequence's weights before dropout (heads, n, m).
 
     `rounded` is applied where an implementation in lower precision rounds: to the operands of the products and to out.
-    `options` are those of _sequences and _bias.
+    `options` are those of _sequences and _bias, and score_cap.
     """
     out, weights = np.zeros(q.shape, q.dtype), []
     for sequence in _sequences(q_lengths, k_lengths, masks, **_visible(options)):
@@ -230,6 +230,8 @@ def attention_backward(
             _add_by_distance(dvalues, distance, np.einsum("hnm,nhd->nmd", dropped, dout[q_rows]))
         delta = np.einsum("nhd,nhd->hn", dout[q_rows], rounded(total))
         dbiased = weight * (dweight * mask - delta[:, :, None])
+        if cap := options.get("score_cap"):
+            dbiased = dbiased / np.cosh(_scores(q, k, sequence, scale, relative_keys) / q.dtype.type(cap)) ** 2
         dscore = rounded(dbiased * _scale(q, scale))
         dq[q_rows] = np.einsum("hnm,mhd->nhd", dscore, key)
         if relative_keys is not None:
@@ -267,11 +269,19 @@ def _sequences(q_lengths, k_lengths, masks, *, causal=False, window=None, query_
 
 
 def _weight(q, k, sequence, scale, relative_keys, options):
-    q_rows, k_rows, distance, allowed, _ = sequence
+    _, _, distance, allowed, _ = sequence
+    scores = _scores(q, k, sequence, scale, relative_keys)
+    if cap := options.get("score_cap"):
+        scores = scores.dtype.type(cap) * np.tanh(scores / scores.dtype.type(cap))
+    return _softmax(scores + _bias(distance, q.dtype, options), allowed)
+
+
+def _scores(q, k, sequence, scale, relative_keys):
+    q_rows, k_rows, distance, *_ = sequence
     scores = np.einsum("nhd,mhd->hnm", q[q_rows], _heads(k[k_rows], q.shape[1]))
     if relative_keys is not None:
         scores = scores + np.einsum("nhd,nmd->hnm", q[q_rows], _rows_by_distance(relative_keys, distance))
-    return _softmax(scores * _scale(q, scale) + _bias(distance, q.dtype, options), allowed)
+    return scores * _scale(q, scale)
 
 
 def _bias(distance, dtype, options):

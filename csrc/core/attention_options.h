@@ -15,6 +15,7 @@ struct AttentionOptions {
   std::optional<int64_t> window{};        // a query sees only keys at most this far from its position
   std::optional<int64_t> query_offset{};  // position of a sequence's first query; by default keys - queries
   std::optional<double> scale{};          // 1 / sqrt(head_dim) by default
+  std::optional<double> score_cap{};      // scores become score_cap * tanh(score / score_cap)
   std::optional<int64_t> num_heads{};     // of a two-dimensional q; three dimensions say it themselves
   BiasKind bias = BiasKind::none;         // what is added to the scores: how to read the op's argument `bias`
   bool bidirectional = true;              // relative bias: keys after the query have buckets of their own

@@ -124,6 +124,12 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
   check_bias(options, tables.bias, num_heads);
   CHECK(!options.scale || std::isfinite(*options.scale), "attention: scale must be finite, got ",
         options.scale.value_or(0.0));
+  const bool plain_scores = options.bias == BiasKind::none && !tables.relative_keys;
+  CHECK(!options.score_cap || plain_scores,
+        "attention: score_cap must be None with relative_bias, alibi_slopes or relative_keys, got ",
+        options.score_cap.value_or(0.0));
+  CHECK(!options.score_cap || (std::isfinite(*options.score_cap) && *options.score_cap > 0.0),
+        "attention: score_cap must be above 0, got ", options.score_cap.value_or(0.0));
   const AttentionShape shape{
       .dtype = q.dtype(),
       .kv_dtype = k.dtype(),
@@ -136,6 +142,7 @@ AttentionShape checked_shape(const Tensor& q, const Tensor& k, const Tensor& v, 
       .k_stride = kv_heads * head_dim,
       .v_stride = kv_heads * head_dim,
       .scale = static_cast<float>(options.scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim)))),
+      .score_cap = static_cast<float>(options.score_cap.value_or(0.0)),
       .causal = options.causal,
       .window = options.window ? std::min(*options.window, unlimited) : -1,
       .query_offset = options.query_offset.value_or(-1),

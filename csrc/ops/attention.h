@@ -6,6 +6,7 @@
 //   ALiBi: -slope of the head * |distance| (Press et al. 2022, arXiv:2108.12409);
 //   relative keys and values: rows a of learned tables by clipped distance. A score is q (k + a_k) scale, the
 //   output a sum of weight * (v + a_v) (Shaw et al. 2018, arXiv:1803.02155).
+// Without these, a cap c may bound the scores: c tanh(score / c) (Gemma Team 2024, arXiv:2408.00118).
 #pragma once
 
 #include <optional>
@@ -29,6 +30,7 @@ struct AttentionShape {
   int64_t num_heads, kv_heads, head_dim;  // query head h reads key head h / (num_heads / kv_heads)
   int64_t q_stride, k_stride, v_stride;   // elements between two rows of q, k, v
   float scale;
+  float score_cap;  // 0: none
   bool causal;
   int64_t window;        // -1: unlimited
   int64_t query_offset;  // position of each sequence's first query; -1: m - n

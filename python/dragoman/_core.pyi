@@ -232,6 +232,7 @@ class AttentionOptions:
         window: int | None = None,
         query_offset: int | None = None,
         scale: float | None = None,
+        score_cap: float | None = None,
         num_heads: int | None = None,
         bias: str = "none",
         bidirectional: bool = True,

@@ -56,6 +56,10 @@ CASES = {
     "shaw_causal": ([300, 7], [300, 7], 4, 2, 17, {"relative_keys": 16, "relative_values": 16, "causal": True}),
     "shaw_keys": ([33, 140], [40, 3], 2, 1, 9, {"relative_keys": 20}),
     "shaw_values": ([33, 0, 2], [300, 4, 0], 2, 2, 33, {"relative_values": 0, "window": 200}),
+    "cap": ([31, 1, 65], [31, 1, 65], 4, 2, 16, {"score_cap": 1.5, "causal": True}),
+    "cap_blocks": ([300, 7], [521, 9], 2, 1, 40, {"score_cap": 0.7, "window": 150, "scale": 0.4}),
+    "cap_values": ([33, 2], [40, 4], 2, 2, 33, {"score_cap": 2.0, "relative_values": 3}),
+    "step_cap": ([1, 1], [70, 33], 4, 2, 17, {"score_cap": 0.9, "causal": True}),
     "all_by_distance": (
         [20, 150], [20, 150], 4, 2, 8,
         {"relative_keys": 2, "relative_values": 2, "relative_bias": 8, "max_distance": 30, "causal": True},
@@ -213,6 +217,7 @@ def test_any_ragged_batch(lengths, heads, head_dim, causal, window, tables, p, s
         {"window": 1},
         {"scale": 0.3},
         {"query_offset": 2, "causal": True},
+        {"score_cap": 0.8, "causal": True},
         {"relative_bias": 8, "max_distance": 3},
         {"alibi_slopes": True},
         {"relative_keys": 1, "relative_values": 2, "relative_bias": 4, "scale": 0.7},
@@ -262,7 +267,7 @@ def test_weights_that_float32_holds_only_as_denormals_are_zero():
     "name",
     [
         *("odd", "causal_more_keys", "causal_more_queries", "window_causal", "groups", "empty_keys"),
-        *("bias", "alibi_causal", "shaw_causal", "all_by_distance"),
+        *("bias", "alibi_causal", "shaw_causal", "all_by_distance", "cap", "step_cap"),
     ],
 )
 def test_weights_equal_the_reference_and_sum_to_one(rng, name):
@@ -401,6 +406,8 @@ def test_dropout_rate(rng):
         ({"relative_bias": (8, 3)}, ValueError, r"attention: relative_bias must have shape \(8, 4\), got \(8, 3\)"),
         ({"relative_bias": (3, 4)}, ValueError, r"attention: relative_bias must have at least 4 buckets, got 3"),
         ({"relative_bias": (32, 4), "max_distance": 8}, ValueError, r"attention: max_distance must lie in \[9.*got 8"),
+        ({"score_cap": 0.0}, ValueError, "attention: score_cap must be above 0, got 0"),
+        ({"score_cap": 1.0, "alibi_slopes": (4,)}, ValueError, "attention: score_cap must be None with relative_bias"),
         ({"relative_bias": (8, 4), "alibi_slopes": (4,)}, ValueError, r"attention: alibi_slopes must be None with"),
         ({"relative_keys": (4, 4)}, ValueError, r"relative_keys must have shape \(an odd number.*got shape \(4, 4\)"),
         ({"relative_values": (5, 3)}, ValueError, r"relative_values must have shape \(5, 4\), got \(5, 3\)"),
@@ -430,7 +437,7 @@ def test_errors_name_the_argument(change, error, message):
     sequences = [
         dg.Sequences(change.get(name, default)) for name, default in [("q_sequences", [5]), ("k_sequences", [7])]
     ]
-    plain = ("window", "dropout", "num_heads", "query_offset", "max_distance")
+    plain = ("window", "dropout", "num_heads", "query_offset", "max_distance", "score_cap")
     options = {name: value for name, value in change.items() if name in plain}
     for name in (*TABLES, "alibi_slopes"):
         if name in change:

@@ -115,12 +115,13 @@ static float own_delta(const AttentionShape& shape, const SoftmaxRow& row, int64
 }
 
 // A pair of rows of a tile, the first of which is row i of the block: softmax = exp(score - logsumexp),
-// weight = softmax and dscore = softmax * (dweight - delta), dropout applied.
-template <class Units, bool masked, bool dropped>
+// weight = softmax and dscore = softmax * (dweight - delta), dropout applied; with a cap, times its slope.
+template <class Units, bool masked, bool dropped, bool capped>
 void softmax_backward(const AttentionShape& shape, const SoftmaxRow* pair, int64_t first_key, int64_t columns,
                       const float* score, const float* dweight, int64_t i, const Buffers<Units>& b) {
   uint64_t kept[2] = {};
   const float factor_of_scores = score_factor(shape);
+  const float to_tanh = capped ? 1.0f / (shape.score_cap * log2_e) : 0.0f;
   for (int64_t j = 0; j < columns; j += lanes) {
     Vec weight[2], dscore[2];
 #pragma GCC unroll 2
@@ -132,6 +133,10 @@ void softmax_backward(const AttentionShape& shape, const SoftmaxRow* pair, int64
       const Vec gradient = load(dweight + r * key_block + j);
       weight[r] = dropped ? softmax * factor : softmax;
       dscore[r] = softmax * ((dropped ? gradient * factor : gradient) - pair[r].delta);
+      if (capped) {
+        const Vec tanh = load(score + r * key_block + j) * to_tanh;
+        dscore[r] *= 1.0f - tanh * tanh;
+      }
       if (masked) {
         // A softmax over one key is constant: no gradient, where dweight - delta leaves rounding errors.
         const Span varying = keys.end - keys.begin > 1 ? keys : Span{0, 0};
@@ -157,7 +162,7 @@ void softmax_backward(const AttentionShape& shape, const SoftmaxRow* pair, int64
 // Weights and scores' gradients of a tile of rows, the first of which is row i of the block, against the
 // `seen` first keys; zeros for the next keys and the next rows as far as a tile of keys or a group of units
 // may read.
-template <class Units>
+template <class Units, bool capped>
 void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, int64_t first_key,
                   int64_t seen, int64_t i, const Buffers<Units>& b) {
   const int64_t columns = round_up(seen, key_step<Units>);
@@ -174,8 +179,8 @@ void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, 
     const bool masked = !sees_all(rows[r].row.keys, first_key, first_key + columns) ||
                         !sees_all(rows[r + 1].row.keys, first_key, first_key + columns);
     const auto step =
-        masked ? (dropped ? softmax_backward<Units, true, true> : softmax_backward<Units, true, false>)
-               : (dropped ? softmax_backward<Units, false, true> : softmax_backward<Units, false, false>);
+        masked ? (dropped ? softmax_backward<Units, true, true, capped> : softmax_backward<Units, true, false, capped>)
+               : (dropped ? softmax_backward<Units, false, true, capped> : softmax_backward<Units, false, false, capped>);
     step(shape, rows + r, first_key, columns, b.score + r * key_block, b.dweight + r * key_block, i + r, b);
     for (int64_t unit = 0; unit < 2 / Units::elements; ++unit) {
       const int64_t first = ((i + r) / Units::elements + unit) * pitch;
@@ -271,7 +276,12 @@ void backward_rows(const AttentionBackward& p, const Group& group, int64_t first
     product<Units>(tile, columns, b.width.units, b.dout + (first + i) * b.left_row, b.left_row, b.value_t,
                    tile_columns, b.key_t_panel, b.dweight, key_block, false);
     if (add_by_distance) add_distances(group, rows + i, tile, first_key, columns, first + i, b);
-    softmax_tile(s, rows + i, tile, first_key, seen, i, b);
+    if (s.score_cap == 0.0f) {
+      softmax_tile<Units, false>(s, rows + i, tile, first_key, seen, i, b);
+    } else {
+      for (int64_t r = 0; r < tile; ++r) cap_scores(s, b.score + r * key_block, columns);
+      softmax_tile<Units, true>(s, rows + i, tile, first_key, seen, i, b);
+    }
     if (sum_by_distance) sum_distances(group, rows + i, tile, first_key, columns, i, first + i, b);
     product<Units>(tile, b.width.sums, units_of<Units>(seen), b.dscore_rows + i * b.row_pitch, b.row_pitch,
                    b.key_across, tile_columns, b.key_panel, b.dquery + (first + i) * b.width.sums,

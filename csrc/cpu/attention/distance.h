@@ -1,6 +1,7 @@
 // What scores and weights get by the distance from query to key: lines of biases, relative keys and values.
 #pragma once
 
+#include "cpu/activation.h"
 #include "cpu/attention/tile.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
@@ -69,9 +70,15 @@ static inline BiasLines fill_lines(const AttentionShape& shape, float* memory) {
   return lines;
 }
 
-// What softmax multiplies scores with. Where there are lines, the scores hold this factor already.
+// What softmax multiplies scores with. Where there are lines or a cap, the scores hold this factor already.
 static inline float score_factor(const AttentionShape& shape) {
-  return shape.bias_kind == BiasKind::none ? shape.scale * log2_e : 1.0f;
+  return shape.bias_kind == BiasKind::none && shape.score_cap == 0.0f ? shape.scale * log2_e : 1.0f;
+}
+
+// score[j] becomes the capped score times log2 e.
+static inline void cap_scores(const AttentionShape& shape, float* score, int64_t columns) {
+  const float to_tanh = shape.scale / shape.score_cap, from_tanh = shape.score_cap * log2_e;
+  for (int64_t j = 0; j < columns; j += lanes) store(score + j, vtanh(load(score + j) * to_tanh) * from_tanh);
 }
 
 // score[j] becomes the score times scale and log2 e, plus line[j].

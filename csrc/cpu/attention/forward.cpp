@@ -186,6 +186,9 @@ void each_score_tile(const AttentionForward& p, const Group& group, const Row* r
     product<Units>(tile, columns, b.width.units, b.query + i * b.width.row, b.width.row, b.key, tile_columns,
                    b.key_panel, b.score, key_block, false);
     if (b.tables.change_scores()) add_distances(group, rows + i, tile, first_key, columns, i, b);
+    if (p.shape.score_cap != 0.0f) {
+      for (int64_t r = 0; r < tile; ++r) cap_scores(p.shape, b.score + r * key_block, columns);
+    }
     body(i, tile, seen);
   }
 }

@@ -154,6 +154,7 @@ static void attend_queries(const AttentionForward& p, const DistanceTables& tabl
       add_line(score, tables.lines.at(head[q], span.begin - position), round_up(count, lanes),
                s.scale * log2_e);
     }
+    if (s.score_cap != 0.0f) cap_scores(s, score, count);
     const SoftmaxOfRow softmax(score, count, score_factor(s));
     inverse[q] = softmax.sum == 0.0f ? 0.0f : 1.0f / softmax.sum;
     const int64_t row = s.q_sequences.offsets[sequence[q]];

@@ -6,10 +6,10 @@
 
 namespace dragoman::cuda {
 
-// The others go through plain kernels: float32, wide heads, relative keys and values.
+// The others go through plain kernels: float32, wide heads, relative keys and values, capped scores.
 inline bool on_tensor_cores(const AttentionShape& s) {
   return s.dtype == DType::bfloat16 && s.head_dim <= 128 && s.relative_keys == nullptr &&
-         s.relative_values == nullptr;
+         s.relative_values == nullptr && s.score_cap == 0.0f;
 }
 
 // Calls body with the number of features that a tile has room for.

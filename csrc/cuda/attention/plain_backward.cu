@@ -1,4 +1,4 @@
-// attention, backward, without tensor cores: float32, wide heads, relative keys and values.
+// attention, backward, without tensor cores: float32, wide heads, relative keys and values, capped scores.
 #include "cuda/attention/plain_tile.h"
 #include "cuda/sum_rows.h"
 
@@ -45,11 +45,13 @@ __device__ void gradient_tiles(const AttentionBackward& p, const Distances& dist
   for (int j = 0; j < 8; ++j) {
     const int at = row * plain_pitch + part * 8 + j, key = first_key + part * 8 + j;
     const bool visible = scores.sees(key);
-    const float softmax = visible ? exp2_fast(scores.at(key, weight[at]) - logsumexp) : 0.0f;
+    const float score = capped(s, scores.at(key, weight[at]));
+    const float softmax = visible ? exp2_fast(score - logsumexp) : 0.0f;
     float dweight = dscore[at];
     if (by_distance != nullptr) dweight += by_distance[relative_row(s.clip, key - scores.position)];
     weight[at] = rounded<T>(softmax * factor[j]);
-    dscore[at] = varies(scores.keys) ? rounded<T>(softmax * (dweight * factor[j] - delta)) : 0.0f;
+    const float gradient = softmax * (dweight * factor[j] - delta) * cap_slope(s, score);
+    dscore[at] = varies(scores.keys) ? rounded<T>(gradient) : 0.0f;
   }
 }
 

@@ -1,4 +1,5 @@
-// attention, forward, without tensor cores: float32, wide heads, relative keys and values; and the weights.
+// attention, forward, without tensor cores: float32, wide heads, relative keys and values, capped scores; and
+// the weights.
 #include "cuda/attention/plain_tile.h"
 
 namespace dragoman::cuda {
@@ -41,7 +42,7 @@ __global__ void __launch_bounds__(attention_threads)
     float x[8], largest = maximum;
     for (int j = 0; j < 8; ++j) {
       const int key = first_key + part * 8 + j;
-      x[j] = scores.sees(key) ? scores.at(key, row_score[part * 8 + j]) : -INFINITY;
+      x[j] = scores.sees(key) ? capped(s, scores.at(key, row_score[part * 8 + j])) : -INFINITY;
       largest = fmaxf(largest, x[j]);
     }
     largest = largest_of_four(largest);
@@ -100,7 +101,7 @@ __global__ void __launch_bounds__(attention_threads) weights_kernel(AttentionFor
       const T* const k = static_cast<const T*>(p.k) + place.k_index(s, key);
       float product = 0.0f;
       for (int64_t d = 0; d < s.head_dim; ++d) product += to_float(q[d]) * to_float(k[d]);
-      weight = exp2_fast(scores.at(key, product) - logsumexp);
+      weight = exp2_fast(capped(s, scores.at(key, product)) - logsumexp);
     }
     p.weights[start + key] = weight;
   }

@@ -51,6 +51,18 @@ __device__ void add_product(PlainProducts& c, const A& a, const B& b) {
   }
 }
 
+// A score, times log2 e, under the cap; as it is where there is none.
+__device__ inline float capped(const AttentionShape& s, float score) {
+  const float cap = s.score_cap * log2_e;
+  return cap == 0.0f ? score : cap * tanhf(score / cap);
+}
+
+// The derivative of `capped`, from its result.
+__device__ inline float cap_slope(const AttentionShape& s, float score) {
+  const float tanh = s.score_cap == 0.0f ? 0.0f : score / (s.score_cap * log2_e);
+  return 1.0f - tanh * tanh;
+}
+
 // Rows of a matrix in global memory.
 template <class T>
 struct PlainRows {

@@ -45,6 +45,7 @@ class _Options(TypedDict, total=False):
     window: int | None
     query_offset: int | None
     scale: float | None
+    score_cap: float | None
     relative_bias: Tensor | None
     bidirectional: bool
     max_distance: int
@@ -92,6 +93,7 @@ def attention(
     window: int | None = None,
     query_offset: int | None = None,
     scale: float | None = None,
+    score_cap: float | None = None,
     relative_bias: Tensor | None = None,
     bidirectional: bool = True,
     max_distance: int = 128,
@@ -116,6 +118,8 @@ def attention(
         window: a query sees only keys at most this far from its position.
         query_offset: the position of each sequence's first query, in place of m - n.
         scale: 1 / sqrt(head_dim) by default.
+        score_cap: scores become score_cap * tanh(score / score_cap) (Gemma Team 2024, arXiv:2408.00118). Not with
+            relative_bias, alibi_slopes or relative_keys.
         relative_bias: (buckets, num_heads) float32, added to the scores by the bucket of the distance (Raffel et al.
             2020, arXiv:1910.10683, T5). Half of the buckets hold one distance each, the others ever longer ranges.
         bidirectional: of relative_bias: keys after the query have half of the buckets for their own; otherwise they
@@ -152,6 +156,8 @@ def attention(
         query_offset = arguments.integer("attention", "query_offset", query_offset)
     if scale is not None:
         scale = arguments.number("attention", "scale", scale)
+    if score_cap is not None:
+        score_cap = arguments.positive("attention", "score_cap", score_cap)
     if num_heads is not None:
         num_heads = arguments.integer("attention", "num_heads", num_heads, minimum=1)
     if alibi_slopes is not None:
@@ -164,6 +170,7 @@ def attention(
         window=window,
         query_offset=query_offset,
         scale=scale,
+        score_cap=score_cap,
         num_heads=num_heads,
         bias="relative" if relative_bias is not None else "alibi" if alibi_slopes is not None else "none",
         bidirectional=arguments.flag("attention", "bidirectional", bidirectional),

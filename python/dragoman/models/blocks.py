@@ -111,6 +111,7 @@ def _layer_options(config: BlockConfig) -> dict[str, Any]:
         "kv_heads": config.kv_heads,
         "head_dim": config.head_dim,
         "scale": config.attention_scale,
+        "score_cap": config.score_cap,
         "bias": config.attention_bias,
         "qk_norm": None if config.qk_norm == "none" else config.qk_norm,
         "window": config.window,

@@ -106,6 +106,7 @@ class BlockConfig(ModelConfig):
             num_heads.
         head_dim: size of a head; None for d_model / num_heads.
         attention_scale: factor on the products of queries and keys; None for 1 / sqrt(head_dim).
+        score_cap: c for scores that become c tanh(score / c) in attention (Gemma Team 2024, arXiv:2408.00118); or None.
         attention_bias: which projections of attention have a bias: letters of "qkvo".
         qk_norm: "none", or "rms" for a norm of every head of queries and keys (Henry et al. 2020, arXiv:2010.04245).
         window: in self-attention a token reads only tokens at most this far from it; None for all.
@@ -133,6 +134,7 @@ class BlockConfig(ModelConfig):
     kv_heads: int | None = None
     head_dim: int | None = None
     attention_scale: float | None = None
+    score_cap: float | None = None
     attention_bias: str = "qkvo"
     qk_norm: Literal["none", "rms"] = "none"
     window: int | None = None
@@ -228,6 +230,8 @@ class BlockConfig(ModelConfig):
         scale, window = self.attention_scale, self.window
         fits = scale is None or (is_number(scale) and 0 < scale < math.inf)
         self._check("attention_scale", fits, "None or a number above 0")
+        cap = self.score_cap
+        self._check("score_cap", cap is None or (is_number(cap) and 0 < cap < math.inf), "None or a number above 0")
         self._check("window", window is None or (_is_int(window) and window >= 0), "None or an int of at least 0")
         letters = self.attention_bias
         fits = isinstance(letters, str) and not set(letters) - set("qkvo")
@@ -365,6 +369,8 @@ class TextConfig(BlockConfig):
         rows = self.position_rows
         self._check("position_rows", rows is None or rows >= self.max_length, f"None or at least {self.max_length}")
         self._check("rotary_base", is_number(base) and 0 < base < math.inf, "a number above 0")
+        plain = self.positions not in ("relative", "alibi", "shaw")
+        self._check("score_cap", self.score_cap is None or plain, "None with positions that change scores")
         if self.rotary_scaling is not None:
             self._check("rotary_base", base > 1, "above 1 with rotary_scaling")
             scaling = check_scaling(type(self).__name__, "rotary_scaling", self.rotary_scaling)

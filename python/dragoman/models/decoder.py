@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,12 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import functional
 from dragoman._core import Sequences
 from dragoman.arguments import integer
 from dragoman.models import blocks
 from dragoman.models.base import Model, register
 from dragoman.models.batch import LENGTH, IdBatch, even_batch, pack_ids
-from dragoman.models.config import TextConfig
+from dragoman.models.config import TextConfig, is_number
 from dragoman.nn import KVCache, Linear, TransformerLayer, TransformerStack, record_attention
 from dragoman.tensor import Tensor
 
@@ -30,6 +32,7 @@ class DecoderConfig(TextConfig):
         num_layers: depth.
         tie_embeddings: whether the output projection has the embedding's weight.
         output_bias: whether the output projection has a bias.
+        logit_cap: c for logits that become c tanh(logit / c) (Gemma Team 2024, arXiv:2408.00118); or None.
         max_length: tokens of the pieces that longer texts are cut into in training; the longest text of a search by
             default; rows of a learned table of positions.
 
@@ -40,9 +43,15 @@ class DecoderConfig(TextConfig):
     num_layers: int
     tie_embeddings: bool = True
     output_bias: bool = False
+    logit_cap: float | None = None
 
     sizes: ClassVar[tuple[str, ...]] = (*TextConfig.sizes, "num_layers")
     flags: ClassVar[tuple[str, ...]] = (*TextConfig.flags, "tie_embeddings", "output_bias")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        cap = self.logit_cap
+        self._check("logit_cap", cap is None or (is_number(cap) and 0 < cap < math.inf), "None or a number above 0")
 
 
 @register("decoder")
@@ -89,7 +98,10 @@ class TextDecoder(Model):
 
     def project(self, hidden: Tensor, sequences: Sequences | None = None) -> Tensor:
         """Logits: hidden (tokens, d_model) -> (tokens, vocabulary)."""
-        return self.output(hidden, sequences)
+        logits = self.output(hidden, sequences)
+        if (cap := self.config.logit_cap) is not None:
+            logits = functional.tanh(logits * (1 / cap), sequences=sequences) * cap
+        return logits
 
     def __call__(self, batch: IdBatch) -> Tensor:
         """Scores of the token after each token, in the mode that the model stands in.
@@ -136,7 +148,10 @@ class TextDecoder(Model):
         predicted = np.fromiter(chain.from_iterable(ids[1:] for ids in batch), np.int32)
         sequences = Sequences([len(ids) - 1 for ids in batch])
         hidden = self.decode(fed, sequences)
-        return self.output.cross_entropy(hidden, predicted, label_smoothing=label_smoothing, num_targets=num_targets)
+        options: dict[str, Any] = {"label_smoothing": label_smoothing, "num_targets": num_targets}
+        if self.config.logit_cap is None:
+            return self.output.cross_entropy(hidden, predicted, **options)
+        return functional.cross_entropy(self.project(hidden, sequences), predicted, sequences=sequences, **options)
 
     def example_batch(self, tokens: int) -> tuple[IdBatch]:
         """Texts of so many tokens that are read."""

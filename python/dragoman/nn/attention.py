@@ -63,6 +63,7 @@ class MultiHeadAttention(Module):
             arXiv:2305.13245), with 1 multi-query attention (Shazeer 2019, arXiv:1911.02150); num_heads by default.
         head_dim: size of a head, d_model / num_heads by default.
         scale: factor on the products of queries and keys, 1 / sqrt(head_dim) by default.
+        score_cap: scores become score_cap * tanh(score / score_cap) (Gemma Team 2024, arXiv:2408.00118); None for no cap.
         window: a query sees only keys at most this far from it.
         bias: which projections have one: letters of "qkvo", for queries, keys, values and output.
         qk_norm: "rms" for an RMSNorm of every head of queries and keys (Henry et al. 2020, arXiv:2010.04245), or None.
@@ -83,6 +84,7 @@ class MultiHeadAttention(Module):
         kv_heads: int | None = None,
         head_dim: int | None = None,
         scale: float | None = None,
+        score_cap: float | None = None,
         window: int | None = None,
         bias: str = "qkvo",
         qk_norm: str | None = None,
@@ -113,6 +115,7 @@ class MultiHeadAttention(Module):
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.scale = None if scale is None else arguments.number(op, "scale", scale)
+        self.score_cap = None if score_cap is None else arguments.positive(op, "score_cap", score_cap)
         self.window = None if window is None else arguments.integer(op, "window", window)
         self.dropout = dropout
         inner, kv_inner = num_heads * head_dim, kv_heads * head_dim
@@ -192,7 +195,7 @@ class MultiHeadAttention(Module):
     ) -> Tensor:
         options: dict[str, Any] = {} if self.positions is None else self.positions.options()
         options |= {"causal": causal, "window": self.window, "scale": self.scale, "num_heads": self.num_heads}
-        options["dropout"] = self.dropout if self.training else 0.0
+        options |= {"score_cap": self.score_cap, "dropout": self.dropout if self.training else 0.0}
         recording = _record.get()
         record, only = ({}, ()) if recording is None else recording
         if only is not None and self not in only:
