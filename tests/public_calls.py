@@ -159,7 +159,7 @@ CONFIG_KINDS = {
         for name in ("position_distance", "rotary_features", "kv_heads", "head_dim")
     },
     "rotary_base": (without(ABOVE_0, "huge"), 100.0),
-    **{name: (optional(without(ABOVE_0, "huge")), 0.5) for name in ("attention_scale", "score_cap", "logit_cap")},
+    **{name: (optional(without(ABOVE_0, "huge")), 0.5) for name in ("attention_scale", "score_cap")},
     "attention_bias": (LETTERS, "qv"),
     "qk_norm": (CHOICE, "rms"),
     "window": (optional(without(INT, "huge")), 3),
@@ -522,8 +522,12 @@ STATE = dg.random.get_state()
 LABELS = without(OBJECTS, "empty list") | NONE | NUMBERS
 COUNT = without(SIZE, "too many", "huge")
 HEAD = {"num_layers": (COUNT, 1), "labels": (LABELS, ["a", "b"])}
-ENCODER_KINDS = {
+TEXT_KINDS = {
     **{name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.TextConfig)},
+    "eos_id": (optional(INT) | SPECIAL_IDS | {"twice": [2, 2]}, [2, 3]),
+}
+ENCODER_KINDS = {
+    **TEXT_KINDS,
     **HEAD,
     "head": (CHOICE, "classify"),
     "pooling": (CHOICE, "max"),
@@ -550,7 +554,8 @@ TEXTS, WORDS = (
     for head in ("classify", "tag")
 )
 DECODER_KINDS = {
-    **{name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.TextConfig)},
+    **TEXT_KINDS,
+    "logit_cap": (optional(without(ABOVE_0, "huge")), 0.5),
     "num_layers": (COUNT, 1),
     "tie_embeddings": (FLAG, True),
     "output_bias": (FLAG, True),
@@ -580,9 +585,7 @@ TABLE |= {
     dg.models.BlockConfig: {
         name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.BlockConfig)
     },
-    dg.models.TextConfig: {
-        name: kinds for name, kinds in CONFIG_KINDS.items() if name in fields_of(dg.models.TextConfig)
-    },
+    dg.models.TextConfig: TEXT_KINDS,
     dg.train.TrainingOptions: SETTINGS,
     dg.train.ExponentialAverage: {"model": (TENSOR, nn.Linear(2, 2)), "decay": (RATE, 0.9)},
     top_k: {"values": (without(VALUES, "array", "empty array", "big-endian array"), floats(2, 3)), "k": (INT, 2)},

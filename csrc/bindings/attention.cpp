@@ -25,18 +25,18 @@ BiasKind parse_bias(const std::string& text) {
 
 void bind_attention(py::module_& m) {
   py::class_<AttentionOptions>(m, "AttentionOptions", "What an attention computes beside its tensors.")
-      .def(
-          py::init([](bool causal, std::optional<int64_t> window, std::optional<int64_t> query_offset,
-                      std::optional<double> scale, std::optional<double> score_cap,
-                      std::optional<int64_t> num_heads, const std::string& bias, bool bidirectional,
-                      int64_t max_distance, const Dropout& dropout, bool return_weights) {
-            return AttentionOptions{causal,        window,       query_offset, scale,
-                                    score_cap,     num_heads,    parse_bias(bias),
-                                    bidirectional, max_distance, dropout,      return_weights};
-          }),
-          py::kw_only(), "causal"_a = false, "window"_a = py::none(), "query_offset"_a = py::none(),
-          "scale"_a = py::none(), "score_cap"_a = py::none(), "num_heads"_a = py::none(), "bias"_a = "none", "bidirectional"_a = true,
-          "max_distance"_a = 128, "dropout"_a = Dropout(), "return_weights"_a = false);
+      .def(py::init([](bool causal, std::optional<int64_t> window, std::optional<int64_t> query_offset,
+                       std::optional<double> scale, std::optional<double> score_cap,
+                       std::optional<int64_t> num_heads, const std::string& bias, bool bidirectional,
+                       int64_t max_distance, const Dropout& dropout, bool return_weights) {
+             return AttentionOptions{causal,       window,    query_offset,     scale,
+                                     score_cap,    num_heads, parse_bias(bias), bidirectional,
+                                     max_distance, dropout,   return_weights};
+           }),
+           py::kw_only(), "causal"_a = false, "window"_a = py::none(), "query_offset"_a = py::none(),
+           "scale"_a = py::none(), "score_cap"_a = py::none(), "num_heads"_a = py::none(), "bias"_a = "none",
+           "bidirectional"_a = true, "max_distance"_a = 128, "dropout"_a = Dropout(),
+           "return_weights"_a = false);
 
   py::class_<KVCache, std::shared_ptr<KVCache>>(
       m, "KVCache", "Keys and values of past tokens and of the memory, for every attention of a decoder.")

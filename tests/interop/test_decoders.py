@@ -14,7 +14,7 @@ FOLDERS = [
         ("tiny", name)
         for name in ("gpt2", "llama", "llama3-rope", "llama-linear", "mistral-window", "qwen2", "smollm3")
     ],
-    *[("tiny", name) for name in ("gemma", "gemma3")],
+    *[("tiny", name) for name in ("gemma", "gemma2", "gemma3")],
     *[("formats", name) for name in ("llama-sharded", "llama-bfloat16", "llama-old-rope", "gpt2-hub")],
 ]
 
@@ -29,6 +29,7 @@ LLAMA = {
     **{"attention_bias": "", "feed_forward_bias": False},
 }
 GEMMA = {**LLAMA, "scale_embeddings": True, "tie_embeddings": True, "activation": "gelu_tanh"}
+GEMMA2 = {**GEMMA, "sandwich_norm": True}
 GEMMA3 = {**GEMMA, "sandwich_norm": True, "qk_norm": "rms", "attention_scale": 7**-0.5}
 YARN = {"type": "yarn", "factor": 4, "original_max_length": 8, "beta_fast": 16, "attention_factor": 1.25}
 LLAMA3 = {"type": "llama3", "factor": 4, "original_max_length": 8, "low_freq_factor": 1, "high_freq_factor": 3}
@@ -46,7 +47,8 @@ MODELS = {  # model_type, config
     "qwen3": ("qwen3", {**LLAMA, "qk_norm": "rms"}),
     "smollm3": ("smollm3", {**LLAMA, "layers": [{}, {"positions": "none"}]}),
     "gemma": ("gemma", {**GEMMA, "bos_id": 2, "eos_id": 1}),
-    "gemma2": ("gemma2", {**GEMMA, "sandwich_norm": True, "layers": [{"window": 4}, {}]}),
+    "gemma2": ("gemma2", {**GEMMA2, "layers": [{"window": 4}, {}], "score_cap": 2.5, "logit_cap": 1.5}),
+    "gemma2, no caps": ("gemma2", GEMMA2),
     "gemma3": (
         "gemma3_text",
         {**GEMMA3, "layers": [{"window": 4, "rotary_base": 50.0}, {"rotary_base": 1e5, "rotary_scaling": LLAMA3}]},
@@ -192,6 +194,14 @@ def test_null_is_nothing_where_an_absent_field_has_a_default(tmp_path):
         assert dg.load(tmp_path).config.window == distance
 
 
+def test_caps_of_gemma2(tmp_path):
+    saved(tmp_path, "gemma2")
+    change_config(tmp_path, attn_logit_softcapping=..., final_logit_softcapping=...)
+    assert (dg.load(tmp_path).config.score_cap, dg.load(tmp_path).config.logit_cap) == (50, 30)
+    change_config(tmp_path, attn_logit_softcapping=None, final_logit_softcapping=None)
+    assert (dg.load(tmp_path).config.score_cap, dg.load(tmp_path).config.logit_cap) == (None, None)
+
+
 def test_special_tokens(tmp_path):
     saved(tmp_path, "llama")
     change_config(tmp_path, bos_token_id=30, eos_token_id=[31, 2], pad_token_id=None)
@@ -223,8 +233,7 @@ REFUSED = {
     "both ways": ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention must be"),
     "cross-attention": ("gpt2", {"add_cross_attention": True}, "add_cross_attention must be"),
     "heads": ("gpt2", {"n_head": 5}, "config.json.*num_heads"),
-    "caps": ("gemma2", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping must be null"),
-    "caps by default": ("gemma2", {"final_logit_softcapping": ...}, "final_logit_softcapping must be null"),
+    "cap": ("gemma2", {"attn_logit_softcapping": 0}, "attn_logit_softcapping must be a number above 0"),
 }
 
 

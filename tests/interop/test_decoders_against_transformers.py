@@ -60,10 +60,16 @@ CASES = {  # the prefix of their classes, and the config
     "qwen3": ("Qwen3", {**SIZES, "head_dim": 10, "attention_bias": True}),
     "smollm3": ("SmolLM3", {**SIZES, "no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 3}),
     "gemma": ("Gemma", {**SIZES, "head_dim": 10, "hidden_act": "gelu"}),
+    "gemma 2": (
+        "Gemma2",
+        {**SIZES, "head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 5, "attn_logit_softcapping": 2.0}
+        | {"final_logit_softcapping": 3.0},
+    ),
     "gemma 3": ("Gemma3", {**SIZES, "head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 5}),
     "gemma 3, mixed": (
         "Gemma3",
         {**SIZES, "head_dim": 10, "sliding_window": 5, "layer_types": TYPES, "tie_word_embeddings": False}
+        | {"final_logit_softcapping": 2.0}
         | {"rope_parameters": {"full_attention": FULL, "sliding_attention": LOCAL}},
     ),
 }

@@ -33,7 +33,7 @@ class Reference:
 
     def attention(self, x, name):
         q, k, v = (self.linear(x, f"{name}.{kind}_proj").reshape(len(x), self.config.num_heads, -1) for kind in "qkv")
-        out, _ = reference.attention(q, k, v, [len(x)], [len(x)], causal=True)
+        out, _ = reference.attention(q, k, v, [len(x)], [len(x)], causal=True, score_cap=self.config.score_cap)
         return self.linear(out.reshape(x.shape), f"{name}.out_proj")
 
     def feed_forward(self, x, name):
@@ -59,13 +59,15 @@ class Reference:
                     x = self.norm(x + part(x, f"{name}.{place}"), f"{name}.{norm}")
         x = self.norm(x, "decoder.norm") if config.ends_in_norm else x
         weight = self.state["embedding.weight" if config.tie_embeddings else "output.weight"]
-        return reference.linear(x, weight, self.state.get("output.bias"))
+        logits, cap = reference.linear(x, weight, self.state.get("output.bias")), config.logit_cap
+        return logits if cap is None else cap * np.tanh(logits / cap)
 
 
 CASES = [
     {},
     {"norm_first": True, "activation": "gelu_tanh", "positions": "learned", "scale_embeddings": False},
     {"tie_embeddings": False, "output_bias": True},
+    {"score_cap": 0.4, "logit_cap": 1.5},
 ]
 
 

@@ -223,6 +223,8 @@ def test_an_encoder_of_text(kind, rng, tmp_path):
         ({"kv_heads": 3}, "kv_heads must be a divisor of num_heads = 4, got 3"),
         ({"head_dim": 0}, "head_dim must be None or an int above 0, got 0"),
         ({"attention_scale": 0.0}, "attention_scale must be None or a number above 0, got 0.0"),
+        ({"score_cap": 0}, "score_cap must be None or a number above 0, got 0"),
+        ({"score_cap": 1.0, "positions": "alibi"}, "score_cap must be None with positions that change scores, got 1.0"),
         ({"attention_bias": "qx"}, "attention_bias must be made of letters of \"qkvo\", got 'qx'"),
         ({"qk_norm": "layer"}, "qk_norm must be one of none, rms, got 'layer'"),
         ({"window": -1}, "window must be None or an int of at least 0, got -1"),

@@ -178,9 +178,10 @@ void softmax_tile(const AttentionShape& shape, SoftmaxRow* rows, int64_t count, 
   for (int64_t r = 0; r < count; r += 2) {
     const bool masked = !sees_all(rows[r].row.keys, first_key, first_key + columns) ||
                         !sees_all(rows[r + 1].row.keys, first_key, first_key + columns);
-    const auto step =
-        masked ? (dropped ? softmax_backward<Units, true, true, capped> : softmax_backward<Units, true, false, capped>)
-               : (dropped ? softmax_backward<Units, false, true, capped> : softmax_backward<Units, false, false, capped>);
+    const auto step = masked ? (dropped ? softmax_backward<Units, true, true, capped>
+                                        : softmax_backward<Units, true, false, capped>)
+                             : (dropped ? softmax_backward<Units, false, true, capped>
+                                        : softmax_backward<Units, false, false, capped>);
     step(shape, rows + r, first_key, columns, b.score + r * key_block, b.dweight + r * key_block, i + r, b);
     for (int64_t unit = 0; unit < 2 / Units::elements; ++unit) {
       const int64_t first = ((i + r) / Units::elements + unit) * pitch;

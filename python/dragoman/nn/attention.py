@@ -63,7 +63,8 @@ class MultiHeadAttention(Module):
             arXiv:2305.13245), with 1 multi-query attention (Shazeer 2019, arXiv:1911.02150); num_heads by default.
         head_dim: size of a head, d_model / num_heads by default.
         scale: factor on the products of queries and keys, 1 / sqrt(head_dim) by default.
-        score_cap: scores become score_cap * tanh(score / score_cap) (Gemma Team 2024, arXiv:2408.00118); None for no cap.
+        score_cap: scores become score_cap * tanh(score / score_cap) (Gemma Team 2024, arXiv:2408.00118); no cap by
+            default.
         window: a query sees only keys at most this far from it.
         bias: which projections have one: letters of "qkvo", for queries, keys, values and output.
         qk_norm: "rms" for an RMSNorm of every head of queries and keys (Henry et al. 2020, arXiv:2010.04245), or None.

@@ -1,4 +1,4 @@
-"""Gemma and the text of Gemma 3: LLaMA's kin with scaled embeddings, whose norms multiply by weight + 1."""
+"""Gemma 1, 2 and the text of Gemma 3: LLaMA's kin with scaled embeddings, whose norms multiply by weight + 1."""
 
 from __future__ import annotations
 
@@ -28,21 +28,26 @@ def _gemma(fields: Fields, sizes: Sizes) -> dict[str, Any]:
 
 
 def _gemma2(fields: Fields, sizes: Sizes) -> dict[str, Any]:
-    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-        if not is_null(fields, name):
-            raise fields.error(name, "null: scores and logits that a tanh caps are not supported")
     seen = windows(fields, window_size(fields, 4096), [place % 2 == 0 for place in range(sizes["num_layers"])])
-    return {**_later(fields), **read_rope(fields, sizes["max_length"]), **by_layer(seen)}
+    caps = {"score_cap": _cap(fields, "attn_logit_softcapping", 50.0), **_logit_cap(fields, 30.0)}
+    return {**_later(fields), **caps, **read_rope(fields, sizes["max_length"]), **by_layer(seen)}
 
 
 def _gemma3(fields: Fields, sizes: Sizes) -> dict[str, Any]:
-    fields.only("final_logit_softcapping", None)
     every = fields.size("sliding_window_pattern", 6)
     default = [(place + 1) % every != 0 for place in range(sizes["num_layers"])]
     seen = windows(fields, window_size(fields, 4096), default)
     far, near = _ropes(fields, sizes["max_length"])
     own = [{**window, **(near if window else far)} for window in seen]
-    return {**_later(fields), "qk_norm": "rms", **by_layer(own)}
+    return {**_later(fields), **_logit_cap(fields, None), "qk_norm": "rms", **by_layer(own)}
+
+
+def _cap(fields: Fields, name: str, default: float | None) -> float | None:
+    return None if is_null(fields, name) else fields.number(name, default)
+
+
+def _logit_cap(fields: Fields, default: float | None) -> dict[str, Any]:
+    return {"logit_cap": _cap(fields, "final_logit_softcapping", default)}
 
 
 def _ropes(fields: Fields, max_length: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -93,13 +98,14 @@ def _written_later(config: DecoderConfig) -> dict[str, Any]:
         "hidden_activation": _written_activation(config),
         "attention_bias": config.attention_bias == "qkvo",
         "query_pre_attn_scalar": squared,
+        "attn_logit_softcapping": config.score_cap,
+        "final_logit_softcapping": config.logit_cap,
         **written_windows(config),
     }
 
 
 def _written_gemma2(config: DecoderConfig) -> dict[str, Any]:
-    caps = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
-    return {**_written_later(config), **written_rope(config), **caps}
+    return {**_written_later(config), **written_rope(config)}
 
 
 def _written_gemma3(config: DecoderConfig) -> dict[str, Any]:
