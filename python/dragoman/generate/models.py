@@ -49,8 +49,9 @@ def limit_of(op: str, model: SearchModel, length: int, max_length: int | None, s
     `started` tokens; None for those of the config. ValueError where there is room for none."""
     goes_on = isinstance(model, TextDecoder)
     side = getattr(model.config, "decoder_side", model.config)
-    first = len(start_ids(model.config)) if started is None else started
-    taken = length if goes_on else first - 1  # places that no token of the output has
+    taken = length  # places that no token of the output has
+    if not goes_on:
+        taken = (len(start_ids(model.config)) if started is None else started) - 1
     room = max(int(side.max_length) - taken, 0)
     if goes_on and not room and (max_length is None or (max_length and side.positions == "learned")):
         raise ValueError(f"{op}: a text to go on from must have at most {side.max_length - 1} tokens, got {length}")
