@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import dragoman as dg
@@ -10,7 +11,8 @@ import pytest
 from dragoman.data import log_mel
 from dragoman.models import SpeechTransformer
 from dragoman.optim import AdamW
-from speech import frames_of, generation_of, sound_of, speech_model, speech_tokenizer
+from safetensors.numpy import load_file, save_file
+from speech import ROWS, SIZES, frames_of, generation_of, sound_of, speech_model, speech_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -66,7 +68,8 @@ def save_theirs(folder, **fields):
     model = speech_model(tokenizer.vocab_size + 6, **fields).eval()
     model.save_pretrained(folder, "whisper")
     tokenizer.save(folder / "tokenizer.json")
-    (folder / "generation_config.json").write_text(json.dumps(generation_of(tokenizer)))
+    ends = {"eos_token_id": 2, "pad_token_id": 2, "bos_token_id": 2, "decoder_start_token_id": 3}
+    (folder / "generation_config.json").write_text(json.dumps(generation_of(tokenizer) | ends))
     return model
 
 
@@ -78,11 +81,79 @@ def test_a_model_goes_there_and_back(tied, rng, tmp_path):
     assert type(loaded) is SpeechTransformer and loaded.config.encoder_side == model.config.encoder_side
     np.testing.assert_array_equal(loaded.logits(batch, targets), model.logits(batch, targets))
     kernel = model.state_dict()["conv2.weight"]
-    from safetensors.numpy import load_file
-
     theirs = load_file(tmp_path / "model.safetensors")["model.encoder.conv2.weight"]
     assert theirs.shape == (12, 12, 3)
     np.testing.assert_array_equal(theirs[:, :, 1], kernel[:, 12:24])
+
+
+def edit_tensors(folder, edit):
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_the_head_is_tied_by_what_is_in_the_file(rng, tmp_path):
+    model = save_theirs(tmp_path)
+    batch, targets = frames_of(rng, 20), [[3, 4, 5]]
+    embedding = "model.decoder.embed_tokens.weight"
+    edit_tensors(tmp_path, lambda tensors: tensors.update({"proj_out.weight": tensors[embedding].copy()}))
+    assert dg.load(tmp_path).config.tie_embeddings == "two"
+    edit_tensors(tmp_path, lambda tensors: tensors.update({"proj_out.weight": 2 * tensors[embedding]}))
+    loaded = dg.load(tmp_path)
+    assert loaded.config.tie_embeddings == "none"
+    np.testing.assert_allclose(loaded.logits(batch, targets), 2 * model.logits(batch, targets), rtol=1e-5, atol=1e-6)
+
+
+def test_names_without_the_prefix(rng, tmp_path):
+    model = save_theirs(tmp_path)
+
+    def strip(tensors):
+        for name in list(tensors):
+            tensors[name.removeprefix("model.")] = tensors.pop(name)
+
+    edit_tensors(tmp_path, strip)
+    batch, targets = frames_of(rng, 20), [[3, 4, 5]]
+    np.testing.assert_array_equal(dg.load(tmp_path).logits(batch, targets), model.logits(batch, targets))
+
+
+CONV = "model.encoder.conv1.weight"
+
+
+@pytest.mark.parametrize(
+    ("fields", "edit", "words"),
+    [
+        ({"activation_function": "quick"}, None, "activation_function must be one of"),
+        ({"num_mel_bins": 6}, None, "must have shape (12, 6, 3), got (12, 5, 3)"),
+        ({"encoder_attention_heads": 5}, None, "num_heads must be a divisor of d_model = 12"),
+        ({"decoder_start_token_id": 10**6}, None, "start_id must be an int in"),
+        ({}, lambda tensors: tensors.pop(CONV), "model.encoder.conv1.weight"),
+        ({}, lambda tensors: tensors.update({"classifier.weight": np.zeros((2, 3), np.float32)}), "classifier.weight"),
+        ({}, lambda tensors: tensors.update({CONV: tensors[CONV][:, :, :2].copy()}), "(12, 5, 3), got (12, 5, 2)"),
+    ],
+)
+def test_what_does_not_fit_is_named(fields, edit, words, tmp_path):
+    save_theirs(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | fields))
+    if edit is not None:
+        edit_tensors(tmp_path, edit)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        dg.load(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_field_of_prompts_that_is_no_id_is_named(tmp_path):
+    save_theirs(tmp_path)
+    path = tmp_path / "generation_config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"no_timestamps_token_id": 10**6}))
+    with pytest.raises(ValueError, match=r"generation_config.json: no_timestamps_token_id must be an id in"):
+        dg.Transcriber.load(tmp_path)
+    path.write_text(json.dumps(values | {"forced_decoder_ids": [[1, None], [2, 300]], "return_timestamps": False}))
+    assert dg.Transcriber.load(tmp_path).languages == ["en", "de", "ko"]
+    path.write_text(json.dumps(values | {"guidance_scale": 3.0}))
+    with pytest.raises(ValueError, match="guidance_scale"):
+        dg.Transcriber.load(tmp_path)
 
 
 def test_a_transcriber_opens_their_folder(rng, tmp_path):
@@ -92,6 +163,18 @@ def test_a_transcriber_opens_their_folder(rng, tmp_path):
     sound = sound_of(rng, 5000)
     assert served.languages == ["en", "de", "ko"]
     assert served(sound, "ko") == dg.Transcriber.load(tmp_path, compute_type="float32")(sound, "ko")
+
+
+def test_our_own_folder_keeps_the_prompts(rng, tmp_path):
+    pytest.importorskip("tokenizers")
+    save_theirs(tmp_path / "theirs")
+    served = dg.Transcriber.load(tmp_path / "theirs")
+    served.model.save(tmp_path / "ours")
+    served.tokenizer.save(tmp_path / "ours/tokenizer.json")
+    sound = sound_of(rng, 5000)
+    again = dg.Transcriber.load(tmp_path / "ours")
+    assert again.languages == served.languages
+    assert again(sound, "ko") == served(sound, "ko")
 
 
 @pytest.mark.parity
@@ -105,6 +188,33 @@ def test_transformers_opens_ours(tied, rng, tmp_path):
     with torch.no_grad():
         logits = theirs(torch.tensor(frames.T[None]), decoder_input_ids=torch.tensor([ids])).logits[0].numpy()
     assert error_of(model.logits([frames], [ids]), logits) <= 1e-5
+
+
+@pytest.mark.parity
+def test_transformers_writes_the_same(rng, tmp_path):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = save_theirs(tmp_path)
+    for parameter in list(model.parameters()):
+        if len(parameter.shape) == 2:  # so that outputs differ
+            parameter.copy_(4 * parameter.numpy())
+    model.save_pretrained(tmp_path, "whisper")
+    served = dg.Transcriber.load(tmp_path)
+    theirs = transformers.WhisperForConditionalGeneration.from_pretrained(tmp_path).eval()
+    tokenizer, texts = served.tokenizer, set()
+    for samples in (3000, 9000):
+        sound = sound_of(rng, samples)
+        features = torch.tensor(log_mel(sound, SIZES["mel_bins"], 2 * ROWS).T[None])
+        for language in ("de", "ko", None):
+            for task in ("transcribe", "translate"):
+                for beam in (1, 4):
+                    ids = theirs.generate(
+                        features, language=language, task=task, num_beams=beam, do_sample=False, max_new_tokens=12
+                    )[0].tolist()
+                    text = tokenizer.decode([id for id in ids if id < tokenizer.vocab_size]).strip()
+                    assert served(sound, language, task, beam=beam, max_length=12) == text
+                    texts.add(text)
+    assert len(texts) > 5
 
 
 @real
