@@ -282,6 +282,7 @@ def test_a_bfloat16_cache_is_read_in_float32(rng, device, kv_heads):
     attend([1, 2, 0])
 
 
+@pytest.mark.cpu
 def test_an_empty_cache_takes_the_dtype_of_the_one_that_joins(rng):
     cache, other = _core.KVCache(0), _core.KVCache(1, "bfloat16")
     append(other, rng, [1])
