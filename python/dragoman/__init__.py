@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dragoman import cuda, functional, lora, models, nn, optim
+from dragoman import cuda, functional, lora, models, nn
 from dragoman._core import (
     OutOfMemoryError,
     cpu_isa,
@@ -21,7 +21,7 @@ from dragoman.sequences import Sequences
 from dragoman.tensor import Tensor
 
 if TYPE_CHECKING:
-    from dragoman import interop
+    from dragoman import interop, optim
     from dragoman.data.tokenizer import Tokenizer
     from dragoman.predict import (
         Classifier,
@@ -88,7 +88,7 @@ _LATER = {
     "Tokenizer": "dragoman.data.tokenizer",
     "Trainer": "dragoman.train.trainer",
 }
-_ROOMS = ("data", "generate", "interop", "predict", "server", "train")
+_ROOMS = ("data", "generate", "interop", "optim", "predict", "server", "train")
 
 
 def __getattr__(name: str) -> Any:

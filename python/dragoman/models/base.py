@@ -220,6 +220,13 @@ M = TypeVar("M", bound=type[Model])
 
 _registry: dict[str, type[Model]] = {}
 
+_OWN = ("decoder", "encoder", "encoder_decoder", "speech", "vision")  # names, and modules that are imported when needed
+
+
+def _import_own(name: str) -> None:
+    if name in _OWN:
+        import_module(f"dragoman.models.{name}")
+
 
 def register(name: str) -> Callable[[M], M]:
     """Decorates a Model class: config.json calls it `name`, and `dragoman.load` builds it where it reads that name.
@@ -240,6 +247,7 @@ def register(name: str) -> Callable[[M], M]:
                 f"register: config_class of {model_class.__name__} must be a subclass of ModelConfig, "
                 f"got {config_class!r}"
             )
+        _import_own(name)
         held = _registry.get(name)
         if held is not None and _place(held) != _place(model_class):  # a notebook's cell may run twice
             raise ValueError(f"register: name must be free, got {name!r}, which {held.__name__} has")
@@ -259,8 +267,9 @@ def registered_name(model_class: type[Model]) -> str:
 
 def registered_class(name: str) -> type[Model]:
     """The class of that name. ValueError, with the known names, where there is none."""
-    if not isinstance(name, str) or name not in _registry:
-        raise ValueError(f"model must be one of {', '.join(sorted(_registry))}, got {shown(name)}")
+    if not isinstance(name, str) or name not in {*_registry, *_OWN}:
+        raise ValueError(f"model must be one of {', '.join(sorted({*_registry, *_OWN}))}, got {shown(name)}")
+    _import_own(name)
     return _registry[name]
 
 

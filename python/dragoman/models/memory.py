@@ -8,7 +8,6 @@ from typing import Any
 
 from dragoman import _core, random
 from dragoman.nn.init import skip_init
-from dragoman.optim import AdamW
 
 
 def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
@@ -29,6 +28,8 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
     Raises:
         TypeError, ValueError: tokens that are no int above 0; an unknown compute_dtype.
     """
+    from dragoman.optim import AdamW  # most models that are loaded are not trained
+
     batch = model.example_batch(tokens)
     with _rehearsal() as rehearsal, skip_init():
         twin = type(model)(model.config, compute_dtype or model.compute_dtype)
