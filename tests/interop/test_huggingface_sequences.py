@@ -148,7 +148,7 @@ def test_what_a_folder_is(rng, tmp_path, capsys):
         f"weights: {len(load_file(tmp_path / 'model.safetensors'))} tensors, float32, in model.safetensors",
         "tokenizer: source.spm",
         "licence: cc-by-4.0",
-        "tied: output.weight to src_embedding.weight",
+        "tied to src_embedding.weight: tgt_embedding.weight, output.weight",
     ):
         assert line in lines
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import dragoman
@@ -22,6 +21,9 @@ Says what this installation can do and, with DIR, what a model is made of.
 example:
   dragoman info en-de
 """
+
+
+_SHOWN = 3  # names of a tied weight
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,21 +50,23 @@ def command(options: argparse.Namespace) -> None:
         if model.origin is not None and model.origin_folder is not None:
             for line in huggingface("describing").describe(model.origin_folder, model.origin):
                 print(line)
-        for name, other in _tied(model):
-            print(f"tied: {name} to {other}")
+        for name, others in _tied(model).items():
+            more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+            print(f"tied to {name}: {', '.join(others[:_SHOWN])}{more}")
         print(json.dumps(model.config.to_dict(), indent=2))
         print(model)
 
 
-def _tied(model: Module) -> Iterator[tuple[str, str]]:
-    """Each further name of a weight, with its first."""
-    first: dict[int, str] = {}
+def _tied(model: Module) -> dict[str, list[str]]:
+    """By the first name of each weight that has several, the others."""
+    names: dict[int, list[str]] = {}
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, Parameter | FrozenWeight):
                 full = f"{prefix}.{name}" if prefix else name
-                if first.setdefault(id(value), full) != full:
-                    yield full, first[id(value)]
+                if full not in names.setdefault(id(value), []):
+                    names[id(value)].append(full)
+    return {first: others for first, *others in names.values() if others}
 
 
 def _version(package: str) -> str:
