@@ -31,6 +31,7 @@ from dragoman.cli.device_option import device
 from dragoman.cli.numbers import THREADS
 from dragoman.cli.parser import Parser, UsageError, name_options
 from dragoman.cli.streams import flush_or_drop, open_closed_streams
+from dragoman.distributed import leave
 from dragoman.train.progress import tell
 
 COMMANDS = {
@@ -71,8 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = _text(error)
         if parser is not None and not isinstance(error, OSError):
             text = name_options(text, parser)
-        tell(f"dragoman {command}".strip() + f": {' '.join(text.split())}")
-        return 1 if isinstance(error, MemoryError) else 2
+        text, status = " ".join(text.split()), 1 if isinstance(error, MemoryError) else 2
+        tell(f"dragoman {command}".strip() + f": {text}")
+        leave(text, status)
+        return status
     finally:
         flush_or_drop()
     return 0

@@ -24,6 +24,7 @@ from dragoman.cli.task_options import (
     training_defaults,
 )
 from dragoman.data.tokenizer import LARGEST, MINIMUM, Kind
+from dragoman.distributed import this_process
 from dragoman.files import atomic_write
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.models.folder import load
@@ -258,7 +259,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Trains a tokenizer and a model from files of text, or resumes a run."""
-    check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
+    if this_process().first:
+        check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
     if options.resume:
         keep_as_begun(options, ALIASES)
     given = {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
@@ -283,7 +285,7 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
     given = {name: getattr(options, name) for name in names}
     validated = held_out is not None or options.valid_fraction is not None
     trainer = Trainer(model, task=task, **training_defaults(options, kind, given, validated), **given)
-    if not options.resume:
+    if not options.resume and this_process().first:
         trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
     validation = options.valid_fraction if held_out is None else list(task.read(held_out))
     trainer.fit(

@@ -13,6 +13,20 @@ NO_EXTRA = "training on several ranks needs the extra: pip install 'dragoman[mpi
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 
 
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
+
+
+def speaks() -> bool:
+    """Whether this process is the first of its launcher's, or was started alone."""
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
+
+
+def leave(message: str, status: int) -> None:
+    """Ends the other ranks, too, where this one belongs to several. The first has told its message by `tell`."""
+    if this_process.cache_info().currsize:
+        this_process().fail(message, status, told=speaks())
+
+
 @cache
 def this_process() -> Ranks:
     """The ranks that `mpirun`, or `srun` with an MPI plugin, started together; `ALONE` for a process by itself.

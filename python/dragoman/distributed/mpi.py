@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from dragoman.distributed.ranks import Buffer, Ranks, Transfer
 
 TIMEOUT = 600.0  # seconds that a rank waits for another one
 TIMEOUT_VARIABLE = "DRAGOMAN_MPI_TIMEOUT"
-FAILED = 70  # the exit status of a run that one rank ended
+FAILED = 2  # the exit status of a run that an error has ended
 
 _QUICK = 1e-3  # seconds that are polled without a pause
 _PAUSE = 5e-5
+_FIRST_SPEAKS = 1.0  # seconds that others leave to the first rank
 
 
 class _Requests:
@@ -52,14 +53,16 @@ class MPIRanks(Ranks):
         self.rank = self._world.Get_rank()
         self.size = self._world.Get_size()
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Any, *, patient: bool = False) -> list[Any]:
+        limit = math.inf if patient else self._timeout
         content = np.frombuffer(json.dumps(value).encode(), np.uint8)
         sizes = np.empty(self.size, np.int64)
-        self._complete(self._world.Iallgather(np.array([content.size], np.int64), sizes))
+        self._complete(self._world.Iallgather(np.array([content.size], np.int64), sizes), limit)
         contents = np.empty(int(sizes.sum()), np.uint8)
         ends = np.cumsum(sizes)
         self._complete(
-            self._world.Iallgatherv(content, [contents, (sizes.tolist(), (ends - sizes).tolist()), self._mpi.BYTE])
+            self._world.Iallgatherv(content, [contents, (sizes.tolist(), (ends - sizes).tolist()), self._mpi.BYTE]),
+            limit,
         )
         pieces = np.split(contents, ends[:-1])
         return [json.loads(piece.tobytes()) for piece in pieces]
@@ -72,28 +75,33 @@ class MPIRanks(Ranks):
         return _Requests(self._mpi.Request.Testall, requests)
 
     def wait(self, transfers: Sequence[Transfer]) -> None:
-        began = time.monotonic()
-        waiting = list(transfers)
-        while waiting := [transfer for transfer in waiting if not transfer.done()]:
-            waited = time.monotonic() - began
-            if waited > self._timeout:
-                self.abort(
-                    f"no answer of another rank for {self._timeout:g} seconds; {TIMEOUT_VARIABLE} sets the limit"
-                )
-            if waited > _QUICK:
-                time.sleep(_PAUSE)
+        self._wait(transfers, self._timeout)
 
     @contextmanager
     def together(self) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            self.abort(f"{type(error).__name__}: {error}")
+            self.fail(f"{type(error).__name__}: {error}", FAILED)
+            raise
 
-    def abort(self, message: str) -> NoReturn:
-        print(f"dragoman: rank {self.rank} of {self.size} ends the run: {message}", file=sys.stderr, flush=True)
-        self._world.Abort(FAILED)
-        os._exit(FAILED)  # where MPI has not ended the process yet
+    def fail(self, message: str, status: int, *, told: bool = False) -> None:
+        if not self.first:
+            time.sleep(_FIRST_SPEAKS)  # an error that all ranks have is told once
+        with suppress(OSError):
+            if not told:
+                print(f"dragoman: rank {self.rank} of {self.size} ends the run: {message}", file=sys.stderr, flush=True)
+        self._world.Abort(status)
 
-    def _complete(self, request: Any) -> None:
-        self.wait([_Requests(self._mpi.Request.Testall, [request])])
+    def _complete(self, request: Any, limit: float) -> None:
+        self._wait([_Requests(self._mpi.Request.Testall, [request])], limit)
+
+    def _wait(self, transfers: Sequence[Transfer], limit: float) -> None:
+        began = time.monotonic()
+        waiting = list(transfers)
+        while waiting := [transfer for transfer in waiting if not transfer.done()]:
+            waited = time.monotonic() - began
+            if waited > limit:
+                raise TimeoutError(f"no answer of another rank in {limit:g} seconds; {TIMEOUT_VARIABLE} sets the limit")
+            if waited > _QUICK:
+                time.sleep(_PAUSE)

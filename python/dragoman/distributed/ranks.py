@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+T = TypeVar("T")
 Buffer = npt.NDArray[np.float32]
 
 
@@ -36,9 +37,21 @@ class Ranks:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
-    def gather(self, value: Any) -> list[Any]:
-        """What each rank has brought, by rank: values that JSON can hold. All ranks call it at the same point."""
+    def gather(self, value: Any, *, patient: bool = False) -> list[Any]:
+        """What each rank has brought, by rank: values that JSON can hold. All ranks call it at the same point.
+
+        A `patient` one waits as long as another rank needs, as for a corpus that the first one reads.
+        """
         return [value]
+
+    def after_first(self, make: Callable[[], T]) -> T:
+        """`make()`, on the first rank before the others: they find the files that it has written."""
+        if not self.first:
+            self.gather(None, patient=True)
+        made = make()
+        if self.first:
+            self.gather(None, patient=True)
+        return made
 
     def agree(self, what: str, value: Any) -> None:
         """ValueError, on every rank, unless all have the same `value` of `what`."""
@@ -61,9 +74,8 @@ class Ranks:
         """Inside, an error of one rank ends all of them: no other waits for it for ever."""
         yield
 
-    def abort(self, message: str) -> NoReturn:
-        """Ends all ranks."""
-        raise RuntimeError(message)
+    def fail(self, message: str, status: int, *, told: bool = False) -> None:
+        """Ends all ranks with an exit status, after the message if it was not told. A process by itself goes on."""
 
 
 ALONE = Ranks()

@@ -101,7 +101,7 @@ class TrainingRun:
         self.to_measure = list(MEASURED)
         if self.position.warmup is not None and options.max_minutes is not None:
             self._set_warmup(min(self.warmup, self.position.warmup))
-        self.progress = Progress(self.store.log, self.first_step, self.total_steps, shown=ranks.first)
+        self.progress = Progress(self.store.log, self.first_step, self.total_steps)
         self.callbacks: list[Callback] = list(options.callbacks)
         if options.tensorboard and self.store.output is not None and ranks.first:
             self.callbacks.append(TensorBoard(self.store.output / "tensorboard"))

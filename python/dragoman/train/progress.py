@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.arguments import check_regular
+from dragoman.distributed import speaks
 from dragoman.files import atomic_write
 from dragoman.train.callbacks import Record
 
@@ -27,16 +28,14 @@ class Progress:
             steps after `step`, and the lines about the end of the run.
         step: number of steps before this run; 0 for a new one.
         total: number of steps of the run, for the bar; None where it is not known.
-        shown: whether anything is shown.
     """
 
-    def __init__(self, path: Path | None, step: int, total: int | None, *, shown: bool = True) -> None:
+    def __init__(self, path: Path | None, step: int, total: int | None) -> None:
         self.records: list[Record] = []
         self._path = path
         self._total = total
         self._shown = -QUIET_SECONDS
-        self._speaks = shown
-        self._bar = _bar(step, total) if shown else None
+        self._bar = _bar(step, total) if speaks() else None
         self._loss, self._tokens, self._seconds = math.nan, 0.0, 0.0  # of a step, smoothed
         if path is not None:
             kept = _lines_until(path, step) if step and path.exists() else []
@@ -74,7 +73,7 @@ class Progress:
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.write(text, file=sys.stderr)
-        elif self._speaks:
+        else:
             tell(text)
 
     def sync(self) -> None:
@@ -96,8 +95,9 @@ class Progress:
 
 
 def tell(text: str) -> None:
-    """Shows a line on standard error, if there is one and somebody reads it: nothing depends on that."""
-    if sys.stderr is None:
+    """Shows a line on standard error, if there is one and somebody reads it: nothing depends on that. Of several ranks
+    the first one speaks."""
+    if sys.stderr is None or not speaks():
         return
     try:
         print(text, file=sys.stderr, flush=True)

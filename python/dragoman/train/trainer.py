@@ -137,7 +137,7 @@ class Trainer(TrainingOptions):
         with ranks.together(), folder, frozen(self.model, options.freeze):
             store = RunStore(self.model, self.task, options, resume=resume, ranks=ranks)
             if isinstance(train, Later):
-                train = train.make()
+                train = ranks.after_first(train.make)
                 self._check("train", train)
             dataset = train if isinstance(train, Dataset) else Table(self.task.encode(train))
             if share is not None:
