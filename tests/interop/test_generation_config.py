@@ -2,6 +2,7 @@
 
 import pretrained_files as made
 import pytest
+from dragoman.generate import SearchOptions
 from dragoman.interop.huggingface.generation_config import config_with, options_of
 from dragoman.interop.huggingface.tokenizers.files import TokenizerFiles
 from dragoman.models import DecoderConfig, TransformerConfig
@@ -121,7 +122,11 @@ def test_ids_of_the_config(tmp_path):
         found(decoder_start_token_id=60)
 
 
-FOLDER = {"like": "hf", "beam": 4, "length_penalty": 2.0, "early_stopping": True, "max_length": 20, "min_length": 8}
+FOLDER = {
+    **{"like": "hf", "beam": 4, "length_penalty": 2.0, "early_stopping": True, "forced_last": 2, "max_length": 20},
+    **{"min_length": 8, "renormalize": True, "suppress": [3]},
+}
+OF_EVERY_RULE = {"beam": 4, "max_length": 20, "min_length": 8, "renormalize": True, "suppress": [3]}
 DRAWN = {"like": "hf", "beam": 1, "temperature": 0.7, "top_p": 0.9}
 
 
@@ -133,16 +138,21 @@ DRAWN = {"like": "hf", "beam": 1, "temperature": 0.7, "top_p": 0.9}
         ({"beam": 2}, {**FOLDER, "beam": 2}),
         ({"max_length": 5}, {**FOLDER, "max_length": 5, "min_length": 5}),
         ({"min_length": 30}, {n: v for n, v in {**FOLDER, "min_length": 30}.items() if n != "max_length"}),
-        ({"like": "fairseq"}, {"like": "fairseq", "beam": 4, "max_length": 20, "min_length": 8}),
+        ({"like": "fairseq"}, {"like": "fairseq", **OF_EVERY_RULE}),
         (
             {"temperature": 1.0},
             {n: v for n, v in {**FOLDER, "temperature": 1.0}.items() if n != "beam"},
         ),
-        ({"constraints": [[1]]}, {"beam": 4, "max_length": 20, "min_length": 8, "constraints": [[1]]}),
+        (
+            {"constraints": [[1]]},
+            {n: v for n, v in OF_EVERY_RULE.items() if n != "renormalize"} | {"constraints": [[1]]},
+        ),
+        ({"coverage_penalty": 0.3}, {**OF_EVERY_RULE, "coverage_penalty": 0.3}),
     ],
 )
 def test_a_call_wins_over_the_folder(given, expected):
     assert with_defaults(FOLDER, given) == expected
+    SearchOptions(**with_defaults(FOLDER, given))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
-_OF_RULE = ("length_penalty", "early_stopping")  # they belong to the rule that `like` names
+_OF_RULE = ("length_penalty", "early_stopping", "forced_last")  # they belong to the rule that `like` names
+_OF_DRAGOMAN = ("constraints", "coverage_penalty")  # only this rule has them
 
 
 def with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,8 +19,10 @@ def with_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     """
     given = {name: value for name, value in given.items() if value is not None}
     without = set(given)
-    if "constraints" in given and "like" not in given and given["constraints"]:
-        without.add("like")  # only one rule has them
+    if any(given.get(name) for name in _OF_DRAGOMAN):
+        without.add("like")
+    if given.get("constraints"):
+        without.add("renormalize")
     if "like" in without:
         without |= {*_OF_RULE}
     if _is_above(given.get("temperature"), 0):
