@@ -83,22 +83,25 @@ class Generator(Adapter):
         }
         check_default("Generator", "return_attention", options.pop("return_attention", False), False)
         prompts = self._prompts("start_tokens", start_tokens)
-        begins = [ids[1:] if include_prompt_in_result else [] for ids in prompts]
+        begins = [ids[1 : 1 + max_length] if include_prompt_in_result else [] for ids in prompts]
+        # A beam search compares scores, in which the length of the prompt counts: there it is a prefix.
+        forced = beam_size > 1 and length_penalty != 0
 
-        def lengths(index: int, chosen: SearchOptions) -> dict[str, int]:
-            taken = len(begins[index])
-            return {"max_length": max(max_length - taken, 0), "min_length": max((chosen.min_length or 0) - taken, 0)}
+        def changes(index: int, chosen: SearchOptions) -> dict[str, Any]:
+            begin = begins[index]
+            if forced:
+                return {"prefix": begin}
+            lengths = {"max_length": chosen.max_length, "min_length": chosen.min_length}
+            return {name: max((length or 0) - len(begin), 0) for name, length in lengths.items()}
 
         def make(index: int, found: list[Hypothesis]) -> GenerationResult:
-            begin = begins[index][:max_length]
-            scored = [(score_of(each, length_penalty, prompt=len(begin)), each) for each in found]
-            scored.sort(key=lambda pair: -pair[0])
-            ids = [[*begin, *self._with_end(each, return_end_token)] for _, each in scored]
-            return GenerationResult(
-                [self._tokens_of(each) for each in ids], ids, [score for score, _ in scored] if return_scores else []
-            )
+            before = [] if forced else begins[index]
+            ids = [[*before, *self._with_end(each, return_end_token)] for each in found]
+            scores = [score_of(each, length_penalty, prompt=len(before)) for each in found]
+            return GenerationResult([self._tokens_of(each) for each in ids], ids, scores if return_scores else [])
 
-        return self._search(prompts, options, lengths, make, asynchronous, callback)
+        read = [ids[:1] if forced and include_prompt_in_result else ids for ids in prompts]
+        return self._search(read, options, changes, make, asynchronous, callback)
 
     def generate_iterable(
         self, start_tokens: Iterable[Tokens], max_batch_size: int = 32, batch_type: str = "examples", **options: Any
