@@ -207,6 +207,8 @@ def test_special_tokens(tmp_path):
     change_config(tmp_path, bos_token_id=30, eos_token_id=[31, 2], pad_token_id=None)
     config = dg.load(tmp_path).config
     assert (config.bos_id, config.eos_id, config.pad_id) == (30, 2, None)  # 31 is no token
+    change_config(tmp_path, pad_token_id=-1)
+    assert dg.load(tmp_path).config.pad_id is None
     change_config(tmp_path, eos_token_id=...)
     assert dg.load(tmp_path).config.eos_id == 2
 

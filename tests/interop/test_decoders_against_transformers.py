@@ -65,6 +65,10 @@ CASES = {  # the prefix of their classes, and the config
         {**SIZES, "head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 5, "attn_logit_softcapping": 2.0}
         | {"final_logit_softcapping": 3.0},
     ),
+    "gemma 2, no windows": (
+        "Gemma2",
+        {**SIZES, "head_dim": 10, "layer_types": ["full_attention"] * 3, "attn_logit_softcapping": None},
+    ),
     "gemma 3": ("Gemma3", {**SIZES, "head_dim": 10, "query_pre_attn_scalar": 7, "sliding_window": 5}),
     "gemma 3, mixed": (
         "Gemma3",

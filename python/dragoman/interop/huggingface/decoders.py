@@ -19,13 +19,14 @@ def is_null(fields: Fields, name: str) -> bool:
 
 def special_ids(fields: Fields, vocab_size: int, **defaults: int) -> dict[str, Any]:
     """The special ids of a config, with defaults for "pad", "bos" and "eos". A token beyond the vocabulary is none: no
-    output holds it."""
+    output holds it. Nor is -1, which files of the first LLaMA have."""
     found: dict[str, Any] = {"unk_id": None}
     for name in ("pad", "bos", "eos"):
         field = f"{name}_token_id"
         default = defaults.get(name)
         absent = () if default is None or is_null(fields, field) else (default,)
-        ids = tuple(id for id in fields.ids(field) or absent if id < vocab_size)
+        given = () if fields.values.get(field) == -1 else fields.ids(field) or absent
+        ids = tuple(id for id in given if id < vocab_size)
         found[f"{name}_id"] = ids if name == "eos" and len(ids) > 1 else ids[0] if ids else None
     return found
 

@@ -94,13 +94,16 @@ def _written_gemma(config: DecoderConfig) -> dict[str, Any]:
 def _written_later(config: DecoderConfig) -> dict[str, Any]:
     head_dim = config.head_dim or config.d_model // config.num_heads
     squared = head_dim if config.attention_scale is None else round(config.attention_scale**-2)
+    slides = written_windows(config)
+    if slides["sliding_window"] is None:
+        del slides["sliding_window"]  # transformers reads one even where no layer has a window
     return {
         "hidden_activation": _written_activation(config),
         "attention_bias": config.attention_bias == "qkvo",
         "query_pre_attn_scalar": squared,
         "attn_logit_softcapping": config.score_cap,
         "final_logit_softcapping": config.logit_cap,
-        **written_windows(config),
+        **slides,
     }
 
 
