@@ -531,10 +531,16 @@ TEXT_KINDS = {
 ENCODER_KINDS = {
     **TEXT_KINDS,
     **HEAD,
+    "position_rows": (optional(COUNT), 2000),
     "head": (CHOICE, "classify"),
+    "label_kind": (CHOICE, "several"),
     "pooling": (CHOICE, "max"),
     "pooler": (FLAG, True),
+    "projections": (LABELS, [{"features": 3, "activation": "tanh"}]),
     "normalise": (FLAG, True),
+    "prompts": (optional(LABELS | {"of numbers": {"a": 1}, "of no names": {1: "a"}}), {"query": "query: "}),
+    "default_prompt": (optional(CHOICE), "query"),
+    "tie_embeddings": (FLAG, False),
     "mask_id": (optional(INT) | {"too large": 9}, 8),
     "head_activation": (optional(CHOICE), "silu"),
     "token_types": (optional(COUNT), 2),
@@ -545,7 +551,13 @@ VISION_KINDS = {
     "image_size": (COUNT, 4),
     "patch_size": (COUNT | {"no divisor": 3}, 2),
     "channels": (COUNT, 1),
-    "pooling": (CHOICE, "mean"),
+    "mean": (without(LABELS, "list") | {"two": [0.1, 0.2], "of text": ["a"]}, [0.1]),
+    "std": (without(LABELS, "list") | {"two": [0.1, 0.2], "zero in a list": [0.0]}, [0.1]),
+    "resize": (optional(COUNT) | {"too small": 3}, 5),
+    "resample": (CHOICE, "bicubic"),
+    "label_kind": (CHOICE, "several"),
+    "pooling": (CHOICE, "class"),
+    "distillation": (CHOICE, "token"),
 }
 TEXTS, WORDS = (
     dg.models.TextEncoder(

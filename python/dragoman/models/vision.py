@@ -102,7 +102,8 @@ class VisionConfig(BlockConfig):
         super().__post_init__()
         fits = self.image_size % self.patch_size == 0
         self._check("patch_size", fits, f"a divisor of image_size = {self.image_size}")
-        object.__setattr__(self, "labels", check_labels(self, bool(self.labels)))
+        headless = isinstance(self.labels, list | tuple) and not self.labels
+        object.__setattr__(self, "labels", check_labels(self, not headless))
         self._check(
             "distillation", self.distillation == "none" or self.pooling == "class", '"none" without pooling "class"'
         )
