@@ -19,6 +19,7 @@ from dragoman.random import manual_seed
 from dragoman.runtime import empty_cache, memory_stats, reset_peak_memory_stats, set_num_threads
 from dragoman.sequences import Sequences
 from dragoman.tensor import Tensor
+from dragoman.version import VERSION
 
 if TYPE_CHECKING:
     from dragoman import interop, optim
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     )
     from dragoman.train.trainer import Trainer
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Classifier",

@@ -84,11 +84,15 @@ class Accuracy:
     def __init__(self):
         self.right = self.count = 0
 
-    def add(self, model, batch, examples, loss):
+    def measure(self, model, batch, examples, loss):
         assert len(examples) == len(batch.columns["labels"])
         labels = np.concatenate([*map(np.asarray, batch.columns["labels"])])
-        self.right += int((model.scores(batch.columns["tokens"]).numpy().argmax(1) == labels).sum())
-        self.count += len(labels)
+        return [int((model.scores(batch.columns["tokens"]).numpy().argmax(1) == labels).sum()), len(labels)]
+
+    def add(self, measured):
+        right, count = measured
+        self.right += right
+        self.count += count
 
     def record(self):
         return {"accuracy": 100 * self.right / self.count, "errors": self.count - self.right}

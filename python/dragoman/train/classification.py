@@ -134,8 +134,11 @@ class LabelScorer:
         self._task = task
         self._scores = LabelScores(task.labels)
 
-    def add(self, model: Any, batch: Batch, examples: Sequence[Any], loss: float) -> None:
-        self._scores.add(self._task.truth(batch), self._task.predicted(model, batch))
+    def measure(self, model: Any, batch: Batch, examples: Sequence[Any], loss: float) -> list[list[int]]:
+        return [self._task.truth(batch).tolist(), self._task.predicted(model, batch).tolist()]
+
+    def add(self, measured: list[list[int]]) -> None:
+        self._scores.add(*measured)
 
     def record(self) -> Record:
         return self._scores.record()

@@ -77,11 +77,14 @@ class CharacterScorer:
         self._tokenizer = tokenizer
         self._nats, self._characters = 0.0, 0
 
-    def add(self, model: TextDecoder, batch: Batch, examples: Sequence[Any], loss: float) -> None:
-        self._nats += loss
-        for example in examples:
-            text = example if isinstance(example, str) else self._tokenizer.decode(example[0])
-            self._characters += len(text.strip()) + 1
+    def measure(self, model: TextDecoder, batch: Batch, examples: Sequence[Any], loss: float) -> tuple[float, int]:
+        texts = [each if isinstance(each, str) else self._tokenizer.decode(each[0]) for each in examples]
+        return loss, sum(len(text.strip()) + 1 for text in texts)
+
+    def add(self, measured: tuple[float, int]) -> None:
+        nats, characters = measured
+        self._nats += nats
+        self._characters += characters
 
     def record(self) -> Record:
         return {"bits_per_character": self._nats / math.log(2) / max(self._characters, 1)}

@@ -119,12 +119,16 @@ class MaskedScorer:
     def __init__(self) -> None:
         self._right = self._count = 0
 
-    def add(self, model: TextEncoder, batch: Batch, examples: Sequence[Any], loss: float) -> None:
+    def measure(self, model: TextEncoder, batch: Batch, examples: Sequence[Any], loss: float) -> tuple[int, int]:
         targets = np.concatenate([np.asarray(each) for each in batch.columns["targets"]])
         places = np.flatnonzero(targets >= 0)
         found = model.logits(batch.columns["tokens"], places=places).argmax(1)
-        self._right += int((found == targets[places]).sum())
-        self._count += len(places)
+        return int((found == targets[places]).sum()), len(places)
+
+    def add(self, measured: tuple[int, int]) -> None:
+        right, count = measured
+        self._right += right
+        self._count += count
 
     def record(self) -> Record:
         return {"accuracy": 100.0 * self._right / self._count}

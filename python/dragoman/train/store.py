@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dragoman import random
+from dragoman import _core, random
 from dragoman.arguments import shown
 from dragoman.data.batches import Batches
 from dragoman.distributed.ranks import ALONE, Ranks
@@ -19,6 +19,7 @@ from dragoman.train.checkpoint import CheckpointFile, CheckpointFolder, State, S
 from dragoman.train.folder import CHECKPOINTS, LOG, clear
 from dragoman.train.options import TrainingOptions
 from dragoman.train.task import Task
+from dragoman.version import VERSION
 
 _SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # order and arithmetic depend on these
 _UNTOLD = {  # options that belong to one call of `fit`, and those that are the same
@@ -178,10 +179,11 @@ class RunStore:
         """
         self.parts = dict(parts)
         self._batches = batches
-        if self.output is None:
+        if self.output is None and self.ranks.size == 1:
             return
         self._run |= _identity_of_data(self.task, batches)
         self._options |= plan
+        self._agree()
         if self._resumed is not None:
             _check_identity(self._resumed.path, _section(self._resumed, "data", {}), self._run)
             before = _section(self._resumed, "options", {})
@@ -190,6 +192,13 @@ class RunStore:
                 for name, value in self._options.items()
                 if name in before and before[name] != value
             ]
+
+    def _agree(self) -> None:
+        """ValueError, on all ranks, unless they have the same program, options, data and checkpoint."""
+        resumed = None if self._resumed is None else Path(self._resumed.path).name
+        own = {"dragoman": VERSION, "instruction set": _core.cpu_isa(), "checkpoint": resumed}
+        for name, value in (own | self._run | self._options).items():
+            self.ranks.agree(name, value)
 
     def restore(self) -> tuple[Position, Sums, set[str]]:
         """Puts the checkpoint's arrays into the parts; returns the state of the run, and the parts that it lacked.

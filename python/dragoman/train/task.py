@@ -66,9 +66,14 @@ class Score:
 class Scorer(Protocol):
     """Scores of a corpus that comes batch by batch."""
 
-    def add(self, model: Any, batch: Batch, examples: Sequence[Any], loss: float) -> None:
-        """Adds a batch; `examples` are those that it was made from, `loss` is the sum over its targets. Runs off the
-        tape and without dropout."""
+    def measure(self, model: Any, batch: Batch, examples: Sequence[Any], loss: float) -> Any:
+        """What `add` needs of a batch, as a value that JSON can hold: another process may have measured it.
+
+        `examples` are those that the batch was made from, `loss` is the sum over its targets. Runs off the tape and
+        without dropout."""
+
+    def add(self, measured: Any) -> None:
+        """Adds a batch that was measured."""
 
     def record(self) -> Record:
         """The scores by their names in `Task.scores`; other entries go to the log, too."""

@@ -128,11 +128,10 @@ class Trainer(TrainingOptions):
             self._check("validation", validation)
         if validation is None and (self.final == "best" or self.patience is not None):
             raise ValueError("Trainer: final='best' and patience need validation data, got None")
-        options = self.options
+        options, ranks = self.options, this_process()
         measured = None
         if validation is not None and share is None:
-            measured = Validation(self.model, self.task, validation, options)
-        ranks = this_process()
+            measured = Validation(self.model, self.task, validation, options, ranks)
         folder = RunFolder(options.output if ranks.first else None, resume=resume, overwrite=overwrite)
         with ranks.together(), folder, frozen(self.model, options.freeze):
             store = RunStore(self.model, self.task, options, resume=resume, ranks=ranks)
@@ -142,7 +141,7 @@ class Trainer(TrainingOptions):
             dataset = train if isinstance(train, Dataset) else Table(self.task.encode(train))
             if share is not None:
                 dataset, held_out = hold_out(dataset, share)
-                measured = Validation(self.model, self.task, held_out, options)
+                measured = Validation(self.model, self.task, held_out, options, ranks)
             batches = self._batches(dataset, options)
             run = TrainingRun(self.model, self.task, options, batches, measured, store, ranks)
             records = run.run()

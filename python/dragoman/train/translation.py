@@ -168,14 +168,17 @@ class TranslationScorer:
         self._beam = beam
         self._metrics = metrics
 
-    def add(self, model: EncoderDecoder, batch: Batch, examples: Pairs, loss: float) -> None:
+    def measure(self, model: EncoderDecoder, batch: Batch, examples: Pairs, loss: float) -> list[list[str]]:
         decode = self._tokenizer.decode
         found = generate(model, batch.columns["source"], beam=self._beam)
         outputs = [decode(with_token(hypotheses[0].ids, self._tokenizer)) for hypotheses in found]
         text = _is_text(examples)
         references = [cast(str, target) if text else decode(cast(Sequence[int], target)) for _, target in examples]
+        return [outputs, references]
+
+    def add(self, measured: list[list[str]]) -> None:
         for metric in self._metrics.values():
-            metric.add(outputs, references)
+            metric.add(*measured)
 
     def record(self) -> Record:
         record: Record = {}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from dragoman.data.batches import cut_batches
 from dragoman.data.columns import lengths_of
+from dragoman.distributed.ranks import ALONE, Ranks
 from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
 from dragoman.train.options import TrainingOptions
-from dragoman.train.task import Batch, Task
+from dragoman.train.task import Batch, Scorer, Task
 
 CHUNK = 1024  # examples that are held, encoded and sorted by cost together
 
@@ -26,6 +28,7 @@ class Validation:
         model: what to measure.
         task: what it learns.
         examples: of the task, or encoded ones.
+        ranks: the processes that share the batches out. All of them call it together, and get the same record.
         options: of the run. `min_length`, `max_ratio` and `label_smoothing` are for training alone.
 
     Attributes:
@@ -36,7 +39,10 @@ class Validation:
         ValueError: no example is left, or the scores need a tokenizer.
     """
 
-    def __init__(self, model: Module, task: Task, examples: Sequence[Any], options: TrainingOptions) -> None:
+    def __init__(
+        self, model: Module, task: Task, examples: Sequence[Any], options: TrainingOptions, ranks: Ranks = ALONE
+    ) -> None:
+        self._ranks = ranks
         self.model = model
         self.task = task
         self.examples = examples
@@ -67,22 +73,43 @@ class Validation:
         total, targets, used = 0.0, 0, 0
         scorer = self.task.scorer(self.model, self.options)
         with self.model.inference():
-            for batch, examples in self._batches():
-                loss = self.task.loss(self.model, batch, batch.num_targets, self.options).item()
-                if not math.isfinite(loss):
-                    raise FloatingPointError(f"validation: the loss must be finite, got {loss}")
-                loss *= batch.num_targets
+            for measured in self._shared_out(scorer):
+                loss, count, examples, part = measured
                 total += loss
-                targets += batch.num_targets
-                used += len(examples)
+                targets += count
+                used += examples
                 if scorer is not None:
-                    scorer.add(self.model, batch, examples, loss)
+                    scorer.add(part)
         self.left_out = len(self.examples) - used
         loss = total / targets
         record: Record = {"valid_loss": loss, "valid_perplexity": math.exp(min(loss, 700.0))}
         if scorer is not None:
             record |= {f"valid_{name}": value for name, value in scorer.record().items()}
         return record
+
+    def _shared_out(self, scorer: Scorer | None) -> Iterator[list[Any]]:
+        """For each batch its loss, targets and examples, and what the scorer needs; of each round a rank measures one.
+        FloatingPointError, on all ranks, if a loss or what the model generates is not finite."""
+        batches = self._batches()
+        while batch_of_rank := list(islice(batches, self._ranks.size)):
+            measured: list[Any] = []
+            if self._ranks.rank < len(batch_of_rank):
+                try:
+                    measured = self._measured(scorer, *batch_of_rank[self._ranks.rank])
+                except FloatingPointError as error:
+                    measured = [str(error)]
+            for each in self._ranks.gather(measured)[: len(batch_of_rank)]:
+                if len(each) == 1:
+                    raise FloatingPointError(each[0])
+                yield each
+
+    def _measured(self, scorer: Scorer | None, batch: Batch, examples: list[Any]) -> list[Any]:
+        loss = self.task.loss(self.model, batch, batch.num_targets, self.options).item()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"validation: the loss must be finite, got {loss}")
+        loss *= batch.num_targets
+        part = None if scorer is None else scorer.measure(self.model, batch, examples, loss)
+        return [loss, batch.num_targets, len(examples), part]
 
     def _batches(self) -> Iterator[tuple[Batch, list[Any]]]:
         """Batches of similar cost, and the examples that they were made of."""
