@@ -292,3 +292,32 @@ def test_logits_of_checkpoints(parts):
     folder = checkpoint(*parts)
     wanted = expected(folder)
     assert_close(dg.load(folder).logits(wanted["ids"].tolist()), wanted["logits"])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma3"])
+def test_an_adapter_has_the_names_of_the_checkpoint(tmp_path, name):
+    saved(tmp_path, name)
+    model, rng = dg.load(tmp_path), np.random.default_rng(0)
+    dg.lora.add(model, rank=2, alpha=3.0, modules=["q_proj", "v_proj", "linear2"])
+    for ours, parameter in model.named_parameters():
+        if ".adapters." in ours:
+            parameter.copy_(rng.normal(0, 0.3, parameter.shape))
+    dg.lora.save(model, tmp_path / "adapter")
+    arrays = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    first = "base_model.model." + (
+        "transformer.h.0.attn.c_attn" if name == "gpt2" else "model.layers.0.self_attn.q_proj"
+    )
+    rank = 4 if name == "gpt2" else 2  # queries and values are in one product
+    assert arrays[f"{first}.lora_A.weight"].shape == (rank, 12)
+    assert config["lora_alpha"] / config["r"] == 1.5 and config["r"] == rank
+    assert config["fan_in_fan_out"] == (name == "gpt2")
+    again = dg.load(tmp_path)
+    dg.lora.load(again, tmp_path / "adapter")
+    np.testing.assert_allclose(again.logits(IDS), model.logits(IDS), atol=1e-5)
+    own = model_of(name)  # of no checkpoint: the names are ours
+    dg.lora.add(own, modules=["q_proj"])
+    dg.lora.save(own, tmp_path / "own")
+    names = load_file(tmp_path / "own" / "adapter_model.safetensors")
+    assert "base_model.model.decoder.layers.0.self_attention.q_proj.lora_A.weight" in names
+    dg.lora.load(model, tmp_path / "own", "own")
