@@ -107,8 +107,8 @@ def compare(name: str, dtype: str, repeats: int) -> None:
         command = [sys.executable, __file__]
         made = subprocess.run([*command, "--write", folder, name, dtype], check=True, capture_output=True, text=True)
         parameters = int(made.stdout)
-        for _ in range(repeats + 1):
-            for system in systems:
+        for turn in range(repeats + 1):
+            for system in systems[:: -1 if turn % 2 else 1]:  # memory that a process has just freed comes sooner
                 run = subprocess.run(
                     [*command, "--measure", system, folder], check=True, stdout=subprocess.PIPE, text=True
                 )
