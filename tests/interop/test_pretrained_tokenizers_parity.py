@@ -1,5 +1,7 @@
 """Tokenizers of folders from elsewhere beside transformers' own, on odd and on random texts."""
 
+from itertools import pairwise
+
 import numpy as np
 import pretrained_files as made
 import pytest
@@ -63,6 +65,22 @@ def test_a_tokenizer_json_that_transformers_writes(kind, tmp_path):
     ours = Tokenizer.load(tmp_path / "after")
     given = [*texts(7), "the [MASK] cat", "a <mask> b", "<|endoftext|>the"]
     assert framed_texts(ours, given) == [theirs(text)["input_ids"] for text in given]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("written", [False, True])
+def test_pairs(kind, written, tmp_path):
+    """Cut as transformers does, the longer text first; from a tokenizer.json and from older files."""
+    make, name, _ = KINDS[kind]
+    theirs = getattr(transformers, name).from_pretrained(make(tmp_path))
+    if written:
+        theirs.save_pretrained(tmp_path)
+    ours, given = Tokenizer.load(tmp_path), texts(11, 60)
+    for first, second in pairwise(text for text in given if text):  # an empty one is no text there
+        for room in (9, 24, 500):
+            expected = theirs(first, second, truncation=True, max_length=room, return_token_type_ids=True)
+            ids, types = ours.pair_frame.around(ours.encode(first), ours.encode(second), room)
+            assert (ids, types) == (expected["input_ids"], expected["token_type_ids"]), (first, second, room)
 
 
 def test_words(tmp_path):

@@ -4,11 +4,13 @@ import json
 import pickle
 
 import dragoman as dg
+import numpy as np
 import pretrained_files as made
 import pytest
 from dragoman.data.pairs import source_ids
 from dragoman.generate import generate, score
 from dragoman.interop.huggingface.tokenizers.languages import M2M100
+from dragoman.models import EncoderConfig, TextEncoder
 from dragoman.predict import Translator
 from dragoman.train import Trainer
 
@@ -170,3 +172,42 @@ def test_training_goes_on_and_keeps_the_tokenizer(rng, tmp_path):
     again.tokenizer.save_files(tmp_path / "back")
     back = Translator.load(tmp_path / "back", source_language="en", target_language="fr")
     assert back("the cat", beam=2, max_length=11) == "a dog"
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_two_texts_are_read_together(kind, rng, tmp_path):
+    make = made.bert if kind == "bert" else lambda folder: made.byte_level(folder, "RobertaTokenizer")
+    tokenizer = dg.Tokenizer.load(make(tmp_path))
+    config = EncoderConfig(
+        **{"vocab_size": tokenizer.vocab_size, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_layers": 1},
+        **{"head": "classify", "labels": ("no", "yes"), "token_types": 2, "max_length": 12},
+    )
+    model = TextEncoder(config)
+    for parameter in model.parameters():
+        parameter.copy_(parameter.numpy() + rng.normal(0, 0.3, parameter.shape))
+    served = dg.Classifier(model.eval(), tokenizer)
+    first, second = tokenizer.encode_batch(["the cat", "on the mat, on the mat"])
+    if kind == "bert":
+        second = second[: 12 - 3 - len(first)]  # the longer one is cut
+        ids, types = [2, *first, 3, *second, 3], [0] * (len(first) + 2) + [1] * (len(second) + 1)
+    else:
+        room = 12 - 4
+        first, second = first[: max(room // 2, room - len(second))], second[: max(room // 2, room - len(first))]
+        ids, types = [0, *first, 2, 2, *second, 2], [0] * 12
+    logits = model.logits([ids], types=[types])[0].astype(float)
+    found = served(["the cat", ("the cat", "on the mat, on the mat")])
+    assert found[1]["yes"] == pytest.approx(1 / (1 + np.exp(logits[0] - logits[1])), abs=1e-6)
+    assert found[0] == served("the cat")
+    assert served.submit(("the cat", "on the mat, on the mat")).result() == pytest.approx(found[1])
+    with pytest.raises(TypeError, match=r"text\[0\]\[1\] must be a str, got int"):
+        served([("a", 3)])
+
+
+def test_a_tokenizer_without_pairs(tmp_path):
+    tokenizer = dg.Tokenizer.train(["a b c"] * 9, 70, "char")
+    config = EncoderConfig(
+        **{"vocab_size": tokenizer.vocab_size, "d_model": 8, "num_heads": 2, "d_ff": 8, "num_layers": 1},
+        **{"head": "classify", "labels": ("no", "yes")},
+    )
+    with pytest.raises(ValueError, match=r"Classifier: text\[1\] must be one text"):
+        dg.Classifier(TextEncoder(config), tokenizer)(["a", ("a", "b")])

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from dragoman import arguments
 from dragoman.data.encodings import encodings, threads_can_start
-from dragoman.data.frame import Frame
+from dragoman.data.frame import Frame, PairFrame
 from dragoman.data.texts import check_text, check_texts
 from dragoman.data.tokenizer_file import MAXIMUM, PUNCTUATION, parse_tokenizer
 from dragoman.data.word_cache import WordCache
@@ -76,6 +76,7 @@ class Tokenizer:
         text_frame: of what an encoder of texts or words reads: one id on either side.
         prompt_frame: of what a language model goes on from.
         document_frame: of what a language model learns.
+        pair_frame: of two texts that an encoder reads together; None where it reads one.
         unk_id: stands for a word without ids.
         mask_id: of the token that hides another one; None where the vocabulary has none.
     """
@@ -84,6 +85,7 @@ class Tokenizer:
     text_frame: Frame = Frame((BOS,), (EOS,))
     prompt_frame: Frame = Frame((BOS,), ())
     document_frame: Frame = text_frame
+    pair_frame: PairFrame | None = None
     unk_id: int = UNK
     mask_id: int | None = None
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dragoman import arguments
 from dragoman.arrays import as_array, check_device
 from dragoman.data.images import fit_image
-from dragoman.data.texts import check_text
+from dragoman.data.texts import check_text, check_texts
 from dragoman.models.encoder import TextEncoder
 from dragoman.models.folder import load_with
 from dragoman.models.vision import VisionTransformer, check_images
@@ -22,7 +22,9 @@ from dragoman.predict.batch_executor import BatchExecutor
 from dragoman.predict.call import Work
 from dragoman.predict.executor import Executor
 from dragoman.predict.predictor import Predictor
-from dragoman.predict.text_predictor import EncoderPredictor, checked_texts
+from dragoman.predict.text_predictor import EncoderPredictor
+
+TextPair = tuple[str, str] | list[str]  # two texts that are read together
 
 
 class Labels(dict[str, float]):
@@ -61,37 +63,71 @@ class Classifier(EncoderPredictor):
     def __call__(self, text: str) -> Labels: ...
 
     @overload
-    def __call__(self, text: list[str]) -> list[Labels]: ...
+    def __call__(self, text: list[str] | list[TextPair] | list[str | TextPair]) -> list[Labels]: ...
 
-    def __call__(self, text: str | list[str]) -> Labels | list[Labels]:
-        """The labels of a text, or of each of several.
+    def __call__(self, text: str | list[str] | list[TextPair] | list[str | TextPair]) -> Labels | list[Labels]:
+        """The labels of a text, or of each of several. In a list, two texts may stand in the place of one, for a model
+        that reads both, as a reranker does.
 
         With the config's `label_kind` "several", each label has a probability of its own, and they need not add up to
         one; with "numbers", a number stands in its place.
 
-        A result does not depend on the texts beside it. A text longer than the config's `max_length` is cut.
+        A result does not depend on the texts beside it. A text longer than the config's `max_length` is cut; of two
+        texts, the longer one first.
 
         Args:
-            text: one text or several.
+            text: one text; or a list of texts and of pairs of texts.
 
         Returns:
             Labels for a str, else a list in the order of the texts.
 
         Raises:
-            TypeError, ValueError: naming the argument, and the index of a text that is none.
+            TypeError, ValueError: naming the argument, and the index of a text that is none; two texts for a tokenizer
+                that says nothing about pairs.
         """
-        texts = checked_texts("Classifier", text)
-        found: list[Labels] = self._executor.run(self._framed(texts))
+        if not isinstance(text, str | list | tuple):
+            raise TypeError(f"Classifier: text must be a str or a list of them, got {type(text).__name__}")
+        found: list[Labels] = self._executor.run(self._works([text] if isinstance(text, str) else text))
         return found[0] if isinstance(text, str) else found
 
-    def submit(self, text: str) -> Future[Labels]:
-        """Queues a text and returns at once; `.result()` waits for its labels. TypeError, ValueError at once."""
-        check_text("Classifier", "text", text)
-        return self._executor.submit(self._framed([text]), itemgetter(0))
+    def submit(self, text: str | TextPair) -> Future[Labels]:
+        """Queues a text, or two, and returns at once; `.result()` waits for the labels. TypeError, ValueError at
+        once."""
+        if not _is_pair(text):
+            check_text("Classifier", "text", text)
+        return self._executor.submit(self._works([text]), itemgetter(0))
+
+    def _works(self, texts: Sequence[Any]) -> list[Work]:
+        """Ids and their types, cut to what the model can read. TypeError, ValueError for what is no text and no
+        pair."""
+        pairs = {i: text for i, text in enumerate(texts) if _is_pair(text)}
+        for i, pair in pairs.items():
+            check_texts("Classifier", f"text[{i}]", pair)
+        alone = check_texts("Classifier", "text", ["" if i in pairs else text for i, text in enumerate(texts)])
+        works = self._framed(alone)
+        if not pairs:
+            return works
+        frame, config = self.tokenizer.pair_frame, self.model.config
+        if frame is None:
+            raise ValueError(f"Classifier: text[{min(pairs)}] must be one text: the tokenizer has no frame of two")
+        ids = iter(self.tokenizer.encode_batch([text for pair in pairs.values() for text in pair]))
+        typed = config.token_types is not None and config.token_types > frame.second > 0
+        for i in pairs:
+            both, types = frame.around(next(ids), next(ids), config.max_length)
+            works[i] = Work((both, types) if typed else both, len(both))
+        return works
 
     @staticmethod
     def _answer(model: TextEncoder, values: list[Any]) -> Sequence[Labels]:
-        return with_labels(model.logits(values), model.config.labels, model.config.label_kind)
+        if not any(isinstance(value, tuple) for value in values):
+            return with_labels(model.logits(values), model.config.labels, model.config.label_kind)
+        both = [value if isinstance(value, tuple) else (value, [0] * len(value)) for value in values]
+        ids, types = zip(*both, strict=True)
+        return with_labels(model.logits(ids, types=types), model.config.labels, model.config.label_kind)
+
+
+def _is_pair(text: object) -> bool:
+    return isinstance(text, list | tuple) and len(text) == 2
 
 
 class ImageClassifier(Predictor):

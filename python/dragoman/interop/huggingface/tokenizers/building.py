@@ -6,7 +6,7 @@ import errno
 import re
 from typing import Any
 
-from dragoman.data.frame import Frame
+from dragoman.data.frame import Frame, PairFrame
 from dragoman.data.tokenizer import backend_of, tokenizers_library
 from dragoman.data.tokenizer_file import checked_tokenizer
 from dragoman.interop.huggingface.tokenizers.byte_tokenizer import ByteTokenizer
@@ -15,7 +15,7 @@ from dragoman.interop.huggingface.tokenizers.languages import Languages
 from dragoman.interop.huggingface.tokenizers.names import Names, kind_of
 from dragoman.interop.huggingface.tokenizers.pieces import from_pieces, marian, with_vocabulary
 from dragoman.interop.huggingface.tokenizers.pretrained import PretrainedTokenizer, Rules
-from dragoman.interop.huggingface.tokenizers.template import frame_of
+from dragoman.interop.huggingface.tokenizers.template import frame_of, pair_frame, pair_frame_of
 
 _MODELS = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")  # files of SentencePiece
 
@@ -55,16 +55,18 @@ def _from_json(files: TokenizerFiles, kind: str) -> PretrainedTokenizer:
     name = "tokenizer.json"
     values, rows = files.object(name), files.object("config.json").get("vocab_size")
     try:
-        frame = frame_of(values.get("post_processor"))
+        frame, pair = frame_of(values.get("post_processor")), pair_frame_of(values.get("post_processor"))
     except ValueError as error:
         raise ValueError(f"{files.path(name)}: not a tokenizer ({error})") from None
     checked = checked_tokenizer(values, files.path(name), gaps=True)
     if isinstance(rows, int):  # of the model: tokens that were added beyond them have no row there
         checked["added_tokens"] = [token for token in checked["added_tokens"] if token["id"] < rows]
-    return _with_frame(files, kind, checked, frame)
+    return _with_frame(files, kind, checked, frame, pair)
 
 
-def _with_frame(files: TokenizerFiles, kind: str, values: dict[str, Any], frame: Frame) -> PretrainedTokenizer:
+def _with_frame(
+    files: TokenizerFiles, kind: str, values: dict[str, Any], frame: Frame, pair: PairFrame | None
+) -> PretrainedTokenizer:
     backend = backend_of(values, str(files.origin))
     names = Names(files, kind)
     ids = backend.get_vocab(with_added_tokens=True)
@@ -76,6 +78,7 @@ def _with_frame(files: TokenizerFiles, kind: str, values: dict[str, Any], frame:
     unknown = names.id("unk_token", ids)
     rules = Rules(
         frame=frame,
+        pair=pair,
         begin=begin,
         end=end,
         unk_id=unknown[0] if unknown else 0,
@@ -126,7 +129,8 @@ def _of_values(files: TokenizerFiles, kind: str, values: dict[str, Any]) -> Pret
     checked = checked_tokenizer({"version": "1.0", **values}, str(files.origin), gaps=True)
     ids = {**tokens, **{token["content"]: token["id"] for token in checked["added_tokens"]}}
     before, after = (names.id(name, ids) for name in names.around)
-    return _with_frame(files, kind, checked, Frame(before, after))
+    pair = pair_frame(kind == "Bert", before[0], after[0]) if before and after else None
+    return _with_frame(files, kind, checked, Frame(before, after), pair)
 
 
 def _word_pieces(files: TokenizerFiles, kind: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class ByteTokenizer(PretrainedTokenizer):
     def __init__(self, library: Any, files: TokenizerFiles) -> None:
         names = [*_NAMES, *(f"<0x{byte:02X}>" for byte in range(256)), *(f"<extra_id_{i}>" for i in range(_EXTRA))]
         backend = library.Tokenizer(library.models.WordLevel({name: i for i, name in enumerate(names)}, names[2]))
-        super().__init__(backend, files, Rules(Frame((), (1,)), (0,), (1,), 2))
+        super().__init__(backend, files, Rules(Frame((), (1,)), None, (0,), (1,), 2))
 
     def encode(self, text: str) -> list[int]:
         check_text("Tokenizer", "text", text)

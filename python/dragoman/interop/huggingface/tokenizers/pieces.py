@@ -22,6 +22,7 @@ from dragoman.interop.huggingface.tokenizers.sentencepiece import (
     hidden,
     read_sentencepiece,
 )
+from dragoman.interop.huggingface.tokenizers.template import pair_frame
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # of fairseq, which come before all pieces
 _CODES = {"MBart": MBART, "MBart50": MBART50, "NLLB": NLLB}
@@ -58,7 +59,7 @@ def _t5(files: TokenizerFiles, model: SentencePieceModel) -> PretrainedTokenizer
     sentinels = [name for i in range(extra - 1, -1, -1) if (name := f"<extra_id_{i}>") not in model.pieces]
     pieces = [*model.scored(), *((name, _LOWEST) for name in sentinels)]
     pad, end = (_place(files, model, name) for name in ("<pad>", "</s>"))
-    return _finished(files, Rules(Frame((), (end,)), (pad,), (end,), model.unk_id), model, pieces, sentinels)
+    return _finished(files, Rules(Frame((), (end,)), None, (pad,), (end,), model.unk_id), model, pieces, sentinels)
 
 
 def _pegasus(files: TokenizerFiles, model: SentencePieceModel) -> PretrainedTokenizer:
@@ -68,7 +69,7 @@ def _pegasus(files: TokenizerFiles, model: SentencePieceModel) -> PretrainedToke
     masks = ["<mask_1>", "<mask_2>"]
     unused = (f"<unk_{i}>" for i in range(2, offset))
     first = [hidden("<pad>"), hidden("</s>"), *((name, _LOWEST) for name in masks), *map(hidden, unused)]
-    rules = Rules(Frame((), (1,)), (0,), (1,), model.unk_id + offset)
+    rules = Rules(Frame((), (1,)), None, (0,), (1,), model.unk_id + offset)
     return _finished(files, rules, model, [*first, *model.scored()[2:]], masks)
 
 
@@ -92,7 +93,13 @@ def _fairseq(files: TokenizerFiles, kind: str, model: SentencePieceModel, name: 
             target=settings.get("tgt_lang"),
         )
         frame = languages.frame("eng_Latn" if kind == "NLLB" else "en_XX", 2)
-    return _finished(files, Rules(frame, (0,), (2,), 3, languages=languages), model, pieces, ["<mask>"])
+    return _finished(
+        files,
+        Rules(frame, None if codes else pair_frame(False, 0, 2), (0,), (2,), 3, languages=languages),
+        model,
+        pieces,
+        ["<mask>"],
+    )
 
 
 def _language_model(files: TokenizerFiles, kind: str, model: SentencePieceModel) -> PretrainedTokenizer:
@@ -100,7 +107,7 @@ def _language_model(files: TokenizerFiles, kind: str, model: SentencePieceModel)
     begin, end = (_place(files, model, names[name]) for name in ("bos_token", "eos_token"))
     prefix = (begin,) if settings.get("add_bos_token", True) is True else ()
     suffix = (end,) if settings.get("add_eos_token") is True else ()
-    rules = Rules(Frame(prefix, suffix), (begin,), (end,), model.unk_id)
+    rules = Rules(Frame(prefix, suffix), None, (begin,), (end,), model.unk_id)
     return _finished(files, rules, model, model.scored(), [])
 
 
@@ -114,7 +121,7 @@ def marian(files: TokenizerFiles) -> MarianTokenizer:
         model = read_sentencepiece(files.read(name), files.path(name))
         backend = backend_of(tokenizers_library(), model, model.scored(), model.unk_id)
         unk, end, pad = (_known(files, ids, token) for token in ("<unk>", "</s>", "<pad>"))
-        rules = Rules(Frame((), (end,)), (pad,), (end,), unk, silent=frozenset((unk, end, pad)))
+        rules = Rules(Frame((), (end,)), None, (pad,), (end,), unk, silent=frozenset((unk, end, pad)))
         sides.append((backend, files, rules, ids))
     codes = [name for name in source_ids if name.startswith(">>")]
     language = settings.get("target_lang")
@@ -139,7 +146,7 @@ def with_vocabulary(files: TokenizerFiles, name: str) -> MappedTokenizer:
     size = len(ids) + len(codes) + made_up
     every = {**ids, **{f"__{code}__": id for code, id in numbers.items()}}
     silent = frozenset((unk, end, pad, begin))
-    rules = Rules(languages.frame("en", end), (begin,), (end,), unk, languages=languages, silent=silent)
+    rules = Rules(languages.frame("en", end), None, (begin,), (end,), unk, languages=languages, silent=silent)
     return MappedTokenizer(backend, files, rules, every, size)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dragoman import arguments
-from dragoman.data.frame import Frame
+from dragoman.data.frame import Frame, PairFrame
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import atomic_write, atomic_write_all
 from dragoman.interop.huggingface.generation_config import FILE, config_with, options_of
@@ -26,6 +26,7 @@ class Rules:
 
     Attributes:
         frame: of a text, where no language decides it.
+        pair: of two texts; None where a model reads one.
         begin, end: what a language model's documents begin and end with.
         unk_id: of the unknown token.
         mask_id: of the token that hides another one.
@@ -37,6 +38,7 @@ class Rules:
     """
 
     frame: Frame
+    pair: PairFrame | None = None
     begin: tuple[int, ...] = ()
     end: tuple[int, ...] = ()
     unk_id: int = 0
@@ -72,6 +74,7 @@ class PretrainedTokenizer(Tokenizer):
         rules = self._rules
         self.unk_id, self.mask_id = rules.unk_id, rules.mask_id
         self.text_frame = self.source_frame = frame
+        self.pair_frame = rules.pair
         self.prompt_frame = Frame(frame.prefix)
         self.document_frame = Frame(frame.prefix or rules.begin, rules.end)
 
