@@ -4,7 +4,9 @@ import dragoman as dg
 import pytest
 from dragoman.generate import generate
 from dragoman.models import DecoderConfig, TextDecoder
+from dragoman.predict.text_options import with_ids
 from family import SIZES
+from pretrained_files import byte_level
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -149,3 +151,16 @@ def test_several_outputs_are_not_given_where_one_is(served):
         with pytest.raises(ValueError, match=message):
             call(SOURCE, beam=2, count=2)
         assert call(SOURCE, beam=2, count=1, max_length=3) is not None
+
+
+def test_words_of_a_byte_level_vocabulary(tmp_path):
+    """Words begin with their space, but for the first of a text."""
+    tokenizer = dg.Tokenizer.load(byte_level(tmp_path, "GPT2Tokenizer"))
+    encode = tokenizer.encode
+    assert encode(" the") != encode("the")
+    options = {"prefix": "the", "constraints": ["the", ".", "\u00e9 the"], "suppress": ["the", ","]}
+    read = with_ids("test", tokenizer, options)
+    assert read["prefix"] == encode("the")
+    assert read["constraints"] == [encode(" the"), encode("."), encode(" \u00e9 the")]
+    assert read["suppress"] == [*encode(" the"), *encode(",")]
+    assert read["bad_words"] == [encode("the")]

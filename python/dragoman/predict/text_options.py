@@ -9,17 +9,17 @@ from dragoman import arguments
 from dragoman.data.texts import check_text, is_blank
 from dragoman.data.tokenizer import Tokenizer
 
-_SPACE = "\u2581"
+_SPACES = ("\u2581", "\u0120", " ")  # the names of a space, in vocabularies of pieces and of bytes
 
 
 def with_ids(op: str, tokenizer: Tokenizer, options: Mapping[str, Any], before: Sequence[int] = ()) -> dict[str, Any]:
     """Options of a search with ids in the place of texts; ids stay as they are.
 
     - `prefix`: a text, or a list with a text for each of several requests. The ids `before` come first.
-    - `constraints`: a list of phrases, each a text or ids. The mark of the space before a phrase is left out where it
-      begins with punctuation.
-    - `suppress`: a list of texts or of ids. A text of several tokens becomes one of `bad_words`. Punctuation is
-      suppressed with a space before it and without.
+    - `constraints`: a list of phrases, each a text or ids. A phrase has a space before it, unless it begins with
+      punctuation.
+    - `suppress`: a list of texts or of ids. A text is suppressed as it is written at the beginning and after a space,
+      and punctuation after a word, too. A spelling of several tokens becomes one of `bad_words`.
 
     Raises:
         TypeError, ValueError: naming what is no text, or is blank.
@@ -78,19 +78,25 @@ def _encoded(op: str, name: str, tokenizer: Tokenizer, text: Any) -> list[int]:
 
 
 def _phrase(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:
-    ids = _visible(op, name, tokenizer, text)
-    return ids if text.strip()[0].isalnum() else _without_space(tokenizer, ids)
+    ids, text = _visible(op, name, tokenizer, text), text.strip()
+    return (_after_word(tokenizer, f" {text}") or ids) if text[0].isalnum() else _without_space(tokenizer, ids)
 
 
 def _spellings(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[list[int]]:
-    """The ids of a text without the mark of a space that is a token of its own; of punctuation, also those that it has
-    without a space before it, where these are others."""
-    found = [_without_space(tokenizer, _visible(op, name, tokenizer, text))]
-    if not text.strip()[0].isalnum():
-        before, after = tokenizer.encode("a"), tokenizer.encode("a" + text.strip())
-        if after[: len(before)] == before and after[len(before) :] != found[0]:
-            found.append(after[len(before) :])
-    return found
+    """The ids of a text at the beginning and after a space, without the mark of a space that is a token of its own; of
+    punctuation also after a word."""
+    found, text = [_visible(op, name, tokenizer, text)], text.strip()
+    found.append(_after_word(tokenizer, f" {text}"))
+    if not text[0].isalnum():
+        found.append(_after_word(tokenizer, text))
+    different = dict.fromkeys(tuple(_without_space(tokenizer, ids)) for ids in found if ids)
+    return [list(ids) for ids in different]
+
+
+def _after_word(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids that a text adds to a word before it; none where the word then has other ids."""
+    word, both = tokenizer.encode("a"), tokenizer.encode(f"a{text}")
+    return both[len(word) :] if both[: len(word)] == word else []
 
 
 def _visible(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:
@@ -102,4 +108,4 @@ def _visible(op: str, name: str, tokenizer: Tokenizer, text: str) -> list[int]:
 
 def _without_space(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
     """Without the mark of the space before them, where it is a token of its own."""
-    return ids[1:] if len(ids) > 1 and tokenizer.tokens(ids[:1]) == [_SPACE] else ids
+    return ids[1:] if len(ids) > 1 and tokenizer.tokens(ids[:1])[0] in _SPACES else ids
