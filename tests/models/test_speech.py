@@ -206,3 +206,20 @@ def test_configs_that_do_not_fit(fields, message):
     with pytest.raises(ValueError, match=rf"^SpeechConfig: {message} must be"):
         speech_model(**fields)
     assert SpeechConfig.from_dict(speech_model().config.to_dict()) == speech_model().config
+
+
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+def test_another_device_has_the_bits_of_the_cpu(compute_dtype, rng):
+    batch, targets = frames_of(rng, 20, 8), [[5, 7, 9], [4]]
+    results = []
+    for device in ("cpu", "test"):
+        model = SpeechTransformer(speech_model().config, compute_dtype)
+        model.load_state_dict(speech_model().state_dict())
+        model.to(device)
+        optimizer = AdamW(model, 0.01)
+        loss = model.loss(batch, targets)
+        loss.backward()
+        found = [optimizer.step(), loss.item(), model.logits(batch, targets).tobytes()]
+        found += [generate(model, batch, beam=beam, max_length=6) for beam in (1, 3)]
+        results.append(found)
+    assert results[0] == results[1]
