@@ -46,6 +46,10 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, folder, monkeypa
     assert message in error and error.count("\n") == 1
 
 
-def test_commands_of_text_name_this_one(folder, capsys):
-    assert main(["predict", str(folder)]) == 2
-    assert "dragoman transcribe" in capsys.readouterr().err
+def test_commands_of_text_refuse_a_model_of_speech(folder, capsys):
+    for command in ("predict", "serve"):
+        assert main([command, str(folder)]) == 2
+        assert "dragoman transcribe" in capsys.readouterr().err
+    for command in (["translate", str(folder)], ["explain", str(folder), "hello"]):
+        assert main(command) == 2
+        assert "got a SpeechTransformer" in capsys.readouterr().err

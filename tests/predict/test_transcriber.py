@@ -160,3 +160,9 @@ def test_other_folders_are_refused(tmp_path):
         dg.Transcriber.load(tmp_path)
     with pytest.raises(TypeError, match=r"^Transcriber: model must be a SpeechTransformer, got int"):
         dg.Transcriber(3, None)
+
+
+def test_classes_of_text_refuse_a_model_of_speech():
+    served = transcriber()
+    with pytest.raises(TypeError, match=r"^Translator: model must read text, got a SpeechTransformer"):
+        dg.Translator(served.model, served.tokenizer)

@@ -20,6 +20,7 @@ from dragoman.models.encoder import TextEncoder
 from dragoman.models.encoder_decoder import EncoderDecoder
 from dragoman.models.folder import load
 from dragoman.models.special_ids import start_ids
+from dragoman.models.speech import SpeechTransformer
 from dragoman.models.vision import VisionConfig, VisionTransformer
 from dragoman.plot.page import attention_page
 
@@ -51,6 +52,8 @@ def command(options: argparse.Namespace) -> None:
     """Writes the page and prints its path and, of a translator, the translation."""
     folder = Path(options.folder)
     model: Any = load(folder).to(options.device)
+    if isinstance(model, SpeechTransformer):
+        raise ValueError(f"{folder}: must hold a model of texts or images, got a SpeechTransformer")
     if isinstance(model, EncoderDecoder):
         tokenizer = Tokenizer.load(folder).with_languages(options.source_language, options.target_language)
         model.config = tokenizer.config_of(model.config)

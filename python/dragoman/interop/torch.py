@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dragoman.arguments import check_types
 from dragoman.models.encoder_decoder import Transformer
+from dragoman.models.speech import SpeechTransformer
 from dragoman.models.transformer_config import TransformerConfig
 
 State = dict[str, npt.NDArray[Any]]
@@ -80,7 +81,7 @@ def to_torch_state_dict(model: Transformer) -> State:
         TypeError: `model` is not a Transformer.
         ValueError: torch.nn.Transformer has no attention like the model's.
     """
-    if not isinstance(model, Transformer):
+    if not isinstance(model, Transformer) or isinstance(model, SpeechTransformer):
         raise TypeError(f"to_torch_state_dict: model must be a Transformer, got {type(model).__name__}")
     _check_attention("to_torch_state_dict", model.config)
     ours = model.state_dict()

@@ -13,6 +13,7 @@ from dragoman.data.texts import check_text, check_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.encoder import TextEncoder
 from dragoman.models.folder import read_config
+from dragoman.models.speech import SpeechTransformer
 from dragoman.predict.batch_executor import BatchExecutor
 from dragoman.predict.call import Work
 from dragoman.predict.executor import Executor
@@ -40,6 +41,8 @@ class TextPredictor(Predictor):
     ) -> None:
         name = type(self).__name__
         arguments.check_types(name, self.kind, model=model)
+        if isinstance(model, SpeechTransformer):
+            raise TypeError(f"{name}: model must read text, got a SpeechTransformer, which is for Transcriber")
         arguments.check_types(name, Tokenizer, tokenizer=tokenizer)
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ValueError(
