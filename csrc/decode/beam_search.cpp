@@ -18,11 +18,11 @@ void sort_by_score(std::vector<Scored>& hypotheses) {
 
 BeamSearch::BeamSearch(const SearchOptions& options, const Vocabulary& vocabulary)
     : Search(options, vocabulary), constraints_(options.constraints) {
-  if (options.limit == 0) {
-    cut_.push_back({Paths::none, std::nullopt, 0.0, 0.0});
+  if (options.limit == length_) {
+    cut_.push_back({begin_, std::nullopt, 0.0, 0.0});
     return;
   }
-  hypotheses_.push_back({Paths::none, 0.0, constraints_.begin(), {}});
+  hypotheses_.push_back({begin_, 0.0, constraints_.begin(), {}});
   live_.push_back({0, 0});
 }
 
@@ -32,7 +32,7 @@ int64_t BeamSearch::candidates() const {
 }
 
 bool BeamSearch::reads_rows() const {
-  return (in_prefix() && scores_forced()) || must_end() || !constraints_.empty();
+  return in_prefix() || must_end() || !constraints_.empty();
 }
 
 std::vector<BeamSearch::Extension> BeamSearch::extensions(const ScoredRows& rows) const {
@@ -46,7 +46,7 @@ std::vector<BeamSearch::Extension> BeamSearch::extensions(const ScoredRows& rows
       if (log_prob > -INFINITY) found.push_back({row, id, log_prob, live.total + log_prob});
     };
     const auto consider_from_row = [&](int32_t id) { consider(id, rows.of(row, vocabulary_, id)); };
-    if (only && scores_forced()) {
+    if (in_prefix()) {
       consider_from_row(*only);
       continue;
     }

@@ -17,17 +17,18 @@ bool changes_rows(const SearchOptions& options) {
   return options.repetition_penalty != 1.0 || has_masks(options);
 }
 
-// Applies the options to `logits`, the rows of one request on the host. Returns the softmax of these rows
-// before tokens were forbidden, (rows, 2), so that the others keep the model's probabilities; none to
-// renormalize.
+// Applies the options to `logits`, the rows of one request on the host, whose decoder has read `before`
+// first. Returns the softmax of these rows before tokens were forbidden, (rows, 2), so that the others keep
+// the model's probabilities; none to renormalize.
 std::optional<std::vector<float>> change_rows(const Tensor& logits, const Search& search,
-                                              const std::vector<int32_t>& prefix,
-                                              const SearchOptions& options, const Vocabulary& vocabulary) {
+                                              std::vector<int32_t> before, const SearchOptions& options,
+                                              const Vocabulary& vocabulary) {
+  if (options.reads_prefix_first()) before.resize(before.size() - options.prefix.size());  // it is in ids()
   // transformers penalises the log probabilities of a beam search, others the logits.
   const bool afterwards = options.like == Like::hf && options.beam > 1;
   const auto each_row = [&](const auto& change) {
     for (int64_t row = 0; row < logits.dim(0); ++row) {
-      std::vector<int32_t> history = prefix;
+      std::vector<int32_t> history = before;
       const std::vector<int32_t> ids = search.ids(row);
       history.insert(history.end(), ids.begin(), ids.end());
       change(row, logits.data<float>() + row * vocabulary.size, history);
@@ -70,6 +71,9 @@ Generation::Generation(std::shared_ptr<Steps> steps, Vocabulary vocabulary)
 int64_t Generation::add(Entry entry, const SearchOptions& options) {
   const int64_t key = next_key_++;
   entry.place = key;
+  if (options.reads_prefix_first()) {
+    entry.prefix.insert(entry.prefix.end(), options.prefix.begin(), options.prefix.end());
+  }
   auto search = make_search(options, vocabulary_);
   if (search->done()) {
     done_.push_back(key);

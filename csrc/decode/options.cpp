@@ -29,7 +29,7 @@ bool SearchOptions::forbids() const {
 bool SearchOptions::reads_allowed_alone() const {
   if (allowed.empty() || !renormalize) return false;
   // These read the probability of a token among all.
-  const bool scores_prefix = !prefix.empty() && like != Like::hf;
+  const bool scores_prefix = !prefix.empty() && !reads_prefix_first();
   const bool penalises_probability = repetition_penalty != 1.0 && like == Like::hf;
   return !scores_prefix && !penalises_probability;
 }

@@ -47,6 +47,9 @@ struct SearchOptions {
   std::vector<std::vector<int32_t>> constraints;  // phrases that an output contains
 
   bool forbids() const;  // whether an option forbids tokens
+  // Whether the decoder reads the prefix at once, with what comes before it: the log probabilities of its
+  // tokens count as 0.
+  bool reads_prefix_first() const { return like == Like::hf; }
   // Whether a search reads no logits but those of `allowed` and of the ends.
   bool reads_allowed_alone() const;
   bool is_unwritten(int32_t id) const { return contains(unwritten, id); }

@@ -148,7 +148,8 @@ Tensor ReplayedSteps::add(const std::vector<Entry>& entries) {
   if (std::ranges::any_of(entries, brings_memory)) inputs = joined_memories(entries);
   make_room(sources.longest(), prefixes.longest());
   const auto added = std::make_shared<KVCache>(static_cast<int64_t>(entries.size()), programs_->cache_dtype);
-  if (programs_->reads_source && inputs.empty()) inputs = {ids_tensor(sources.ids), Sequences(sources.lengths)};
+  if (programs_->reads_source && inputs.empty())
+    inputs = {ids_tensor(sources.ids), Sequences(sources.lengths)};
   inputs.insert(inputs.end(), {ids_tensor(prefixes.ids), Sequences(prefixes.lengths), ids_tensor(last),
                                one_each(entries.size()), added});
   const Tensor logits = replay(*programs_->first, inputs, *added, prefixes.lengths);

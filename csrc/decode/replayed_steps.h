@@ -11,10 +11,11 @@
 namespace dragoman {
 
 // Inputs of `first`: source ids and their Sequences where the model reads a source, or the rows of memories
-// that the entries bring in the place of the ids; ids of the prefixes and their Sequences; the last row of each; a Sequences of one row each; an empty cache of as many sequences.
-// It fills the cache. Inputs of `step`: an id for each sequence, a Sequences of one row each, the cache.
-// Both give the logits of the next token, (sequences, vocabulary), and, where they keep attention, the
-// weights of one attention to the source, for each sequence in turn (heads, queries, keys).
+// that the entries bring in the place of the ids; ids of the prefixes and their Sequences; the last row of
+// each; a Sequences of one row each; an empty cache of as many sequences. It fills the cache. Inputs of
+// `step`: an id for each sequence, a Sequences of one row each, the cache. Both give the logits of the next
+// token, (sequences, vocabulary), and, where they keep attention, the weights of one attention to the source,
+// for each sequence in turn (heads, queries, keys).
 struct StepPrograms {
   std::shared_ptr<const Program> first, step;
   bool reads_source;

@@ -73,8 +73,8 @@ int32_t draw_id(std::vector<Weighted> ids, double draw, const SearchOptions& opt
 }
 
 Sampler::Sampler(const SearchOptions& options, const Vocabulary& vocabulary)
-    : Search(options, vocabulary), outputs_(options.count) {
-  if (options.limit == 0) return;
+    : Search(options, vocabulary), outputs_(options.count, Output{begin_, std::nullopt, 0.0}) {
+  if (options.limit == length_) return;
   for (int64_t i = 0; i < options.count; ++i) drawn_.push_back(i);
   live_.push_back({0, 0});
 }
@@ -131,13 +131,13 @@ void Sampler::step(const ScoredRows& rows) {
   std::vector<int64_t> drawn;
   live_.clear();
   for (size_t i = 0; i < drawn_.size(); ++i) {
-    const int64_t row = length_ == 0 ? 0 : static_cast<int64_t>(i);
+    const int64_t row = one_row_ ? 0 : static_cast<int64_t>(i);
     Output& output = outputs_[drawn_[i]];
     if (!only && all[row].empty()) no_token_left(options_);
     const int32_t id =
         only ? *only
              : draw_id(all[row], uniform_draw(options_.seed, options_.place, drawn_[i], length_), options_);
-    const double log_prob = only && !scores_forced() ? 0.0 : rows.log_prob(row, logit_of(rows, row, id));
+    const double log_prob = only && !in_prefix() ? 0.0 : rows.log_prob(row, logit_of(rows, row, id));
     output.total += log_prob;
     if (!in_prefix() && vocabulary_.is_end(id)) {
       output.end = log_prob;
@@ -149,6 +149,7 @@ void Sampler::step(const ScoredRows& rows) {
     live_.push_back({row, id});
   }
   drawn_ = std::move(drawn);
+  one_row_ = false;
   ++length_;
 }
 

@@ -24,7 +24,7 @@ class Sampler : public Search {
   Sampler(const SearchOptions& options, const Vocabulary& vocabulary);
 
   int64_t candidates() const override;
-  bool reads_rows() const override { return (in_prefix() && scores_forced()) || options_.top_k == 0; }
+  bool reads_rows() const override { return in_prefix() || options_.top_k == 0; }
   void step(const ScoredRows& rows) override;
   std::vector<int32_t> ids(int64_t row) const override { return paths_.ids(outputs_[drawn_[row]].path); }
   std::vector<Hypothesis> result() const override;
@@ -32,8 +32,8 @@ class Sampler : public Search {
 
  private:
   struct Output {
-    int64_t path = Paths::none;  // without the end
-    std::optional<double> end;   // its log probability
+    int64_t path;               // without the end
+    std::optional<double> end;  // its log probability
     double total = 0.0;
   };
 
@@ -46,7 +46,8 @@ class Sampler : public Search {
   std::vector<Weighted> weights_of_candidates(const ScoredRows& rows, int64_t row) const;
 
   std::vector<Output> outputs_;
-  std::vector<int64_t> drawn_;  // the output of each row; before the first step all share one row
+  std::vector<int64_t> drawn_;  // the output of each row
+  bool one_row_ = true;         // before the first step all share a row
 };
 
 }  // namespace dragoman

@@ -11,6 +11,13 @@ void ScoredRows::check_finite(int64_t row) const {
   if (!(softmax[2 * row + 1] > 0.0f)) throw FloatingPointError("logits are not finite");
 }
 
+Search::Search(const SearchOptions& options, const Vocabulary& vocabulary)
+    : options_(options), vocabulary_(vocabulary) {
+  if (!options.reads_prefix_first()) return;
+  for (const int32_t id : options.prefix) begin_ = paths_.append(begin_, id, 0.0);
+  length_ = static_cast<int64_t>(options.prefix.size());
+}
+
 std::optional<int32_t> Search::forced() const {
   if (in_prefix()) return options_.prefix[length_];
   if (length_ + 1 == options_.limit) return options_.forced_last;

@@ -39,8 +39,7 @@ struct Taken {
 
 class Search {
  public:
-  Search(const SearchOptions& options, const Vocabulary& vocabulary)
-      : options_(options), vocabulary_(vocabulary) {}
+  Search(const SearchOptions& options, const Vocabulary& vocabulary);
   virtual ~Search() = default;
 
   // Of the next step: how many candidates a row needs, and whether the search reads whole rows.
@@ -61,13 +60,13 @@ class Search {
   virtual std::vector<int32_t> stable() const = 0;  // ids that all live and finished hypotheses begin with
 
  protected:
+  // Whether the prefix gives the token of the next step.
   bool in_prefix() const { return length_ < static_cast<int64_t>(options_.prefix.size()); }
-  // Whether a step takes the log probability of a forced token from the model; otherwise it is 0.
-  bool scores_forced() const { return options_.like != Like::hf; }
 
   const SearchOptions options_;
   const Vocabulary& vocabulary_;
   Paths paths_;
+  int64_t begin_ = Paths::none;  // the path of what is there before the first step
   int64_t length_ = 0;
   std::vector<Taken> live_;
 };

@@ -151,6 +151,21 @@ def test_a_text_that_leaves_no_room_is_an_error(positions):
         assert len(generate(model, [[1, 5, 6, 7, 8]], max_length=2)) == 1
 
 
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("how", [{"beam": 2}, {"temperature": 1.0, "count": 3}])
+def test_a_prefix_like_hf_takes_no_steps(kind, how):
+    make, sources = MODELS[kind]
+    generation = Generation(make(1))
+    options = SearchOptions(like="hf", prefix=[5, 2, 7], max_length=5, suppress=[2], **how)
+    key = generation.add(sources[0], options)
+    assert generation.stable(key) == [5, 2, 7]
+    assert not generation.step() and generation.step() == [key]
+    for h in generation.take(key):
+        assert len(h.ids) == 5 and h.ids[:3] == [5, 2, 7] and h.token_logprobs[:3] == [0, 0, 0] != h.token_logprobs[3:]
+    key = generation.add(sources[0], SearchOptions(like="hf", prefix=[5, 7], max_length=2, **how))
+    assert generation.step() == [key] and generation.take(key)[0].ids == [5, 7]
+
+
 @pytest.mark.parametrize("kind", [make_model, make_decoder])
 def test_requests_see_the_model_as_it_is(kind):
     """Each time that no request is decoded; parts of the old weights beside the new ones would show."""

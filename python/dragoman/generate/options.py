@@ -47,7 +47,7 @@ class SearchOptions:
             (Nguyen et al. 2024, arXiv:2407.01082).
         seed: of the draws. What a request draws depends on the seed and its place, on no other request.
         prefix: ids that every output begins with. They are part of its ids, its length and its score; where `like` is
-            "hf" their log probability counts as 0. No option forbids them.
+            "hf" their log probability counts as 0, and they take no steps. No option forbids them.
         forced_last: the only token that is chosen at `max_length`, an eos as a rule, with the log probability 0; None
             for no such token. It needs like "hf".
         suppress: ids that are never chosen.
