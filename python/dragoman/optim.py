@@ -102,6 +102,9 @@ class AdamW:
         ranks: the processes that train together. Each keeps the moments of its pieces of the arena alone, and updates
             these (Rajbhandari et al. 2020, arXiv:1910.02054, stage 1).
 
+    Attributes:
+        size: elements of the arena, a little more than there are values to train.
+
     Raises:
         TypeError: an argument of another type.
         ValueError: an argument out of range, a model without trainable parameters, or a group that gets none of them.
@@ -166,7 +169,7 @@ class AdamW:
         _core.empty_cache(device)  # of the memory that the parameters lay in before
         decays = [_weight_decay(group_of[name], p, weight_decay) for name, p in trainable.items()]
         scales = [group.lr_scale if (group := group_of[name]) else 1.0 for name in trainable]
-        self._size = total
+        self.size = total
         self._pieces = self._make_pieces(bounds, np.array(scales, np.float32), np.array(decays, np.float32), device)
         self._total: _core.Tensor | None = None  # the sum of a step's batches, of this process's pieces
         self._summed = False  # whether it holds the gradients of this step
@@ -180,7 +183,7 @@ class AdamW:
     ) -> list[_Piece]:
         """This process's pieces of the arenas, with moments of zeros."""
         alone = self._ranks.size == 1
-        owned = [(0, self._size)] if alone else Pieces(self._size, self._ranks.size).owned(self._ranks.rank)
+        owned = [(0, self.size)] if alone else Pieces(self.size, self._ranks.size).owned(self._ranks.rank)
         pieces = []
         for begin, end in owned:
             low, high = np.searchsorted(bounds, begin, "right") - 1, np.searchsorted(bounds, end, "left")
@@ -302,7 +305,7 @@ class AdamW:
         """The norm of the step's gradients, a scalar tensor."""
         if self._ranks.size == 1:
             return _core.gradient_norm(self._sum() if self._summed else self._gradients)
-        squares = np.zeros(-(-self._size // CHUNK))
+        squares = np.zeros(-(-self.size // CHUNK))
         own = [_core.square_sums(gradients) for gradients in self._summed_pieces()]
         for rank, sums in enumerate(self._ranks.gather(own)):
             for (begin, _), values in zip(self._exchange_pieces.owned(rank), sums, strict=True):
@@ -442,7 +445,7 @@ class AdamW:
         if self._ranks.size == 1:
             moment: _core.Tensor = getattr(self._pieces[0], kind)
             return moment.numpy()
-        return collect(self._ranks, [getattr(piece, kind) for piece in self._pieces], self._exchange_pieces, self._size)
+        return collect(self._ranks, [getattr(piece, kind) for piece in self._pieces], self._exchange_pieces, self.size)
 
     def load_state_dict(self, state: State) -> None:
         """Restores what `state_dict` returned; nothing is changed if it does not fit.
@@ -493,8 +496,8 @@ class AdamW:
             )
         named = {"step": state["step"]}
         for kind in _MOMENTS:
-            if state[kind].shape != (self._size,):
-                raise ValueError(f"AdamW: {kind} must have shape {(self._size,)}, got {state[kind].shape}")
+            if state[kind].shape != (self.size,):
+                raise ValueError(f"AdamW: {kind} must have shape {(self.size,)}, got {state[kind].shape}")
             for segment in self._segments:
                 size, shape = segment.parameter.size, segment.parameter.shape
                 named[f"{kind}.{segment.name}"] = state[kind][segment.first : segment.first + size].reshape(shape)

@@ -1,0 +1,47 @@
+"""A run for test_mpirun.py: rank_program.py OPTIONS, a JSON object.
+
+`fault` is [what, rank, step]: that rank raises, or sends itself a signal, after that step.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import dragoman as dg
+import numpy as np
+from dragoman.distributed import this_process
+from dragoman.train import Callback
+from toy_runs import model_of, pairs_of
+
+
+class Fault(Callback):
+    def __init__(self, what, step):
+        self.what, self.step = what, step
+
+    def on_step(self, step, loss):
+        if step == self.step:
+            if self.what == "raise":
+                raise RuntimeError("a fault of this test")
+            os.kill(os.getpid(), self.what)
+
+
+def main(batches, steps, resume=False, fault=None, lora=False, seed=0, **options):
+    ranks = this_process()
+    dg.set_num_threads(1)
+    model = model_of()
+    if lora:
+        dg.lora.add(model, rank=2)
+    rng = np.random.default_rng(seed)
+    pairs, held_out = pairs_of(rng, 120), pairs_of(rng, 30)
+    options = {"batch_tokens": 60, "checkpoint_every": 4, "warmup": 3, "lr": 1e-2, "log_interval": 1, **options}
+    callbacks = [Fault(fault[0], fault[2])] if fault and fault[1] == ranks.rank else []
+    accumulate = batches // ranks.size
+    trainer = dg.Trainer(model, accumulate=accumulate, max_steps=steps, callbacks=callbacks, **options)
+    trainer.fit(pairs, held_out, resume=resume)
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))

@@ -1,0 +1,100 @@
+"""Training by mpirun: the files of a run on several ranks are those of a run on one, and faults end all ranks."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mpi4py")
+MPIRUN = shutil.which("mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+pytestmark = [pytest.mark.cpu, pytest.mark.skipif(MPIRUN is None, reason="no mpirun")]
+
+PROGRAM = Path(__file__).parent / "rank_program.py"
+ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+BATCHES = 6  # of a step
+
+
+def start(ranks, output, environment=None, **options):
+    options = {"batches": BATCHES, "steps": 6, "output": str(output), **options}
+    command = [sys.executable, str(PROGRAM), json.dumps(options)]
+    if ranks > 1:
+        command = [MPIRUN, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
+    environment = {**os.environ, **ROOT, "OMP_NUM_THREADS": "1", **(environment or {})}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def files(folder):
+    """The bytes of everything that a run wrote, its log without times."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
+    for name in found:  # what a checkpoint says beside its arrays holds seconds
+        if name.startswith("checkpoints"):
+            size = int.from_bytes(found[name][:8], "little")
+            found[name] = found[name][8 + size :]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    found["log"] = [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s")} for line in lines]
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_grad_norm": 0.5, "ema": 0.9, "final": "ema", "best_by": "loss"},
+        {"compute_dtype": "bfloat16", "checkpoint_layers": True, "layer_decay": 0.9},
+        {"lora": True, "final": "best"},
+    ],
+    ids=["float32", "bfloat16", "adapters"],
+)
+def test_ranks_write_the_files_of_one_process(tmp_path, options):
+    for ranks in (1, 2, 3):
+        done = start(ranks, tmp_path / str(ranks), **options)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+    expected = files(tmp_path / "1")
+    assert len(expected) == 4  # two checkpoints, the model and the log
+    assert files(tmp_path / "2") == expected
+    assert files(tmp_path / "3") == expected
+
+
+def test_a_signal_to_one_rank_saves_on_all_and_others_go_on(tmp_path):
+    """Rank 2 of 3 is told to end in the middle of an epoch; two ranks go on to the bits of one process."""
+    assert start(1, tmp_path / "whole").returncode == 0
+    stopped = start(3, tmp_path / "parts", fault=[signal.SIGTERM, 2, 3])
+    assert stopped.returncode == 143
+    assert "stopped after step 3" in stopped.stderr
+    resumed = start(2, tmp_path / "parts", resume=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("what", ["raise", signal.SIGKILL, signal.SIGSTOP], ids=["raises", "dies", "hangs"])
+def test_a_rank_that_fails_ends_all_and_the_checkpoint_stands(tmp_path, what):
+    began = time.monotonic()
+    failed = start(2, tmp_path / "run", {"DRAGOMAN_MPI_TIMEOUT": "3"}, fault=[what, 1, 5])
+    assert failed.returncode != 0
+    assert time.monotonic() - began < 60
+    if what == "raise":
+        assert "rank 1 of 2 ends the run: RuntimeError: a fault of this test" in failed.stderr
+    if what == signal.SIGSTOP:
+        assert "rank 0 of 2 ends the run: TimeoutError: no answer of another rank in 3 seconds" in failed.stderr
+    resumed = start(2, tmp_path / "run", resume=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert start(1, tmp_path / "whole").returncode == 0
+    assert files(tmp_path / "run") == files(tmp_path / "whole")
+
+
+def test_ranks_that_differ_are_refused(tmp_path):
+    lines = [sys.executable, str(PROGRAM)]
+    command = [MPIRUN, "--oversubscribe", "--bind-to", "none"]
+    for rank, seed in enumerate((0, 1)):
+        options = {"batches": 2, "steps": 2, "output": str(tmp_path), "seed": seed}
+        command += [":"] * rank + ["-n", "1", *lines, json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **ROOT})
+    assert done.returncode != 0
+    assert "must be the same on all ranks, rank 0 has" in done.stderr
+    assert not list(tmp_path.rglob("*.safetensors"))
