@@ -195,14 +195,14 @@ class Tokenizer:
         """Number of tokens, with special ones and bytes."""
         return self._vocab_size
 
-    def with_languages(self, source: str | None, target: str | None) -> Tokenizer:
+    def with_languages(self, source_language: str | None, target_language: str | None) -> Tokenizer:
         """The tokenizer for two languages of a model that translates between several.
 
         Raises:
             ValueError: naming the argument: an unknown code, or a missing one where the model needs it, with some that
                 it knows; any code for a tokenizer without languages.
         """
-        for name, code in (("source_language", source), ("target_language", target)):
+        for name, code in (("source_language", source_language), ("target_language", target_language)):
             if code is not None:
                 raise ValueError(f"Tokenizer: {name} must be None for a model without language codes, got {code!r}")
         return self
@@ -225,8 +225,9 @@ class Tokenizer:
         return self
 
     def trimmed(self, texts: Sequence[str]) -> list[str]:
-        """Texts as they stand in frames: here without spaces at either end."""
-        return [text.strip() for text in texts]
+        """Texts as they stand in frames: here without spaces at either end. TypeError, ValueError as of
+        `encode_batch`."""
+        return [text.strip() for text in check_texts("Tokenizer", "texts", texts)]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens. TypeError, ValueError for what is no text."""
@@ -243,7 +244,7 @@ class Tokenizer:
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
         """The ids of each word of a sentence that is split into words already. TypeError, ValueError as there."""
-        return self.encode_batch(words)
+        return self.encode_batch(check_texts("Tokenizer", "words", words))
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """For each id of `encode(text)`, where the characters that it stands for begin and end.

@@ -79,18 +79,21 @@ class MarianTokenizer(MappedTokenizer):
     def target(self) -> Tokenizer:
         return self._target
 
-    def with_languages(self, source: str | None, target: str | None) -> Self:
+    def with_languages(self, source_language: str | None, target_language: str | None) -> Self:
         """Of the target alone: as fra or >>fra<<. A source that begins with a code of its own keeps it."""
         if not self._ids:
-            return super().with_languages(source, target)
-        if target is not None and _code(target) not in self._ids:
-            raise ValueError(f"Tokenizer: target_language must be one of {some(list(self._ids))}, got {target!r}")
+            return super().with_languages(source_language, target_language)
+        if target_language is not None and _code(target_language) not in self._ids:
+            raise ValueError(
+                f"Tokenizer: target_language must be one of {some(list(self._ids))}, got {target_language!r}"
+            )
         made = self._copy()
-        made._codes = source, target or self._codes[1]
+        made._codes = source_language, target_language or self._codes[1]
         return made
 
     def trimmed(self, texts: Sequence[str]) -> list[str]:
         """Texts that begin with the code of a language, where the model needs one."""
+        texts = super().trimmed(texts)
         language = self._codes[1]
         if language is not None:
             return [text if text.startswith(">>") else _code(language) + text for text in texts]
@@ -100,7 +103,7 @@ class MarianTokenizer(MappedTokenizer):
                     f"Tokenizer: texts[{i}] must begin with the code of a language, one of {some(list(self._ids))}; "
                     "target_language sets it for all texts"
                 )
-        return list(texts)
+        return texts
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         parts = [self._parted(text) for text in check_texts("Tokenizer", "texts", texts)]

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from dragoman import arguments
 from dragoman.data.frame import Frame, PairFrame
+from dragoman.data.texts import check_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import atomic_write, atomic_write_all
 from dragoman.interop.huggingface.generation_config import FILE, config_with, options_of
@@ -79,9 +80,10 @@ class PretrainedTokenizer(Tokenizer):
         self.document_frame = Frame(frame.prefix or rules.begin, rules.end)
 
     def trimmed(self, texts: Sequence[str]) -> list[str]:
-        return list(texts)
+        return check_texts("Tokenizer", "texts", texts)
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        words = check_texts("Tokenizer", "words", words)
         return self.encode_batch([" " + word for word in words] if self._rules.spaced_words else words)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -98,13 +100,13 @@ class PretrainedTokenizer(Tokenizer):
     def merges(self) -> list[tuple[int, int, int]]:
         raise ValueError("Tokenizer: bpe_dropout needs a tokenizer that was trained here")
 
-    def with_languages(self, source: str | None, target: str | None) -> Self:
+    def with_languages(self, source_language: str | None, target_language: str | None) -> Self:
         languages = self._rules.languages
         if languages is None:
-            super().with_languages(source, target)
+            super().with_languages(source_language, target_language)
             return self
-        source = source or self._codes[0] or languages.source
-        target = target or self._codes[1] or languages.target
+        source = source_language or self._codes[0] or languages.source
+        target = target_language or self._codes[1] or languages.target
         made = self._copy()
         made._set_frames(languages.frame(source, self._rules.end[0]))
         languages.id("target_language", target)
