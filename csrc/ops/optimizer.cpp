@@ -74,7 +74,8 @@ Tensor gradient_norm(const Tensor& gradients) {
 
 std::vector<double> square_sums(const Tensor& gradients) {
   check_dtype("square_sums", "gradients", gradients, DType::float32);
-  CHECK(gradients.device() == cpu_device, "square_sums: gradients must be on cpu, got ", name(gradients.device()));
+  CHECK(gradients.device() == cpu_device, "square_sums: gradients must be on cpu, got ",
+        name(gradients.device()));
   std::vector<double> sums(static_cast<size_t>((gradients.numel() + square_chunk - 1) / square_chunk));
   float norm = 0.0f;
   kernels(gradients).gradient_norm(

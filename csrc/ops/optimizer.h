@@ -55,8 +55,8 @@ void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor&
                 const Tensor& weight_decay, const Tensor& lr, const Tensor& norm, const Tensor& step,
                 double beta1, double beta2, double eps, double max_norm);
 Tensor gradient_norm(const Tensor& gradients);  // ()
-// The sums of squares of the chunks of square_chunk elements, on the CPU: where each process has the gradients
-// of some chunks, their norm is the root of what these are, added in order.
+// The sums of squares of the chunks of square_chunk elements, on the CPU: where each process has the
+// gradients of some chunks, their norm is the root of what these are, added in order.
 std::vector<double> square_sums(const Tensor& gradients);
 void moving_average(const Tensor& average, const Tensor& x, double gain);
 

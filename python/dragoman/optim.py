@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core, random
-from dragoman.arguments import check_arrays, check_types, flag, number, positive, shown
+from dragoman.arguments import check_arrays, check_types, flag, integer, number, positive, shown
 from dragoman.distributed.gradients import CHUNK, GradientExchange, Pieces, collect, share
 from dragoman.distributed.ranks import ALONE, Ranks
 from dragoman.nn.module import Module
@@ -284,7 +284,15 @@ class AdamW:
             loss: of the batch; None where this rank has none left in the last round.
             batches: of the step, on all ranks.
             done: how many of them the rounds before had.
+
+        Raises:
+            TypeError, ValueError: naming the argument.
+            RuntimeError: as of `Tensor.backward`.
         """
+        batches = integer("AdamW", "batches", batches, 1)
+        done = integer("AdamW", "done", done, 0, batches)
+        if loss is not None:
+            check_types("AdamW", Tensor, loss=loss)
         if self._exchange is not None:
             self._collect_gradients()
             self._exchange.begin(min(batches - done, self._ranks.size))

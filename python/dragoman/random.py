@@ -136,9 +136,13 @@ def masks_from(position: MaskPosition) -> Iterator[None]:
 
 
 def begin_batch(place: int) -> None:
-    """Moves to the masks of a batch by its place in the step, which do not depend on who runs the others."""
+    """Moves to the masks of a batch by its place in the step, which do not depend on who runs the others.
+
+    TypeError, ValueError unless `place` is an int in [0, 2^16).
+    """
+    place = arguments.integer("begin_batch", "place", place, below=2**16)
     with _drawing:
-        _state.next_id = place * _CALLS % 2**32
+        _state.next_id = place * _CALLS
 
 
 def advance_step() -> None:
