@@ -156,6 +156,7 @@ CONFIG_KINDS = {
     "output_scale": (without(ABOVE_0, "huge"), 0.5),
     "position_offset": (without(INT, "huge"), 2),
     "position_buckets": (without(SIZE, "too many", "huge"), 8),
+    "position_rows": (optional(without(SIZE, "too many", "huge")) | {"below max_length": 5}, 1024),
     **{
         name: (optional(without(SIZE, "too many", "huge")), 2)
         for name in ("position_distance", "rotary_features", "kv_heads", "head_dim")
@@ -231,6 +232,11 @@ RULES = {
     "min_p": (RATE, 0.0),
     "seed": (INT, 1),
     "prefix": (without(INTS, "many"), [4]),
+    "forced_last": (optional(INT), 2),
+    "early_stopping": (without(FLAG, "string") | {"unknown": "always"}, True),
+    "begin_suppress": (without(INTS, "many"), [4]),
+    "bad_words": (without(OBJECTS, "empty list", "empty string") | NONE | NUMBERS, [[4, 5]]),
+    "renormalize": (FLAG, True),
     "suppress": (without(INTS, "many"), [4]),
     "allowed": (optional(without(INTS, "many")), [4]),
     "no_repeat_ngram": (INT, 2),
@@ -796,13 +802,14 @@ NOT_IN_TABLE = {
     "their own tests give them sound": {"SpeechConfig", "SpeechTransformer", "Transcriber", "log_mel", "read_wav"},
     "their tests ask a server": {"make_app", "serve"},
     "their check comes with their `with`": {"masks_from", "record_attention"},
-    "what others call, with what they have checked": {"check_options", "next_dropout"},
+    "what others call, with what they have checked": {"begin_batch", "check_options", "next_dropout"},
     "it needs a tokenizer of byte pairs": {"BpeDropout"},
     "it calls what it is given": {"checkpoint"},
 }
 
 # Of a callable in the table: its words for messages, and what its base class takes and it does not use.
 ARGUMENTS_LEFT_OUT = {
+    ("AdamW", "ranks"),
     ("Batches", "limits"),
     ("Batches", "unit"),
     ("Encoder", "cache"),

@@ -166,11 +166,12 @@ class SearchOptions:
                 raise ValueError(f"{op}: {name} needs a search like hf, got like {like}")
         penalties = {"length_penalty": self.length_penalty, "coverage_penalty": self.coverage_penalty}
         for name, penalty in penalties.items():
-            if penalty is None:
+            if penalty is None and name == "length_penalty":
                 continue
-            penalties[name] = arguments.number(op, name, penalty, 0.0)
-            if penalty > MAX_PENALTY:
-                raise ValueError(f"{op}: {name} must be at most {MAX_PENALTY:g}, got {penalty:g}")
+            number = arguments.number(op, name, penalty, 0.0)
+            if number > MAX_PENALTY:
+                raise ValueError(f"{op}: {name} must be at most {MAX_PENALTY:g}, got {number:g}")
+            penalties[name] = number
         if penalties["coverage_penalty"] and (self.temperature or like != "dragoman"):
             other = f"like {like}" if like != "dragoman" else "a temperature above 0"
             raise ValueError(f"{op}: coverage_penalty needs a search like dragoman, got {other}")
