@@ -41,6 +41,7 @@ from bad_values import (
     tensor,
     without,
 )
+from dragoman.distributed.ranks import ALONE
 from dragoman.generate import generate, top_k
 
 F, nn = dg.functional, dg.nn
@@ -401,6 +402,7 @@ TABLE = {
         "weight_decay": (AT_LEAST_0, 0.1),
         "max_grad_norm": (optional(ABOVE_0), 1.0),
         "groups": (GROUPS, [dg.optim.ParameterGroup("weight", 0.5)]),
+        "ranks": (OBJECTS | NONE | NUMBERS, ALONE),
     },
     dg.optim.ParameterGroup: {
         "pattern": (PATTERN, "*.bias"),
@@ -809,7 +811,6 @@ NOT_IN_TABLE = {
 
 # Of a callable in the table: its words for messages, and what its base class takes and it does not use.
 ARGUMENTS_LEFT_OUT = {
-    ("AdamW", "ranks"),
     ("Batches", "limits"),
     ("Batches", "unit"),
     ("Encoder", "cache"),

@@ -53,6 +53,7 @@ OF_OPS = {
     "packed",
     "move",
     "next_dropout",
+    "check_options",
     "Record",
 }  # what ops and layers call, with what they have checked
 ABSTRACT = {"Task", "EncoderDecoder", "Dataset", "Columns", "Callback", "Predictor"}

@@ -137,6 +137,7 @@ class AdamW:
         self._frozen = {name: p for name, p in backward_order if not trains[name]}
         bounds = _bounds(trainable.values())
         total, device = int(bounds[-1]), next(iter(trainable.values())).device
+        check_types("AdamW", Ranks, ranks=ranks)
         if ranks.size > 1 and device != "cpu":
             raise ValueError(f"AdamW: model must be on cpu to train on {ranks.size} ranks, got {device}")
         self._ranks = ranks
@@ -290,7 +291,9 @@ class AdamW:
             RuntimeError: as of `Tensor.backward`.
         """
         batches = integer("AdamW", "batches", batches, 1)
-        done = integer("AdamW", "done", done, 0, batches)
+        done = integer("AdamW", "done", done)
+        if done >= batches:
+            raise ValueError(f"AdamW: done must be below {batches}, as batches, got {done}")
         if loss is not None:
             check_types("AdamW", Tensor, loss=loss)
         if self._exchange is not None:

@@ -266,7 +266,7 @@ def mistakes(data, folder):
         ("train", en, de, out, "--resume"): "out/checkpoints: no checkpoint to resume from",
         ("train", en, de, f"--output={short}"): "short.*: (Not a directory|File exists)",
         ("translate", folder / "none"): "none: not a model folder$",
-        ("translate", broken): r"broken: not a model folder \(it has no tokenizer.json\)",
+        ("translate", broken): "broken/config.json: must be JSON",
         ("evaluate", broken, en, f"--target={short}"): "en has 96 lines",
         ("info", broken): "broken/config.json: ",
         ("info", "--threads=0"): r"--threads must be an integer in \[1, 1,024\], got .0",

@@ -211,8 +211,17 @@ class TestLanguages:
             ValueError, match=r"target_language must be one of ace_Arab, .* and 194 more, got 'english'"
         ):
             tokenizer.with_languages("fra_Latn", "english")
-        with pytest.raises(ValueError, match="source_language must be one of ace_Arab"):
-            tokenizer.with_languages(None, "eng_Latn")
+        for code in (None, 3, ["fra_Latn"]):
+            with pytest.raises(ValueError, match="source_language must be one of ace_Arab"):
+                tokenizer.with_languages(code, "eng_Latn")
+
+    @pytest.mark.parametrize("folder", [made.m2m100, made.marian, made.t5])
+    def test_what_is_no_text_is_named(self, folder, tmp_path):
+        tokenizer = Tokenizer.load(folder(tmp_path))
+        for read, name in ((tokenizer.trimmed, "texts"), (tokenizer.encode_words, "words")):
+            for texts, where in ((["a", 3], rf"{name}\[1\]"), ("a", name), (3, name)):
+                with pytest.raises(TypeError, match=f"^Tokenizer: {where} must be "):
+                    read(texts)
 
     def test_older_nllb_has_the_code_last(self, tmp_path):
         tokenizer = Tokenizer.load(made.fairseq(tmp_path, "NllbTokenizer", legacy_behaviour=True))
@@ -246,6 +255,8 @@ class TestLanguages:
             source_ids(tokenizer, [">>xxx<< the"])
         with pytest.raises(ValueError, match=r"target_language must be one of >>fra<<, >>deu<<, got 'xx'"):
             tokenizer.with_languages(None, "xx")
+        with pytest.raises(ValueError, match="target_language must be one of >>fra<<, >>deu<<, got 3"):
+            tokenizer.with_languages(None, 3)
         one = Tokenizer.load(made.marian(tmp_path / "one"))
         assert source_ids(one, ["the"]) == [[2, 0]]
         with pytest.raises(ValueError, match="target_language must be None"):

@@ -198,6 +198,7 @@ def test_other_sources_are_refused(rng):
     [
         ({"mel_bins": 0}, "mel_bins"),
         ({"tie_embeddings": "three"}, "tie_embeddings"),
+        ({"tie_embeddings": np.zeros(0)}, "tie_embeddings"),
         ({"tgt_vocab_size": 29, "tie_embeddings": "none"}, "tgt_vocab_size"),
         ({"max_source_length": 9}, "max_source_length"),
     ],

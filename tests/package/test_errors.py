@@ -176,3 +176,12 @@ def test_a_folder_that_is_no_path_is_named(kind):
 def test_values_to_copy_are_named(kind):
     with pytest.raises((TypeError, ValueError), match="copy_: array must"):
         tensor(2).copy_(ARRAY[kind])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((0.5, 2), "loss"), ((None, 0), "batches"), ((None, 1.5), "batches"), ((None, 3, 3), "done")],
+)
+def test_arguments_of_one_batch_of_a_step_are_named(arguments, name):
+    with pytest.raises((TypeError, ValueError), match=f"^AdamW: {name} must be "):
+        dg.optim.AdamW(dg.nn.Linear(2, 2), 0.1).backward(*arguments)

@@ -42,7 +42,8 @@ class SpeechConfig(TransformerConfig):
     sizes: ClassVar[tuple[str, ...]] = (*TransformerConfig.sizes, "mel_bins")
 
     def __post_init__(self) -> None:
-        self._check("tie_embeddings", not self.ties_inputs, '"none" or "two": sound has no embedding')
+        known = isinstance(self.tie_embeddings, str)  # what else it may be is an error of TransformerConfig
+        self._check("tie_embeddings", not (known and self.ties_inputs), '"none" or "two": sound has no embedding')
         self._check("tgt_vocab_size", self.tgt_vocab_size is None, "None: vocab_size counts target tokens")
         self._check("max_source_length", self.max_source_length is None, "None: frames are never cut")
         super().__post_init__()

@@ -94,7 +94,7 @@ class Languages:
         Raises:
             ValueError: naming the argument, with some codes: an unknown code, or None.
         """
-        found = None if code is None else self.ids.get(code, self.ids.get(code.strip("_")))
+        found = self.ids.get(code, self.ids.get(code.strip("_"))) if isinstance(code, str) else None
         if found is None:
             raise ValueError(f"Tokenizer: {argument} must be one of {some(list(self.ids))}, got {code!r}")
         return found

@@ -83,7 +83,8 @@ class MarianTokenizer(MappedTokenizer):
         """Of the target alone: as fra or >>fra<<. A source that begins with a code of its own keeps it."""
         if not self._ids:
             return super().with_languages(source_language, target_language)
-        if target_language is not None and _code(target_language) not in self._ids:
+        known = isinstance(target_language, str) and _code(target_language) in self._ids
+        if target_language is not None and not known:
             raise ValueError(
                 f"Tokenizer: target_language must be one of {some(list(self._ids))}, got {target_language!r}"
             )
