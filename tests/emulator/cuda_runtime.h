@@ -15,7 +15,6 @@
 #define __global__
 #define __device__
 #define __host__
-#define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static thread_local  // threads of a block are fibers of one thread; see emulator.cpp
@@ -30,11 +29,9 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 using std::isfinite;
-using std::isnan;
 using std::max;
 using std::min;
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
-inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline void __syncthreads() { emulator::arrive(emulator::block->barrier, emulator::block->num_threads); }
 inline void __syncwarp(unsigned mask = ~0u) { emulator::sync_warp(mask); }
 template <class T>

@@ -221,7 +221,7 @@ def test_an_adapter_beside_a_frozen_base(tmp_path):
         (lambda m: m.freeze("int8"), "freeze: the model is frozen in int8; freeze the model that it was made from"),
         (lambda m: m.state_dict(), "state_dict: the model is frozen in int8; `save` writes it"),
         (lambda m: m.load_state_dict({}), "load_state_dict: the model is frozen in int8; load into the model"),
-        (lambda m: m.to("test"), "to: the model is frozen in int8; load it on test"),
+        (lambda m: m.to("test"), "to: the model is frozen in int8; freeze another one for test in bfloat16"),
         (
             lambda m: dg.functional.linear(dg.tensor(np.ones((1, 24)), requires_grad=True), m.output.weight),
             "backward: a weight that is frozen in int8 has no gradient to hand on",

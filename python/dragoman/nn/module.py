@@ -134,8 +134,10 @@ class Module:
         """
         check_device("to", device)
         place = "cuda" if device == "cuda:0" else device
-        if any(weight.device != place for _, weight in self.named_frozen()):
-            self.check_not_frozen("to", f"load it on {device}")
+        for _, weight in self.named_frozen():
+            if weight.device != place:
+                other = f"freeze another one for {device} in bfloat16"
+                self.check_not_frozen("to", other if weight.dtype == "int8" else f"load it on {device}")
         for parameter in self.parameters():
             parameter.move(device)
         for _, module in self.named_modules():
