@@ -62,8 +62,8 @@ void bind_decode(py::module_& m) {
     }
   });
 
-  py::class_<Entry>(m, "Entry",
-                    "What a request brings: source ids or a memory, and the ids that the decoder reads first.")
+  py::class_<Entry>(
+      m, "Entry", "What a request brings: source ids or a memory, and the ids that the decoder reads first.")
       .def(py::init<std::vector<int32_t>, std::vector<int32_t>>(), "source"_a, "prefix"_a)
       .def_readonly("source", &Entry::source)
       .def_readonly("memory", &Entry::memory)
@@ -164,7 +164,8 @@ void bind_decode(py::module_& m) {
           [](Generation& generation, std::vector<int32_t> source, std::vector<int32_t> prefix,
              const SearchOptions& options, std::optional<Tensor> memory) {
             return generation.add(
-                {.source = std::move(source), .prefix = std::move(prefix), .memory = std::move(memory)}, options);
+                {.source = std::move(source), .prefix = std::move(prefix), .memory = std::move(memory)},
+                options);
           },
           "source"_a, "prefix"_a, "options"_a, "memory"_a = std::nullopt)
       .def("step", &Generation::step, py::call_guard<ReleaseGil>())
