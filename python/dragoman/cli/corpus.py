@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from dragoman.data.spool import spooled
+from dragoman.data.spool import pipes_among, spooled
 from dragoman.data.text import Column, File
+from dragoman.distributed import this_process
 from dragoman.train.progress import tell
 
 Corpus = dict[str, list[File]]  # by the name of a side
@@ -21,7 +22,7 @@ def corpora(
 
     Raises:
         OSError: a pipe cannot be read.
-        ValueError: naming the option.
+        ValueError: naming the option; a pipe on several ranks, which it cannot all reach.
     """
     training, held_out = ({side: getattr(options, f"{kind}{side}") for side in sides} for kind in ("", "valid_"))
     if len({files is None for files in held_out.values()}) > 1:
@@ -30,6 +31,8 @@ def corpora(
         raise ValueError(f"--valid-fraction and --valid-{sides[0]} exclude each other")
     names = [name for files in (training, held_out) for side in sides for name in files[side] or ()]
     _columns(chosen, sides)  # an error comes before the pipes are read
+    if this_process().size > 1 and (pipes := pipes_among(names)):
+        raise ValueError(f"{next(iter(pipes))}: a pipe gives its text to one process; for several ranks, name files")
     with spooled(names, tell) as copies:
 
         def opened(files: dict[str, list[str]]) -> Corpus:

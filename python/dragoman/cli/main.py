@@ -6,6 +6,7 @@ import argparse
 import errno
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,7 +32,7 @@ from dragoman.cli.device_option import device
 from dragoman.cli.numbers import THREADS
 from dragoman.cli.parser import Parser, UsageError, name_options
 from dragoman.cli.streams import flush_or_drop, open_closed_streams
-from dragoman.distributed import leave
+from dragoman.distributed import leave, speaks
 from dragoman.train.progress import tell
 
 COMMANDS = {
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
+        leave("interrupted", 130, told=False)
         return 130
     except ERRORS as error:
         text = _text(error)
@@ -74,8 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = name_options(text, parser)
         text, status = " ".join(text.split()), 1 if isinstance(error, MemoryError) else 2
         tell(f"dragoman {command}".strip() + f": {text}")
-        leave(text, status)
+        leave(text, status, told=speaks())
         return status
+    except Exception as error:  # a fault of the program
+        leave("".join(traceback.format_exception(error)), 1, told=False)
+        raise
     finally:
         flush_or_drop()
     return 0

@@ -26,7 +26,7 @@ def spooled(paths: Iterable[str], report: Callable[[str], None]) -> Iterator[dic
     Raises:
         OSError: a pipe cannot be read, or no copy written.
     """
-    pipes = {path: identity for path in paths if (identity := _pipe(path)) is not None}
+    pipes = pipes_among(paths)
     if not pipes:
         yield {}
         return
@@ -43,6 +43,11 @@ def spooled(paths: Iterable[str], report: Callable[[str], None]) -> Iterator[dic
             for pipe, copy in copies.items():
                 text = text.replace(copy, pipe)
             raise ValueError(text) from error
+
+
+def pipes_among(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """The pipes among `paths`, each with what identifies it."""
+    return {path: identity for path in paths if (identity := _pipe(path)) is not None}
 
 
 def _pipe(path: str) -> tuple[int, int] | None:

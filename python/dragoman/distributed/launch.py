@@ -9,11 +9,11 @@ from dragoman.distributed.ranks import ALONE, Ranks
 
 NO_EXTRA = "training on several ranks needs the extra: pip install 'dragoman[mpi]'"
 
-# Variables that hold the number of processes: Open MPI's, MPICH's and Intel MPI's.
+# Variables that hold the number of processes: Open MPI's, MPICH's and Intel MPI's; Slurm's beside one of _RANKS.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
+_SLURM_SIZE = "SLURM_STEP_NUM_TASKS"
 
-
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 
 
 def speaks() -> bool:
@@ -21,10 +21,16 @@ def speaks() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
-def leave(message: str, status: int) -> None:
-    """Ends the other ranks, too, where this one belongs to several. The first has told its message by `tell`."""
+def leave(message: str, status: int, *, told: bool) -> None:
+    """Ends the other ranks, too, where this one belongs to several, after a message that it has not told yet."""
     if this_process.cache_info().currsize:
-        this_process().fail(message, status, told=speaks())
+        this_process().fail(message, status, told=told)
+
+
+def _several() -> bool:
+    """Whether the launcher has started more than one process for MPI. `srun` sets its own size without MPI, too."""
+    names = [*_SIZES, _SLURM_SIZE] if any(name in os.environ for name in _RANKS) else _SIZES
+    return any(os.environ.get(name, "1") not in ("0", "1") for name in names)
 
 
 @cache
@@ -35,7 +41,7 @@ def this_process() -> Ranks:
         ModuleNotFoundError: several were started, and mpi4py (extra `mpi`) is missing.
         ValueError: the time limit in DRAGOMAN_MPI_TIMEOUT is no number above 0.
     """
-    if all(os.environ.get(name, "1") in ("0", "1") for name in _SIZES):
+    if not _several():
         return ALONE
     try:
         from dragoman.distributed.mpi import TIMEOUT, TIMEOUT_VARIABLE, MPIRanks

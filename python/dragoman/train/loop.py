@@ -87,6 +87,7 @@ class TrainingRun:
         plan = {"warmup": self.warmup, "end of the schedule": self.total_steps}
         if options.schedule == "inverse_sqrt":
             del plan["end of the schedule"]
+        ranks.agree("the number of validation examples", None if validation is None else len(validation.examples))
         store.use(parts, batches, plan)
         if store.resumed:
             self.position, self.sums, missing = store.restore()
@@ -162,7 +163,7 @@ class TrainingRun:
         minutes, step = self.options.max_minutes, self.position.step
         if minutes is None or step >= self.warmup or not self.to_measure:
             return
-        done = (time.monotonic() - self.started) / (60 * minutes)
+        done = self.ranks.gather((time.monotonic() - self.started) / (60 * minutes))[0]  # the first rank's clock
         if done < self.to_measure[0]:
             return
         self.to_measure = [share for share in self.to_measure if done < share]
@@ -191,8 +192,8 @@ class TrainingRun:
         late = minutes is not None and time.monotonic() - self.started >= 60 * minutes
         told = self.ranks.gather([self.stop.received, late])
         received = [number for number, _ in told if number is not None]
-        if received and self.stop.received is None:
-            self.stop.received = received[0]
+        if received:
+            self.stop.learn(received[0])
         self.stopped = bool(received)
         self.out_of_time = any(late for _, late in told)
 
@@ -468,8 +469,10 @@ class TrainingRun:
             return self.model.state_dict() | self.ema.state_dict()
         if final == "best" and checkpoints is not None and best is not None:
             return CheckpointFile(checkpoints.path(best)).part("model")
-        if final == "average" and checkpoints is not None and len(paths := checkpoints.to_average()) > 1:
-            return average_checkpoints(paths)
+        if final == "average" and checkpoints is not None:
+            names = self.ranks.gather([path.name for path in checkpoints.to_average()])[0]  # as the writer sees them
+            if len(names) > 1:
+                return average_checkpoints([checkpoints.folder / name for name in names])
         return None
 
 

@@ -26,6 +26,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._told = False  # by another rank
         self._previous: dict[int, Any] = {}
         self._interrupts = False
 
@@ -51,6 +52,11 @@ class StopSignals:
         finally:
             self._interrupts = False
 
+    def learn(self, number: int) -> None:
+        """Another rank has received a signal. The same one may come here, too, and is no second one then."""
+        if self.received is None:
+            self.received, self._told = number, True
+
     def raise_received(self) -> None:
         """Raises KeyboardInterrupt after a SIGINT, SystemExit after a SIGTERM (status 143) or a SIGHUP (129)."""
         if self.received in (signal.SIGTERM, signal.SIGHUP):
@@ -62,6 +68,9 @@ class StopSignals:
         before, self.received = self.received, number
         if before is not None and number == signal.SIGHUP:
             self.received = before
+            return
+        if self._told:
+            self._told = False
             return
         if before not in (None, signal.SIGHUP):
             self.raise_received()

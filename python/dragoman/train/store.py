@@ -22,8 +22,9 @@ from dragoman.train.task import Task
 from dragoman.version import VERSION
 
 _SAME = ("batch_tokens", "max_length", "accumulate", "seed", "compute_dtype")  # order and arithmetic depend on these
+_LIMITS = ("epochs", "max_steps", "max_minutes")
 _UNTOLD = {  # options that belong to one call of `fit`, and those that are the same
-    *_SAME, "output", "device", "epochs", "max_steps", "max_minutes", "warmup", "callbacks", "tensorboard",
+    *_SAME, *_LIMITS, "output", "device", "warmup", "callbacks", "tensorboard",
     "log_interval", "checkpoint_layers",
 }  # fmt: skip
 
@@ -197,8 +198,11 @@ class RunStore:
         """ValueError, on all ranks, unless they have the same program, options, data and checkpoint."""
         resumed = None if self._resumed is None else Path(self._resumed.path).name
         own = {"dragoman": VERSION, "instruction set": _core.cpu_isa(), "checkpoint": resumed}
-        for name, value in (own | self._run | self._options).items():
+        limits = {name: getattr(self.options, name) for name in _LIMITS}
+        for name, value in (own | self._run | self._options | limits).items():
             self.ranks.agree(name, value)
+        if resumed is None and self.ranks.size > 1:
+            self.ranks.agree("the checksum of the first weights", _checksum(self.model))
 
     def restore(self) -> tuple[Position, Sums, set[str]]:
         """Puts the checkpoint's arrays into the parts; returns the state of the run, and the parts that it lacked.
@@ -236,6 +240,14 @@ class RunStore:
         if self.ranks.first:
             self.task.save(self.output)
             self.save_model()
+
+
+def _checksum(model: Any) -> int:
+    """CRC-32 of all weights."""
+    checksum = 0
+    for array in model.state_dict(copy=False).values():
+        checksum = zlib.crc32(array.tobytes(), checksum)
+    return checksum
 
 
 def _section(file: CheckpointFile, name: str, default: State | None = None) -> State:
