@@ -81,3 +81,16 @@ def test_tokens_must_be_ints_above_0(tokens: object) -> None:
 def test_an_unknown_compute_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="compute_dtype must be one of float32, bfloat16, got 'float16'"):
         dg.Transformer(dg.TransformerConfig.tiny()).memory_plan(8, "float16")
+
+
+@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+def test_ranks_share_the_moments_and_the_sum_of_gradients(compute_dtype: str) -> None:
+    model = dg.Transformer(dg.TransformerConfig.tiny(), compute_dtype=compute_dtype)
+    alone, third = model.memory_plan(64), model.memory_plan(64, ranks=3)
+    weights = alone["parameters"] // 4
+    copies = 2 * weights if compute_dtype == "bfloat16" else 0
+    assert alone["optimizer"] == pytest.approx(8 * weights + copies, rel=0.02)
+    assert third["optimizer"] == pytest.approx(12 * weights / 3 + copies, rel=0.1)  # cut at multiples of 16384
+    assert third["peak"] - alone["peak"] == third["optimizer"] - alone["optimizer"]
+    with pytest.raises(ValueError, match="memory_plan: ranks must be at least 1, got 0"):
+        model.memory_plan(64, ranks=0)

@@ -77,9 +77,11 @@ class Model(Module):
         """Arguments of `loss` for some batch of `tokens` tokens: `memory_plan` rehearses a step on it."""
         raise NotImplementedError(f"{type(self).__name__} has no example_batch")
 
-    def memory_plan(self, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
+    def memory_plan(
+        self, tokens: int | tuple[int, int], compute_dtype: str | None = None, ranks: int = 1
+    ) -> dict[str, int]:
         """Bytes that a training step takes, with `checkpoint_layers` as it is: see dragoman.models.memory."""
-        return memory_plan(self, tokens, compute_dtype)
+        return memory_plan(self, tokens, compute_dtype, ranks)
 
     def save(self, folder: str | Path, *, beside: Sequence[str] = ()) -> None:
         """Writes config.json and model.safetensors into `folder`, made where missing, each atomically.

@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from dragoman import _core, random
+from dragoman.arguments import integer
+from dragoman.distributed.ranks import Ranks
 from dragoman.nn.init import skip_init
 
 
-def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | None = None) -> dict[str, int]:
+def memory_plan(
+    model: Any, tokens: int | tuple[int, int], compute_dtype: str | None = None, ranks: int = 1
+) -> dict[str, int]:
     """Bytes that a training step of `model` with AdamW takes at its peak, without running one.
 
     A copy of the model, `type(model)(model.config, compute_dtype)`, goes through a step on `example_batch(tokens)`, on
@@ -21,22 +25,25 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
         model: a Model of any compute_dtype, which is used where `compute_dtype` is None.
         tokens: of the batch. For a Transformer: of the sources and as many of the targets, <s> included; or a pair.
         compute_dtype: "float32" or "bfloat16".
+        ranks: processes that train together, in docs/guide/scaling.md. The plan is of one of them, that which keeps
+            most; what arrives from the others while gradients are exchanged is left out.
 
     Returns:
-        "parameters", "gradients", "optimizer" (moments and bfloat16 copies), "activations", and their sum, "peak".
+        "parameters", "gradients", "optimizer" (moments and bfloat16 copies; on several ranks the rank's share of the
+        moments and of the sum of gradients), "activations", and their sum, "peak".
 
     Raises:
-        TypeError, ValueError: tokens that are no int above 0; an unknown compute_dtype.
+        TypeError, ValueError: tokens or ranks that are no int above 0; an unknown compute_dtype.
     """
     from dragoman.optim import AdamW  # most models that are loaded are not trained
 
-    batch = model.example_batch(tokens)
+    batch, together = model.example_batch(tokens), _Planned(integer("memory_plan", "ranks", ranks, 1))
     with _rehearsal() as rehearsal, skip_init():
         twin = type(model)(model.config, compute_dtype or model.compute_dtype)
         twin.checkpoint_layers = model.checkpoint_layers
         twin.to(next(iter(model.parameters())).device)
         parameters = rehearsal.memory_stats()["allocated"]
-        optimizer = AdamW(twin, lr=0.0)
+        optimizer = AdamW(twin, lr=0.0, ranks=together)
         held = rehearsal.memory_stats()["allocated"]
         loss = twin.loss(*batch)
         loss.backward()
@@ -49,6 +56,13 @@ def memory_plan(model: Any, tokens: int | tuple[int, int], compute_dtype: str | 
         "activations": peak - held,
         "peak": peak,
     }
+
+
+class _Planned(Ranks):
+    """The last one of several ranks, none of which runs. Its share is the largest."""
+
+    def __init__(self, size: int) -> None:
+        self.rank, self.size = size - 1, size
 
 
 @contextmanager
