@@ -10,6 +10,7 @@ from dragoman import lora
 from dragoman.models import EncoderConfig, TextEncoder, load_body
 from dragoman.optim import AdamW
 from huggingface_folders import assert_close, checkpoint, expected
+from safetensors.numpy import load_file, save_file
 
 BATCH = [[5, 9, 3, 30, 7], [4, 8], [6, 12, 11]]
 SIZES = {"vocab_size": 41, "d_model": 8, "num_layers": 2, "num_heads": 2, "d_ff": 11, "max_length": 17}
@@ -152,6 +153,28 @@ def test_a_head_with_weights_of_its_own(tmp_path):
         again = dg.load(folder)
         assert not again.config.tie_embeddings
         np.testing.assert_array_equal(again.logits(BATCH), model.logits(BATCH))
+
+
+BIASES = {
+    "bert": ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+    "roberta": ("lm_head.bias", "lm_head.decoder.bias"),
+    "mpnet": ("lm_head.bias", "lm_head.decoder.bias"),
+}
+
+
+@pytest.mark.parametrize("kind", BIASES)
+def test_a_head_with_two_biases(kind, tmp_path):
+    """An untied head adds the one that lies beside its weights, and is saved with both names."""
+    bias, product = BIASES[kind]
+    model = model_of(kind, "mlm", tie_embeddings=False)
+    model.save_pretrained(tmp_path, model_type=kind)
+    path = tmp_path / "model.safetensors"
+    arrays = load_file(path)
+    np.testing.assert_array_equal(arrays[bias], arrays[product])
+    save_file(arrays | {bias: arrays[bias] + 1}, path)
+    np.testing.assert_array_equal(dg.load(tmp_path).logits(BATCH), model.logits(BATCH))
+    save_file({name: array for name, array in arrays.items() if name != product}, path)
+    np.testing.assert_array_equal(dg.load(tmp_path).logits(BATCH), model.logits(BATCH))
 
 
 def test_a_pooler_without_a_head(tmp_path):

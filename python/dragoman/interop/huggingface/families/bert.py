@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from dragoman.interop.huggingface.families.text_encoder import (
     BUFFERS,
     OLD_NAMES,
     bert_fields,
+    bias_place,
     head_of,
     id_fields,
     is_tied,
@@ -44,10 +46,7 @@ NAMES = (
     (r"^head\.transform", "cls.predictions.transform.dense"),
     (r"^head\.norm", "cls.predictions.transform.LayerNorm"),
 )
-MASKED = (
-    (r"^head\.output\.bias", "cls.predictions.bias"),
-    (r"^head\.output\.weight", "cls.predictions.decoder.weight"),
-)
+MASKED = (r"^head\.output\.weight", "cls.predictions.decoder.weight")
 LABELS = ((r"^head\.output", "classifier"),)
 POOLER = r"bert\.pooler\.dense\.(weight|bias)"
 
@@ -70,11 +69,13 @@ def layout(fields: Fields, tensors: Tensors) -> Layout:
     ignored = [*BUFFERS]
     if not config.pooler:
         ignored.append(POOLER)
-    if head == "mlm":
-        ignored.append(r"cls\.seq_relationship\.(weight|bias)")
-        if tied:
-            ignored.append(r"cls\.predictions\.decoder\.weight")
-    return Layout(config, (*NAMES, *(MASKED if head == "mlm" else LABELS)), ignored=ignored)
+    if head != "mlm":
+        return Layout(config, (*NAMES, *LABELS), ignored=ignored)
+    bias, copy = bias_place(tensors, "cls.predictions.bias", "cls.predictions.decoder.bias")
+    ignored += [r"cls\.seq_relationship\.(weight|bias)", re.escape(copy[0])]
+    if tied:
+        ignored.append(r"cls\.predictions\.decoder\.weight")
+    return Layout(config, (*NAMES, MASKED, bias), ignored=ignored, copies=() if tied else (copy,))
 
 
 def written(model: TextEncoder) -> dict[str, Any]:
@@ -86,9 +87,5 @@ FAMILY = Family(
     ("bert",),
     layout,
     written,
-    aliases=(
-        *OLD_NAMES,
-        (r"^(embeddings|encoder|pooler)\.", r"bert.\1."),
-        (r"^cls\.predictions\.decoder\.bias$", "cls.predictions.bias"),
-    ),
+    aliases=(*OLD_NAMES, (r"^(embeddings|encoder|pooler)\.", r"bert.\1.")),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dragoman.interop.huggingface.families.bert import BODY_NAMES
-from dragoman.interop.huggingface.families.roberta import HEAD_ALIASES, HEADS, head_config, ignored_names
+from dragoman.interop.huggingface.families.roberta import head_config, with_head
 from dragoman.interop.huggingface.families.text_encoder import (
     OLD_NAMES,
     bert_fields,
@@ -41,8 +41,7 @@ def layout(fields: Fields, tensors: Tensors) -> Layout:
         layers=({"positions": "relative"},),
         position_buckets=_BUCKETS,
     )
-    names = (*_NAMES, *HEADS[config.head], (r"^(embeddings|encoder|pooler)\.", r"mpnet.\1."))
-    return Layout(config, names, ignored=ignored_names(config, "mpnet"))
+    return with_head(config, tensors, _NAMES, "mpnet")
 
 
 def written(model: TextEncoder) -> dict[str, Any]:
@@ -53,5 +52,5 @@ FAMILY = Family(
     ("mpnet",),
     layout,
     written,
-    aliases=(*OLD_NAMES, (r"^(embeddings|encoder|pooler)\.", r"mpnet.\1."), *HEAD_ALIASES),
+    aliases=(*OLD_NAMES, (r"^(embeddings|encoder|pooler)\.", r"mpnet.\1.")),
 )

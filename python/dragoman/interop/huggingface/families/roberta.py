@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from dragoman.interop.huggingface.families.text_encoder import (
     BUFFERS,
     OLD_NAMES,
     bert_fields,
+    bias_place,
     head_of,
     id_fields,
     is_tied,
@@ -24,18 +26,18 @@ from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.weights import Tensors
 from dragoman.models import EncoderConfig, TextEncoder
 
+Names = Sequence[tuple[str, str]]
+
 # Heads, which MPNet has, too.
 MASKED = (
     (r"^head\.transform", "lm_head.dense"),
     (r"^head\.norm", "lm_head.layer_norm"),
-    (r"^head\.output\.bias", "lm_head.bias"),
     (r"^head\.output\.weight", "lm_head.decoder.weight"),
 )
 TEXT_LABELS = ((r"^pooler", "classifier.dense"), (r"^head\.output", "classifier.out_proj"))
 WORD_LABELS = ((r"^head\.output", "classifier"),)
 POOLER = ((r"^pooler", "pooler.dense"),)
 HEADS = {"mlm": MASKED, "classify": TEXT_LABELS, "tag": WORD_LABELS, "none": POOLER}
-HEAD_ALIASES = ((r"^lm_head\.decoder\.bias$", "lm_head.bias"),)
 
 _CLASSES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
 
@@ -52,12 +54,20 @@ def head_config(fields: Fields, tensors: Tensors, prefix: str) -> dict[str, Any]
     }
 
 
-def ignored_names(config: EncoderConfig, prefix: str) -> list[str]:
-    """Tensors for which a model with that head has no use. The body's pooler belongs to no head here."""
-    names = [*BUFFERS]
+def with_head(config: EncoderConfig, tensors: Tensors, names: Names, prefix: str) -> Layout:
+    """The layout of a model with that head. `names` are those of the body, `prefix` is that of its tensors. The body's
+    pooler belongs to no head here."""
+    names = (*names, *HEADS[config.head], (r"^(embeddings|encoder|pooler)\.", rf"{prefix}.\1."))
+    ignored = [*BUFFERS]
     if config.head != "none":
-        names.append(rf"{prefix}\.pooler\.dense\.(weight|bias)")
-    return [*names, r"lm_head\.decoder\.weight"] if config.head == "mlm" and config.tie_embeddings else names
+        ignored.append(rf"{prefix}\.pooler\.dense\.(weight|bias)")
+    if config.head != "mlm":
+        return Layout(config, names, ignored=ignored)
+    bias, copy = bias_place(tensors, "lm_head.bias", "lm_head.decoder.bias")
+    ignored.append(re.escape(copy[0]))
+    if config.tie_embeddings:
+        ignored.append(r"lm_head\.decoder\.weight")
+    return Layout(config, (bias, *names), ignored=ignored, copies=() if config.tie_embeddings else (copy,))
 
 
 def layout(fields: Fields, tensors: Tensors) -> Layout:
@@ -70,8 +80,7 @@ def layout(fields: Fields, tensors: Tensors) -> Layout:
         **head_config(fields, tensors, "roberta"),
         token_types=fields.size("type_vocab_size", 2),
     )
-    names = (*BODY_NAMES, *HEADS[config.head], (r"^(embeddings|encoder|pooler)\.", r"roberta.\1."))
-    return Layout(config, names, ignored=ignored_names(config, "roberta"))
+    return with_head(config, tensors, BODY_NAMES, "roberta")
 
 
 def _written(model_type: str, model: TextEncoder) -> dict[str, Any]:
@@ -82,7 +91,7 @@ def _written(model_type: str, model: TextEncoder) -> dict[str, Any]:
 
 def _family(model_type: str) -> Family:
     written: Callable[[TextEncoder], dict[str, Any]] = partial(_written, model_type)
-    aliases = (*OLD_NAMES, (r"^(embeddings|encoder|pooler)\.", r"roberta.\1."), *HEAD_ALIASES)
+    aliases = (*OLD_NAMES, (r"^(embeddings|encoder|pooler)\.", r"roberta.\1."))
     return Family((model_type,), layout, written, aliases=aliases)
 
 

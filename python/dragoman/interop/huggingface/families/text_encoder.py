@@ -77,6 +77,20 @@ def is_tied(fields: Fields, tensors: Tensors, word: str, output: str) -> bool:
     return bool(tensors) or fields.flag("tie_word_embeddings", True)
 
 
+def bias_place(tensors: Tensors, bias: str, product: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Where a masked LM's head has its bias, as a rule of names, and under which name else it is saved.
+
+    Files hold it once or twice. Those of an untied head of transformers 5 may hold two: the product's is in use.
+
+    Args:
+        tensors: of the files.
+        bias: the name of the bias of the head.
+        product: the name that it has beside the weights of the product.
+    """
+    name, copy = (product, bias) if product in tensors else (bias, product)
+    return (r"^head\.output\.bias", name), (copy, name)
+
+
 def label_fields(fields: Fields, head: str) -> dict[str, Any]:
     """The fields of a config of ours that say what is labelled."""
     if head not in ("classify", "tag"):
