@@ -65,6 +65,7 @@ FAMILIES = {
     "pegasus": {**SIDES, "norm_first": True, "scale_embeddings": True, "position_layout": "halves"}
     | {"activation": "relu", "bos_id": None, "start_id": 0, "eos_id": 1},
     "t5": {**T5, "output_scale": 12**-0.5},
+    "t5, gated by erf": {**T5, "gated": True, "activation": "gelu", "output_scale": 12**-0.5},
     "t5, untied": {**T5, "gated": True, "activation": "gelu_tanh", "tie_embeddings": "inputs"},
     "mt5": {**T5, "gated": True, "activation": "gelu_tanh", "tie_embeddings": "inputs"},
     "umt5": {**T5, "gated": True, "activation": "gelu_tanh", "position_sharing": False, "output_scale": 12**-0.5},

@@ -148,6 +148,9 @@ def open_tensors(folder: Path, aliases: Sequence[tuple[str, str]] = ()) -> Tenso
     for name, shard in listed.items():
         if not isinstance(shard, str) or Path(shard).name != shard or Path(shard).suffix != suffix:
             raise ValueError(f"{path}: {shown(name)} must be in a {suffix} file beside it, got {shown(shard)}")
+    for shard in listed.values():
+        if not (folder / shard).is_file():
+            raise ValueError(f"{path}: weight_map must name files that exist, got {shown(shard)}")
     shards = {shard: _open(folder / shard) for shard in sorted(set(listed.values()))}
     for name, shard in listed.items():
         if name not in shards[shard].headers:

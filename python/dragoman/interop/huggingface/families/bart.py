@@ -93,6 +93,7 @@ _IGNORED = (
 def _layout(fields: Fields, tensors: Tensors) -> Layout:
     kind = _KINDS[fields.text("model_type")]
     fields.only("is_encoder_decoder", True)
+    fields.only("is_causal", True)
     d_model = fields.size("d_model", 1024)
     pad, bos = fields.count("pad_token_id", kind.pad), fields.count("bos_token_id", kind.bos)
     separate = not fields.flag("share_encoder_decoder_embeddings", True)

@@ -32,6 +32,7 @@ _SCALINGS = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx")
 
 def _layout(fields: Fields, tensors: Tensors) -> Layout:
     fields.only("add_cross_attention", False)
+    fields.only("is_causal", True)
     vocab_size, d_model = fields.size("vocab_size", 50257), fields.size("n_embd", 768)
     num_heads, num_layers = fields.size("n_head", 12), fields.size("n_layer", 12)
     by_size, by_place = (fields.flag(name, name == _SCALINGS[0]) for name in _SCALINGS)

@@ -67,6 +67,7 @@ def kin(
 
     def layout(fields: Fields, tensors: Tensors) -> Layout:
         fields = of(fields)
+        fields.only("is_causal", True)
         sizes: dict[str, int] = {ours: fields.size(theirs, defaults[theirs]) for ours, theirs in _SIZES.items()}
         tied, swapped, left = head(tensors, "model.embed_tokens.weight")
         heads = sizes["num_heads"]

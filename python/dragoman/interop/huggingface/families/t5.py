@@ -97,8 +97,10 @@ def _layout(fields: Fields, tensors: Tensors) -> Layout:
     names = (*tied.names, *_NAMES, *(_GATED if gated else _PLAIN))
     ignored = (*tied.ignored, *_IGNORED)
     if _is_encoder(fields, tensors):
+        fields.only("is_decoder", False)
         names = ((r"^embedding\.", "src_embedding."), *names)
         return Layout(EncoderConfig(**shared, num_layers=layers), names, ignored=ignored)
+    fields.only("is_causal", True)
     scaled = kind.scales and fields.flag("scale_decoder_outputs", fields.flag("tie_word_embeddings", True))
     config = TransformerConfig(
         **shared,
@@ -120,11 +122,13 @@ def _is_encoder(fields: Fields, tensors: Tensors) -> bool:
 
 
 def _feed_forward(fields: Fields, kind: _Kind) -> tuple[bool, str]:
-    """Whether the feed-forward networks have a gate, and their activation."""
+    """Whether the feed-forward networks have a gate, and their activation. dense_act_fn goes before, if it is there."""
     choices = {name: (False, ours) for name, ours in ACTIVATIONS.items()}
     choices |= {f"gated-{name}": (True, ours) for name, ours in ACTIVATIONS.items()}
     choices["gated-gelu"] = (True, "gelu_tanh")
-    return fields.choice("feed_forward_proj", choices, choices[kind.feed_forward])
+    gated, activation = fields.choice("feed_forward_proj", choices, choices[kind.feed_forward])
+    fields.only("is_gated_act", gated)
+    return gated, fields.choice("dense_act_fn", ACTIVATIONS, activation)
 
 
 def _fields(model_type: str, model: Transformer | TextEncoder) -> dict[str, Any]:
@@ -139,6 +143,8 @@ def _fields(model_type: str, model: Transformer | TextEncoder) -> dict[str, Any]
         "d_ff": config.d_ff,
         "num_heads": config.num_heads,
         "feed_forward_proj": f"gated-{activation}" if config.gated else activation,
+        "is_gated_act": config.gated,
+        "dense_act_fn": ACTIVATION_NAMES[config.activation],
         "relative_attention_num_buckets": config.position_buckets,
         "relative_attention_max_distance": config.position_distance or 128,
         "layer_norm_epsilon": config.norm_eps,

@@ -39,6 +39,7 @@ _NAMES = (
 
 def _layout(fields: Fields, tensors: Tensors) -> Layout:
     fields.only("is_encoder_decoder", True)
+    fields.only("is_causal", True)
     dropout = fields.rate("dropout", 0.0)
     tied = tensors.tied(_EMBEDDING, _HEAD)
     config = SpeechConfig(
