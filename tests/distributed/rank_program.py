@@ -1,11 +1,13 @@
 """A run for test_mpirun.py: rank_program.py OPTIONS, a JSON object.
 
-`fault` is [what, rank, step]: that rank raises, or sends itself a signal, after that step.
+`fault` is [what, rank, step]: that rank raises, or sends itself a signal, after that step. `kill` is [rank, seconds].
 """
 
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -28,8 +30,12 @@ class Fault(Callback):
             os.kill(os.getpid(), self.what)
 
 
-def main(batches, steps, resume=False, fault=None, lora=False, seed=0, **options):
+def main(batches, steps, resume=False, fault=None, kill=None, lora=False, seed=0, **options):
     ranks = this_process()
+    if kill and kill[0] == ranks.rank:
+        timer = threading.Timer(kill[1], os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
     dg.set_num_threads(1)
     model = model_of()
     if lora:

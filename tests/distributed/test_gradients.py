@@ -3,11 +3,14 @@
 import threading
 from itertools import pairwise
 
+import dragoman as dg
 import numpy as np
 import pytest
 from dragoman import _core
 from dragoman.distributed.gradients import CHUNK, GradientExchange, Pieces, collect, share
 from dragoman.distributed.ranks import Ranks
+from dragoman.optim import AdamW
+from toy_runs import model_of, pairs_of
 
 
 class ThreadRanks(Ranks):
@@ -117,3 +120,30 @@ def test_sums_of_squares_are_those_of_the_norm(rng):
     np.testing.assert_allclose(sums, [np.square(chunk).sum() for chunk in chunks], rtol=1e-13)
     norm = np.sqrt(np.add.accumulate(sums)[-1]).astype(np.float32)
     np.testing.assert_array_equal(_core.gradient_norm(tensor).numpy(), norm)
+
+
+def test_a_step_of_two_batches_is_that_of_the_sum_of_gradients_computed_alone(rng):
+    pairs = pairs_of(rng, 12)
+    batches = [([source for source, _ in half], [target for _, target in half]) for half in (pairs[:5], pairs[5:])]
+    gradients = []
+    for place, batch in enumerate(batches):
+        model = model_of()
+        dg.random.begin_batch(place)
+        model.loss(*batch, 0.1, 100).backward()
+        gradients.append({name: p.grad.numpy().copy() for name, p in model.named_parameters()})
+
+    summed = model_of()
+    expected = AdamW(summed, lr=1e-2)
+    for name, parameter in summed.named_parameters():
+        parameter.grad = dg.tensor(gradients[0][name] + gradients[1][name])
+    norm = expected.step()
+
+    model = model_of()
+    optimizer = AdamW(model, lr=1e-2)
+    for place, batch in enumerate(batches):
+        dg.random.begin_batch(place)
+        optimizer.backward(model.loss(*batch, 0.1, 100), 2, place)
+    assert optimizer.step() == norm
+    for got, true in ((model, summed), (optimizer, expected)):
+        for name, array in true.state_dict().items():
+            np.testing.assert_array_equal(got.state_dict()[name], array, err_msg=name)

@@ -32,10 +32,12 @@ def start(ranks, output, environment=None, **options):
 def files(folder):
     """The bytes of everything that a run wrote, its log without times."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
-    for name in found:  # what a checkpoint says beside its arrays holds seconds
-        if name.startswith("checkpoints"):
-            size = int.from_bytes(found[name][:8], "little")
-            found[name] = found[name][8 + size :]
+    for name in [name for name in found if name.startswith("checkpoints")]:
+        size = int.from_bytes(found[name][:8], "little")
+        header, found[name] = json.loads(found[name][8 : 8 + size]), found[name][8 + size :]
+        state = json.loads(header["__metadata__"]["state"])
+        del state["position"]["seconds"], state["sums"]["seconds"]
+        found[f"state of {name}"] = state
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     found["log"] = [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s")} for line in lines]
     return found
@@ -56,17 +58,19 @@ def test_ranks_write_the_files_of_one_process(tmp_path, options):
         assert done.returncode == 0, done.stderr
         assert done.stdout == ""
     expected = files(tmp_path / "1")
-    assert len(expected) == 4  # two checkpoints, the model and the log
+    assert len(expected) == 6  # two checkpoints with their states, the model and the log
     assert files(tmp_path / "2") == expected
     assert files(tmp_path / "3") == expected
 
 
-def test_a_signal_to_one_rank_saves_on_all_and_others_go_on(tmp_path):
+@pytest.mark.parametrize("step", [3, 4], ids=["between", "before a validation"])
+def test_a_signal_to_one_rank_saves_on_all_and_others_go_on(tmp_path, step):
     """Rank 2 of 3 is told to end in the middle of an epoch; two ranks go on to the bits of one process."""
     assert start(1, tmp_path / "whole").returncode == 0
-    stopped = start(3, tmp_path / "parts", fault=[signal.SIGTERM, 2, 3])
+    stopped = start(3, tmp_path / "parts", fault=[signal.SIGTERM, 2, step])
     assert stopped.returncode == 143
-    assert "stopped after step 3" in stopped.stderr
+    assert f"stopped after step {step}" in stopped.stderr
+    assert "valid_loss" not in (tmp_path / "parts" / "log.jsonl").read_text()  # the validation was left out
     resumed = start(2, tmp_path / "parts", resume=True)
     assert resumed.returncode == 0, resumed.stderr
     assert files(tmp_path / "parts") == files(tmp_path / "whole")

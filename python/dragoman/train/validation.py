@@ -16,6 +16,7 @@ from dragoman.distributed.ranks import ALONE, Ranks
 from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
 from dragoman.train.options import TrainingOptions
+from dragoman.train.signals import Stopped, StopSignals
 from dragoman.train.task import Batch, Scorer, Task
 
 CHUNK = 1024  # examples that are held, encoded and sorted by cost together
@@ -33,6 +34,7 @@ class Validation:
 
     Attributes:
         left_out: number of examples that the last measurement left out for their lengths.
+        stop: on several ranks, a signal that one of them has received ends a measurement on all, with Stopped.
 
     Raises:
         ModuleNotFoundError: a library for the scores is missing.
@@ -47,6 +49,7 @@ class Validation:
         self.task = task
         self.examples = examples
         self.left_out = 0
+        self.stop = StopSignals()
         self.options = replace(options, min_length=1, max_ratio=None, label_smoothing=0.0)
         task.scorer(model, self.options)  # so that a missing tokenizer or library is an error before training starts
         if next(self._batches(), None) is None:
@@ -89,7 +92,7 @@ class Validation:
 
     def _shared_out(self, scorer: Scorer | None) -> Iterator[list[Any]]:
         """For each batch its loss, targets and examples, and what the scorer needs; of each round a rank measures one.
-        FloatingPointError, on all ranks, if a loss or what the model generates is not finite."""
+        FloatingPointError on all ranks if a loss or what the model generates is not finite; Stopped after a signal."""
         batches = self._batches()
         while batch_of_rank := list(islice(batches, self._ranks.size)):
             measured: list[Any] = []
@@ -98,7 +101,10 @@ class Validation:
                     measured = self._measured(scorer, *batch_of_rank[self._ranks.rank])
                 except FloatingPointError as error:
                     measured = [str(error)]
-            for each in self._ranks.gather(measured)[: len(batch_of_rank)]:
+            told = self._ranks.gather([self._ranks.size > 1 and self.stop.received is not None, measured])
+            if any(stopped for stopped, _ in told):
+                raise Stopped
+            for _, each in told[: len(batch_of_rank)]:
                 if len(each) == 1:
                     raise FloatingPointError(each[0])
                 yield each
