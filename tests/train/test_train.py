@@ -263,7 +263,7 @@ def test_the_final_model_is_the_mean_of_the_last_checkpoints(pairs, tmp_path):
 def test_a_worse_mean_is_not_kept(pairs, tmp_path, monkeypatch):
     model = model_of()
     zeros = {name: np.zeros_like(array) for name, array in model.state_dict().items()}
-    monkeypatch.setattr("dragoman.train.loop.average_checkpoints", lambda paths: zeros)
+    monkeypatch.setattr("dragoman.train.final_weights.average_checkpoints", lambda paths: zeros)
     Trainer(model, output=tmp_path, max_steps=20, checkpoint_every=2, **OPTIONS).fit(pairs, pairs)
     newest = CheckpointFolder(tmp_path / "checkpoints", 3).files()[-1]
     from safetensors.numpy import load_file

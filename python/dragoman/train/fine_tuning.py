@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from dragoman import arguments
 from dragoman.nn.module import Module
 from dragoman.nn.transformer import TransformerLayer
-from dragoman.optim import ParameterGroup
+from dragoman.parameter_groups import ParameterGroup
 
 
 def layer_groups(model: Module, decay: float) -> list[ParameterGroup]:

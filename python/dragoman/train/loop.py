@@ -21,9 +21,10 @@ from dragoman.grad_mode import no_grad
 from dragoman.nn.module import Module
 from dragoman.optim import AdamW
 from dragoman.tensor import Tensor
-from dragoman.train.averaging import ExponentialAverage, average_checkpoints
+from dragoman.train.averaging import ExponentialAverage
 from dragoman.train.callbacks import Callback, Record
-from dragoman.train.checkpoint import Arrays, CheckpointFile, Stateful
+from dragoman.train.checkpoint import Stateful
+from dragoman.train.final_weights import final_weights, put_weights
 from dragoman.train.fine_tuning import layer_groups
 from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import Progress, counted, duration
@@ -65,6 +66,8 @@ class TrainingRun:
         self.told_left_out = False
         self.started = time.monotonic()
         self.stop = StopSignals()
+        if validation is not None:
+            validation.stop = self.stop
         assert options.lr is not None
         self.total_steps = self._total_steps()
         self.warmup = capped_warmup(options.warmup, self.total_steps)
@@ -198,7 +201,7 @@ class TrainingRun:
         self.out_of_time = any(late for _, late in told)
 
     def _at_once(self) -> AbstractContextManager[None]:
-        """Inside, a signal ends a process that is alone at once. Several end together, after what they do together."""
+        """Inside, a signal ends a process that is alone at once. Several end together, between two batches."""
         return self.stop.at_once() if self.ranks.size == 1 else nullcontext()
 
     def _epoch(self) -> None:
@@ -426,7 +429,7 @@ class TrainingRun:
         last = self.model.state_dict()
         try:
             with self._at_once():
-                record = self._choose_weights(last)
+                record = self._choose_weights()
         except Stopped:
             self.model.load_state_dict(last)
             return
@@ -435,19 +438,14 @@ class TrainingRun:
         scores = f", {self.ranking.describe(record)}" if self.validation is not None else ""
         self._event(record, f"final weights: {record['final']}{scores}")
 
-    def _choose_weights(self, last: Arrays) -> Record | None:
-        """Puts in the final weights; returns their scores. An average must not be worse than the last weights."""
-        weights, final = self._final_weights(), self.options.final
+    def _choose_weights(self) -> Record | None:
+        """Puts in the final weights; returns their record, None where they are those of the last step."""
+        final, validation = self.options.final, self.validation
+        weights = final_weights(final, self.model, self.ema, self.store, self.position.best_step)
         if weights is None:
             return None
-        scores = None if self.validation is None or final != "average" else self.validation()
-        self.model.load_state_dict(weights)
-        record: Record = {"step": self.position.step, "final": final}
-        if self.validation is not None:
-            record |= self.validation()
-            if scores is not None and self.ranking.is_better(scores, self.ranking.score(record)):
-                self.model.load_state_dict(last)
-                record = {"step": self.position.step, "final": "last", **scores}
+        record = {"step": self.position.step, **put_weights(final, self.model, weights, validation, self.ranking)}
+        if validation is not None:
             self.sound = self.ranking.is_finite(record)
         return record
 
@@ -461,19 +459,6 @@ class TrainingRun:
             raise FloatingPointError(
                 f"training has diverged: the final model has no finite loss {where}; a lower lr may help"
             )
-
-    def _final_weights(self) -> Arrays | None:
-        """The weights that the option `final` names, None for those of the last step."""
-        final, checkpoints, best = self.options.final, self.store.checkpoints, self.position.best_step
-        if final == "ema" and self.ema is not None:
-            return self.model.state_dict() | self.ema.state_dict()
-        if final == "best" and checkpoints is not None and best is not None:
-            return CheckpointFile(checkpoints.path(best)).part("model")
-        if final == "average" and checkpoints is not None:
-            names = self.ranks.gather([path.name for path in checkpoints.to_average()])[0]  # as the writer sees them
-            if len(names) > 1:
-                return average_checkpoints([checkpoints.folder / name for name in names])
-        return None
 
 
 def _json(record: Record) -> Record:
