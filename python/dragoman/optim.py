@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import Any, NoReturn
 
@@ -18,37 +17,15 @@ from dragoman.distributed.gradients import CHUNK, GradientExchange, Pieces, coll
 from dragoman.distributed.ranks import ALONE, Ranks
 from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
+from dragoman.parameter_groups import ParameterGroup, assign_groups, weight_decay_of
 from dragoman.tensor import Tensor, checked_grad, watched
+
+__all__ = ["AdamW", "ParameterGroup", "check_options"]
 
 _ALIGNMENT = 16  # floats: every parameter begins on a 64-byte boundary
 _MOMENTS = ("mean", "variance")
 
 State = Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Parameters with a learning rate or a weight decay of their own.
-
-    Args:
-        pattern: shell pattern over the names of `Module.named_parameters`: `encoder.*`, `*.bias`, or one whole name.
-        lr_scale: factor on the optimizer's learning rate, at least 0.
-        weight_decay: of every parameter in the group, norms and biases too; None for the optimizer's own rule.
-
-    Raises:
-        TypeError, ValueError: an argument of another type, or out of range.
-    """
-
-    pattern: str
-    lr_scale: float = 1.0
-    weight_decay: float | None = None
-
-    def __post_init__(self) -> None:
-        check_types("ParameterGroup", str, pattern=self.pattern)
-        object.__setattr__(self, "lr_scale", number("ParameterGroup", "lr_scale", self.lr_scale, 0.0))
-        if self.weight_decay is not None:
-            decay = number("ParameterGroup", "weight_decay", self.weight_decay, 0.0)
-            object.__setattr__(self, "weight_decay", decay)
 
 
 @dataclass(frozen=True)
@@ -132,7 +109,7 @@ class AdamW:
         trainable = {name: p for name, p in backward_order if trains[name]}
         if not trainable:
             raise ValueError("AdamW: model must have trainable parameters, got none")
-        group_of = _assign("AdamW", groups, trainable)
+        group_of = assign_groups("AdamW", groups, trainable)
         self._places = list(_places(model))
         self._frozen = {name: p for name, p in backward_order if not trains[name]}
         bounds = _bounds(trainable.values())
@@ -168,7 +145,7 @@ class AdamW:
         self._collect_gradients()
         self._share_shadows()
         _core.empty_cache(device)  # of the memory that the parameters lay in before
-        decays = [_weight_decay(group_of[name], p, weight_decay) for name, p in trainable.items()]
+        decays = [weight_decay_of(group_of[name], p, weight_decay) for name, p in trainable.items()]
         scales = [group.lr_scale if (group := group_of[name]) else 1.0 for name in trainable]
         self.size = total
         self._pieces = self._make_pieces(bounds, np.array(scales, np.float32), np.array(decays, np.float32), device)
@@ -529,22 +506,6 @@ def check_options(
     )
 
 
-def _assign(
-    op: str, groups: Sequence[ParameterGroup], trainable: Mapping[str, Parameter]
-) -> dict[str, ParameterGroup | None]:
-    """The group of every trainable parameter, by its name. TypeError, ValueError for groups that are none."""
-    if not isinstance(groups, list | tuple):
-        raise TypeError(f"{op}: groups must be a list of ParameterGroups, got {type(groups).__name__}")
-    for i, group in enumerate(groups):
-        check_types(op, ParameterGroup, **{f"groups[{i}]": group})
-    chosen = {name: next((i for i, g in enumerate(groups) if fnmatchcase(name, g.pattern)), None) for name in trainable}
-    for i, group in enumerate(groups):
-        if i not in chosen.values():
-            got = shown(group.pattern)
-            raise ValueError(f"{op}: groups[{i}] must match a trainable parameter that no earlier group has, got {got}")
-    return {name: None if i is None else groups[i] for name, i in chosen.items()}
-
-
 def _places(model: Module) -> Iterator[tuple[str, Any, Any, Any]]:
     """What the tree holds, parameters, modules and lists of modules: its name, what it lies in, and its place there."""
     for prefix, module in model.named_modules():
@@ -563,12 +524,6 @@ def _holds(held: Any, key: Any, value: Any) -> bool:
         return held[key] is value
     except LookupError:
         return False
-
-
-def _weight_decay(group: ParameterGroup | None, parameter: Parameter, weight_decay: float) -> float:
-    if group is not None and group.weight_decay is not None:
-        return group.weight_decay
-    return weight_decay if len(parameter.shape) > 1 else 0.0
 
 
 def _bounds(parameters: Any) -> npt.NDArray[np.int64]:
