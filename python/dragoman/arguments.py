@@ -115,11 +115,9 @@ def integer(op: str, name: str, value: Any, minimum: int = 0, below: int = 2**63
 
 def integers(op: str, name: str, values: Any, minimum: int = 0) -> list[int]:
     """`values` as a list of ints of at least `minimum`. TypeError and ValueError as in `integer`."""
-    try:
-        items = list(values)
-    except TypeError:
-        raise TypeError(f"{op}: {name} must be a sequence of ints, got {type(values).__name__}") from None
-    return [integer(op, name, item, minimum) for item in items]
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{op}: {name} must be a sequence of ints, got {type(values).__name__}")
+    return [integer(op, name, item, minimum) for item in values]
 
 
 def check_path(op: str, name: str, value: Any) -> None:

@@ -1,12 +1,15 @@
 """The command line on a folder from elsewhere: translate, score, explain, train from it."""
 
+import dataclasses
 import json
+import shutil
 
 import dragoman as dg
+import numpy as np
 import pretrained_files as made
 import pytest
 from dragoman.cli import main
-from dragoman.models import EncoderConfig, TextEncoder
+from dragoman.models import DecoderConfig, EncoderConfig, TextDecoder, TextEncoder
 
 pytest.importorskip("tokenizers")
 
@@ -67,6 +70,63 @@ def test_languages(command, languages, message, folder, sentences, tmp_path, cap
     )
     assert main([command, *arguments, *languages]) == 2
     assert message in capsys.readouterr().err
+
+
+def sizes(folder):
+    return {
+        "vocab_size": dg.Tokenizer.load(folder).vocab_size,
+        "d_model": 8,
+        "num_heads": 2,
+        "d_ff": 8,
+        "num_layers": 1,
+    }
+
+
+def test_evaluate_takes_the_task_that_a_model_fits(tmp_path, capsys):
+    """Of a folder without task.json: labels, masked tokens, and what follows. A body alone fits no task."""
+    bert = made.bert(tmp_path / "bert")
+    config = EncoderConfig(**sizes(bert), max_length=20)
+    (tmp_path / "words").write_text("the\tA\ncat\tB\n\nworld\tA\n")
+    (tmp_path / "labels").write_text("A\tthe cat\nB\thello world\n")
+    (tmp_path / "texts").write_text("the cat sat on the mat\nhello world\n")
+
+    def evaluate(folder, data):
+        code = main(["evaluate", str(folder), f"--data={tmp_path / data}"])
+        captured = capsys.readouterr()
+        return json.loads(captured.out.splitlines()[-1]) if code == 0 else captured.err
+
+    for head, data, task in (("classify", "labels", "classify"), ("tag", "words", "tag"), ("mlm", "texts", "mlm")):
+        labels = () if head == "mlm" else ("A", "B")
+        TextEncoder(dataclasses.replace(config, head=head, labels=labels)).save(tmp_path / head)
+        dg.Tokenizer.load(bert).save(tmp_path / head / "tokenizer.json")
+        found = evaluate(tmp_path / head, data)
+        assert (found["task"], found["examples"]) == (task, 2)
+    TextEncoder(config).save(tmp_path / "body")
+    assert "body: must hold a model with a task that can be scored, got the head 'none'" in evaluate(
+        tmp_path / "body", "texts"
+    )
+
+    gpt = made.byte_level(tmp_path / "gpt", "GPT2Tokenizer")
+    TextDecoder(DecoderConfig(**sizes(gpt), max_length=40, bos_id=0, eos_id=0)).save(tmp_path / "lm")
+    dg.Tokenizer.load(gpt).save(tmp_path / "lm" / "tokenizer.json")
+    lm = dg.LanguageModel.load(tmp_path / "lm")
+    scored = lm.score([("", text) for text in (tmp_path / "texts").read_text().splitlines()])
+    bits = -sum(each.sum_logprob for each in scored) / np.log(2) / (22 + 11 + 2)
+    assert evaluate(tmp_path / "lm", "texts")["bits_per_character"] == pytest.approx(bits, rel=1e-3)
+
+
+def test_a_folder_without_a_tokenizer(folder, tmp_path, capsys):
+    """What is missing is said in the same words by each command."""
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("*.bpe.model", "vocab.json"))
+    (tmp_path / "data").write_text("the cat\n")
+    data = f"--data={tmp_path / 'data'}"
+    for arguments in (
+        ["evaluate", str(bare), data],
+        ["train", f"--from={bare}", "--task=denoise", data, f"--output={tmp_path / 'new'}"],
+    ):
+        assert main(arguments) == 2
+        assert f"{bare}: no tokenizer; expected one of tokenizer.json" in capsys.readouterr().err
 
 
 def test_train_from_it(folder, sentences, tmp_path):

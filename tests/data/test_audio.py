@@ -84,7 +84,7 @@ def test_other_files_are_refused_by_name(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"RIFF", whole[:20], b"x" * 100):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a.wav: not a .wav file of integers"):
+        with pytest.raises(ValueError, match=r"a.wav: not a .wav file of integers \([^)]+\)"):
             read_wav(path)
     with pytest.raises(FileNotFoundError):
         read_wav(tmp_path / "none.wav")

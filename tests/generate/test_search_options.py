@@ -344,7 +344,7 @@ def test_what_was_not_given_follows_other_options():
         ({"coverage_penalty": 11}, "coverage_penalty must be at most 10, got 11"),
         ({"early_stopping": True}, "early_stopping needs a search like hf, got like dragoman"),
         ({"early_stopping": "never", "like": "marian"}, "early_stopping needs a search like hf, got like marian"),
-        ({"early_stopping": "always", "like": "hf"}, "early_stopping must be one of never, got 'always'"),
+        ({"early_stopping": "always", "like": "hf"}, "early_stopping must be True, False or \"never\", got 'always'"),
         ({"forced_last": 2, "like": "fairseq"}, "forced_last needs a search like hf, got like fairseq"),
         ({"forced_last": 13, "like": "hf"}, r"forced_last must lie in \[0, 13\), the vocabulary, got 13"),
         ({"begin_suppress": [13]}, r"begin_suppress\[0\] must lie in \[0, 13\), the vocabulary, got 13"),

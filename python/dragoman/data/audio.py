@@ -33,7 +33,7 @@ def read_wav(path: str | Path) -> Samples:
             channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
             content = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"{path}: not a .wav file of integers ({error})") from None
+        raise ValueError(f"{path}: not a .wav file of integers ({str(error) or 'it is cut off'})") from None
     if width != 2 or rate != SAMPLE_RATE:
         raise ValueError(f"{path}: must hold 16-bit integers at {SAMPLE_RATE} Hz, got {8 * width} bits at {rate} Hz")
     values = np.frombuffer(content[: len(content) // (2 * channels) * (2 * channels)], "<i2").astype(np.float32)

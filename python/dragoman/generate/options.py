@@ -156,9 +156,9 @@ class SearchOptions:
     def _checked_rule(self, op: str) -> dict[str, Any]:
         like = arguments.choice(op, "like", self.like, tuple(RULES))
         early = self.early_stopping
-        if isinstance(early, str):
-            arguments.choice(op, "early_stopping", early, ("never",))
-        else:
+        if early != "never":
+            if isinstance(early, str):
+                raise ValueError(f'{op}: early_stopping must be True, False or "never", got {arguments.shown(early)}')
             early = arguments.flag(op, "early_stopping", early)
         last = None if self.forced_last is None else arguments.integer(op, "forced_last", self.forced_last)
         for name, is_given in (("early_stopping", early), ("forced_last", last is not None)):

@@ -46,6 +46,8 @@ def model_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
+        if folder.is_dir() and Path(str(error.filename)) == folder:
+            raise  # it says what the folder lacks
         lacks = f" (it has no {Path(str(error.filename)).name})" if folder.is_dir() else ""
         raise FileNotFoundError(errno.ENOENT, f"not a model folder{lacks}", str(folder)) from None
 

@@ -19,6 +19,7 @@ from dragoman.train.label_scores import LabelScores
 from dragoman.train.options import TrainingOptions
 from dragoman.train.tagging import Tagging
 from dragoman.train.task import Task
+from dragoman.train.text_task import TextTask
 from dragoman.train.validation import Validation
 
 
@@ -62,6 +63,9 @@ def losses(task: Task, folder: str | Path, files: Files, device: str = "cpu") ->
     """
     examples = list(task.read({"data": files}))
     model: Any = load(folder).to(device)
+    if isinstance(task, TextTask) and task.tokenizer is not None:
+        model.config = task.tokenizer.config_of(model.config)
+    task.check_model(model)
     longest = model.config.max_length
     options = TrainingOptions(batch_tokens=max(4096, longest), max_length=longest)
     record = Validation(model, task, examples, options)()

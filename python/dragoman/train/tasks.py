@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from dragoman.arguments import shown
+from dragoman.data.tokenizer import Tokenizer
 from dragoman.json_file import read_object
-from dragoman.models.folder import model_folder
+from dragoman.models.decoder import DecoderConfig
+from dragoman.models.encoder import EncoderConfig
+from dragoman.models.folder import model_folder, read_config
+from dragoman.models.speech import SpeechConfig
+from dragoman.models.transformer_config import TransformerConfig
 from dragoman.train.classification import Classification
 from dragoman.train.denoising import Denoising
 from dragoman.train.image_classification import ImageClassification
@@ -25,14 +30,35 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in _ALL}
 
 
 def load_task(folder: str | Path) -> Task:
-    """The task that the model in a folder was trained for.
+    """The task that the model in a folder was trained for; of a folder from elsewhere, the one that its model fits.
 
     Raises:
         OSError: a file is missing.
-        ValueError: naming the file, if it is damaged or the task unknown.
+        ValueError: naming the file, if it is damaged or the task unknown; naming the folder, if its model fits no task.
     """
-    with model_folder(Path(folder)):
-        return TASKS[task_name(folder)].load(Path(folder))
+    folder = Path(folder)
+    with model_folder(folder):
+        if (folder / TASK).exists():
+            return TASKS[task_name(folder)].load(folder)
+        return _fitting_task(folder)
+
+
+def _fitting_task(folder: Path) -> Task:
+    """The task of a folder that names none, by its model."""
+    _, config = read_config(folder)
+    if isinstance(config, EncoderConfig) and config.head in ("classify", "tag") and config.label_kind == "one":
+        task = Classification if config.head == "classify" else Tagging
+        return task(Tokenizer.load(folder), labels=config.labels)
+    if isinstance(config, EncoderConfig) and config.head == "mlm":
+        return MaskedLM(Tokenizer.load(folder))
+    if isinstance(config, DecoderConfig):
+        return LanguageModelling(Tokenizer.load(folder))
+    if isinstance(config, TransformerConfig) and not isinstance(config, SpeechConfig):
+        return Translation(Tokenizer.load(folder))
+    got = f"the head {config.head!r}" if isinstance(config, EncoderConfig) else type(config).__name__
+    if isinstance(config, EncoderConfig) and config.label_kind != "one":
+        got += f" with the label_kind {config.label_kind!r}"
+    raise ValueError(f"{folder}: must hold a model with a task that can be scored, got {got}")
 
 
 def task_name(folder: str | Path) -> str:

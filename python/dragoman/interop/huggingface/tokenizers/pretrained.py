@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,9 @@ class PretrainedTokenizer(Tokenizer):
     def config_of(self, config: Any) -> Any:
         languages, target = self._rules.languages, self._codes[1]
         code = None if languages is None or target is None else languages.id("target_language", target)
-        return config_with(self._files, config, code, begins=languages is not None and languages.begins)
+        config = config_with(self._files, config, code, begins=languages is not None and languages.begins)
+        masks = getattr(config, "head", None) == "mlm" and config.mask_id is None
+        return dataclasses.replace(config, mask_id=self.mask_id) if masks else config
 
     def search_options(self, config: Any) -> Mapping[str, Any]:
         return options_of(self._files, config, self.target.vocab_size)
