@@ -63,12 +63,12 @@ def test_ranks_write_the_files_of_one_process(tmp_path, options):
     assert files(tmp_path / "3") == expected
 
 
-@pytest.mark.parametrize("step", [3, 4], ids=["between", "before a validation"])
-def test_a_signal_to_one_rank_saves_on_all_and_others_go_on(tmp_path, step):
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 3), (signal.SIGUSR1, 4)], ids=["TERM", "USR1"])
+def test_a_signal_to_one_rank_saves_on_all_and_others_go_on(tmp_path, number, step):
     """Rank 2 of 3 is told to end in the middle of an epoch; two ranks go on to the bits of one process."""
     assert start(1, tmp_path / "whole").returncode == 0
-    stopped = start(3, tmp_path / "parts", fault=[signal.SIGTERM, 2, step])
-    assert stopped.returncode == 143
+    stopped = start(3, tmp_path / "parts", fault=[number, 2, step])  # a validation is due after step 4
+    assert stopped.returncode == 128 + number
     assert f"stopped after step {step}" in stopped.stderr
     assert "valid_loss" not in (tmp_path / "parts" / "log.jsonl").read_text()  # the validation was left out
     resumed = start(2, tmp_path / "parts", resume=True)

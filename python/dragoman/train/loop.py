@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import signal
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -65,7 +66,7 @@ class TrainingRun:
         self.sound = True  # whether the latest validation was finite
         self.told_left_out = False
         self.started = time.monotonic()
-        self.stop = StopSignals()
+        self.stop = StopSignals([signal.SIGUSR1] if ranks.size > 1 else [])  # mpirun passes it on to its ranks
         if validation is not None:
             validation.stop = self.stop
         assert options.lr is not None

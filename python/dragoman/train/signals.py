@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
@@ -22,9 +22,13 @@ class StopSignals:
     So it is never a second one, nor is what follows it. A signal that is ignored, as under nohup, stays ignored.
 
     Python runs handlers on the main thread only. On other threads this does nothing.
+
+    Args:
+        more: other signals that count as SIGTERM does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, more: Sequence[int] = ()) -> None:
+        self._numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *more)
         self.received: int | None = None
         self._told = False  # by another rank
         self._previous: dict[int, Any] = {}
@@ -32,7 +36,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in self._numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._receive)
         return self
@@ -58,11 +62,11 @@ class StopSignals:
             self.received, self._told = number, True
 
     def raise_received(self) -> None:
-        """Raises KeyboardInterrupt after a SIGINT, SystemExit after a SIGTERM (status 143) or a SIGHUP (129)."""
-        if self.received in (signal.SIGTERM, signal.SIGHUP):
-            raise SystemExit(128 + self.received)
-        if self.received is not None:
+        """KeyboardInterrupt after a SIGINT, SystemExit after a SIGTERM (status 143), a SIGHUP (129) or another."""
+        if self.received == signal.SIGINT:
             raise KeyboardInterrupt
+        if self.received is not None:
+            raise SystemExit(128 + self.received)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         before, self.received = self.received, number
