@@ -120,8 +120,8 @@ def test_nohup_goes_on(data, tmp_path):
     code = (
         "import os, signal, sys; from dragoman.cli import main; from dragoman.train.loop import TrainingRun\n"
         "real, calls = TrainingRun._step, []\n"
-        "def step(run, group):\n"
-        "    calls.append(os.kill(os.getpid(), signal.SIGHUP)); real(run, group)\n"
+        "def step(run, *batches):\n"
+        "    calls.append(os.kill(os.getpid(), signal.SIGHUP)); real(run, *batches)\n"
         "TrainingRun._step = step\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "sys.exit(main(sys.argv[1:]) or len(calls) != 2)\n"
