@@ -163,10 +163,10 @@ def test_samples_of_an_encoder_decoder():
     assert [h.ids for h in coldest] == [h[0].ids for h in generate(model, sources, max_length=5)]
 
 
-def test_saved_and_loaded(tmp_path):
+def test_saved_and_loaded(tmp_path, device):
     model = model_of(2)
     model.save(tmp_path)
-    loaded = dg.load(tmp_path)
+    loaded = dg.load(tmp_path).to(device)
     assert type(loaded) is TextDecoder and loaded.config == model.config
     np.testing.assert_array_equal(loaded.logits(BATCH), model.logits(BATCH))
     weights = loaded.attention_weights([1, 5, 6])

@@ -99,6 +99,7 @@ def test_a_trainer_takes_a_device(tmp_path):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.cpu
 def test_a_translator_takes_a_device(tmp_path):
     tokenizer = dg.Tokenizer.train(["A man is standing on a ladder.", "Ein Mann steht auf einer Leiter."] * 20, 80)
     build("cpu", vocab_size=tokenizer.vocab_size).save(tmp_path)

@@ -20,6 +20,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_plan_is_near_the_allocators_peak(name, checkpointed, one_thread):

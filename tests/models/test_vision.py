@@ -71,7 +71,7 @@ def test_floats_are_the_same_images(rng):
     assert model.logits(images[:0]).shape == (0, 3)
 
 
-def test_bfloat16_attention_memory_and_folder(rng, tmp_path):
+def test_bfloat16_attention_memory_and_folder(rng, tmp_path, device):
     model, images = model_of(), images_of(rng)
     low = VisionTransformer(model.config, compute_dtype="bfloat16")
     low.load_state_dict(model.state_dict())
@@ -81,7 +81,7 @@ def test_bfloat16_attention_memory_and_folder(rng, tmp_path):
     assert [w.shape for w in model.attention_weights(images[0])["encoder"]] == [(2, 5, 5)]
     assert model.memory_plan(64)["activations"] > 0
     model.save(tmp_path)
-    again = dg.load(tmp_path)
+    again = dg.load(tmp_path).to(device)
     assert isinstance(again, VisionTransformer)
     np.testing.assert_array_equal(again.logits(images), model.logits(images))
 
