@@ -80,7 +80,7 @@ def test_logits_loss_and_gradients_are_those_of_the_formulas(fields, words, targ
         np.testing.assert_allclose(parameter.grad.numpy(), expected, atol=2e-5, err_msg=name)
 
 
-def test_types_of_tokens(tmp_path):
+def test_types_of_tokens(tmp_path, device):
     """All 0 where none are given; with dropout and without a norm; recorded; saved; refused where they do not fit."""
     model = model_of(token_types=2, embedding_dropout=0.5)
     zeros = [[0] * len(ids) for ids in BATCH]
@@ -91,7 +91,7 @@ def test_types_of_tokens(tmp_path):
     dropped = model(BATCH, types=types).numpy()
     assert (dropped != model(BATCH, types=types).numpy()).any()
     model.save(tmp_path)
-    np.testing.assert_array_equal(dg.load(tmp_path).logits(BATCH, types=types), other)
+    np.testing.assert_array_equal(dg.load(tmp_path).to(device).logits(BATCH, types=types), other)
 
     def inputs(lengths):
         draw = np.random.default_rng(len(lengths))
@@ -123,7 +123,7 @@ def test_vectors(kind, normalise):
     assert model.vectors([[]]).tolist() == [[0.0] * 6]
 
 
-def test_vectors_of_several_poolings_through_projections(tmp_path):
+def test_vectors_of_several_poolings_through_projections(tmp_path, device):
     projections = [{"features": 7, "activation": "tanh"}, {"features": 4, "bias": False}]
     model = model_of(pooling=["max", "mean", "last"], projections=projections, normalise=True).eval()
     model.projections[0].bias.copy_(np.linspace(-1, 1, 7, dtype=np.float32))
@@ -135,7 +135,7 @@ def test_vectors_of_several_poolings_through_projections(tmp_path):
     np.testing.assert_allclose(model.vectors(BATCH), expected, atol=1e-5)
     assert model.config.vector_size == 4 and model_of(pooling=["max", "mean"]).config.vector_size == 12
     model.save(tmp_path)
-    again = dg.load(tmp_path)
+    again = dg.load(tmp_path).to(device)
     assert again.config == model.config and again.config.pooling == ("max", "mean", "last")
     np.testing.assert_array_equal(again.vectors(BATCH), model.vectors(BATCH))
 
@@ -222,10 +222,10 @@ def test_memory_plan(head):
     assert plan["activations"] > 200 * 6 * 4
 
 
-def test_config(tmp_path):
+def test_config(tmp_path, device):
     model = model_of(head="classify", labels=["나쁨", "좋음"], pooling="max").eval()
     model.save(tmp_path)
-    again = dg.load(tmp_path)
+    again = dg.load(tmp_path).to(device)
     assert isinstance(again, TextEncoder)
     assert again.config == model.config
     assert again.config.labels == ("나쁨", "좋음")

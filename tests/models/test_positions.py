@@ -150,9 +150,9 @@ def test_training_has_the_same_bits_for_any_thread_count(model):
     assert not [name for name in unchanged if not name.endswith("k_proj.bias")], "softmax does not see a key's bias"
 
 
-def test_a_saved_model_and_a_copy_are_the_same(model, tmp_path):
+def test_a_saved_model_and_a_copy_are_the_same(model, tmp_path, device):
     model.save(tmp_path)
-    loaded = dg.load(tmp_path)
+    loaded = dg.load(tmp_path).to(device)
     assert loaded.config == model.config
     np.testing.assert_array_equal(loaded.logits(SOURCES, SOURCES), model.logits(SOURCES, SOURCES))
     np.testing.assert_array_equal(copy.deepcopy(model).logits(SOURCES, SOURCES), model.logits(SOURCES, SOURCES))
@@ -188,7 +188,7 @@ def test_bfloat16_training(model):
 
 
 @pytest.mark.parametrize("kind", [(KINDS | BLOCKS)[name] for name in TEXTS], ids=TEXTS)
-def test_an_encoder_of_text(kind, rng, tmp_path):
+def test_an_encoder_of_text(kind, rng, tmp_path, device):
     """A text's row does not depend on its batch; the model is saved and loaded; every parameter learns."""
     sizes = {"vocab_size": 29, "d_model": 16, "num_heads": 4, "d_ff": 24, "num_layers": 2}
     model = dg.models.TextEncoder(
@@ -200,7 +200,7 @@ def test_an_encoder_of_text(kind, rng, tmp_path):
     together = model.logits(SOURCES)
     np.testing.assert_allclose(np.concatenate([model.logits([ids]) for ids in SOURCES]), together, atol=1e-6)
     model.save(tmp_path)
-    np.testing.assert_array_equal(dg.load(tmp_path).logits(SOURCES), together)
+    np.testing.assert_array_equal(dg.load(tmp_path).to(device).logits(SOURCES), together)
     model.loss(SOURCES, [0, 1, 1, 0]).backward()
     still = [name for name, p in model.named_parameters() if not p.grad.numpy().any()]
     assert not [name for name in still if not name.endswith("k_proj.bias")], "softmax does not see a key's bias"
