@@ -1,9 +1,12 @@
 """Which processes belong together, by the variables of their launchers."""
 
+import os
 import signal
 
 import pytest
+from dragoman.cli import main
 from dragoman.distributed import launch
+from dragoman.distributed.ranks import Ranks
 from dragoman.train.signals import StopSignals
 
 
@@ -37,3 +40,12 @@ def test_a_signal_that_another_rank_has_told_of_is_no_second_one_here():
         assert stop.received == signal.SIGTERM
         with pytest.raises(SystemExit):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_pipe_is_no_input_of_several_ranks(tmp_path, monkeypatch, capsys):
+    ranks = Ranks()
+    ranks.size = 2
+    monkeypatch.setattr("dragoman.cli.corpus.this_process", lambda: ranks)
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["train", "--task=lm", f"--data={tmp_path / 'pipe'}", f"--output={tmp_path / 'out'}"]) == 2
+    assert "pipe: a pipe gives its text to one process; for several ranks, name files" in capsys.readouterr().err

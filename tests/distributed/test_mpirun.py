@@ -92,11 +92,12 @@ def test_a_rank_that_fails_ends_all_and_the_checkpoint_stands(tmp_path, what):
     assert files(tmp_path / "run") == files(tmp_path / "whole")
 
 
-def test_ranks_that_differ_are_refused(tmp_path):
+@pytest.mark.parametrize(("name", "values"), [("seed", (0, 1)), ("max_minutes", (1, 2))])
+def test_ranks_that_differ_are_refused(tmp_path, name, values):
     lines = [sys.executable, str(PROGRAM)]
     command = [MPIRUN, "--oversubscribe", "--bind-to", "none"]
-    for rank, seed in enumerate((0, 1)):
-        options = {"batches": 2, "steps": 2, "output": str(tmp_path), "seed": seed}
+    for rank, value in enumerate(values):
+        options = {"batches": 2, "steps": 2, "output": str(tmp_path), name: value}
         command += [":"] * rank + ["-n", "1", *lines, json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **ROOT})
     assert done.returncode != 0

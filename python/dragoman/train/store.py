@@ -125,7 +125,7 @@ class RunStore:
         files = self.checkpoints.files()
         self.damaged = files[files.index(path) + 1 :]
         self._resumed = file = CheckpointFile(path)
-        _check_identity(path, _section(file, "data", {}), self._run)
+        _check_identity(path, _section(file, "data", {}), self._run, self.ranks.size)
 
     def begin(self, position: Position, sums: Sums) -> None:
         """Writes the first checkpoint, the untrained model and the files of its task, in place of an earlier run's.
@@ -186,7 +186,8 @@ class RunStore:
         self._options |= plan
         self._agree()
         if self._resumed is not None:
-            _check_identity(self._resumed.path, _section(self._resumed, "data", {}), self._run)
+            before = _section(self._resumed, "data", {})
+            _check_identity(self._resumed.path, before, self._run, self.ranks.size)
             before = _section(self._resumed, "options", {})
             self.differences = [
                 f"{name} {_words(value)} (before: {_words(before[name])})"
@@ -308,7 +309,7 @@ def _words(value: Any) -> str:
     return "none" if value in (None, []) else str(value)
 
 
-def _check_identity(path: str | Path, saved: State, run: State) -> None:
+def _check_identity(path: str | Path, saved: State, run: State, ranks: int) -> None:
     """ValueError unless the checkpoint is from this run. Older checkpoints name neither task, columns nor config."""
     for name, value in run.items():
         got: Any = saved.get(name, value if name in ("task", "columns", "config") else None)
@@ -327,4 +328,6 @@ def _check_identity(path: str | Path, saved: State, run: State) -> None:
             raise ValueError(f"{path}: the data must be the same to resume, got examples of other lengths")
         elif got != value:
             was = got[:80] if isinstance(got, str) else shown(got)
+            if name == "accumulate" and ranks > 1:
+                name = "accumulate times the number of ranks"
             raise ValueError(f"{path}: {name} must be the same to resume, was {was}, got {value}")
