@@ -151,7 +151,7 @@ def test_programs_follow_changes_of_the_model():
         assert replayed_steps(model) is None  # each sentence has its own
 
 
-@pytest.mark.parametrize("dtype", ["int8", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", [pytest.param("int8", marks=pytest.mark.cpu), "bfloat16", "float32"])
 def test_frozen_models_decode_natively(dtype):
     for model, sources in (translator(), [[4, 5, 6], [7], [], [8, 9, 10, 11, 12]]), (decoder(), [[]] * 4):
         come_and_go(Rows(model.freeze(dtype)), sources)

@@ -19,7 +19,7 @@ def wide(make, dtype=None, **fields):
     return model if dtype is None else model.freeze(dtype)
 
 
-@pytest.mark.parametrize("dtype", [None, "int8", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", [None, pytest.param("int8", marks=pytest.mark.cpu), "bfloat16", "float32"])
 @pytest.mark.parametrize(("make", "entries"), [(make_model, ENTRIES), (make_decoder, TEXTS)])
 def test_logits_of_a_shortlist_are_those_of_the_whole_model(make, entries, dtype):
     model = wide(make, dtype)
