@@ -87,18 +87,15 @@ def work(model: str, dtype: str, steps: int, batches: int) -> Figures:
 
 
 def _message(ranks: Any, size: int) -> float:
-    """Seconds of a message of so many bytes between the first two ranks."""
-    buffer, times = np.ones(size // 4, np.float32), []
+    """Seconds of a message of so many bytes each way between the first two ranks, at the same time."""
+    sent, received, times = np.ones(size // 4, np.float32), np.ones(size // 4, np.float32), []
     for _ in range(12):
         ranks.gather(None)
         began = time.perf_counter()
-        for _ in range(2):
-            if ranks.rank < 2:
-                other = 1 - ranks.rank
-                first = [([(other, buffer)], []), ([], [(other, buffer)])]
-                for sends, receives in first if ranks.rank == 0 else first[::-1]:
-                    ranks.wait([ranks.transfer(sends, receives, 0)])
-        times.append((time.perf_counter() - began) / 4)
+        if ranks.rank < 2:
+            other = 1 - ranks.rank
+            ranks.wait([ranks.transfer([(other, sent)], [(other, received)], 0)])
+        times.append(time.perf_counter() - began)
     return statistics.median(times)
 
 
@@ -132,15 +129,16 @@ def fitted(messages: dict[str, float]) -> tuple[float, float]:
 def step_on(machines: int, terms: Figures, latency: float, bandwidth: float) -> float:
     """Seconds of a step of one batch a machine, on so many of them.
 
-    Gradients go to their owners while backward runs, and values come back after the update: (N - 1) / N of the bytes
-    each way, in one message for each bucket and machine.
+    Gradients go to their owners, a share of them while backward runs, and values come back after the update:
+    (N - 1) / N of the bytes each way, in one message for each bucket and machine.
     """
     compute, update, size = terms["compute"], terms["update"], terms["bytes"]
+    hidden = terms["hidden"]
     if machines == 1:
         return float(compute + update)
     buckets = -(-size // (1 << 22))
     way = size * (machines - 1) / machines / bandwidth + buckets * (machines - 1) * latency
-    return float(compute + max(0.0, way - BACKWARD * compute) + update / machines + way)
+    return float(compute + way - min(hidden * way, BACKWARD * compute) + update / machines + way)
 
 
 def plot(path: str, options: argparse.Namespace, terms: Figures, measured: Figures) -> None:
@@ -186,10 +184,15 @@ def main() -> None:
     one = run(argparse.Namespace(**{**vars(options), "ranks": 1}), 1, 1)
     latency, bandwidth = fitted(several["messages"])
     parts = one["alone_parts"]
-    terms = {"compute": parts["forward"] + parts["backward"], "update": parts["update"], "bytes": several["bytes"]}
     exchange, exposed = (several[f"{name}_parts"]["backward"] for name in ("after", "together"))
     computed = parts["backward"]
     hidden = (exchange - exposed) / max(exchange - computed, 1e-9)
+    terms = {
+        "compute": parts["forward"] + computed,
+        "update": parts["update"],
+        "bytes": several["bytes"],
+        "hidden": max(hidden, 0.0),
+    }
     record = {
         **{"bench": "scaling", "model": options.model, "dtype": options.dtype, "ranks": options.ranks},
         "efficiency": round(alone["alone"] / several["together"], 3),

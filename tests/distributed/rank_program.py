@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -16,7 +17,7 @@ import dragoman as dg
 import numpy as np
 from dragoman.distributed import this_process
 from dragoman.train import Callback
-from toy_runs import model_of, pairs_of
+from toy_runs import CONFIG, model_of, pairs_of
 
 
 class Fault(Callback):
@@ -30,14 +31,14 @@ class Fault(Callback):
             os.kill(os.getpid(), self.what)
 
 
-def main(batches, steps, resume=False, fault=None, kill=None, lora=False, seed=0, **options):
+def main(batches, steps, resume=False, fault=None, kill=None, d_ff=64, lora=False, seed=0, **options):
     ranks = this_process()
     if kill and kill[0] == ranks.rank:
         timer = threading.Timer(kill[1], os.kill, (os.getpid(), signal.SIGKILL))
         timer.daemon = True
         timer.start()
     dg.set_num_threads(1)
-    model = model_of()
+    model = model_of(config=replace(CONFIG, d_ff=d_ff))
     if lora:
         dg.lora.add(model, rank=2)
     rng = np.random.default_rng(seed)
