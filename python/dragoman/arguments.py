@@ -115,9 +115,13 @@ def integer(op: str, name: str, value: Any, minimum: int = 0, below: int = 2**63
 
 def integers(op: str, name: str, values: Any, minimum: int = 0) -> list[int]:
     """`values` as a list of ints of at least `minimum`. TypeError and ValueError as in `integer`."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    try:
+        items = None if isinstance(values, str) else list(values)
+    except TypeError:
+        items = None
+    if items is None:
         raise TypeError(f"{op}: {name} must be a sequence of ints, got {type(values).__name__}")
-    return [integer(op, name, item, minimum) for item in values]
+    return [integer(op, name, item, minimum) for item in items]
 
 
 def check_path(op: str, name: str, value: Any) -> None:

@@ -156,10 +156,10 @@ class SearchOptions:
     def _checked_rule(self, op: str) -> dict[str, Any]:
         like = arguments.choice(op, "like", self.like, tuple(RULES))
         early = self.early_stopping
-        if early != "never":
-            if isinstance(early, str):
-                raise ValueError(f'{op}: early_stopping must be True, False or "never", got {arguments.shown(early)}')
+        if not isinstance(early, str):
             early = arguments.flag(op, "early_stopping", early)
+        elif early != "never":
+            raise ValueError(f'{op}: early_stopping must be True, False or "never", got {arguments.shown(early)}')
         last = None if self.forced_last is None else arguments.integer(op, "forced_last", self.forced_last)
         for name, is_given in (("early_stopping", early), ("forced_last", last is not None)):
             if is_given and like != "hf":
