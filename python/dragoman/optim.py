@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,35 +12,18 @@ import numpy.typing as npt
 
 from dragoman import _core, random
 from dragoman.arguments import check_arrays, check_types, flag, integer, number, positive, shown
-from dragoman.distributed.gradients import CHUNK, GradientExchange, Pieces, collect, share
+from dragoman.distributed.owned import MOMENTS, Owned
 from dragoman.distributed.ranks import ALONE, Ranks
 from dragoman.nn.module import Module
 from dragoman.nn.weight import Parameter
 from dragoman.parameter_groups import ParameterGroup, assign_groups, weight_decay_of
-from dragoman.tensor import Tensor, checked_grad, watched
+from dragoman.tensor import Tensor, checked_grad
 
 __all__ = ["AdamW", "ParameterGroup", "check_options"]
 
 _ALIGNMENT = 16  # floats: every parameter begins on a 64-byte boundary
-_MOMENTS = ("mean", "variance")
 
 State = Mapping[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A part of the arenas that this process updates: views of them, and what lies in it."""
-
-    begin: int  # element
-    end: int
-    values: _core.Tensor
-    shadow: _core.Tensor | None
-    mean: _core.Tensor
-    variance: _core.Tensor
-    bounds: _core.Tensor
-    lr_scale: _core.Tensor
-    weight_decay: _core.Tensor
-    step: _core.Tensor
 
 
 @dataclass(frozen=True)
@@ -117,11 +99,9 @@ class AdamW:
         check_types("AdamW", Ranks, ranks=ranks)
         if ranks.size > 1 and device != "cpu":
             raise ValueError(f"AdamW: model must be on cpu to train on {ranks.size} ranks, got {device}")
-        self._ranks = ranks
         self._values = _core.Tensor.zeros([total], "float32", device)
         self._gradients = _core.Tensor.zeros([total], "float32", device)
         self._lr = _core.Tensor.zeros([], "float32", device)
-        self._step = _core.Tensor.zeros([], "int64", device)
         self.lr = lr
 
         firsts = bounds[:-1].tolist()
@@ -148,46 +128,9 @@ class AdamW:
         decays = [weight_decay_of(group_of[name], p, weight_decay) for name, p in trainable.items()]
         scales = [group.lr_scale if (group := group_of[name]) else 1.0 for name in trainable]
         self.size = total
-        self._pieces = self._make_pieces(bounds, np.array(scales, np.float32), np.array(decays, np.float32), device)
-        self._total: _core.Tensor | None = None  # the sum of a step's batches, of this process's pieces
-        self._summed = False  # whether it holds the gradients of this step
-        self._exchange: GradientExchange | None = None
-        if ranks.size > 1:
-            places = {id(segment.parameter): segment.first for segment in self._segments}
-            self._exchange = GradientExchange(ranks, self._gradients, self._sum(), places)
-
-    def _make_pieces(
-        self, bounds: npt.NDArray[np.int64], scales: npt.NDArray[Any], decays: npt.NDArray[Any], device: str
-    ) -> list[_Piece]:
-        """This process's pieces of the arenas, with moments of zeros."""
-        alone = self._ranks.size == 1
-        owned = [(0, self.size)] if alone else Pieces(self.size, self._ranks.size).owned(self._ranks.rank)
-        pieces = []
-        for begin, end in owned:
-            low, high = np.searchsorted(bounds, begin, "right") - 1, np.searchsorted(bounds, end, "left")
-            size = [end - begin]
-            pieces.append(
-                _Piece(
-                    begin,
-                    end,
-                    self._values.slice(begin, size),
-                    self._shadow and self._shadow.slice(begin, size),
-                    _core.Tensor.zeros(size, "float32", device),
-                    _core.Tensor.zeros(size, "float32", device),
-                    _on_device(bounds[low : high + 1].clip(begin, end) - begin, device),
-                    _on_device(scales[low:high], device),
-                    _on_device(decays[low:high], device),
-                    self._step if alone else _core.Tensor.zeros([], "int64", device),
-                )
-            )
-        return pieces
-
-    def _sum(self) -> _core.Tensor:
-        """Where the gradients of a step's batches are added up, made at its first use."""
-        if self._total is None:
-            size = sum(piece.end - piece.begin for piece in self._pieces)
-            self._total = _core.Tensor.zeros([size], "float32", self._gradients.device)
-        return self._total
+        places = {id(segment.parameter): segment.first for segment in self._segments}
+        rates = np.array(scales, np.float32), np.array(decays, np.float32)
+        self._owned = Owned(ranks, self._values, self._gradients, self._shadow, bounds, *rates, places)
 
     @property
     def lr(self) -> float:
@@ -202,7 +145,7 @@ class AdamW:
     @property
     def step_count(self) -> int:
         """Updates so far; skipped steps are none."""
-        return int(self._step.numpy())
+        return self._owned.step_count
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -231,12 +174,12 @@ class AdamW:
             if loss.shape != () or loss.dtype != "float32":
                 raise ValueError(f"AdamW: loss must be a float32 scalar, got {loss.dtype} of shape {loss.shape}")
         self._check_parameters()
-        if not self._summed:
+        if not self._owned.summed:
             self._collect_gradients()
-        gradient_norm = self._gradient_norm()
+        gradient_norm = self._owned.gradient_norm()
         if loss is not None:
             _core.accumulate(gradient_norm, loss.data, 0.0, True)  # NaN if the loss is not finite, without reading it
-        self._update(gradient_norm)
+        self._owned.update(self._lr, gradient_norm, self.betas, self.eps, self.max_grad_norm)
         norm = float(gradient_norm.numpy())
         if not math.isfinite(norm):
             name = self.bad_gradient()
@@ -245,9 +188,7 @@ class AdamW:
                 raise FloatingPointError("AdamW: the loss must be finite; its gradient is finite")
             where = f"; the first bad one is of {name}" if name else ""
             raise FloatingPointError(f"AdamW: the gradient's norm must be finite, got {norm}{where}")
-        self._summed = False
-        if self._ranks.size > 1:
-            self._share_values()
+        self._owned.share()
         self._share_shadows()
         random.advance_step()
         return norm
@@ -273,74 +214,12 @@ class AdamW:
             raise ValueError(f"AdamW: done must be below {batches}, as batches, got {done}")
         if loss is not None:
             check_types("AdamW", Tensor, loss=loss)
-        if self._exchange is not None:
-            self._collect_gradients()
-            self._exchange.begin(min(batches - done, self._ranks.size))
+        if batches == 1 and self._owned.ranks.size == 1:
             if loss is not None:
-                with watched(self._exchange):
-                    loss.backward()
-            self._exchange.finish()
-        elif loss is not None:
-            loss.backward()
-            if batches == 1:
-                return
-            self._collect_gradients()
-            _core.accumulate(self._sum(), self._gradients, 1.0, True)
-            self._gradients.zero_()
-        self._summed = True
-
-    def _gradient_norm(self) -> _core.Tensor:
-        """The norm of the step's gradients, a scalar tensor."""
-        if self._ranks.size == 1:
-            return _core.gradient_norm(self._sum() if self._summed else self._gradients)
-        squares = np.zeros(-(-self.size // CHUNK))
-        own = [_core.square_sums(gradients) for gradients in self._summed_pieces()]
-        for rank, sums in enumerate(self._ranks.gather(own)):
-            for (begin, _), values in zip(self._exchange_pieces.owned(rank), sums, strict=True):
-                squares[begin // CHUNK : begin // CHUNK + len(values)] = values
-        norm = _core.Tensor.empty([])
-        norm.copy_(np.array(np.sqrt(np.add.accumulate(squares)[-1]), np.float32))
-        return norm
-
-    def _update(self, gradient_norm: _core.Tensor) -> None:
-        """AdamW on this process's pieces; nothing where the norm is not finite."""
-        held = self._summed_pieces() if self._summed else [self._gradients]
-        for piece, gradients in zip(self._pieces, held, strict=True):
-            _core.adamw_step(
-                piece.values,
-                gradients,
-                piece.mean,
-                piece.variance,
-                piece.shadow,
-                piece.bounds,
-                piece.lr_scale,
-                piece.weight_decay,
-                self._lr,
-                gradient_norm,
-                piece.step,
-                *self.betas,
-                self.eps,
-                math.inf if self.max_grad_norm is None else self.max_grad_norm,
-            )
-
-    def _summed_pieces(self) -> list[_core.Tensor]:
-        """The sum's part of each piece."""
-        sizes = [piece.end - piece.begin for piece in self._pieces]
-        firsts = [0, *accumulate(sizes)]
-        return [self._sum().slice(first, [size]) for first, size in zip(firsts, sizes, strict=False)]
-
-    def _share_values(self) -> None:
-        """Gives every rank the new values of all pieces, and counts the step."""
-        share(self._ranks, self._values, self._exchange_pieces)
-        self._step.copy_(np.array(self.step_count + 1, np.int64))
-        self._values.slice(0, [0]).copy_(np.empty(0, np.float32))  # a new version of the arena
-        if self._shadow is not None:
-            self._shadow.copy_(_core.cast(self._values, "bfloat16").numpy())
-
-    @property
-    def _exchange_pieces(self) -> Pieces:
-        assert self._exchange is not None
-        return self._exchange.pieces
+                loss.backward()
+            return
+        self._collect_gradients()
+        self._owned.backward(loss, batches, done)
 
     def _check_parameters(self) -> None:
         """Raises RuntimeError unless the parameters in the arena are those of the model that can be trained."""
@@ -387,27 +266,19 @@ class AdamW:
 
     def bad_gradient(self) -> str | None:
         """The parameter whose gradient is not finite, the first as backward reaches them; None if all are finite."""
-        if not self._summed:
+        if not self._owned.summed:
             self._collect_gradients()
-        held = self._summed_pieces() if self._summed else [self._gradients]
-        bad = []  # elements
-        for piece, gradients in zip(self._pieces, held, strict=True):
-            finite = np.isfinite(gradients.numpy())
-            if not finite.all():
-                bad.append(piece.begin + int(finite.argmin()))
-        found = [place for places in self._ranks.gather(bad) for place in places]
-        if not found:
+        place = self._owned.first_bad()
+        if place is None:
             return None
-        return next(segment.name for segment in reversed(self._segments) if segment.first <= min(found))
+        return next(segment.name for segment in reversed(self._segments) if segment.first <= place)
 
     def zero_grad(self) -> None:
         """Clears the gradients."""
         for segment in self._segments:
             segment.parameter.grad, segment.parameter.grad_owned = segment.gradient, True
         self._gradients.zero_()
-        if self._summed:
-            self._sum().zero_()
-            self._summed = False
+        self._owned.clear()
 
     def state_dict(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
         """The step count and the moments: with the parameters, all that the next step depends on.
@@ -418,8 +289,8 @@ class AdamW:
         """
         copy = flag("state_dict", "copy", copy)
         state: dict[str, npt.NDArray[Any]] = {"step": np.array(self.step_count, np.int64)}
-        for kind in _MOMENTS:
-            whole = self._whole(kind)
+        for kind in MOMENTS:
+            whole = self._owned.moment(kind)
             if whole is None:
                 continue
             for segment in reversed(self._segments):
@@ -427,13 +298,6 @@ class AdamW:
                 array = whole[segment.first : segment.first + size].reshape(shape)
                 state[f"{kind}.{segment.name}"] = array.copy() if copy else array
         return state
-
-    def _whole(self, kind: str) -> npt.NDArray[Any] | None:
-        """A moment of all parameters, in the arena's layout; on other ranks than the first one None."""
-        if self._ranks.size == 1:
-            moment: _core.Tensor = getattr(self._pieces[0], kind)
-            return moment.numpy()
-        return collect(self._ranks, [getattr(piece, kind) for piece in self._pieces], self._exchange_pieces, self.size)
 
     def load_state_dict(self, state: State) -> None:
         """Restores what `state_dict` returned; nothing is changed if it does not fit.
@@ -449,7 +313,7 @@ class AdamW:
             raise ValueError("AdamW: the state must hold step, got none")
         if "mean" in state and "variance" in state:
             state = self._by_name(state)
-        named = [(kind, segment) for kind in _MOMENTS for segment in reversed(self._segments)]
+        named = [(kind, segment) for kind in MOMENTS for segment in reversed(self._segments)]
         expected = {f"{kind}.{segment.name}": segment.parameter.shape for kind, segment in named}
         for name, shape in expected.items():
             if name not in state:
@@ -466,14 +330,8 @@ class AdamW:
                 raise ValueError(f"AdamW: the state holds {name}, which this optimizer does not train")
         for kind, segment in named:
             values = np.ascontiguousarray(state[f"{kind}.{segment.name}"], np.float32).reshape(-1)
-            for piece in self._pieces:
-                first, end = max(segment.first, piece.begin), min(segment.first + values.size, piece.end)
-                if first < end:
-                    moment = getattr(piece, kind).slice(first - piece.begin, [end - first])
-                    moment.copy_(values[first - segment.first : end - segment.first])
-        count = step.astype(np.int64).reshape(())
-        for counter in {id(t): t for t in (self._step, *(piece.step for piece in self._pieces))}.values():
-            counter.copy_(count)
+            self._owned.put(kind, segment.first, values)
+        self._owned.put_step(step.astype(np.int64).reshape(()))
 
     def _by_name(self, state: State) -> State:
         """A state of two flat arrays in the arena's layout, as one array for each parameter."""
@@ -483,7 +341,7 @@ class AdamW:
                 f"trained, and {next(iter(self._frozen))} is frozen"
             )
         named = {"step": state["step"]}
-        for kind in _MOMENTS:
+        for kind in MOMENTS:
             if state[kind].shape != (self.size,):
                 raise ValueError(f"AdamW: {kind} must have shape {(self.size,)}, got {state[kind].shape}")
             for segment in self._segments:
@@ -530,9 +388,3 @@ def _bounds(parameters: Any) -> npt.NDArray[np.int64]:
     """The first element of each parameter in an arena, and the arena's size."""
     sizes = [-(-parameter.size // _ALIGNMENT) * _ALIGNMENT for parameter in parameters]
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-
-
-def _on_device(array: npt.NDArray[Any], device: str) -> _core.Tensor:
-    tensor = _core.Tensor.empty(list(array.shape), array.dtype.name, device)
-    tensor.copy_(array)
-    return tensor
