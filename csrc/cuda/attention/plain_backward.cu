@@ -45,7 +45,7 @@ __device__ void gradient_tiles(const AttentionBackward& p, const Distances& dist
   for (int j = 0; j < 8; ++j) {
     const int at = row * plain_pitch + part * 8 + j, key = first_key + part * 8 + j;
     const bool visible = scores.sees(key);
-    const float score = capped(s, scores.at(key, weight[at]));
+    const float score = visible ? capped(s, scores.at(key, weight[at])) : 0.0f;
     const float softmax = visible ? exp2_fast(score - logsumexp) : 0.0f;
     float dweight = dscore[at];
     if (by_distance != nullptr) dweight += by_distance[relative_row(s.clip, key - scores.position)];
