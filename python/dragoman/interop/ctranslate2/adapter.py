@@ -35,7 +35,7 @@ class Adapter:
     """Base of both.
 
     Args:
-        model_path: a folder that this package wrote.
+        model_path: a folder with a model of this package, or with a checkpoint from elsewhere.
         device: "cpu", "cuda" or "auto".
         options: of CTranslate2's constructors. `intra_threads` sets the threads of the library, times `inter_threads`.
 

@@ -25,7 +25,7 @@ class Generator(Adapter):
     """CTranslate2's Generator over a folder of this package. Any number of threads may use it.
 
     Args:
-        model_path: a folder that this package wrote.
+        model_path: a folder with a model of this package, or with a checkpoint from elsewhere.
         device: "cpu", "cuda" or "auto".
         options: of CTranslate2's constructor, as of Translator.
 

@@ -33,7 +33,7 @@ class Translator(Adapter):
     """CTranslate2's Translator over a folder of this package. Any number of threads may use it.
 
     Args:
-        model_path: a folder that this package wrote.
+        model_path: a folder with a model of this package, or with a checkpoint from elsewhere.
         device: "cpu", "cuda" or "auto".
         options: of CTranslate2's constructor. `intra_threads` sets the threads of the library, times `inter_threads`.
 
