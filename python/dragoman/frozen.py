@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, repeat
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -28,17 +28,15 @@ def quantize(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArra
     return Tensor(values).numpy(), Tensor(scales).numpy()
 
 
-def places(shapes: Iterable[tuple[int, ...]], dtype: str, device: str) -> Iterator[_core.Tensor | None]:
+def places(shapes: Iterable[tuple[int, ...]], dtype: str, device: str) -> list[_core.Tensor | None]:
     """A place for the packed copy of each weight; None where no order is faster. They lie end to end in one block of
     memory, whose pages are large."""
     sizes = [_core.packed_weight_size(shape, dtype, device) for shape in shapes]
-    ends = list(accumulate(-(-size // 64) * 64 for size in sizes))  # whole cache lines
     if not all(sizes):
-        yield from repeat(None, len(sizes))
-        return
-    block = _core.Tensor.empty(ends[-1:], "uint8", device)
-    for size, first in zip(sizes, [0, *ends], strict=False):
-        yield block.slice(first, [size])
+        return [None] * len(sizes)
+    *firsts, end = accumulate((-(-size // 64) * 64 for size in sizes), initial=0)  # whole cache lines
+    block = _core.Tensor.empty([end], "uint8", device)
+    return [block.slice(first, [size]) for first, size in zip(firsts, sizes, strict=True)]
 
 
 class FrozenWeight:

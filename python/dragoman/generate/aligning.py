@@ -78,7 +78,7 @@ def alignments(
 
 
 def covering_attention(op: str, model: Any) -> MultiHeadAttention:
-    """The attention whose heads say what an output covers of its source: of the layer that `alignments` reads.
+    """The attention to the source that `coverage_penalty` reads: in the layer that `alignments` reads by default.
     TypeError for a model that is no Transformer."""
     ((attention, _),) = aligning_heads(op, model, None, None)
     return attention

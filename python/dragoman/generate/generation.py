@@ -18,7 +18,7 @@ from dragoman.models.speech import SpeechTransformer
 from dragoman.nn.lora import rows_of
 from dragoman.tensor import Tensor
 
-Start = Callable[[Tensor], Sequence[int]]  # what the decoder reads first for a source, by the source's memory
+Start = Callable[[Tensor], Sequence[int]]  # from a source's memory to the ids that the decoder reads first
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Generation:
         self._size = output_size(self.models[0])
         self._ends, self._unwritten = end_ids(config), unwritten_ids(config)
         steps = [steps_of(each) for each in self.models]
-        self._forced: dict[int, int] = {}  # by key, how many ids of an output are the config's, not the output's own
+        self._forced: dict[int, int] = {}  # by key: how many ids the core puts before the output, as the config says
         # Recorded steps are those of inference.
         self._called = [m for m, s in zip(self.models, steps, strict=True) if isinstance(s, _core.PythonSteps)]
-        self._key = 0  # of the next request
+        self._next_key = 0  # of a model that reads sound
         self._data = _core.Generation(
             steps[0] if len(steps) == 1 else _core.EnsembleSteps(steps), self._size, self._ends
         )
@@ -102,8 +102,7 @@ class Generation:
                 covering_attention(f"{op}: coverage_penalty", model)
         model = self.models[0]
         if isinstance(model, SpeechTransformer):
-            self._key = self._add_sound(model, source_ids, options, place, start) + 1
-            return self._key - 1
+            return self._add_sound(model, source_ids, options, place, start)
         limit = min(limit_of(op, model, len(source_ids), options.max_length) for model in self.models)
         self._check_prefix(options, limit)
         if isinstance(model, TextDecoder):
@@ -120,12 +119,14 @@ class Generation:
         self, model: SpeechTransformer, frames: Any, options: SearchOptions, place: int, start: Start | None
     ) -> int:
         """The encoder runs here: its first rows are no ids. The core gets the memory."""
-        with model.inference(), rows_of([self._key]):
+        with model.inference(), rows_of([self._next_key]):
             memory = model.encode(*model.pack_source(self._op, [frames]))
             begin = start_ids(model.config) if start is None else tuple(start(memory))
         limit = limit_of(self._op, model, len(frames), options.max_length, len(begin))
         self._check_prefix(options, limit)
-        return self._data.add((), begin, options.native(limit, place, self._unwritten), memory.data)
+        key = self._data.add((), begin, options.native(limit, place, self._unwritten), memory.data)
+        self._next_key = key + 1
+        return key
 
     def _check_prefix(self, options: SearchOptions, limit: int) -> None:
         if len(options.prefix) > limit:

@@ -10,7 +10,7 @@ from dragoman import _core, arguments
 
 MAX_BEAM = 1000
 MAX_PENALTY = 10.0  # of length and coverage
-MAX_REPETITION_PENALTY = 1e6  # and 1 / this at least: so no logit overflows float32
+MAX_REPETITION_PENALTY = 1e6  # and at least 1 / 1e6, so that no logit overflows float32
 
 RULES = {"dragoman": 0.6, "marian": 1.0, "fairseq": 1.0, "hf": 1.0}  # and the length penalty of each by default
 
@@ -164,18 +164,29 @@ class SearchOptions:
         for name, is_given in (("early_stopping", early), ("forced_last", last is not None)):
             if is_given and like != "hf":
                 raise ValueError(f"{op}: {name} needs a search like hf, got like {like}")
-        penalties = {"length_penalty": self.length_penalty, "coverage_penalty": self.coverage_penalty}
-        for name, penalty in penalties.items():
-            if penalty is None and name == "length_penalty":
-                continue
-            number = arguments.number(op, name, penalty, 0.0)
-            if number > MAX_PENALTY:
-                raise ValueError(f"{op}: {name} must be at most {MAX_PENALTY:g}, got {number:g}")
-            penalties[name] = number
-        if penalties["coverage_penalty"] and (self.temperature or like != "dragoman"):
-            other = f"like {like}" if like != "dragoman" else "a temperature above 0"
-            raise ValueError(f"{op}: coverage_penalty needs a search like dragoman, got {other}")
-        return {"like": like, "early_stopping": early, "forced_last": last, **penalties}
+        length_penalty = None if self.length_penalty is None else self._checked_penalty(op, "length_penalty")
+        coverage_penalty = self._checked_penalty(op, "coverage_penalty")
+        if coverage_penalty:
+            self._check_own_rule(op, "coverage_penalty needs")
+        return {
+            "like": like,
+            "early_stopping": early,
+            "forced_last": last,
+            "length_penalty": length_penalty,
+            "coverage_penalty": coverage_penalty,
+        }
+
+    def _checked_penalty(self, op: str, name: str) -> float:
+        penalty = arguments.number(op, name, getattr(self, name), 0.0)
+        if penalty > MAX_PENALTY:
+            raise ValueError(f"{op}: {name} must be at most {MAX_PENALTY:g}, got {penalty:g}")
+        return penalty
+
+    def _check_own_rule(self, op: str, needs: str) -> None:
+        """ValueError unless this is a search like "dragoman". `needs` begins the message: "constraints need"."""
+        if self.temperature or self.like != "dragoman":
+            other = f"like {self.like}" if self.like != "dragoman" else "a temperature above 0"
+            raise ValueError(f"{op}: {needs} a search like dragoman, got {other}")
 
     def _checked_lengths(self, op: str) -> dict[str, Any]:
         most = None if self.max_length is None else arguments.integer(op, "max_length", self.max_length)
@@ -230,9 +241,8 @@ class SearchOptions:
 
     def _checked_constraints(self, op: str) -> tuple[tuple[int, ...], ...]:
         phrases = self._checked_phrases(op, "constraints")
-        if phrases and (self.temperature or self.like != "dragoman"):
-            other = f"like {self.like}" if self.like != "dragoman" else "a temperature above 0"
-            raise ValueError(f"{op}: constraints need a search like dragoman, got {other}")
+        if phrases:
+            self._check_own_rule(op, "constraints need")
         if phrases and self.renormalize:
             raise ValueError(f"{op}: renormalize must be False with constraints, got True")
         return phrases
@@ -257,16 +267,22 @@ class SearchOptions:
             raise ValueError(f"{op}: suppress must leave at least one token that may be chosen")
 
     def _unwritten(self, of_model: tuple[int, ...]) -> tuple[int, ...]:
-        """Tokens that are never chosen, of those that the model says so of."""
+        """The tokens that this search never chooses: pad, bos and unk of the model, or none like "hf"."""
         return () if self.like == "hf" else of_model
 
     def native(
         self, limit: int, place: int, unwritten: tuple[int, ...], forced: tuple[int, ...] = ()
     ) -> _core.SearchOptions:
-        """For the core, with the maximum number of tokens, the place of the draws, pad, bos and unk of the model, and
-        what comes before the prefix and beside the limits."""
+        """The options for the core.
+
+        Args:
+            limit: maximum number of tokens of an output.
+            place: of the draws.
+            unwritten: pad, bos and unk of the model.
+            forced: ids that the config puts before the prefix; `limit` and `min_length` do not count them.
+        """
         least = self.min_length
-        early = {True: "yes", False: "no"}.get(self.early_stopping, "never")  # type: ignore[arg-type]
+        early = "never" if self.early_stopping == "never" else "yes" if self.early_stopping else "no"
         return _core.SearchOptions(
             beam=self.beam,
             count=self.outputs,

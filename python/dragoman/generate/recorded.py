@@ -49,7 +49,7 @@ _recording = threading.Lock()
 
 def replayed_steps(model: EncoderDecoder | TextDecoder) -> _core.ReplayedSteps | None:
     """The native steps of a model; None where they cannot be recorded: each sentence has its own adapter, attention
-    weights are asked for, or the model's code reads values of tensors, of which a RuntimeWarning tells."""
+    weights are asked for, or the model's code reads values of tensors, which gives a RuntimeWarning."""
     state = None if is_recording_attention() else _state_of(model)
     if state is None:
         return None

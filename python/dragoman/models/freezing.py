@@ -129,7 +129,7 @@ Places = dict[str, _core.Tensor | None]
 
 
 def _places(weights: Mapping[str, Parameter], dtype: str, device: str | None = None) -> Places:
-    """For the packed copies of weights, by name: on a device, or where the weights are."""
+    """A place for the packed copy of each weight, by name: on `device`, or where the weights are."""
     shapes = [weight.shape for weight in weights.values()]
     on = device or next((weight.device for weight in weights.values()), "cpu")
     return dict(zip(weights, places(shapes, dtype, on), strict=True))

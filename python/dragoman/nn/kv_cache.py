@@ -134,5 +134,5 @@ class KVCache:
 
 
 def cache_dtype(model: Any) -> str:
-    """Of the keys and values that a search keeps: what is frozen below float32 is read with bfloat16 ones."""
+    """The dtype of the keys and values that a search keeps: bfloat16 for a model frozen in int8 or bfloat16."""
     return "bfloat16" if getattr(model, "frozen", None) in ("int8", "bfloat16") else "float32"
