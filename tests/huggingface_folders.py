@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dragoman.optim import AdamW
 
 ROOT = Path(os.environ.get("DRAGOMAN_INTEROP", Path(__file__).resolve().parents[2] / "shared" / "interop"))
 
@@ -34,3 +35,15 @@ def assert_close(actual, wanted, tolerance=1e-5):
     """Asserts that two arrays of the same size differ by at most `tolerance` of the largest value."""
     wanted = np.asarray(wanted, np.float64).reshape(actual.shape)
     np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+
+
+def losses(model, lr, *batch):
+    """The losses of 20 steps on one batch."""
+    optimizer = AdamW(model.train(), lr=lr)
+    found = []
+    for _ in range(20):
+        loss = model.loss(*batch)
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found

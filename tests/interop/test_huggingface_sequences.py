@@ -13,7 +13,7 @@ from dragoman.models import EncoderConfig, TextEncoder
 from dragoman.nn import KVCache
 from dragoman.nn.positional import sinusoidal_table
 from dragoman.predict.folder import predictor_class
-from huggingface_folders import assert_close, checkpoint, expected, unpadded
+from huggingface_folders import assert_close, checkpoint, expected, losses, unpadded
 from safetensors.numpy import load_file, save_file
 
 FOLDERS = [
@@ -229,14 +229,8 @@ def test_fine_tuning_lowers_the_loss(name, adapted, rng, tmp_path):
     model = dg.load(tmp_path)
     if adapted:
         dg.lora.add(model, rank=2)
-    optimizer = dg.optim.AdamW(model.train(), lr=0.01)
-    losses = []
-    for _ in range(20):
-        loss = model.loss([[5, 6, 7, 8], [4, 9]], [[5, 6, 7], [4]])
-        losses.append(loss.item())
-        loss.backward()
-        optimizer.step()
-    assert losses[-1] < losses[0]
+    found = losses(model, 0.01, [[5, 6, 7, 8], [4, 9]], [[5, 6, 7], [4]])
+    assert found[-1] < found[0]
 
 
 def test_adapters_are_in_what_is_written(rng, tmp_path):

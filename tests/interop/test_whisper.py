@@ -10,56 +10,43 @@ import numpy as np
 import pytest
 from dragoman.data import log_mel
 from dragoman.models import SpeechTransformer
-from dragoman.optim import AdamW
+from huggingface_folders import assert_close, checkpoint, expected, losses
 from safetensors.numpy import load_file, save_file
 from speech import ROWS, SIZES, frames_of, generation_of, sound_of, speech_model, speech_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FIXTURES = Path(os.environ.get("DRAGOMAN_INTEROP", Path(__file__).parents[3] / "shared/interop"))
-TINY = FIXTURES / "tiny/whisper"
 REAL = Path(os.environ.get("DRAGOMAN_WHISPER", "whisper-tiny.en"))  # a folder with the real model
 
-tiny = pytest.mark.skipif(not TINY.is_dir(), reason="the fixtures are not here")
 real = pytest.mark.skipif(not REAL.is_dir(), reason="DRAGOMAN_WHISPER names no folder of whisper-tiny.en")
 
 
-def error_of(found, expected):
-    return abs(found - expected).max() / abs(expected).max()
-
-
-def sources(expected):
+def sources(theirs):
     """The fixture's frames, as ours: (frames, bins)."""
-    return [np.ascontiguousarray(x.T) for x in expected["x"]]
+    return [np.ascontiguousarray(x.T) for x in theirs["x"]]
 
 
-@tiny
 def test_logits_are_those_of_transformers(tmp_path):
-    expected = dict(np.load(TINY / "expected.npz"))
-    model = dg.load(TINY)
-    batch, targets = sources(expected), expected["tgt"].tolist()
+    folder = checkpoint("tiny", "whisper")
+    theirs = expected(folder)
+    model = dg.load(folder)
+    batch, targets = sources(theirs), theirs["tgt"].tolist()
     found = model.logits(batch, targets)
-    assert error_of(found, np.concatenate(expected["logits"])) <= 1e-5
+    assert_close(found, np.concatenate(theirs["logits"]))
     model.save(tmp_path)
     np.testing.assert_array_equal(dg.load(tmp_path).logits(batch, targets), found)
 
 
-@tiny
 def test_fine_tuning_the_fixture_lowers_the_loss():
-    expected = dict(np.load(TINY / "expected.npz"))
-    batch, targets = sources(expected), [ids[1:] for ids in expected["tgt"].tolist()]
+    folder = checkpoint("tiny", "whisper")
+    theirs = expected(folder)
+    batch, targets = sources(theirs), [ids[1:] for ids in theirs["tgt"].tolist()]
     for adapters in (False, True):
-        model = dg.load(TINY).train()
+        model = dg.load(folder)
         if adapters:
             dg.lora.add(model, rank=4)
-        optimizer = AdamW(model, lr=1e-2)
-        losses = []
-        for _ in range(20):
-            loss = model.loss(batch, targets)
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss.numpy()))
-        assert losses[-1] < losses[0]
+        found = losses(model, 1e-2, batch, targets)
+        assert found[-1] < found[0]
 
 
 def save_theirs(folder, **fields):
@@ -84,6 +71,11 @@ def test_a_model_goes_there_and_back(tied, rng, tmp_path):
     theirs = load_file(tmp_path / "model.safetensors")["model.encoder.conv2.weight"]
     assert theirs.shape == (12, 12, 3)
     np.testing.assert_array_equal(theirs[:, :, 1], kernel[:, 12:24])
+
+
+def test_several_ends_are_kept(tmp_path):
+    save_theirs(tmp_path, eos_id=(2, 5))
+    assert dg.load(tmp_path).config.eos_id == (2, 5)
 
 
 def edit_tensors(folder, edit):
@@ -187,7 +179,7 @@ def test_transformers_opens_ours(tied, rng, tmp_path):
     frames, ids = frames_of(rng, 60)[0], [3, 4, 5, 9]
     with torch.no_grad():
         logits = theirs(torch.tensor(frames.T[None]), decoder_input_ids=torch.tensor([ids])).logits[0].numpy()
-    assert error_of(model.logits([frames], [ids]), logits) <= 1e-5
+    assert_close(model.logits([frames], [ids]), logits)
 
 
 @pytest.mark.parity
@@ -219,25 +211,26 @@ def test_transformers_writes_the_same(rng, tmp_path):
 
 @real
 def test_the_real_model():
-    expected = dict(np.load(FIXTURES / "expected/whisper-tiny.en.npz"))
+    with np.load(checkpoint("expected", "whisper-tiny.en.npz")) as file:
+        theirs = dict(file)
     model = dg.load(REAL)
-    frames = log_mel(expected["audio"])
-    given = np.ascontiguousarray(expected["features"].T)
+    frames = log_mel(theirs["audio"])
+    given = np.ascontiguousarray(theirs["features"].T)
     assert abs(frames - given).max() <= 1e-4
-    ids = expected["ids"].tolist()
+    ids = theirs["ids"].tolist()
     with model.inference():
         memory = model.encode(*model.pack_source("test", [given])).numpy()
-    assert error_of(memory[: len(expected["memory"])], expected["memory"]) <= 2e-5
-    assert error_of(model.logits([given], [ids[:-1]])[expected["places"]], expected["logits"]) <= 2e-5
+    assert_close(memory[: len(theirs["memory"])], theirs["memory"], 2e-5)
+    assert_close(model.logits([given], [ids[:-1]])[theirs["places"]], theirs["logits"], 2e-5)
     served = dg.Transcriber.load(REAL)
     assert served.prompt() == ids[:2]
     text = served.tokenizer.decode(ids[2:-1]).strip()
-    assert served(expected["audio"]) == text
+    assert served(theirs["audio"]) == text
     # As of CTranslate2 4.8 with a beam of 5.
     other = "The quick brown fox jump over the lazy dog, a small runtime translate speech."
-    assert served(expected["audio"], beam=5) == other
-    twice = np.concatenate([expected["audio"], np.zeros(25 * 16000, np.float32), expected["audio"]])
+    assert served(theirs["audio"], beam=5) == other
+    twice = np.concatenate([theirs["audio"], np.zeros(25 * 16000, np.float32), theirs["audio"]])
     assert served(twice).startswith(f"{text} The quick ")
-    assert dg.Transcriber.load(REAL, compute_type="bfloat16")(expected["audio"]) == text
-    words = set(dg.Transcriber.load(REAL, compute_type="int8")(expected["audio"]).split())
+    assert dg.Transcriber.load(REAL, compute_type="bfloat16")(theirs["audio"]) == text
+    words = set(dg.Transcriber.load(REAL, compute_type="int8")(theirs["audio"]).split())
     assert len(words & set(text.split())) > 0.7 * len(words)

@@ -89,6 +89,12 @@ class ModelConfig:
             if name not in fields:
                 raise ValueError(f"{cls.__name__}: unknown field {shown(name)}{did_you_mean(name, fields)}")
 
+    def _check_factor(self, name: str) -> None:
+        """Checks a field that is None or a number above 0."""
+        value = getattr(self, name)
+        fits = value is None or (is_number(value) and 0 < value < math.inf)
+        self._check(name, fits, "None or a number above 0")
+
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
             raise ValueError(f"{type(self).__name__}: {name} must be {expected}, got {shown(getattr(self, name))}")
@@ -227,11 +233,9 @@ class BlockConfig(ModelConfig):
         self._check("num_heads", fits, f"a divisor of d_model = {self.d_model}")
         fits = self.kv_heads is None or self.num_heads % self.kv_heads == 0
         self._check("kv_heads", fits, f"a divisor of num_heads = {self.num_heads}")
-        scale, window = self.attention_scale, self.window
-        fits = scale is None or (is_number(scale) and 0 < scale < math.inf)
-        self._check("attention_scale", fits, "None or a number above 0")
-        cap = self.score_cap
-        self._check("score_cap", cap is None or (is_number(cap) and 0 < cap < math.inf), "None or a number above 0")
+        window = self.window
+        self._check_factor("attention_scale")
+        self._check_factor("score_cap")
         self._check("window", window is None or (_is_int(window) and window >= 0), "None or an int of at least 0")
         letters = self.attention_bias
         fits = isinstance(letters, str) and not set(letters) - set("qkvo")

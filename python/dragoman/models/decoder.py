@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +16,7 @@ from dragoman.arguments import integer
 from dragoman.models import blocks
 from dragoman.models.base import Model, register
 from dragoman.models.batch import LENGTH, IdBatch, even_batch, pack_ids
-from dragoman.models.config import TextConfig, is_number
+from dragoman.models.config import TextConfig
 from dragoman.nn import KVCache, Linear, TransformerLayer, TransformerStack, record_attention
 from dragoman.tensor import Tensor
 
@@ -50,8 +49,7 @@ class DecoderConfig(TextConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        cap = self.logit_cap
-        self._check("logit_cap", cap is None or (is_number(cap) and 0 < cap < math.inf), "None or a number above 0")
+        self._check_factor("logit_cap")
 
 
 @register("decoder")

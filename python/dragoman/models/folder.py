@@ -164,9 +164,8 @@ def freeze_folder(folder: str | Path, output: str | Path, compute_type: str) -> 
     beside = {name: read_bytes(folder / name, size) for name, size in copied.items() if (folder / name).exists()}
     output.mkdir(parents=True, exist_ok=True)
     atomic_write_all({output / name: [content] for name, content in beside.items()})
-    if theirs and huggingface("saving").save_tokenizer(folder, output / TOKENIZER):
-        beside[TOKENIZER] = b""
-    model.save(output, beside=[name for name in beside if name == TOKENIZER])
+    saved = huggingface("saving").save_tokenizer(folder, output / TOKENIZER) if theirs else TOKENIZER in beside
+    model.save(output, beside=[TOKENIZER] if saved else [])
     return model
 
 

@@ -135,7 +135,7 @@ class ClosedPickle:
         return self._stack.pop()
 
     def _items(self) -> list[Any]:
-        """What lies above the last mark, which goes, too."""
+        """Takes the values above the last mark from the stack, and the mark."""
         place = self._marks.pop()
         items = self._stack[place:]
         del self._stack[place:]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dragoman.interop.huggingface.fields import Fields
+from dragoman.interop.huggingface.special_tokens import eos_field
 from dragoman.interop.huggingface.weights import Tensors
 from dragoman.models.decoder import DecoderConfig
 
@@ -33,8 +34,7 @@ def special_ids(fields: Fields, vocab_size: int, **defaults: int) -> dict[str, A
 
 def written_ids(config: DecoderConfig) -> dict[str, Any]:
     """The special ids as fields of theirs."""
-    eos = list(config.eos_id) if isinstance(config.eos_id, tuple) else config.eos_id
-    return {"pad_token_id": config.pad_id, "bos_token_id": config.bos_id, "eos_token_id": eos}
+    return {"pad_token_id": config.pad_id, "bos_token_id": config.bos_id, "eos_token_id": eos_field(config)}
 
 
 def head(tensors: Tensors, embedding: str) -> tuple[bool, tuple[tuple[str, str], ...], tuple[str, ...]]:
@@ -47,8 +47,8 @@ def head(tensors: Tensors, embedding: str) -> tuple[bool, tuple[tuple[str, str],
 
 
 def by_layer(own: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Fields of each layer as fields of a config: those that all layers share, and `layers` for the others, as far as
-    they do not begin again."""
+    """Fields of each layer as fields of a config: those that all layers share, and `layers` for the others. `layers`
+    holds one period of them, where they repeat."""
     shared = {name: value for name, value in own[0].items() if all(each.get(name) == value for each in own)}
     rest = [{name: value for name, value in each.items() if name not in shared} for each in own]
     period = next(n for n in range(1, len(rest) + 1) if all(each == rest[i % n] for i, each in enumerate(rest)))

@@ -25,7 +25,7 @@ class Fields:
     """The fields of an object in a JSON file, each checked when it is read.
 
     A field that is null is absent. An absent field has the default; without one it must be given. Fields that nobody
-    reads do not matter: files carry many that their own library reads no more.
+    reads do not matter: files have many that their own library no longer reads.
 
     Args:
         values: the object.
@@ -91,8 +91,7 @@ class Fields:
 
     def id(self, name: str) -> int | None:
         """A token, or None."""
-        found: int | None = self._read(name, None, "an int of at least 0", _is_id)
-        return found
+        return self.count(name, None)
 
     def ids(self, name: str) -> tuple[int, ...] | None:
         """A token or a list of tokens, as a tuple; or None."""

@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 from dragoman.arguments import is_number
 from dragoman.interop.huggingface.fields import Fields
+from dragoman.interop.huggingface.special_tokens import GENERATION, one_or_more
 from dragoman.models.special_ids import end_ids, start_ids
-
-FILE = "generation_config.json"
 
 _TOP_K = 50  # of transformers, where a file draws and does not say
 
@@ -86,12 +85,12 @@ class GenerationConfig(Fields):
         files: of the folder.
 
     Raises:
-        ValueError: naming file and field: one that is not known here, or that asks for what a search here has not.
+        ValueError: naming file and field: one that is not known here, or that asks for what no search here does.
     """
 
     def __init__(self, files: Files) -> None:
-        if FILE in files:
-            path, values = files.path(FILE), files.object(FILE)
+        if GENERATION in files:
+            path, values = files.path(GENERATION), files.object(GENERATION)
         else:
             path, config = files.path("config.json"), files.object("config.json")
             tasks = config.get("task_specific_params")
@@ -141,7 +140,7 @@ def config_with(files: Files, config: Any, language: int | None = None, *, begin
     values = GenerationConfig(files)
     changes: dict[str, Any] = {}
     if ends := values.ids("eos_token_id"):
-        changes["eos_id"] = ends[0] if len(ends) == 1 else ends
+        changes["eos_id"] = one_or_more(ends)
     if hasattr(config, "start_id"):
         first, *forced = start_ids(config)
         first = values.count("decoder_start_token_id", first)
@@ -219,7 +218,7 @@ def _draws(values: GenerationConfig) -> dict[str, Any]:
 
 
 def _forbidden(values: GenerationConfig, config: Any, vocab_size: int) -> dict[str, Any]:
-    """Tokens that are never chosen, or only at some places, but for those that the model has not."""
+    """Tokens that are never chosen, or only at some places. Tokens that the model does not have are left out."""
     rows = config.output_size
     words = values.phrases("bad_words_ids")
     single = {word[0] for word in words if len(word) == 1} - {*end_ids(config)}  # as transformers does

@@ -13,7 +13,7 @@ _TYPES = {"full_attention": False, "sliding_attention": True}
 
 
 def window_size(fields: Fields, default: int | None) -> int | None:
-    """The tokens that a window counts; None for no window."""
+    """The number of tokens in a window, as config.json counts them; None for no window."""
     return None if is_null(fields, "sliding_window") else fields.size("sliding_window", default)
 
 
@@ -22,7 +22,7 @@ def windows(fields: Fields, size: int | None, default: Sequence[bool]) -> list[d
 
     Args:
         fields: of config.json.
-        size: tokens that a window counts, the one that looks among them.
+        size: tokens in a window, the one that reads them included.
         default: whether each layer has a window, where `layer_types` does not say it.
 
     Raises:

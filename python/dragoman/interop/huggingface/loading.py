@@ -24,8 +24,8 @@ from dragoman.nn.init import skip_init
 def load(op: str, folder: Path, values: Mapping[str, Any], device: str, compute_type: str) -> Model:
     """The model in a folder of theirs, in inference mode.
 
-    Each tensor is read into the parameter that it belongs to: beside the model, a million values are in memory at
-    a time, or one tensor where it is turned over.
+    Each tensor is read into its parameter. Beside the model, memory holds at most a million values at a time, or one
+    tensor where its form changes, as where it is transposed.
 
     Args:
         op: in whose name errors are raised.
@@ -43,7 +43,8 @@ def load(op: str, folder: Path, values: Mapping[str, Any], device: str, compute_
     model_class = class_of_config(type(layout.config))
     held = sum(math.prod(header.shape) for header in tensors.values())
     try:
-        # The files say how large the model can be: twice as large leaves room for a parameter that is made, then tied.
+        # The files say how large the model can be. Twice as large leaves room for a parameter that is made, then tied;
+        # a tensor may be three parameters: queries, keys and values.
         with skip_init(max_parameters=6 * len(tensors), max_values=2 * held):
             model = model_class(layout.config)
     except (TypeError, ValueError, OverflowError) as error:

@@ -157,8 +157,8 @@ class _Arrays:
 
 
 def _copy_beside(origin: Path, folder: Path) -> None:
-    """Copies what came with the checkpoint, and is still there, but for what the folder has already. A folder of ours
-    has its tokenizer in one file."""
+    """Copies the files that came with the checkpoint, without those that the folder has already. A folder of ours has
+    its tokenizer in one file."""
     if not (origin / CONFIG).exists():
         return
     if not is_theirs(read_object(origin / CONFIG)):

@@ -19,18 +19,22 @@ def generation_fields(fields: Fields) -> Fields | None:
 
 def eos_id(fields: Fields, default: int) -> int | tuple[int, ...]:
     """What ends a text."""
-    ids = fields.ids("eos_token_id") or (default,)
+    return one_or_more(fields.ids("eos_token_id") or (default,))
+
+
+def one_or_more(ids: tuple[int, ...]) -> int | tuple[int, ...]:
+    """Ids as a field of a config of ours holds them."""
     return ids[0] if len(ids) == 1 else ids
 
 
-def eos_field(config: Any) -> int | list[int]:
+def eos_field(config: Any) -> int | list[int] | None:
     """`eos_token_id` for a config of ours."""
     ids = end_ids(config)
-    return ids[0] if len(ids) == 1 else list(ids)
+    return ids[0] if len(ids) == 1 else list(ids) or None
 
 
 def start_id(fields: Fields, default: int | None) -> int | None:
-    """What a decoder reads first. config.json goes before generation_config.json.
+    """What a decoder reads first. config.json takes precedence over generation_config.json.
 
     A token that is forced after it is no part of it: searches take it as a prefix, which counts for lengths.
     """

@@ -97,7 +97,7 @@ class Tensors(Mapping[str, ArrayHeader]):
         return array
 
     def fill(self, name: str, parameter: Parameter) -> None:
-        """Copies a tensor into a parameter of its shape, with little memory beside. ValueError as `array`."""
+        """Copies a tensor into a parameter of its shape, a million values at a time. ValueError as `array`."""
         self.check_floats(name)
         for begin, values in self._chunks(name):
             parameter.data.slice(begin, [len(values)]).copy_(values.astype(np.float32, copy=False))

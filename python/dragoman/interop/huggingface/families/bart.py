@@ -159,12 +159,10 @@ def _positions(kind: _Kind, tensors: Tensors, d_model: int) -> dict[str, Any]:
     return {"positions": "sinusoidal", "position_layout": kind.positions}
 
 
-def _fields(model_type: str, model: Transformer) -> dict[str, Any]:
-    kind, config = _KINDS[model_type], model.config
+def written_stacks(config: TransformerConfig) -> dict[str, Any]:
+    """The fields of theirs that Whisper has, too: about the vocabulary, the layers and special tokens."""
     encoder, decoder = config.encoder_side, config.decoder_side
-    values = {
-        "model_type": model_type,
-        "architectures": [kind.architecture],
+    return {
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,
         "d_model": config.d_model,
@@ -176,14 +174,23 @@ def _fields(model_type: str, model: Transformer) -> dict[str, Any]:
         "decoder_ffn_dim": decoder.d_ff,
         "activation_function": ACTIVATION_NAMES[config.activation],
         "scale_embedding": config.scale_embeddings,
-        "max_position_embeddings": config.max_length,
         "dropout": config.dropout,
         "attention_dropout": config.attention_dropout,
         "activation_dropout": config.activation_dropout,
-        "tie_word_embeddings": config.tie_embeddings == "three",
         "pad_token_id": config.pad_id,
         "bos_token_id": config.bos_id,
         "eos_token_id": eos_field(config),
+    }
+
+
+def _fields(model_type: str, model: Transformer) -> dict[str, Any]:
+    kind, config = _KINDS[model_type], model.config
+    values = {
+        "model_type": model_type,
+        "architectures": [kind.architecture],
+        **written_stacks(config),
+        "max_position_embeddings": config.max_length,
+        "tie_word_embeddings": config.tie_embeddings == "three",
         "decoder_start_token_id": None if config.start_id is None else start_ids(config)[0],
     }
     if model_type == "marian":

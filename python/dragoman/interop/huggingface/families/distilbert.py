@@ -56,7 +56,7 @@ def layout(fields: Fields, tensors: Tensors) -> Layout:
         attention_dropout=fields.rate("attention_dropout", 0.1),
         **EMBEDDED,
         **row_fields(fields, 0, 512),
-        **id_fields(fields, fields.id("pad_token_id") or 0),
+        **id_fields(fields, fields.count("pad_token_id", 0)),
         **label_fields(fields, head),
         pooler=head == "classify",
         head=head,

@@ -19,7 +19,7 @@ _FOUR_NORMS = (  # before and after each sublayer
     (r"\.output_norms\.1\.", ".post_feedforward_layernorm."),
     *NAMES,
 )
-_ACTIVATIONS = {**ACTIVATIONS, "gelu": "gelu_tanh"}  # of Gemma, whose first files say gelu and mean its other form
+_ACTIVATIONS = {**ACTIVATIONS, "gelu": "gelu_tanh"}  # the first files of Gemma say gelu and mean gelu_tanh
 
 
 def _gemma(fields: Fields, sizes: Sizes) -> dict[str, Any]:

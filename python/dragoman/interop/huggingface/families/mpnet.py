@@ -32,11 +32,10 @@ _NAMES = (
 
 def layout(fields: Fields, tensors: Tensors) -> Layout:
     fields.only("relative_attention_num_buckets", _BUCKETS)
-    pad_id = fields.id("pad_token_id")
     config = EncoderConfig(
         **bert_fields(fields) | {"vocab_size": fields.size("vocab_size", 30527)},
         **row_fields(fields, _OFFSET, 512),
-        **id_fields(fields, 1 if pad_id is None else pad_id),
+        **id_fields(fields, fields.count("pad_token_id", 1)),
         **head_config(fields, tensors, "mpnet"),
         layers=({"positions": "relative"},),
         position_buckets=_BUCKETS,

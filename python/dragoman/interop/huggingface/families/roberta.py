@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,11 @@ from dragoman.interop.huggingface.families.text_encoder import (
     OLD_NAMES,
     bert_fields,
     bias_place,
+    has_pooler,
     head_of,
     id_fields,
     is_tied,
     label_fields,
-    pooler_fields,
     row_fields,
     written_bert_fields,
 )
@@ -47,8 +47,8 @@ def head_config(fields: Fields, tensors: Tensors, prefix: str) -> dict[str, Any]
     head = head_of(fields, tensors, "lm_head.dense.weight", "classifier.dense.weight")
     return {
         **label_fields(fields, head),
-        **pooler_fields(head, tensors, f"{prefix}.pooler.dense.weight"),
         "head": head,
+        "pooler": has_pooler(head, tensors, f"{prefix}.pooler.dense.weight"),
         "tie_embeddings": head != "mlm"
         or is_tied(fields, tensors, f"{prefix}.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
     }
@@ -71,8 +71,7 @@ def with_head(config: EncoderConfig, tensors: Tensors, names: Names, prefix: str
 
 
 def layout(fields: Fields, tensors: Tensors) -> Layout:
-    pad_id = fields.id("pad_token_id")
-    pad_id = 1 if pad_id is None else pad_id
+    pad_id = fields.count("pad_token_id", 1)
     config = EncoderConfig(
         **bert_fields(fields) | {"vocab_size": fields.size("vocab_size", 50265)},
         **row_fields(fields, pad_id + 1, 512),
@@ -90,9 +89,8 @@ def _written(model_type: str, model: TextEncoder) -> dict[str, Any]:
 
 
 def _family(model_type: str) -> Family:
-    written: Callable[[TextEncoder], dict[str, Any]] = partial(_written, model_type)
     aliases = (*OLD_NAMES, (r"^(embeddings|encoder|pooler)\.", r"roberta.\1."))
-    return Family((model_type,), layout, written, aliases=aliases)
+    return Family((model_type,), layout, partial(_written, model_type), aliases=aliases)
 
 
 FAMILIES = tuple(map(_family, _CLASSES))

@@ -122,7 +122,7 @@ def _is_encoder(fields: Fields, tensors: Tensors) -> bool:
 
 
 def _feed_forward(fields: Fields, kind: _Kind) -> tuple[bool, str]:
-    """Whether the feed-forward networks have a gate, and their activation. dense_act_fn goes before, if it is there."""
+    """Whether the feed-forward networks have a gate, and their activation. dense_act_fn takes precedence."""
     choices = {name: (False, ours) for name, ours in ACTIVATIONS.items()}
     choices |= {f"gated-{name}": (True, ours) for name, ours in ACTIVATIONS.items()}
     choices["gated-gelu"] = (True, "gelu_tanh")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from dragoman.interop.huggingface.family import ACTIVATION_NAMES, ACTIVATIONS
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.weights import Tensors
-from dragoman.models import EncoderConfig
+from dragoman.models import EncoderConfig, VisionConfig
 
 Head = Literal["none", "classify", "tag", "mlm"]
 
@@ -72,9 +72,7 @@ def _named_head(fields: Fields) -> Head | None:
 
 def is_tied(fields: Fields, tensors: Tensors, word: str, output: str) -> bool:
     """Whether a masked LM's head has the embeddings as weights: what is in the files decides."""
-    if output in tensors and word in tensors:
-        return tensors.same(word, output)
-    return bool(tensors) or fields.flag("tie_word_embeddings", True)
+    return tensors.tied(word, output) if tensors else fields.flag("tie_word_embeddings", True)
 
 
 def bias_place(tensors: Tensors, bias: str, product: str) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -101,9 +99,9 @@ def label_fields(fields: Fields, head: str) -> dict[str, Any]:
     return {"labels": labels, "label_kind": label_kind(fields, labels), "pooling": "first"}
 
 
-def pooler_fields(head: Head, tensors: Tensors, weight: str) -> dict[str, Any]:
+def has_pooler(head: Head, tensors: Tensors, weight: str) -> bool:
     """Whether a config of ours has a pooler: a head for labels of texts has one, and a body may keep one."""
-    return {"pooler": head == "classify" or (head == "none" and weight in tensors)}
+    return head == "classify" or (head == "none" and weight in tensors)
 
 
 def read_labels(fields: Fields) -> tuple[str, ...]:
@@ -139,28 +137,31 @@ def bert_fields(fields: Fields) -> dict[str, Any]:
     fields.only("position_embedding_type", "absolute")
     fields.only("is_decoder", False)
     fields.only("add_cross_attention", False)
-    dropout = fields.rate("hidden_dropout_prob", 0.1)
+    return {"vocab_size": fields.size("vocab_size", 30522), **layer_fields(fields, dropout=0.1), **EMBEDDED}
+
+
+def layer_fields(fields: Fields, dropout: float) -> dict[str, Any]:
+    """The fields of a config of ours about layers, which ViT names as BERT does. `dropout`: both rates by default."""
+    rate = fields.rate("hidden_dropout_prob", dropout)
     return {
-        "vocab_size": fields.size("vocab_size", 30522),
         "d_model": fields.size("hidden_size", 768),
         "num_layers": fields.size("num_hidden_layers", 12),
         "num_heads": fields.size("num_attention_heads", 12),
         "d_ff": fields.size("intermediate_size", 3072),
         "activation": fields.choice("hidden_act", ACTIVATIONS, "gelu"),
         "norm_eps": fields.number("layer_norm_eps", 1e-12),
-        "dropout": dropout,
-        "embedding_dropout": dropout,
-        "attention_dropout": fields.rate("attention_probs_dropout_prob", 0.1),
-        **EMBEDDED,
+        "dropout": rate,
+        "embedding_dropout": rate,
+        "attention_dropout": fields.rate("attention_probs_dropout_prob", dropout),
     }
 
 
 EMBEDDED: dict[str, Any] = {"positions": "learned", "embedding_norm": True, "scale_embeddings": False}
 
 
-def id_fields(fields: Fields, pad_id: int | None) -> dict[str, Any]:
+def id_fields(fields: Fields, pad_id: int) -> dict[str, Any]:
     """The special ids of a config of ours. A model that writes no text needs no end: any token does."""
-    ends = fields.ids("eos_token_id") or (pad_id or 0,)
+    ends = fields.ids("eos_token_id") or (pad_id,)
     return {"pad_id": pad_id, "bos_id": fields.id("bos_token_id"), "eos_id": ends[0], "unk_id": None}
 
 
@@ -198,8 +199,12 @@ def common_fields(model_type: str, prefix: str, config: EncoderConfig) -> dict[s
 
 def written_bert_fields(model_type: str, prefix: str, config: EncoderConfig) -> dict[str, Any]:
     """The fields of theirs that BERT, RoBERTa and MPNet share."""
+    return {**common_fields(model_type, prefix, config), **written_layer_fields(config)}
+
+
+def written_layer_fields(config: EncoderConfig | VisionConfig) -> dict[str, Any]:
+    """The fields of theirs about layers, as of `layer_fields`."""
     return {
-        **common_fields(model_type, prefix, config),
         "hidden_size": config.d_model,
         "num_hidden_layers": config.num_layers,
         "num_attention_heads": config.num_heads,

@@ -8,8 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dragoman.interop.huggingface.families.text_encoder import label_kind, read_labels, written_labels
-from dragoman.interop.huggingface.family import ACTIVATION_NAMES, ACTIVATIONS, Array, Family, Form, Layout
+from dragoman.interop.huggingface.families.text_encoder import (
+    label_kind,
+    layer_fields,
+    read_labels,
+    written_labels,
+    written_layer_fields,
+)
+from dragoman.interop.huggingface.family import Array, Family, Form, Layout
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.weights import Tensors
 from dragoman.models import VisionConfig, VisionTransformer
@@ -79,22 +85,13 @@ class _Batch(Form):
 
 def layout(model_type: str, fields: Fields, tensors: Tensors) -> Layout:
     head = _head(fields, tensors)
-    dropout = fields.rate("hidden_dropout_prob", 0.0)
     labels = () if head == "none" else read_labels(fields)
     distilled: Literal["none", "token", "head"] = "head" if head == "distilled" else "token"
     size = _side(fields, "image_size", 224)
     patch = _side(fields, "patch_size", 16)
     config = VisionConfig(
-        d_model=fields.size("hidden_size", 768),
-        num_layers=fields.size("num_hidden_layers", 12),
-        num_heads=fields.size("num_attention_heads", 12),
-        d_ff=fields.size("intermediate_size", 3072),
-        activation=fields.choice("hidden_act", ACTIVATIONS, "gelu"),
-        norm_eps=fields.number("layer_norm_eps", 1e-12),
+        **layer_fields(fields, dropout=0.0),
         attention_bias="qkvo" if fields.flag("qkv_bias", True) else "o",
-        dropout=dropout,
-        embedding_dropout=dropout,
-        attention_dropout=fields.rate("attention_probs_dropout_prob", 0.0),
         image_size=size,
         patch_size=patch,
         channels=fields.size("num_channels", 3),
@@ -144,15 +141,8 @@ def written(model_type: str, model: VisionTransformer) -> dict[str, Any]:
     values: dict[str, Any] = {
         "model_type": model_type,
         "architectures": [{"vit": "ViT", "deit": "DeiT"}[model_type] + end[head]],
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.d_ff,
-        "hidden_act": ACTIVATION_NAMES[config.activation],
-        "layer_norm_eps": config.norm_eps,
+        **written_layer_fields(config),
         "qkv_bias": config.attention_bias == "qkvo",
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.attention_dropout,
         "image_size": config.image_size,
         "patch_size": config.patch_size,
         "num_channels": config.channels,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dragoman.interop.huggingface.families.bart import STACK_NAMES
-from dragoman.interop.huggingface.family import ACTIVATION_NAMES, ACTIVATIONS, Array, Family, Form, Layout
+from dragoman.interop.huggingface.families.bart import STACK_NAMES, written_stacks
+from dragoman.interop.huggingface.family import ACTIVATIONS, Array, Family, Form, Layout
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.special_tokens import eos_id, start_id
 from dragoman.interop.huggingface.weights import Tensors
 from dragoman.models import SpeechConfig, SpeechTransformer
-from dragoman.models.special_ids import end_ids, start_ids
+from dragoman.models.special_ids import start_ids
 
 
 @dataclass(frozen=True)
@@ -78,31 +78,14 @@ def _layout(fields: Fields, tensors: Tensors) -> Layout:
 
 def _fields(model: SpeechTransformer) -> dict[str, Any]:
     config = model.config
-    source = config.encoder_side
     return {
         "model_type": "whisper",
         "architectures": ["WhisperForConditionalGeneration"],
-        "vocab_size": config.vocab_size,
+        **written_stacks(config),
         "num_mel_bins": config.mel_bins,
-        "d_model": config.d_model,
-        "encoder_layers": config.num_encoder_layers,
-        "decoder_layers": config.num_decoder_layers,
-        "encoder_attention_heads": source.num_heads,
-        "decoder_attention_heads": config.num_heads,
-        "encoder_ffn_dim": source.d_ff,
-        "decoder_ffn_dim": config.d_ff,
-        "max_source_positions": source.max_length,
+        "max_source_positions": config.encoder_side.max_length,
         "max_target_positions": config.max_length,
-        "activation_function": ACTIVATION_NAMES[config.activation],
-        "scale_embedding": False,
-        "dropout": config.dropout,
-        "attention_dropout": config.attention_dropout,
-        "activation_dropout": config.activation_dropout,
         "tie_word_embeddings": config.ties_output,
-        "is_encoder_decoder": True,
-        "pad_token_id": config.pad_id,
-        "bos_token_id": config.bos_id,
-        "eos_token_id": end_ids(config)[0],
         "decoder_start_token_id": start_ids(config)[0],
     }
 

@@ -14,7 +14,8 @@ from dragoman.data.frame import Frame, PairFrame
 from dragoman.data.texts import check_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import atomic_write, atomic_write_all
-from dragoman.interop.huggingface.generation_config import FILE, config_with, options_of
+from dragoman.interop.huggingface.generation_config import config_with, options_of
+from dragoman.interop.huggingface.special_tokens import GENERATION
 from dragoman.interop.huggingface.tokenizers.files import TokenizerFiles
 from dragoman.interop.huggingface.tokenizers.languages import Languages
 from dragoman.interop.huggingface.tokenizers.sentencepiece import HIDDEN
@@ -131,7 +132,7 @@ class PretrainedTokenizer(Tokenizer):
         return options_of(self._files, config, self.target.vocab_size)
 
     def generation_config(self) -> Mapping[str, Any]:
-        return self._files.object(FILE)
+        return self._files.object(GENERATION)
 
     def save(self, path: str | Path) -> None:
         """Writes one tokenizer.json that holds the folder's files and the languages, atomically. `Tokenizer.load` reads
