@@ -5,11 +5,13 @@ backend over the emulator, built by: cmake -S tests/emulator -B build/emulator &
 """
 
 import os
+import threading
 from pathlib import Path
 
 import dragoman as dg
 import numpy as np
 import pytest
+from dragoman.generate import Generation
 from toy_runs import pairs_of
 
 EMULATOR = Path(__file__).parent.parent / "build" / "emulator" / "libdragoman_emu.so"
@@ -85,3 +87,12 @@ def one_thread():
 @pytest.fixture
 def pairs(rng):
     return pairs_of(rng, 60)
+
+
+@pytest.fixture
+def leave(monkeypatch):
+    """Steps of generations wait for this event."""
+    leave, step = threading.Event(), Generation.step
+    monkeypatch.setattr(Generation, "step", lambda generation: leave.wait(60) and step(generation))
+    yield leave
+    leave.set()

@@ -14,9 +14,8 @@ import dragoman as dg
 import numpy as np
 import pytest
 from dragoman.generate import SearchOptions, generate
-from dragoman.models import DecoderConfig, TextDecoder
 from dragoman.train import Classification
-from family import SIZES, encoder_for, tokenizer_of
+from family import encoder_for, tokenizer_of
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,23 +29,6 @@ REQUESTS = int(os.environ.get("DRAGOMAN_REQUESTS", 200))  # of a test with many
 def texts_of(count, seed=0):
     draw = random.Random(seed)
     return [" ".join(draw.choices(WORDS, k=draw.randint(0, 9))) for _ in range(count)]
-
-
-@pytest.fixture(scope="module")
-def translator():
-    dg.manual_seed(3)
-    tokenizer = tokenizer_of()
-    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 32}
-    config = dg.TransformerConfig(vocab_size=tokenizer.vocab_size, max_length=60, **layers)
-    return dg.Translator(dg.Transformer(config), tokenizer, batch_tokens=64)
-
-
-@pytest.fixture(scope="module")
-def language_model():
-    dg.manual_seed(0)
-    tokenizer = tokenizer_of()
-    config = DecoderConfig(vocab_size=tokenizer.vocab_size, max_length=60, **SIZES)
-    return dg.LanguageModel(TextDecoder(config), tokenizer, batch_tokens=64)
 
 
 WRITTEN = {"suppress": range(4, 260)}  # no bytes: an untrained model writes little else, which is no text

@@ -1,48 +1,20 @@
 """Scores of given texts: merged with what others ask for, cancelled, bounded, and the same as a search gave."""
 
 import dataclasses
-import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import dragoman as dg
 import numpy as np
 import pytest
-from dragoman.generate import Generation, SearchOptions, score
-from dragoman.models import DecoderConfig, TextDecoder
+from dragoman.generate import SearchOptions, score
+from dragoman.models import TextDecoder
 from dragoman.predict import QueueFullError, generating
-from family import SIZES, tokenizer_of
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PAIRS = [("the dog is good", "the cat"), ("they", ""), ("", "fish"), ("the cat", "they fish the dog")]
 WRITTEN = {"suppress": [0, 1, 3, *range(4, 260)]}  # no bytes: an untrained model writes little else, which is no text
-
-
-@pytest.fixture(scope="module")
-def translator():
-    dg.manual_seed(3)
-    tokenizer = tokenizer_of()
-    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 32}
-    config = dg.TransformerConfig(vocab_size=tokenizer.vocab_size, max_length=60, **layers)
-    return dg.Translator(dg.Transformer(config), tokenizer, batch_tokens=64)
-
-
-@pytest.fixture(scope="module")
-def language_model():
-    dg.manual_seed(0)
-    tokenizer = tokenizer_of()
-    config = DecoderConfig(vocab_size=tokenizer.vocab_size, max_length=60, **SIZES)
-    return dg.LanguageModel(TextDecoder(config), tokenizer, batch_tokens=64)
-
-
-@pytest.fixture
-def leave(monkeypatch):
-    """Steps of generations wait for this event."""
-    leave, step = threading.Event(), Generation.step
-    monkeypatch.setattr(Generation, "step", lambda generation: leave.wait(60) and step(generation))
-    yield leave
-    leave.set()
 
 
 def log_probs(logits, wanted):

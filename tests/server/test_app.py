@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 import time
 
 import dragoman as dg
@@ -29,15 +28,6 @@ def model_and_tokenizer():
 @pytest.fixture
 def translator(model_and_tokenizer):
     return dg.Translator(*model_and_tokenizer, queue_limit=1)
-
-
-@pytest.fixture
-def leave(monkeypatch):
-    """Steps of the model wait for this event."""
-    leave, step = threading.Event(), Generation.step
-    monkeypatch.setattr(Generation, "step", lambda generation: leave.wait(60) and step(generation))
-    yield leave
-    leave.set()
 
 
 async def ask(app, body, path="/translate", parts=1, gone=None):
