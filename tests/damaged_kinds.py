@@ -16,7 +16,8 @@ from dragoman.cli import train as train_command
 from dragoman.cli.parser import Parser
 from dragoman.data import Shards
 from dragoman.data.shards import write_shards
-from dragoman.data.tokenizer import SPECIALS, Tokenizer
+from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.vocabulary import SPECIALS
 from dragoman.files import BLANK, DIGEST
 from dragoman.optim import AdamW
 from dragoman.train.averaging import average_checkpoints

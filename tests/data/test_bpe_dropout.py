@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 from dragoman.data.bpe_dropout import BpeDropout
-from dragoman.data.tokenizer import EOS, Tokenizer
+from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.vocabulary import EOS
 
 tokenizers = pytest.importorskip("tokenizers")
 

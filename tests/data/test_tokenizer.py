@@ -6,7 +6,8 @@ import unicodedata
 from typing import get_args
 
 import pytest
-from dragoman.data.tokenizer import BYTES, SPECIALS, Kind, Tokenizer, with_token
+from dragoman.data.tokenizer import Tokenizer, with_token
+from dragoman.data.vocabulary import BYTES, SPECIALS, Kind
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -397,6 +398,24 @@ class TestDamaged:
     def test_marian(self, files, message, tmp_path):
         with pytest.raises(ValueError, match=message):
             Tokenizer.load(made.write(made.marian(tmp_path), **files))
+
+    @pytest.mark.parametrize(
+        ("make", "settings", "message"),
+        [
+            (made.llama, {"bos_token": None}, "bos_token must be a text, got None"),
+            (made.llama, {"eos_token": 3}, "eos_token must be a text, got 3"),
+            (made.bert, {"tokenizer_class": "Other"}, "unk_token must be a text, got None"),
+            (made.bert, {"added_tokens_decoder": {"4": {}}}, "added_tokens_decoder must hold tokens by their ids"),
+            (made.bert, {"added_tokens_decoder": {"9" * 5000: {"content": "a"}}}, "added_tokens_decoder must hold"),
+        ],
+    )
+    def test_settings(self, make, settings, message, tmp_path):
+        with pytest.raises(ValueError, match=rf"^{re.escape(str(tmp_path))}.tokenizer_config\.json: {message}"):
+            Tokenizer.load(make(tmp_path, **settings))
+
+    def test_an_added_token_may_say_its_id_twice(self, tmp_path):
+        folder = made.bert(tmp_path, added_tokens_decoder={"4": {"content": "[MASK]", "id": 3}})
+        assert Tokenizer.load(folder).mask_id == 4
 
     @pytest.mark.parametrize(
         ("content", "message"),

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from dragoman.data.tokenizer import BOS, EOS, UNK
+from dragoman.data.vocabulary import BOS, EOS, UNK
 from dragoman.train import Classification, ImageClassification, Tagging, Trainer, TrainingOptions
 from family import OPTIONS, bits, encoder_for, reviews_of, sentences_of, tokenizer_of, vision_for
 

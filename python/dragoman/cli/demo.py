@@ -18,8 +18,10 @@ import numpy as np
 from dragoman import plot
 from dragoman.cli.demo_dates import FORMATS, LOCALES, make_corpus
 from dragoman.cli.numbers import SEED
+from dragoman.data.learning import with_bytes
 from dragoman.data.pairs import source_ids
-from dragoman.data.tokenizer import SPECIALS, UNK, Tokenizer, with_bytes
+from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.vocabulary import SPECIALS, UNK
 from dragoman.models.encoder_decoder import Transformer
 from dragoman.models.special_ids import start_ids
 from dragoman.models.transformer_config import TransformerConfig

@@ -23,7 +23,8 @@ from dragoman.cli.task_options import (
     preset_defaults,
     training_defaults,
 )
-from dragoman.data.tokenizer import LARGEST, MINIMUM, Kind
+from dragoman.data.learning import LARGEST, MINIMUM
+from dragoman.data.vocabulary import Kind
 from dragoman.distributed import this_process
 from dragoman.files import atomic_write
 from dragoman.functional.operands import ACTIVATION_DTYPES

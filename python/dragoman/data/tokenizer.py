@@ -11,44 +11,25 @@ import hashlib
 import json
 from array import array
 from bisect import bisect
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from dragoman import arguments
-from dragoman.data.encodings import encodings, threads_can_start
+from dragoman.data.encodings import encodings
 from dragoman.data.frame import Frame, PairFrame
+from dragoman.data.learning import LARGEST, MINIMUM, learn
 from dragoman.data.texts import check_text, check_texts
-from dragoman.data.tokenizer_file import MAXIMUM, PUNCTUATION, parse_tokenizer
+from dragoman.data.tokenizer_file import MAXIMUM, parse_tokenizer
+from dragoman.data.vocabulary import BOS, EOS, SPECIALS, UNK, Kind, reads_words, tokenizers_library
 from dragoman.data.word_cache import WordCache
 from dragoman.files import atomic_write
 from dragoman.json_file import read_bytes
 
-Kind = Literal["bpe", "unigram", "char"]
-
-SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")  # ids 0, 1, 2, 3
-PAD, BOS, EOS, UNK = range(4)
-MINIMUM = 64  # of vocab_size: a unigram model needs `_SPELLING` and the characters of the text
-LARGEST = 10**6  # the library reserves memory for as many tokens, and ends the process where there is none
-BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # the ids that follow
-
-_SPACE = "\u2581"
-PACKED = b'{"format": "dragoman.pretrained"'  # begins a tokenizer.json that holds the files of another
-
-_RESERVED = frozenset((*SPECIALS, *BYTES))
-_SPELLING = sorted(set("".join(_RESERVED)))  # each has a token, so no text is read as a reserved token
-_NEVER = -1e6  # log probability of tokens that a unigram model must never find in a text
-
-
-def tokenizers_library() -> Any:
-    try:
-        import tokenizers
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("tokenizer: needs the extra: pip install 'dragoman[text]'") from None
-    return tokenizers
+PACKED = "dragoman.pretrained"  # the format of a tokenizer.json that holds the files of another
+_PACKED_START = f'{{"format": "{PACKED}"'.encode()
 
 
 def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -94,11 +75,11 @@ class Tokenizer:
         if not isinstance(backend, library.Tokenizer):
             raise TypeError(f"tokenizer: backend must be a tokenizers.Tokenizer, got {type(backend).__name__}")
         self._backend = backend
-        self._vocab_size = int(backend.get_vocab_size())  # the library counts anew at each call
+        self._vocab_size = int(backend.get_vocab_size())  # the library counts again at each call
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = True
-        self._words = WordCache(backend) if _reads_words(backend) else None
+        self._words = WordCache(backend) if reads_words(backend) else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -127,27 +108,7 @@ class Tokenizer:
         vocab_size = arguments.integer("tokenizer", "vocab_size", vocab_size, MINIMUM)
         if vocab_size > LARGEST:
             raise ValueError(f"tokenizer: vocab_size must be at most {LARGEST:,}, got {vocab_size}")
-        library = tokenizers_library()
-        normalizer = _normalizer(library, arguments.flag("tokenizer", "lowercase", lowercase))
-        texts = [normalizer.normalize_str(line) for line in check_texts("tokenizer", "lines", lines)]
-        size = vocab_size - len(SPECIALS)
-        alphabet, texts = _alphabet(texts, size if kind == "char" else size // 2)
-        match kind:
-            case "bpe":
-                model = _bpe(library, texts, size)
-            case "unigram":
-                model = _unigram(library, texts, size, alphabet)
-            case "char":
-                model = _merges(library, alphabet, [])
-        backend = library.Tokenizer(model)
-        backend.normalizer = normalizer
-        backend.pre_tokenizer = _pre_tokenizer(library)
-        decoders = library.decoders
-        backend.decoder = decoders.Sequence(
-            [decoders.ByteFallback(), decoders.Fuse(), decoders.Replace(_SPACE, " "), decoders.Strip(" ", 1, 0)]
-        )
-        backend.add_special_tokens(list(SPECIALS))
-        return cls(backend)
+        return cls(learn(lines, vocab_size, kind, arguments.flag("tokenizer", "lowercase", lowercase)))
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
@@ -172,7 +133,7 @@ class Tokenizer:
         """As `load`, from the content of a file; errors name `path`."""
         tokenizers_library()
         arguments.check_types("tokenizer", bytes, content=content)
-        if content.startswith(PACKED):
+        if content.startswith(_PACKED_START):
             parsed: Tokenizer = _elsewhere().parse_tokenizer(content, Path(path))
             return parsed
         backend = backend_of(parse_tokenizer(content, str(path)), str(path))
@@ -346,92 +307,3 @@ def _ids_error(ids: Any) -> Exception:
         if str(error).startswith("Tokenizer: "):
             return error
     return TypeError(f"Tokenizer: ids must be a list of ints, got {type(ids).__name__}")
-
-
-def _normalizer(library: Any, lowercase: bool) -> Any:
-    """Puts a mark before every word, also before the first, so that a text keeps a space at its beginning."""
-    steps = library.normalizers
-    case = [steps.Lowercase()] if lowercase else []
-    return steps.Sequence([*case, steps.NFC(), steps.Replace(" ", _SPACE), steps.Prepend(_SPACE)])
-
-
-def _pre_tokenizer(library: Any) -> Any:
-    """Splits a text into words and punctuation. Words with hyphens stay whole."""
-    marks = library.pre_tokenizers.Split(library.Regex(PUNCTUATION), "isolated")
-    return library.pre_tokenizers.Sequence([_words(library), marks])
-
-
-def _words(library: Any) -> Any:
-    """Splits a text at spaces."""
-    return library.pre_tokenizers.Metaspace(_SPACE, prepend_scheme="never")
-
-
-def _reads_words(backend: Any) -> bool:
-    """Whether the first step is to split a text at spaces, as in the tokenizers that are trained here."""
-    library = tokenizers_library()
-    normalizer, splitter = backend.normalizer, backend.pre_tokenizer
-    if normalizer is None or splitter is None:
-        return False
-    ours = [_normalizer(library, lowercase) for lowercase in (False, True)]
-    spaces = _words(library)
-    return any(normalizer.__getstate__() == our.__getstate__() for our in ours) and any(
-        splitter.__getstate__() == our.__getstate__() for our in (_pre_tokenizer(library), spaces)
-    )
-
-
-def _alphabet(texts: list[str], maximum: int) -> tuple[list[str], list[str]]:
-    """The `maximum` most frequent characters, which get tokens, and the texts without the others."""
-    counts = Counter[str]()
-    for text in texts:
-        counts.update(text)
-    ranked = sorted(counts, key=lambda character: (-counts[character], character))
-    if others := ranked[maximum:]:
-        table = dict.fromkeys(map(ord, others), _SPACE)
-        texts = [text.translate(table) for text in texts]
-    return ranked[:maximum], texts
-
-
-def _train(library: Any, model: Any, trainer: Any, texts: list[str]) -> Any:
-    """Trains on normalised texts. Returns the "model" of a tokenizer.json."""
-    if not threads_can_start():
-        raise MemoryError("tokenizer: no memory for the threads that learn a vocabulary")
-    backend = library.Tokenizer(model)
-    backend.pre_tokenizer = _pre_tokenizer(library)
-    backend.train_from_iterator(texts, trainer)
-    return json.loads(backend.to_str())["model"]
-
-
-def _bpe(library: Any, texts: list[str], size: int) -> Any:
-    trainer = library.trainers.BpeTrainer(vocab_size=size, show_progress=False)
-    return with_bytes(library, _train(library, library.models.BPE(), trainer, texts))
-
-
-def with_bytes(library: Any, learnt: Any) -> Any:
-    """A BPE model with a token for every byte, from `learnt`, the "model" of a tokenizer.json without them."""
-    merges = [
-        (left, right)
-        for left, right in learnt["merges"]
-        if not _RESERVED.intersection((left, right, left + right))  # a text full of "</s>" must not learn it
-    ]
-    tokens = [token for token in sorted(learnt["vocab"], key=learnt["vocab"].get) if token not in _RESERVED]
-    return _merges(library, tokens, merges)
-
-
-def _merges(library: Any, tokens: list[str], merges: list[tuple[str, str]]) -> Any:
-    vocabulary = {token: id for id, token in enumerate([*SPECIALS, *BYTES, *tokens])}
-    return library.models.BPE(vocabulary, merges, unk_token=SPECIALS[UNK], byte_fallback=True)
-
-
-def _unigram(library: Any, texts: list[str], size: int, alphabet: list[str]) -> Any:
-    unk = SPECIALS[UNK]
-    spelling = [character for character in _SPELLING if character not in alphabet]
-    trainer = library.trainers.UnigramTrainer(
-        vocab_size=size - len(spelling) + 1, special_tokens=[unk], unk_token=unk, show_progress=False
-    )
-    learnt = _train(library, library.models.Unigram(), trainer, texts)["vocab"]
-    # Rounded, because the trainer adds floats in an order that changes from run to run.
-    pieces = [(token, round(score, 4)) for token, score in learnt if token not in _RESERVED]
-    pieces += [(token, min((score for _, score in pieces), default=0.0) - 1) for token in spelling]
-    pieces.sort(key=lambda piece: (-piece[1], piece[0]))
-    never = [(token, _NEVER) for token in (*SPECIALS, *BYTES)]
-    return library.models.Unigram([*never, *pieces], unk_id=UNK, byte_fallback=True)

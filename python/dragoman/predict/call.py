@@ -80,7 +80,7 @@ class Work:
         tokens: number of tokens that the model reads.
         kind: only work of one kind runs in a batch; for a GenerationExecutor, what answers it.
         rows: number of the model's rows that it takes.
-        progress: is told the ids of its output so far, in the executor's thread; None where nobody asks.
+        progress: called with the ids of its output so far, in the executor's thread; None where nobody asks.
     """
 
     value: Any

@@ -245,13 +245,11 @@ def with_labels(logits: npt.NDArray[Any], labels: tuple[str, ...], kind: str = "
     """The labels of each row of logits, with their probabilities, or with numbers, by the kind of labels."""
     double = logits.astype(np.float64)
     if kind == "numbers":
-        probabilities = double
+        values = double
     elif kind == "several":
-        probabilities = 0.5 * (1 + np.tanh(0.5 * double))  # the sigmoid, without an overflow
+        values = 0.5 * (1 + np.tanh(0.5 * double))  # the sigmoid, without an overflow
     else:
         powers = np.exp(double - double.max(1, keepdims=True, initial=-np.inf))
-        probabilities = powers / powers.sum(1, keepdims=True)
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    return [
-        Labels((labels[i], float(row[i])) for i in places) for row, places in zip(probabilities, order, strict=True)
-    ]
+        values = powers / powers.sum(1, keepdims=True)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return [Labels((labels[i], float(row[i])) for i in places) for row, places in zip(values, order, strict=True)]

@@ -157,8 +157,10 @@ def by_kind(items: Sequence[Item]) -> dict[Any, list[Item]]:
 
 
 def answers_of(items: list[Item], answer: Callable[[list[Any]], Sequence[Any]]) -> Iterator[Callable[[], None]]:
-    """Runs items in a batch. What tells each its result, or its error: after an error, each runs alone, so that the
-    error of one is no other's."""
+    """Runs items in one batch. Yields a call for each item, which gives it its result or its error.
+
+    After an error, each item runs alone, so that none gets the error of another.
+    """
     try:
         found = list(zip(items, answer([item.work.value for item in items]), strict=True))
     except Exception as error:

@@ -9,7 +9,8 @@ from queue import SimpleQueue
 from typing import Self
 
 from dragoman import arguments
-from dragoman.data.tokenizer import BYTES, Tokenizer
+from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.vocabulary import BYTES
 
 
 class Progress:

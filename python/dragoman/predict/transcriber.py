@@ -161,12 +161,13 @@ class Transcriber(Predictor):
                 its place; a language or a task that the model does not know; an option.
             FloatingPointError: the model's logits are not finite.
         """
-        sounds = [audio] if isinstance(audio, np.ndarray) else audio
+        one = isinstance(audio, np.ndarray)
+        sounds: Any = [audio] if one else audio
         if not isinstance(sounds, list | tuple):
             raise TypeError(f"Transcriber: audio must be a float32 array or a list of them, got {type(audio).__name__}")
-        names = ["audio"] if sounds is not audio else [f"audio[{i}]" for i in range(len(sounds))]
-        found: list[str] = result_of(self._submit(sounds, names, language, task, sample_rate, options))
-        return found if sounds is audio else found[0]
+        names = ["audio"] if one else [f"audio[{i}]" for i in range(len(sounds))]
+        found: str | list[str] = result_of(self._submit(sounds, names, language, task, sample_rate, options, one))
+        return found
 
     def submit(
         self,
@@ -185,7 +186,7 @@ class Transcriber(Predictor):
             TypeError, ValueError: naming the argument, at once.
             QueueFullError: as many pieces wait as `queue_limit` allows.
         """
-        return self._submit([audio], ["audio"], language, task, sample_rate, options, one=True)
+        return self._submit([audio], ["audio"], language, task, sample_rate, options, True)
 
     def prompt(self, language: str | None = None, task: str = "transcribe") -> list[int]:
         """The ids that the decoder reads before a text: to learn from a text, a target is these without the first, and
@@ -203,7 +204,7 @@ class Transcriber(Predictor):
         task: str,
         sample_rate: int,
         options: Mapping[str, Any],
-        one: bool = False,
+        one: bool,
     ) -> Future[Any]:
         """Queues the pieces of all sounds. The future's result is the text of each, or of the only one."""
         rate = arguments.integer("Transcriber", "sample_rate", sample_rate, 1)
@@ -219,7 +220,7 @@ class Transcriber(Predictor):
             Work(
                 (log_mel(piece, config.mel_bins, frames), chosen, place, start),
                 frames // 2,
-                rows=max(chosen.beam, chosen.count or 1),
+                rows=max(chosen.beam, chosen.outputs),
             )
             for place, piece in enumerate(chain.from_iterable(pieces))
         ]

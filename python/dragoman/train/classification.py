@@ -15,8 +15,9 @@ from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Ids, Lengths
 from dragoman.data.framing import cut, framed_texts
 from dragoman.data.text import Files
-from dragoman.data.tokenizer import UNK, Tokenizer
+from dragoman.data.tokenizer import Tokenizer
 from dragoman.data.tsv import iter_tsv
+from dragoman.data.vocabulary import UNK
 from dragoman.models.config import ModelConfig
 from dragoman.models.encoder import EncoderConfig, TextEncoder
 from dragoman.nn.module import Module

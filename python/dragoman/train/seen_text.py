@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dragoman.data.columns import Columns
-from dragoman.data.tokenizer import BYTES, SPECIALS, Tokenizer
+from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.vocabulary import BYTES, SPECIALS
 
 _FIRST_BYTE = len(SPECIALS)  # the id of byte 0, in a vocabulary that was trained here
 _SHARE = 0.5  # of pairs or characters, above which the user is told

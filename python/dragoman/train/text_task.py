@@ -14,7 +14,8 @@ import numpy.typing as npt
 from dragoman import arguments
 from dragoman.data.columns import Columns, columns_of
 from dragoman.data.text import Files, sample_texts
-from dragoman.data.tokenizer import Kind, Tokenizer
+from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.vocabulary import Kind
 from dragoman.files import atomic_write
 from dragoman.json_file import read_object
 from dragoman.models.base import TOKENIZER, Model

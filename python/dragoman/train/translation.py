@@ -14,7 +14,8 @@ from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Lengths, columns_of
 from dragoman.data.pairs import SIDES, Pair, check_pairs, cut_source, encode_pairs, pair_costs
 from dragoman.data.text import Files, as_files, iter_parallel, sample_lines
-from dragoman.data.tokenizer import Kind, Tokenizer, with_token
+from dragoman.data.tokenizer import Tokenizer, with_token
+from dragoman.data.vocabulary import Kind
 from dragoman.generate.search import generate
 from dragoman.models.base import TOKENIZER, Model
 from dragoman.models.encoder_decoder import EncoderDecoder

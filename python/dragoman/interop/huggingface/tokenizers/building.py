@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from dragoman.data.frame import Frame, PairFrame
-from dragoman.data.tokenizer import backend_of, tokenizers_library
+from dragoman.data.tokenizer import backend_of
 from dragoman.data.tokenizer_file import checked_tokenizer
 from dragoman.interop.huggingface.tokenizers.byte_tokenizer import ByteTokenizer
 from dragoman.interop.huggingface.tokenizers.files import TokenizerFiles
@@ -35,7 +35,7 @@ def build(files: TokenizerFiles) -> PretrainedTokenizer:
     kind = kind_of(files)
     model = next((name for name in _MODELS if name in files), None)
     if kind == "ByT5":
-        return ByteTokenizer(tokenizers_library(), files)
+        return ByteTokenizer(files)
     if "tokenizer.json" in files:
         return _from_json(files, kind)
     if "vocab.txt" in files:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from dragoman.data.frame import Frame
 from dragoman.data.texts import check_text, check_texts
-from dragoman.data.tokenizer import SPECIALS
+from dragoman.data.vocabulary import BYTES, SPECIALS, tokenizers_library
 from dragoman.interop.huggingface.tokenizers.files import TokenizerFiles
 from dragoman.interop.huggingface.tokenizers.pretrained import PretrainedTokenizer, Rules
 
@@ -19,12 +18,12 @@ class ByteTokenizer(PretrainedTokenizer):
     """The id of a byte is its value plus 3; after the bytes come 125 sentinels.
 
     Args:
-        library: `tokenizers`, whose class holds the names of the tokens.
         files: of the folder.
     """
 
-    def __init__(self, library: Any, files: TokenizerFiles) -> None:
-        names = [*_NAMES, *(f"<0x{byte:02X}>" for byte in range(256)), *(f"<extra_id_{i}>" for i in range(_EXTRA))]
+    def __init__(self, files: TokenizerFiles) -> None:
+        names = [*_NAMES, *BYTES, *(f"<extra_id_{i}>" for i in range(_EXTRA))]
+        library = tokenizers_library()
         backend = library.Tokenizer(library.models.WordLevel({name: i for i, name in enumerate(names)}, names[2]))
         super().__init__(backend, files, Rules(Frame((), (1,)), None, (0,), (1,), 2))
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.arguments import shown
+from dragoman.data.tokenizer import PACKED
 from dragoman.data.tokenizer_file import MAXIMUM
 from dragoman.json_file import parse_object, read_bytes
-
-FORMAT = "dragoman.pretrained"  # as in dragoman.data.tokenizer.PACKED
 
 NAMES = (
     "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -79,7 +78,7 @@ class TokenizerFiles:
                 files[name] = self.contents[name].decode()
             except UnicodeDecodeError:
                 files[name] = {"base64": b64encode(self.contents[name]).decode()}
-        return json.dumps({"format": FORMAT, **settings, "files": files}, ensure_ascii=False).encode()
+        return json.dumps({"format": PACKED, **settings, "files": files}, ensure_ascii=False).encode()
 
 
 def unpacked(values: Mapping[str, Any], origin: Path) -> TokenizerFiles:

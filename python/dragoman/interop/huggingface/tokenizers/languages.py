@@ -21,11 +21,7 @@ M2M100 = _listed(
     """
 )
 
-WMT21 = _listed(
-    """
-    en ha is ja cs ru zh de
-    """
-)
+WMT21 = _listed("en ha is ja cs ru zh de")
 
 MBART = _listed(
     """

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from dragoman.data.texts import check_text, check_texts
 from dragoman.data.tokenizer import Tokenizer
+from dragoman.data.vocabulary import SPACE
 from dragoman.interop.huggingface.tokenizers.files import TokenizerFiles
 from dragoman.interop.huggingface.tokenizers.languages import some
 from dragoman.interop.huggingface.tokenizers.pretrained import PretrainedTokenizer, Rules
-from dragoman.interop.huggingface.tokenizers.sentencepiece import SPACE
 
 
 class MappedTokenizer(PretrainedTokenizer):

@@ -40,6 +40,8 @@ _OF_CLASS = {
     "Bart": "Roberta", "DistilBert": "Bert", "MT5": "T5", "Nllb": "NLLB", "Whisper": "GPT2", "ByT5": "ByT5",
 }  # fmt: skip  # others have their kind's name
 
+_DIGITS = 8  # of an id
+
 _VOCABULARIES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "source.spm", "spiece.model", "sentencepiece.bpe.model",
     "tokenizer.model",
@@ -61,7 +63,7 @@ def kind_of(files: TokenizerFiles) -> str:
 
 
 class Names(dict[str, str]):
-    """The names of special tokens, as "eos_token", of a folder.
+    """The names of special tokens, as "eos_token", of a folder. A missing one is a ValueError, which names the file.
 
     Attributes:
         around: which of them stand before and after a text.
@@ -69,6 +71,7 @@ class Names(dict[str, str]):
 
     def __init__(self, files: TokenizerFiles, kind: str) -> None:
         self._files = files
+        self._path = files.path("tokenizer_config.json")
         self._settings = files.object("tokenizer_config.json")
         older = files.object("special_tokens_map.json")
         for name in _SPECIAL:
@@ -81,6 +84,9 @@ class Names(dict[str, str]):
         self.around = ("cls_token", "sep_token") if framed else ("", "")
         self._strips_mask = kind in ("MPNet", "Roberta")
 
+    def __missing__(self, name: str) -> str:
+        raise ValueError(f"{self._path}: {name} must be a text, got {shown(self._settings.get(name))}")
+
     def id(self, name: str, ids: Mapping[str, int]) -> tuple[int, ...]:
         """The id of a special token, or nothing where there is none."""
         token = self.get(name)
@@ -92,20 +98,21 @@ class Names(dict[str, str]):
         decoder = self._settings.get("added_tokens_decoder")
         if isinstance(decoder, dict):
             for id, fields in decoder.items():
-                if not id.isdecimal() or not isinstance(fields, dict) or not isinstance(fields.get("content"), str):
-                    path = self._files.path("tokenizer_config.json")
-                    raise ValueError(f"{path}: added_tokens_decoder must hold tokens by their ids, got {shown(fields)}")
-                content = fields.pop("content")
-                found[content] = _token(content, int(id), **fields)
+                content = fields.get("content") if isinstance(fields, dict) else None
+                if not id.isdecimal() or len(id) > _DIGITS or not isinstance(content, str):
+                    got = f"{shown(id)}: {shown(fields)}"
+                    raise ValueError(f"{self._path}: added_tokens_decoder must hold tokens by their ids, got {got}")
+                found[content] = _token(content, int(id), fields)
         for token, id in self._files.vocabulary("added_tokens.json").items():
-            found.setdefault(token, _token(token, id))
+            found.setdefault(token, _token(token, id, {}))
         for name, token in self.items():
             if token in tokens and token not in found:
-                found[token] = _token(token, tokens[token], lstrip=name == "mask_token" and self._strips_mask)
+                strips = name == "mask_token" and self._strips_mask
+                found[token] = _token(token, tokens[token], {"lstrip": strips})
         return list(found.values())
 
 
-def _token(content: str, id: int, **fields: Any) -> dict[str, Any]:
-    """An added token as in tokenizer.json."""
+def _token(content: str, id: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """An added token as in tokenizer.json, with the flags that `fields` gives."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {"id": id, "content": content, **{name: fields.get(name, value) for name, value in flags.items()}}

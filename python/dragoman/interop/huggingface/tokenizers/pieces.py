@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dragoman.data.frame import Frame
-from dragoman.data.tokenizer import tokenizers_library
+from dragoman.data.vocabulary import SPACE, tokenizers_library
 from dragoman.interop.huggingface.tokenizers.files import TokenizerFiles
 from dragoman.interop.huggingface.tokenizers.languages import M2M100, MBART, MBART50, NLLB, WMT21, Languages
 from dragoman.interop.huggingface.tokenizers.mapped import MappedTokenizer, MarianTokenizer
@@ -14,13 +14,12 @@ from dragoman.interop.huggingface.tokenizers.names import Names
 from dragoman.interop.huggingface.tokenizers.pretrained import PretrainedTokenizer, Rules
 from dragoman.interop.huggingface.tokenizers.sentencepiece import (
     HIDDEN,
-    SPACE,
     USER,
     Piece,
     SentencePieceModel,
-    backend_of,
     hidden,
     read_sentencepiece,
+    sentencepiece_backend,
 )
 from dragoman.interop.huggingface.tokenizers.template import pair_frame
 
@@ -51,11 +50,7 @@ def from_pieces(files: TokenizerFiles, kind: str, name: str) -> PretrainedTokeni
 
 
 def _t5(files: TokenizerFiles, model: SentencePieceModel) -> PretrainedTokenizer:
-    extra = files.object("tokenizer_config.json").get("extra_ids", _SENTINELS)
-    if type(extra) is not int or not 0 <= extra <= 10_000:
-        raise ValueError(
-            f"{files.path('tokenizer_config.json')}: extra_ids must be an int in [0, 10,000], got {extra!r}"
-        )
+    extra = _count(files, "extra_ids", _SENTINELS)
     sentinels = [name for i in range(extra - 1, -1, -1) if (name := f"<extra_id_{i}>") not in model.pieces]
     pieces = [*model.scored(), *((name, _LOWEST) for name in sentinels)]
     pad, end = (_place(files, model, name) for name in ("<pad>", "</s>"))
@@ -63,9 +58,7 @@ def _t5(files: TokenizerFiles, model: SentencePieceModel) -> PretrainedTokenizer
 
 
 def _pegasus(files: TokenizerFiles, model: SentencePieceModel) -> PretrainedTokenizer:
-    offset = files.object("tokenizer_config.json").get("offset", _OFFSET)
-    if type(offset) is not int or not 4 <= offset <= 10_000:
-        raise ValueError(f"{files.path('tokenizer_config.json')}: offset must be an int in [4, 10,000], got {offset!r}")
+    offset = _count(files, "offset", _OFFSET, 4)
     masks = ["<mask_1>", "<mask_2>"]
     unused = (f"<unk_{i}>" for i in range(2, offset))
     first = [hidden("<pad>"), hidden("</s>"), *((name, _LOWEST) for name in masks), *map(hidden, unused)]
@@ -119,7 +112,7 @@ def marian(files: TokenizerFiles) -> MarianTokenizer:
     sides = []
     for name, ids in (("source.spm", source_ids), ("target.spm", target_ids)):
         model = read_sentencepiece(files.read(name), files.path(name))
-        backend = backend_of(tokenizers_library(), model, model.scored(), model.unk_id)
+        backend = sentencepiece_backend(model, model.scored(), model.unk_id)
         unk, end, pad = (_known(files, ids, token) for token in ("<unk>", "</s>", "<pad>"))
         rules = Rules(Frame((), (end,)), None, (pad,), (end,), unk, silent=frozenset((unk, end, pad)))
         sides.append((backend, files, rules, ids))
@@ -134,16 +127,12 @@ def with_vocabulary(files: TokenizerFiles, name: str) -> MappedTokenizer:
     """M2M100: pieces with their ids in vocab.json, and the codes of languages after them."""
     settings, ids = files.object("tokenizer_config.json"), files.vocabulary("vocab.json")
     model = read_sentencepiece(files.read(name), files.path(name))
-    backend = backend_of(tokenizers_library(), model, model.scored(), model.unk_id)
+    backend = sentencepiece_backend(model, model.scored(), model.unk_id)
     unk, end, pad, begin = (_known(files, ids, token) for token in ("<unk>", "</s>", "<pad>", "<s>"))
     codes = WMT21 if settings.get("language_codes") == "wmt21" else M2M100
     numbers = {code: len(ids) + i for i, code in enumerate(codes)}
     languages = Languages(numbers, source=settings.get("src_lang"), target=settings.get("tgt_lang"))
-    made_up = settings.get("num_madeup_words", _MADE_UP)
-    if type(made_up) is not int or not 0 <= made_up <= 10_000:
-        path = files.path("tokenizer_config.json")
-        raise ValueError(f"{path}: num_madeup_words must be an int in [0, 10,000], got {made_up!r}")
-    size = len(ids) + len(codes) + made_up
+    size = len(ids) + len(codes) + _count(files, "num_madeup_words", _MADE_UP)
     every = {**ids, **{f"__{code}__": id for code, id in numbers.items()}}
     silent = frozenset((unk, end, pad, begin))
     rules = Rules(languages.frame("en", end), None, (begin,), (end,), unk, languages=languages, silent=silent)
@@ -154,13 +143,22 @@ def _finished(
     files: TokenizerFiles, rules: Rules, model: SentencePieceModel, pieces: Sequence[Piece], named: Sequence[str]
 ) -> PretrainedTokenizer:
     """The tokenizer with these pieces. Those in `named` are read where a text names them."""
-    backend = backend_of(tokenizers_library(), model, pieces, rules.unk_id)
+    backend = sentencepiece_backend(model, pieces, rules.unk_id)
     user = [piece for piece, kind in zip(model.pieces, model.kinds, strict=True) if kind == USER and SPACE not in piece]
     token = tokenizers_library().AddedToken
     backend.add_tokens([token(name, normalized=False, lstrip=name == "<mask>") for name in (*named, *user)])
     silent = frozenset(id for id, (name, _) in enumerate(pieces) if name in named or name.startswith(HIDDEN))
     mask = next((id for id, (name, _) in enumerate(pieces) if name in named and name in _MASKS), None)
     return PretrainedTokenizer(backend, files, replace(rules, silent=silent, mask_id=mask))
+
+
+def _count(files: TokenizerFiles, name: str, default: int, minimum: int = 0) -> int:
+    """A number of tokens in tokenizer_config.json. ValueError, naming it, for what is none."""
+    file = "tokenizer_config.json"
+    value = files.object(file).get(name, default)
+    if type(value) is not int or not minimum <= value <= 10_000:
+        raise ValueError(f"{files.path(file)}: {name} must be an int in [{minimum}, 10,000], got {value!r}")
+    return value
 
 
 def _place(files: TokenizerFiles, model: SentencePieceModel, name: str) -> int:

@@ -1,6 +1,6 @@
 """Reads a SentencePiece model, a protobuf, and builds a tokenizer of the `tokenizers` library from it.
 
-Of `sentencepiece_model.proto`: field 1 holds the pieces, 2 what the trainer was told, 3 the normalizer.
+Of `sentencepiece_model.proto`: field 1 holds the pieces, 2 the options of the trainer, 3 the normalizer.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragoman.data.character_map import check_character_map
-
-SPACE = "\u2581"
+from dragoman.data.vocabulary import SPACE, tokenizers_library
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)  # kinds of pieces
 
@@ -174,13 +173,14 @@ def _number(value: int | bytes) -> int:
     return value
 
 
-def backend_of(library: Any, model: SentencePieceModel, pieces: Sequence[Piece], unk_id: int) -> Any:
+def sentencepiece_backend(model: SentencePieceModel, pieces: Sequence[Piece], unk_id: int) -> Any:
     """A `tokenizers.Tokenizer` with these pieces, whose ids are their places, and the model's rules.
 
     Args:
         pieces: those of the model, with others before and after them.
         unk_id: the place of the unknown token.
     """
+    library = tokenizers_library()
     if model.is_bpe:
         vocabulary = {piece: id for id, (piece, _) in enumerate(pieces)}
         kind = library.models.BPE(
