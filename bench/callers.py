@@ -19,7 +19,7 @@ from typing import Any
 import export
 from decoding import Record, reason_against, settings_of, write_model
 from machine import machine
-from worker import Worker, serve
+from worker import Worker, ask_in_turns, serve, started_workers
 from works import LENGTHS, MODELS, Model
 
 TEXTS = 1000
@@ -128,32 +128,22 @@ def answers_of(system: str, folder: Path, model: Model, dtype: str, threads: int
 def compare_requests(arguments: argparse.Namespace) -> list[Record]:
     """Measures the systems in turns and prints a table; one record for each system, beam and number of callers."""
     model, dtype = MODELS[arguments.model], arguments.dtype
-    cells = [(callers, beam) for beam in arguments.beam for callers in arguments.callers]
-    workers: list[Worker] = []
-    found: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    cells = [{"callers": callers, "beam": beam} for beam in arguments.beam for callers in arguments.callers]
+    with tempfile.TemporaryDirectory() as folder, started_workers() as workers:
         saved = Path(folder, "dragoman")
         save_model(model, saved)
-        try:
-            for system in ("dragoman", "ctranslate2"):
-                if reason := reason_against(system, model, dtype):
-                    print(f"{system} is left out: {reason}")
-                    continue
-                path = write_model(system, model, dtype, [], saved)
-                for name in settings_of(system, arguments.threads):
-                    workers.append(Worker(__file__, name, path, arguments.model, dtype, arguments.threads))
-                if system == "dragoman" and arguments.before:
-                    before = (path, arguments.model, dtype, arguments.threads, arguments.before)
-                    workers.append(Worker(__file__, "dragoman before", *before))
-            check(workers, arguments.beam, dtype)
-            for callers, beam in cells:
-                for _ in range(arguments.rounds):
-                    for worker in workers:
-                        answer = worker.measure(callers=callers, beam=beam, seconds=arguments.seconds)
-                        found.setdefault((worker.system, callers, beam), []).append(answer)
-        finally:
-            for worker in workers:
-                worker.end()
+        for system in ("dragoman", "ctranslate2"):
+            if reason := reason_against(system, model, dtype):
+                print(f"{system} is left out: {reason}")
+                continue
+            path = write_model(system, model, dtype, [], saved)
+            for name in settings_of(system, arguments.threads):
+                workers.append(Worker(__file__, name, path, arguments.model, dtype, arguments.threads))
+            if system == "dragoman" and arguments.before:
+                before = (path, arguments.model, dtype, arguments.threads, arguments.before)
+                workers.append(Worker(__file__, "dragoman before", *before))
+        check(workers, arguments.beam, dtype)
+        found = ask_in_turns(workers, cells, [{"seconds": arguments.seconds}] * arguments.rounds)
     records = [_record(arguments, *key, answers) for key, answers in found.items()]
     print(f"{'':16} callers   beam requests/s  p50, ms  p99, ms")
     for record in records:

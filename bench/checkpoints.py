@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine
+from machine import machine, memory
 
 SYSTEMS = ("dragoman", "dragoman float32", "transformers")
 T5 = {
@@ -55,12 +55,6 @@ def write(folder: Path, name: str, dtype: str) -> int:
         file = SafetensorsFile(path)
         write_arrays(path, {name: file.array(name).astype(np.float16) for name in file.headers}, {"format": "pt"})
     return model.num_parameters()
-
-
-def memory(field: str) -> int:
-    """Bytes of this process: VmRSS, those in memory, or VmHWM, the most there were."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:")]
-    return int(line.split()[1]) * 1024
 
 
 def measure(system: str, folder: str) -> None:
@@ -114,29 +108,24 @@ def compare(name: str, dtype: str, repeats: int) -> None:
                 )
                 found[system].append(json.loads(run.stdout.splitlines()[-1]))
     for system, runs in found.items():
-        opening, running, opened, used = map(
-            statistics.median, zip(*runs[1:], strict=True)
-        )  # the first fills the cache
-        print(
-            json.dumps(
-                {
-                    "bench": "checkpoints",
-                    "model": name,
-                    "parameters": parameters,
-                    "dtype": dtype,
-                    "system": system,
-                    "open_seconds": round(opening, 3),
-                    "run_seconds": round(running, 3),
-                    "open_peak_mib": round(opened / 2**20),
-                    "open_peak_of_weights": round(opened / (4 * parameters), 2),
-                    "run_peak_mib": round(used / 2**20),
-                    "run_peak_of_weights": round(used / (4 * parameters), 2),
-                    "repeats": repeats,
-                    **machine(),
-                }
-            ),
-            flush=True,
-        )
+        counted = runs[1:]  # the first fills the cache
+        opening, running, opened, used = map(statistics.median, zip(*counted, strict=True))
+        record = {
+            "bench": "checkpoints",
+            "model": name,
+            "parameters": parameters,
+            "dtype": dtype,
+            "system": system,
+            "open_seconds": round(opening, 3),
+            "run_seconds": round(running, 3),
+            "open_peak_mib": round(opened / 2**20),
+            "open_peak_of_weights": round(opened / (4 * parameters), 2),
+            "run_peak_mib": round(used / 2**20),
+            "run_peak_of_weights": round(used / (4 * parameters), 2),
+            "repeats": repeats,
+            **machine(),
+        }
+        print(json.dumps(record), flush=True)
 
 
 def main() -> None:

@@ -151,17 +151,21 @@ class Beams:
         return np.stack(columns[::-1], axis=1).tolist()
 
 
+def onnx_session(path: Path, threads: int) -> Any:
+    """An onnxruntime session of a graph, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
 class OnnxRuntime(Decoder):
     def __init__(self, folder: Path, model: Model, dtype: str, threads: int) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        self._graphs = {
-            path.stem: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            for path in sorted(folder.glob("*.onnx"))
-        }
+        self._graphs = {path.stem: onnx_session(path, threads) for path in sorted(folder.glob("*.onnx"))}
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._heads, self._head_dim = model.num_heads, model.d_model // model.num_heads
 

@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from decoders import onnx_session
 from machine import machine
-from worker import Worker, serve
+from worker import Answer, Cell, Worker, ask_in_turns, serve, started_workers
 from works import Model
 
 Record = dict[str, Any]
@@ -81,12 +82,7 @@ def sentence_transformers_encoder(folder: Path, dtype: str, threads: int) -> Cal
 
 
 def onnxruntime_encoder(folder: Path, dtype: str, threads: int) -> Callable[[Ids], Vectors]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(folder / "encoder.onnx", options, providers=["CPUExecutionProvider"])
+    session = onnx_session(folder / "encoder.onnx", threads)
     return lambda ids: session.run(["vectors"], {"ids": ids})[0]
 
 
@@ -173,53 +169,43 @@ def model_folder(arguments: argparse.Namespace) -> Path:
 def compare_encoding(arguments: argparse.Namespace) -> list[Record]:
     """Measures the systems in turns and prints a table; one record for each system, batch and length."""
     saved = model_folder(arguments)
-    cells = [(batch, length) for length in arguments.length for batch in arguments.batch]
+    cells = [{"batch": batch, "length": length} for length in arguments.length for batch in arguments.batch]
     systems = [*ENCODERS, *(["dragoman before"] if arguments.before else [])]
-    workers: list[Worker] = []
-    times: dict[tuple[str, int, int], list[float]] = {}
-    peaks: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for system in systems:
-                if reason := reason_against(system.split()[0], arguments.dtype):
-                    print(f"{system} is left out: {reason}")
-                    continue
-                path = saved
-                if system == "onnxruntime":
-                    path = Path(folder)
-                    write_onnx(saved, path, arguments.dtype)
-                python = arguments.before if system == "dragoman before" else sys.executable
-                of_worker = (path, arguments.model, arguments.dtype, arguments.threads, python)
-                workers.append(Worker(__file__, system, *of_worker))
-            _check(workers, dragoman_encoder(saved, "float32", arguments.threads), cells, arguments.dtype)
-            for batch, length in cells:
-                for seed in range(1, arguments.rounds + 1):
-                    for worker in workers:
-                        turn = {"batch": batch, "length": length, "seed": seed, "seconds": arguments.seconds}
-                        answer = worker.measure(**turn)
-                        times.setdefault((worker.system, batch, length), []).extend(answer["times"])
-                        peaks[worker.system] = answer["peak_mib"]
-        finally:
-            for worker in workers:
-                worker.end()
-    records = [_record(arguments, saved, *key, of_one, peaks[key[0]]) for key, of_one in times.items()]
+    with tempfile.TemporaryDirectory() as folder, started_workers() as workers:
+        for system in systems:
+            if reason := reason_against(system.split()[0], arguments.dtype):
+                print(f"{system} is left out: {reason}")
+                continue
+            path = saved
+            if system == "onnxruntime":
+                path = Path(folder)
+                write_onnx(saved, path, arguments.dtype)
+            python = arguments.before if system == "dragoman before" else sys.executable
+            of_worker = (path, arguments.model, arguments.dtype, arguments.threads, python)
+            workers.append(Worker(__file__, system, *of_worker))
+        _check(workers, dragoman_encoder(saved, "float32", arguments.threads), cells, arguments.dtype)
+        turns = [{"seed": seed, "seconds": arguments.seconds} for seed in range(1, arguments.rounds + 1)]
+        found = ask_in_turns(workers, cells, turns)
+    peaks = {system: answers[-1]["peak_mib"] for (system, *_), answers in found.items()}  # of its last cell
+    records = [_record(arguments, saved, *key, answers, peaks[key[0]]) for key, answers in found.items()]
     _print(arguments, records, cells)
     return records
 
 
-def _check(workers: list[Worker], ours: Callable[[Ids], Vectors], cells: list[tuple[int, int]], dtype: str) -> None:
+def _check(workers: Sequence[Worker], ours: Callable[[Ids], Vectors], cells: Sequence[Cell], dtype: str) -> None:
     """All systems have to give dragoman's vectors of float32. The first requests also end what is done once."""
-    for batch, length in cells:
-        expected = ours(next(make_ids(batch, length, 0)))
+    for cell in cells:
+        expected = ours(next(make_ids(**cell, seed=0)))
         for worker in workers:
-            vectors = np.array(worker.measure(batch=batch, length=length, seed=0, seconds=0)["vectors"])
+            vectors = np.array(worker.measure(**cell, seed=0, seconds=0)["vectors"])
             if not (difference := np.abs(vectors - expected).max()) <= SAME[dtype]:
                 sys.exit(f"{worker.system}: the vectors differ from dragoman's in float32 by {difference:.1e}")
 
 
 def _record(
-    arguments: argparse.Namespace, saved: Path, system: str, batch: int, length: int, times: list[float], peak: int
+    arguments: argparse.Namespace, saved: Path, system: str, batch: int, length: int, answers: list[Answer], peak: int
 ) -> Record:
+    times = [seconds for answer in answers for seconds in answer["times"]]
     typical = statistics.median(times)
     return {
         "bench": "encode",
@@ -238,17 +224,17 @@ def _record(
     }
 
 
-def _print(arguments: argparse.Namespace, records: list[Record], cells: list[tuple[int, int]]) -> None:
+def _print(arguments: argparse.Namespace, records: list[Record], cells: Sequence[Cell]) -> None:
     """Texts a second by system, and dragoman's beside each other one."""
     speeds = {(record["system"], record["batch"], record["length"]): record["texts_per_s"] for record in records}
     systems = list(dict.fromkeys(record["system"] for record in records))
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
     print(f"{records[0]['work']}, {arguments.dtype}, {threads}, {machine()['cpu']}: texts a second")
-    print(f"{'texts x tokens':32}" + "".join(f"{f'{batch}x{length}':>10}" for batch, length in cells))
+    print(f"{'texts x tokens':32}" + "".join(f"{'{batch}x{length}'.format(**cell):>10}" for cell in cells))
     for system in systems:
-        print(f"{system:32}" + "".join(f"{speeds[(system, *cell)]:10,.1f}" for cell in cells))
+        print(f"{system:32}" + "".join(f"{speeds[(system, *cell.values())]:10,.1f}" for cell in cells))
     for system in systems[1:]:
-        ratios = (speeds[("dragoman", *cell)] / speeds[(system, *cell)] for cell in cells)
+        ratios = (speeds[("dragoman", *cell.values())] / speeds[(system, *cell.values())] for cell in cells)
         print(f"{f'dragoman / {system}':32}" + "".join(f"{ratio:10.2f}" for ratio in ratios))
 
 

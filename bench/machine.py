@@ -41,6 +41,13 @@ def rates_of_machine(executable: Path, threads: int, sizes: Iterable[int] = ()) 
     return rates
 
 
+def memory(field: str) -> int:
+    """Bytes of this process: VmRSS, those in memory, or VmHWM, the most there were; getrusage would count those of its
+    parent, too."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
 def _commit() -> str | None:
     try:
         commit = _git("rev-parse", "--short", "HEAD")

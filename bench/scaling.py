@@ -141,17 +141,24 @@ def step_on(machines: int, terms: Figures, latency: float, bandwidth: float) -> 
     return float(compute + way - min(hidden * way, BACKWARD * compute) + update / machines + way)
 
 
-def plot(path: str, options: argparse.Namespace, terms: Figures, measured: Figures) -> None:
-    """How many times as fast as one machine so many are, over their number."""
+def predicted(options: argparse.Namespace, terms: Figures) -> dict[str, list[float]]:
+    """By the network, how many times as fast as one machine each number of MACHINES is."""
+    alone, latency = step_on(1, terms, 0.0, 1.0), options.latency * 1e-6
+    return {
+        f"{gigabits:g} Gbit/s": [n * alone / step_on(n, terms, latency, gigabits * 1.25e8) for n in MACHINES]
+        for gigabits in options.gigabits
+    }
+
+
+def plot(path: str, speeds: dict[str, list[float]], ranks: int, measured: float) -> None:
+    """The predicted speeds over the number of machines, and the measured one of the ranks."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4))
-    for gigabits in options.gigabits:
-        alone = step_on(1, terms, 0.0, 1.0)
-        speeds = [n * alone / step_on(n, terms, options.latency * 1e-6, gigabits * 1.25e8) for n in MACHINES]
-        axes.plot(MACHINES, speeds, marker="o", label=f"{gigabits:g} Gbit/s, predicted")
+    for network, values in speeds.items():
+        axes.plot(MACHINES, values, marker="o", label=f"{network}, predicted")
     axes.plot(MACHINES, MACHINES, color="0.7", linestyle="--", label="ideal")
-    axes.plot([options.ranks], [measured["speed"]], "k*", markersize=10, label="measured, on one machine")
+    axes.plot([ranks], [measured], "k*", markersize=10, label="measured, on one machine")
     axes.set(xscale="log", yscale="log", xlabel="machines", ylabel="times the speed of one")
     axes.set_xticks(MACHINES, [str(n) for n in MACHINES])
     axes.legend()
@@ -193,6 +200,7 @@ def main() -> None:
         "bytes": several["bytes"],
         "hidden": max(hidden, 0.0),
     }
+    speeds = predicted(options, terms)
     record = {
         **{"bench": "scaling", "model": options.model, "dtype": options.dtype, "ranks": options.ranks},
         "efficiency": round(alone["alone"] / several["together"], 3),
@@ -208,13 +216,7 @@ def main() -> None:
         "step_s": {"one batch on one rank": round(one["alone"], 4), "ranks": round(several["together"], 4)},
         "predicted_step_s": round(step_on(options.ranks, terms, latency, bandwidth), 4),
         "rate": options.rate,
-        "predicted_times": {
-            f"{gigabits:g} Gbit/s": [
-                round(n * step_on(1, terms, 0, 1) / step_on(n, terms, options.latency * 1e-6, gigabits * 1.25e8), 2)
-                for n in MACHINES
-            ]
-            for gigabits in options.gigabits
-        },
+        "predicted_times": {network: [round(value, 2) for value in values] for network, values in speeds.items()},
         **machine(),
     }
     print(json.dumps(record))
@@ -222,7 +224,7 @@ def main() -> None:
         with Path(options.json).open("a") as file:
             file.write(json.dumps(record) + "\n")
     if options.plot:
-        plot(options.plot, options, terms, {"speed": options.ranks * one["alone"] / several["together"]})
+        plot(options.plot, speeds, options.ranks, options.ranks * one["alone"] / several["together"])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from decoding import settings_of
 from machine import machine
-from worker import Worker, serve
+from worker import Worker, ask_in_turns, serve, started_workers
 from works import Model
 
 Record = dict[str, Any]
@@ -98,26 +98,19 @@ def compare_transcribing(arguments: argparse.Namespace) -> list[Record]:
         sys.exit("transcribe needs --folder, --ctranslate2 and --audio")
     if not find_spec("ctranslate2"):
         sys.exit("ctranslate2 is not installed")
-    cells = [(batch, beam) for beam in arguments.beam for batch in arguments.batch]
-    found: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
-    workers = [
-        Worker(__file__, name, folder, "base", arguments.dtype, arguments.threads)
-        for system, folder in folders.items()
-        for name in settings_of(system, arguments.threads)
-    ]
-    try:
-        for batch, beam in cells:
-            request = {"audio": str(arguments.audio), "batch": batch, "beam": beam}
-            first = [worker.measure(**request, seconds=0)["ids"] for worker in workers]  # also what is done once
+    cells = [{"batch": batch, "beam": beam} for beam in arguments.beam for batch in arguments.batch]
+    audio = str(arguments.audio)
+    turns = [{"audio": audio, "seconds": arguments.seconds}] * arguments.rounds
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    with started_workers() as workers:
+        for system, folder in folders.items():
+            for name in settings_of(system, arguments.threads):
+                workers.append(Worker(__file__, name, folder, "base", arguments.dtype, arguments.threads))
+        for cell in cells:
+            first = [worker.measure(**cell, audio=audio, seconds=0)["ids"] for worker in workers]  # also warms up
             if arguments.dtype == "float32" and any(ids != first[0] for ids in first):
-                print(f"beam {beam}: the systems write other tokens")
-            for _ in range(arguments.rounds):
-                for worker in workers:
-                    answer = worker.measure(**request, seconds=arguments.seconds)
-                    found.setdefault((worker.system, batch, beam), []).append(answer)
-    finally:
-        for worker in workers:
-            worker.end()
+                print(f"beam {cell['beam']}: the systems write other tokens")
+            found |= ask_in_turns(workers, [cell], turns)
     records = [_record(arguments, *key, answers) for key, answers in found.items()]
     print(f"{'':16} pieces   beam  seconds  of real time")
     for record in records:

@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from machine import memory
 from works import MODELS, Model
 
 Answer = dict[str, Any]
+Cell = dict[str, Any]  # what a figure is measured for, as fields of a request
 
 REST = 0.2  # seconds before a turn, in which idle threads of the system before it may spin
 
@@ -67,6 +70,29 @@ class Worker:
         self._process.wait()
 
 
+@contextmanager
+def started_workers() -> Iterator[list[Worker]]:
+    """A list for workers, whose processes end with the block."""
+    workers: list[Worker] = []
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def ask_in_turns(
+    workers: Sequence[Worker], cells: Iterable[Cell], turns: Sequence[dict[str, Any]]
+) -> dict[tuple[Any, ...], list[Answer]]:
+    """The answers by the system and the values of the cell. A request holds a cell and the fields of a turn."""
+    found: dict[tuple[Any, ...], list[Answer]] = {}
+    for cell in cells:
+        for turn in turns:
+            for worker in workers:
+                found.setdefault((worker.system, *cell.values()), []).append(worker.measure(**cell, **turn))
+    return found
+
+
 def serve(make: Callable[[str, Path, Model, str, int], Callable[..., Answer]]) -> None:
     """The process of a Worker: makes a function of requests from the command line, and answers."""
     parser = argparse.ArgumentParser()
@@ -80,10 +106,6 @@ def serve(make: Callable[[str, Path, Model, str, int], Callable[..., Answer]]) -
     os.dup2(2, 1)  # what libraries print is no answer
     answer = make(arguments.system, arguments.folder, MODELS[arguments.model], arguments.dtype, arguments.threads)
     for line in sys.stdin:
-        print(json.dumps({**answer(**json.loads(line)), "peak_mib": _peak_mib()}), file=answers, flush=True)
-
-
-def _peak_mib() -> int:
-    """The largest resident memory of this process; getrusage would count that of its parent, too."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) // 1024
+        print(
+            json.dumps({**answer(**json.loads(line)), "peak_mib": memory("VmHWM") // 2**20}), file=answers, flush=True
+        )
