@@ -40,15 +40,9 @@ def make_folder(folder, steps=120):
     dg.manual_seed(0)
     sizes = {"d_model": 32, "num_heads": 4, "d_ff": 64, "num_encoder_layers": 1, "num_decoder_layers": 1}
     shape = {"positions": "learned", "position_offset": 2, "embedding_norm": True, "activation": "gelu"}
-    shape |= {
-        "scale_embeddings": False,
-        "output_bias": True,
-        "max_length": 32,
-        "dropout": 0.0,
-        "embedding_dropout": 0.0,
-    }
+    shape |= {"scale_embeddings": False, "output_bias": True, "dropout": 0.0, "embedding_dropout": 0.0}
     ids = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3, "start_id": (2, 0)}
-    model = dg.Transformer(dg.TransformerConfig(vocab_size=len(words), **sizes, **shape, **ids))
+    model = dg.Transformer(dg.TransformerConfig(vocab_size=len(words), max_length=32, **sizes, **shape, **ids))
     optimizer, draw = dg.optim.AdamW(model, lr=1e-2), random.Random(0)
     for _ in range(steps):
         lines = [[draw.randrange(10) for _ in range(draw.randint(1, 6))] for _ in range(32)]

@@ -56,7 +56,7 @@ def make_folder(folder: Path) -> None:
         loss = model.loss(frames, [tokenizer.encode(word) for _, word in sounds])
         loss.backward()
         optimizer.step()
-    print(f"loss {float(loss.numpy()):.3f}")
+    print(f"loss {loss.item():.3f}")
     model.save(folder)
     tokenizer.save(folder / "tokenizer.json")
 

@@ -12,7 +12,14 @@ from dragoman.arguments import with_article
 from dragoman.cli.device_option import add_compute_type_argument, add_device_argument
 from dragoman.cli.numbers import COUNT
 from dragoman.cli.output_file import OutputFile
-from dragoman.cli.search_options import add_draw_arguments, add_text_arguments, draw_options, text_options
+from dragoman.cli.search_options import (
+    DRAWS,
+    TEXTS,
+    add_draw_arguments,
+    add_text_arguments,
+    draw_options,
+    text_options,
+)
 from dragoman.cli.served import load_served
 from dragoman.cli.translate import add_batch_argument, answers, standard_output, texts_of
 from dragoman.data.images import read_image
@@ -43,9 +50,7 @@ example:
 _SERVED_BY = {  # options of some models alone
     "top": (Classifier, ImageClassifier),
     "max_length": (LanguageModel, Translator),
-    **dict.fromkeys(
-        ("prefix", "constraint", "suppress", "temperature", "top_k", "top_p", "min_p", "seed"), (LanguageModel,)
-    ),
+    **dict.fromkeys((*TEXTS, *DRAWS), (LanguageModel,)),
 }
 
 

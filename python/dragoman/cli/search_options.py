@@ -11,8 +11,8 @@ from dragoman.generate.options import RULES, SearchOptions
 from dragoman.predict.text_options import with_ids
 
 _SEARCH = ("length_penalty", "max_length", "like", "min_length", "no_repeat_ngram", "repetition_penalty")
-_TEXTS = ("prefix", "constraint", "suppress")
-_DRAWS = ("temperature", "top_k", "top_p", "min_p", "seed")
+TEXTS = ("prefix", "constraint", "suppress")
+DRAWS = ("temperature", "top_k", "top_p", "min_p", "seed")
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,16 +92,16 @@ def add_draw_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 def search_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options of a search, by their names in a call of `Translator`: those that were given. ValueError for some
     that do not go together."""
-    given = _given(options, ("beam", *_SEARCH)) | _given(options, _DRAWS)
-    phrases = [[0]] if getattr(options, "constraint", None) else []  # in the place of ids that a tokenizer will know
-    SearchOptions(**{"beam": options.beam or (1 if given.get("temperature") else 5), **given}, constraints=phrases)
+    given = _given(options, ("beam", *_SEARCH, *DRAWS))
+    phrases = [[0]] if getattr(options, "constraint", None) else []  # any ids: the tokenizer is not loaded yet
+    SearchOptions(**{"beam": 1 if given.get("temperature") else 5, **given}, constraints=phrases)
     return given
 
 
 def text_options(options: argparse.Namespace, predictor: Any) -> dict[str, Any]:
     """The options of `add_text_arguments` that were given, by their names in a call. ValueError for a text that no
     output can have."""
-    given = _given(options, _TEXTS)
+    given = _given(options, TEXTS)
     if "constraint" in given:
         given["constraints"] = given.pop("constraint")
     with_ids(options.command, predictor.tokenizer.target, given)
@@ -115,7 +115,7 @@ def score_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def draw_options(options: argparse.Namespace) -> dict[str, Any]:
     """The options of draws, by their names in a call: those that were given. ValueError as of `search_options`."""
-    given = _given(options, _DRAWS)
+    given = _given(options, DRAWS)
     SearchOptions(**given)
     return given
 

@@ -50,8 +50,8 @@ def serve(predictor: Predictor, host: str = "127.0.0.1", port: int = 8000, limit
 def _ended_by_signals(server: Any) -> Iterator[None]:
     """Inside, SIGINT and SIGTERM end the server, also before it has handlers of its own; a SIGINT is raised at the end.
 
-    uvicorn puts its own handlers in place of these while it runs, and sends what came to these when it is done.
-    A process that a shell has started in the background ignores SIGINT: a server ends at it all the same.
+    While uvicorn runs, its own handlers replace these; when it is done, it sends these the signals that it got.
+    A process that a shell has started in the background ignores SIGINT by default: a server still ends at it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

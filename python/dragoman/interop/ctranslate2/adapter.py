@@ -12,7 +12,7 @@ from dragoman import arguments, cuda
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.generate import Hypothesis, SearchOptions
 from dragoman.interop.ctranslate2.options import check_default, check_known, places, search_options
-from dragoman.interop.ctranslate2.results import AsyncResult, ScoringResult, Tokens, given
+from dragoman.interop.ctranslate2.results import AsyncResult, ScoringResult, Tokens, collected
 from dragoman.interop.ctranslate2.watch import Callback, Watch
 from dragoman.models.special_ids import end_ids
 from dragoman.predict import predictor_class
@@ -32,17 +32,7 @@ COMPUTE_TYPES = {
 
 
 class Adapter:
-    """Base of both.
-
-    Args:
-        model_path: a folder with a model of this package, or with a checkpoint from elsewhere.
-        device: "cpu", "cuda" or "auto".
-        options: of CTranslate2's constructors. `intra_threads` sets the threads of the library, times `inter_threads`.
-
-    Raises:
-        OSError: a file is missing.
-        TypeError, ValueError: another kind of model; an option that is not supported, naming it.
-    """
+    """Base of both, with their arguments: see Translator."""
 
     kind: ClassVar[type[Any]]  # of the predictor
 
@@ -132,8 +122,12 @@ class Adapter:
         asynchronous: bool,
         callback: Callback | None,
     ) -> list[Any]:
-        """What `make` makes of the place and the hypotheses of each request, or what waits for it. `changes` are what
-        the options of the request at a place have in the place of others."""
+        """The results of a batch of requests, or with `asynchronous` an AsyncResult for each.
+
+        Args:
+            changes: gives the options in which the request at an index differs from `options`.
+            make: makes the result at an index from the hypotheses.
+        """
         chosen = search_options(type(self).__name__, options, self._ids_of, self._unknown)
         each = [replace(chosen, **changes(index, chosen)) for index in range(len(batch))]
         numbers = places(len(batch))
@@ -147,7 +141,7 @@ class Adapter:
             self._watched(ids, one, place, Watch(callback, index, self._names, self._end), partial(make, index))
             for index, (ids, one, place) in enumerate(zip(batch, each, numbers, strict=True))
         ]
-        return given(watched, asynchronous)
+        return collected(watched, asynchronous)
 
     def _watched(
         self,
@@ -157,7 +151,7 @@ class Adapter:
         watch: Watch,
         make: Callable[[list[Hypothesis]], Any],
     ) -> AsyncResult:
-        """The result of a request whose tokens a callback is told of."""
+        """The result of a request with a callback."""
         future = watch.follow(self._served._queue([work_of(ids, options, place, watch)], watch.finish))
         return AsyncResult(future, lambda: make(watch.hypotheses(partial(self._scored, ids, options))))
 
@@ -171,7 +165,7 @@ class Adapter:
     def _scores(
         self, batch: Sequence[list[int]], outputs: Sequence[list[int]], ended: bool, asynchronous: bool, offset: int = 0
     ) -> list[Any]:
-        """A ScoringResult for each output without its first tokens, as many as `offset`, or what waits for it."""
+        """A ScoringResult for each output, without its first `offset` tokens; or an AsyncResult for each."""
         future = self._served.submit_scores(batch, outputs, ended=ended)
         names = [self._tokens_of([*ids, self._end] if ended else ids) for ids in outputs]
 
@@ -210,18 +204,19 @@ def _ids_by_name(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def score_of(found: Hypothesis, length_penalty: float, prefix: int = 0, prompt: int = 0) -> float:
-    """A score as CTranslate2's, of an output that begins with so many tokens of a prefix, after so many of a prompt."""
+    """The score of an output as CTranslate2 defines it. The output begins with `prefix` tokens of a prefix, whose log
+    probabilities do not count. Its length includes `prompt` tokens before it."""
     length = found.length + prompt
     return (found.sum_logprob - sum(found.token_logprobs[:prefix])) / length**length_penalty if length else 0.0
 
 
 def _results(future: Future[list[Any]], count: int, make: Callable[[int, Any], Any], asynchronous: bool) -> list[Any]:
-    """What `make` makes of the place and the value of each of a future's results, or what waits for it."""
+    """What `make` makes of the index and the value of each of a future's results; or an AsyncResult for each."""
 
     def result(index: int) -> Any:
         return make(index, result_of(future)[index])
 
-    return given([AsyncResult(future, partial(result, index)) for index in range(count)], asynchronous)
+    return collected([AsyncResult(future, partial(result, index)) for index in range(count)], asynchronous)
 
 
 def contains_model(path: str) -> bool:

@@ -61,10 +61,10 @@ class Generator(Adapter):
 
         Args:
             start_tokens: prompts.
-            max_length, min_length: tokens of a result: of what follows, and of the prompt where it is in the result.
-            include_prompt_in_result: whether a result begins with its prompt, but for the first token of it.
-            callback: is told of each token as soon as it is written, in the thread of the model; True ends its output.
-                It needs `beam_size` 1.
+            max_length, min_length: tokens of a result. Those of the prompt count where it is in the result.
+            include_prompt_in_result: whether a result begins with its prompt, without the prompt's first token.
+            callback: is called with each token as soon as it is written, in the thread of the model. If it returns
+                True, the output ends. It needs `beam_size` 1.
             options: the others of CTranslate2's method.
 
         Returns:

@@ -37,7 +37,7 @@ MAPPED = {
 }
 
 _seed = 0
-_draws = itertools.count()  # each call draws anew
+_draws = itertools.count()  # each request draws with a place of its own
 
 
 def set_random_seed(seed: int) -> None:
@@ -47,7 +47,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def places(count: int) -> list[int]:
-    """The places of so many requests that draw."""
+    """The places of the next `count` requests, which choose what each draws."""
     return list(itertools.islice(_draws, count))
 
 

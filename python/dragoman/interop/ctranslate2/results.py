@@ -112,6 +112,6 @@ def done(result: Any) -> Future[Any]:
     return future
 
 
-def given(results: Sequence[AsyncResult], asynchronous: bool) -> list[Any]:
-    """The results, or what waits for them."""
+def collected(results: Sequence[AsyncResult], asynchronous: bool) -> list[Any]:
+    """Waits for the results; with `asynchronous`, returns at once what waits for them."""
     return list(results) if asynchronous else [each.result() for each in results]

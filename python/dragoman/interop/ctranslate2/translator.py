@@ -73,8 +73,8 @@ class Translator(Adapter):
         Args:
             source, target_prefix: tokens. A prefix is part of the hypotheses.
             return_attention: of the first head of the last layer.
-            callback: is told of each token as soon as it is written, in the thread of the model; True ends its output.
-                It needs `beam_size` 1.
+            callback: is called with each token as soon as it is written, in the thread of the model. If it returns
+                True, the output ends. It needs `beam_size` 1.
             options: the others of CTranslate2's method.
 
         Returns:
@@ -95,11 +95,10 @@ class Translator(Adapter):
 
         def make(index: int, found: list[Hypothesis]) -> TranslationResult:
             ids = [self._with_end(each, return_end_token) for each in found]
+            scores = [score_of(each, length_penalty, len(asked[index]["prefix"])) for each in found]
             return TranslationResult(
                 [self._tokens_of(each) for each in ids],
-                [score_of(each, length_penalty, len(asked[index]["prefix"])) for each in found]
-                if return_scores
-                else [],
+                scores if return_scores else [],
                 self._attention(read[index], ids) if return_attention else [],
             )
 

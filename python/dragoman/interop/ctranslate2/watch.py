@@ -1,4 +1,4 @@
-"""Callbacks: tokens are told as soon as they are written, and an output is ended where a callback says so."""
+"""Callbacks: they are called with each token as soon as it is written, and can end an output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Callback = Callable[[GenerationStepResult], Any]
 
 
 class Watch:
-    """Tells a callback of the tokens of one request. It is called in the thread that runs the model.
+    """Calls a callback with the tokens of one request, in the thread that runs the model.
 
     Args:
         callback: gets a GenerationStepResult; True ends the output.
@@ -29,10 +29,10 @@ class Watch:
         self._future: Future[Any] | None = None
         self._ended = False
         self._error: Exception | None = None
-        self.ids: list[int] = []  # told so far
+        self.ids: list[int] = []  # those that the callback got
 
     def __call__(self, ids: Sequence[int], is_last: bool = False) -> None:
-        """Tells what is new in the ids of an output; `is_last` if nothing comes after them."""
+        """Calls the callback with the new ids of an output; `is_last` if no more will come."""
         for step in range(len(self.ids), len(ids)):
             if self._ended:
                 return
@@ -40,7 +40,7 @@ class Watch:
             self._tell(step, is_last and step == len(ids) - 1)
 
     def finish(self, found: list[list[Hypothesis]]) -> list[Hypothesis]:
-        """Tells the last tokens of an output, </s> among them; its hypotheses."""
+        """Calls the callback with the last tokens of an output, </s> among them. Returns the hypotheses."""
         best = found[0][0]
         self([*best.ids, self._end] if best.length > len(best.ids) else best.ids, is_last=True)
         if self._error is not None:
