@@ -1,6 +1,7 @@
 """Checkpoints that other libraries wrote, with inputs and outputs: in the folder that DRAGOMAN_INTEROP names, or in
 shared/interop beside the checkout. Tests of them are skipped where they are absent."""
 
+import json
 import os
 from pathlib import Path
 
@@ -35,6 +36,13 @@ def assert_close(actual, wanted, tolerance=1e-5):
     """Asserts that two arrays of the same size differ by at most `tolerance` of the largest value."""
     wanted = np.asarray(wanted, np.float64).reshape(actual.shape)
     np.testing.assert_allclose(actual, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+
+
+def change_json(path, **fields):
+    """Changes fields of a JSON file, or of the config.json in a folder; those that are ... are taken out."""
+    path = path / "config.json" if path.is_dir() else path
+    values = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
 
 
 def losses(model, lr, *batch):

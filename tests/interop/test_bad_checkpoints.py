@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch_writer as tw
 from dragoman.models import EncoderConfig, TextEncoder
+from huggingface_folders import change_json
 from safetensors.numpy import load_file, save_file
 
 BART = {
@@ -46,12 +47,6 @@ def copied(origin, target):
     for path in origin.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     return target
-
-
-def change(folder, **fields):
-    path = folder / "config.json"
-    values = json.loads(path.read_text()) | fields
-    path.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
 
 
 def assert_refused(folder, *words):
@@ -94,7 +89,7 @@ FIELDS = {
 
 @pytest.mark.parametrize(("fields", "words"), [(f, w) for f, *w in FIELDS.values()], ids=FIELDS)
 def test_fields(fields, words, folder):
-    change(folder, **fields)
+    change_json(folder, **fields)
     assert_refused(folder, *words)
 
 
@@ -115,7 +110,7 @@ T5_FIELDS = {
 
 @pytest.mark.parametrize(("fields", "words"), [(f, w) for f, *w in T5_FIELDS.values()], ids=T5_FIELDS)
 def test_fields_of_t5(fields, words, good, tmp_path):
-    change(copied(good["t5"], tmp_path), **fields)
+    change_json(copied(good["t5"], tmp_path), **fields)
     assert_refused(tmp_path, *words)
 
 
@@ -244,7 +239,7 @@ def test_settings_that_are_no_json(folder):
 
 
 def test_a_config_of_both_kinds(folder):
-    change(folder, format=1)
+    change_json(folder, format=1)
     assert_refused(folder, "config.json")
 
 
@@ -258,5 +253,5 @@ def test_an_encoder_with_a_head_or_a_mask_is_refused(tmp_path):
     )
     assert_refused(tmp_path, "classification_head.dense.weight", "a place")
     save_file(arrays, tmp_path / "model.safetensors")
-    change(tmp_path, is_decoder=True)
+    change_json(tmp_path, is_decoder=True)
     assert_refused(tmp_path, "is_decoder must be False")

@@ -6,7 +6,7 @@ import dragoman as dg
 import numpy as np
 import pytest
 from dragoman.models import DecoderConfig, TextDecoder
-from huggingface_folders import assert_close, checkpoint, expected, losses
+from huggingface_folders import assert_close, change_json, checkpoint, expected, losses
 from safetensors.numpy import load_file, save_file
 
 FOLDERS = [
@@ -93,13 +93,6 @@ def saved(tmp_path, name):
     return model
 
 
-def change_config(folder, **fields):
-    """Changes fields of config.json; those that are ... are taken out."""
-    path = folder / "config.json"
-    values = json.loads(path.read_text()) | fields
-    path.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
-
-
 def change_tensors(folder, change):
     arrays = load_file(folder / "model.safetensors")
     save_file(change(arrays), folder / "model.safetensors")
@@ -148,14 +141,14 @@ def test_the_head_is_tied_by_what_is_in_the_file(tmp_path):
     model = saved(tmp_path, "gemma")
     embedding = "model.embed_tokens.weight"
     change_tensors(tmp_path, lambda arrays: arrays | {"lm_head.weight": arrays[embedding].copy()})
-    change_config(tmp_path, tie_word_embeddings=False)
+    change_json(tmp_path, tie_word_embeddings=False)
     assert dg.load(tmp_path).config.tie_embeddings  # the values are the same
     change_tensors(tmp_path, lambda arrays: {k: array for k, array in arrays.items() if k != embedding})
     loaded = dg.load(tmp_path)  # the head's name alone
     assert loaded.config.tie_embeddings
     np.testing.assert_array_equal(loaded.logits(IDS), model.logits(IDS))
     change_tensors(tmp_path, lambda arrays: arrays | {embedding: arrays["lm_head.weight"] * 2})
-    change_config(tmp_path, tie_word_embeddings=True)
+    change_json(tmp_path, tie_word_embeddings=True)
     assert not dg.load(tmp_path).config.tie_embeddings
 
 
@@ -183,33 +176,33 @@ def test_spellings_of_rotary_positions(tmp_path, fields):
     fields = {"max_position_embeddings": 8, **fields}
     if isinstance(fields["rope_scaling"], dict):
         fields["rope_scaling"] = {key: value for key, value in fields["rope_scaling"].items() if value is not ...}
-    change_config(tmp_path, **fields)
+    change_json(tmp_path, **fields)
     np.testing.assert_array_equal(dg.load(tmp_path).logits(IDS), model.logits(IDS))
 
 
 def test_null_is_nothing_where_an_absent_field_has_a_default(tmp_path):
     saved(tmp_path, "mistral")
     for window, distance in ((None, None), (..., 4095), (7, 6)):
-        change_config(tmp_path, sliding_window=window)
+        change_json(tmp_path, sliding_window=window)
         assert dg.load(tmp_path).config.window == distance
 
 
 def test_caps_of_gemma2(tmp_path):
     saved(tmp_path, "gemma2")
-    change_config(tmp_path, attn_logit_softcapping=..., final_logit_softcapping=...)
+    change_json(tmp_path, attn_logit_softcapping=..., final_logit_softcapping=...)
     assert (dg.load(tmp_path).config.score_cap, dg.load(tmp_path).config.logit_cap) == (50, 30)
-    change_config(tmp_path, attn_logit_softcapping=None, final_logit_softcapping=None)
+    change_json(tmp_path, attn_logit_softcapping=None, final_logit_softcapping=None)
     assert (dg.load(tmp_path).config.score_cap, dg.load(tmp_path).config.logit_cap) == (None, None)
 
 
 def test_special_tokens(tmp_path):
     saved(tmp_path, "llama")
-    change_config(tmp_path, bos_token_id=30, eos_token_id=[31, 2], pad_token_id=None)
+    change_json(tmp_path, bos_token_id=30, eos_token_id=[31, 2], pad_token_id=None)
     config = dg.load(tmp_path).config
     assert (config.bos_id, config.eos_id, config.pad_id) == (30, 2, None)  # 31 is no token
-    change_config(tmp_path, pad_token_id=-1)
+    change_json(tmp_path, pad_token_id=-1)
     assert dg.load(tmp_path).config.pad_id is None
-    change_config(tmp_path, eos_token_id=...)
+    change_json(tmp_path, eos_token_id=...)
     assert dg.load(tmp_path).config.eos_id == 2
 
 
@@ -242,7 +235,7 @@ REFUSED = {
 @pytest.mark.parametrize(("name", "fields", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_understood_is_refused_by_name(tmp_path, name, fields, message):
     saved(tmp_path, name)
-    change_config(tmp_path, **fields)
+    change_json(tmp_path, **fields)
     with pytest.raises(ValueError, match=message) as error:
         dg.load(tmp_path)
     assert str(tmp_path) in str(error.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dragoman import lora
 from dragoman.models import EncoderConfig, TextEncoder, load_body
-from huggingface_folders import assert_close, checkpoint, expected, losses
+from huggingface_folders import assert_close, change_json, checkpoint, expected, losses
 from safetensors.numpy import load_file, save_file
 
 BATCH = [[5, 9, 3, 30, 7], [4, 8], [6, 12, 11]]
@@ -47,11 +47,6 @@ def model_of(kind, head, **fields):
 
 def types_of(model):
     return [[i % 2 for i in range(len(ids))] for ids in BATCH] if model.config.token_types == 2 else None
-
-
-def edit(folder, **fields):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 CHECKPOINTS = [
@@ -127,7 +122,7 @@ def test_transformers_reads_what_was_written_and_the_reverse(kind, head, tmp_pat
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_with_and_without_lora(kind, tmp_path):
     model_of(kind, "classify").save_pretrained(tmp_path, model_type=kind)
-    edit(tmp_path, **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"), 0.0))
+    change_json(tmp_path, **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"), 0.0))
     for adapted in (False, True):
         model = dg.load(tmp_path)
         if adapted:
@@ -142,7 +137,7 @@ def test_a_head_with_weights_of_its_own(tmp_path):
         folder = tmp_path / kind
         model = model_of(kind, "mlm", tie_embeddings=False)
         model.save_pretrained(folder, model_type=kind)
-        edit(folder, tie_word_embeddings=True)
+        change_json(folder, tie_word_embeddings=True)
         again = dg.load(folder)
         assert not again.config.tie_embeddings
         np.testing.assert_array_equal(again.logits(BATCH), model.logits(BATCH))
@@ -194,10 +189,10 @@ def test_heads_are_found_without_their_name(tmp_path):
         for head in HEADS:
             folder = tmp_path / kind / head
             model_of(kind, head).save_pretrained(folder, model_type=kind)
-            edit(folder, architectures=None)
+            change_json(folder, architectures=None)
             assert dg.load(folder).config.head == head
     folder = tmp_path / "mpnet" / "none"  # the name of what it was made from
-    edit(folder, architectures=["MPNetForMaskedLM"])
+    change_json(folder, architectures=["MPNetForMaskedLM"])
     assert dg.load(folder).config.head == "none"
 
 
@@ -205,11 +200,11 @@ def test_labels(tmp_path):
     """Their names and kinds; a reranker has one."""
     model_of("bert", "classify", labels=("only",)).save_pretrained(tmp_path, model_type="bert")
     for problem, kind in ((None, "several"), ("regression", "numbers"), ("single_label_classification", "one")):
-        edit(tmp_path, problem_type=problem)
+        change_json(tmp_path, problem_type=problem)
         model = dg.load(tmp_path)
         assert (model.config.label_kind, model.config.labels) == (kind, ("only",))
         assert model.logits(BATCH).shape == (3, 1)
-    edit(tmp_path, id2label=None, num_labels=1)
+    change_json(tmp_path, id2label=None, num_labels=1)
     assert dg.load(tmp_path).config.labels == ("LABEL_0",)
 
 
@@ -236,7 +231,7 @@ def test_labels(tmp_path):
 )
 def test_what_is_not_understood_is_refused(kind, head, fields, message, tmp_path):
     model_of(kind, head).save_pretrained(tmp_path, model_type=kind)
-    edit(tmp_path, **fields)
+    change_json(tmp_path, **fields)
     with pytest.raises(ValueError, match=message) as found:
         dg.load(tmp_path)
     assert str(tmp_path) in str(found.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dragoman import lora
 from dragoman.models import VisionConfig, VisionTransformer
-from huggingface_folders import assert_close, checkpoint, expected, losses
+from huggingface_folders import assert_close, change_json, checkpoint, expected, losses
 from safetensors.numpy import load_file, save_file
 
 SIZES = {"d_model": 8, "num_layers": 2, "num_heads": 2, "d_ff": 11, "image_size": 6, "patch_size": 2, "channels": 3}
@@ -36,10 +36,6 @@ def written(folder, kind, **fields):
     model = model_of(kind, **fields)
     model.save_pretrained(folder, model_type=kind.split()[0])
     return model
-
-
-def edit(path, **fields):
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 @pytest.mark.parametrize("name", ["vit", "deit"])
@@ -138,7 +134,7 @@ def test_names_of_newer_files(tmp_path, rng):
 
 def test_sizes_and_images_of_older_files(tmp_path):
     written(tmp_path, "vit")
-    edit(tmp_path / "config.json", image_size=[6, 6], patch_size=[2, 2])
+    change_json(tmp_path / "config.json", image_size=[6, 6], patch_size=[2, 2])
     old = {
         "do_resize": True,
         "size": 6,
@@ -150,7 +146,7 @@ def test_sizes_and_images_of_older_files(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
     config = dg.load(tmp_path).config
     assert (config.image_size, config.patch_size, config.resize, config.resample) == (6, 2, 6, "bilinear")
-    edit(tmp_path / "preprocessor_config.json", do_normalize=False, do_resize=False)
+    change_json(tmp_path / "preprocessor_config.json", do_normalize=False, do_resize=False)
     config = dg.load(tmp_path).config
     assert (config.mean, config.std, config.resize) == ((0.0,), (1.0,), None)
 
@@ -179,7 +175,7 @@ def test_sizes_and_images_of_older_files(tmp_path):
 )
 def test_what_is_not_understood_is_refused(file, fields, message, tmp_path):
     written(tmp_path, "vit", **IMAGES)
-    edit(tmp_path / file, **fields)
+    change_json(tmp_path / file, **fields)
     with pytest.raises(ValueError, match=message) as found:
         dg.load(tmp_path)
     assert str(tmp_path) in str(found.value)

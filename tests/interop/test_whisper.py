@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dragoman.data import log_mel
 from dragoman.models import SpeechTransformer
-from huggingface_folders import assert_close, checkpoint, expected, losses
+from huggingface_folders import assert_close, change_json, checkpoint, expected, losses
 from safetensors.numpy import load_file, save_file
 from speech import ROWS, SIZES, frames_of, generation_of, sound_of, speech_model, speech_tokenizer
 
@@ -125,8 +125,7 @@ CONV = "model.encoder.conv1.weight"
 )
 def test_what_does_not_fit_is_named(fields, edit, words, tmp_path):
     save_theirs(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | fields))
+    change_json(tmp_path, **fields)
     if edit is not None:
         edit_tensors(tmp_path, edit)
     with pytest.raises(ValueError, match=re.escape(words)) as caught:

@@ -13,11 +13,6 @@ from dragoman.models.decoder import DecoderConfig
 HEAD = "lm_head.weight"
 
 
-def is_null(fields: Fields, name: str) -> bool:
-    """Whether a field is given as null: it holds nothing then, where an absent one holds its default."""
-    return name in fields.values and fields.values[name] is None
-
-
 def special_ids(fields: Fields, vocab_size: int, **defaults: int) -> dict[str, Any]:
     """The special ids of a config, with defaults for "pad", "bos" and "eos". A token beyond the vocabulary is none: no
     output holds it. Nor is -1, which files of the first LLaMA have."""
@@ -25,7 +20,7 @@ def special_ids(fields: Fields, vocab_size: int, **defaults: int) -> dict[str, A
     for name in ("pad", "bos", "eos"):
         field = f"{name}_token_id"
         default = defaults.get(name)
-        absent = () if default is None or is_null(fields, field) else (default,)
+        absent = () if default is None or fields.is_null(field) else (default,)
         given = () if fields.values.get(field) == -1 else fields.ids(field) or absent
         ids = tuple(id for id in given if id < vocab_size)
         found[f"{name}_id"] = ids if name == "eos" and len(ids) > 1 else ids[0] if ids else None

@@ -44,6 +44,10 @@ class Fields:
         """Whether the field is given."""
         return self.values.get(name) is not None
 
+    def is_null(self, name: str) -> bool:
+        """Whether the field is given as null, for fields where null means no value and not the default."""
+        return name in self.values and self.values[name] is None
+
     def size(self, name: str, default: D | _Required = REQUIRED) -> int | D:
         """An int of at least 1."""
         found: int | D = self._read(name, default, "an int of at least 1", lambda value: _is_int(value) and value >= 1)

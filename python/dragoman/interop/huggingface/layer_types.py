@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dragoman.interop.huggingface.decoders import is_null
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.models.decoder import DecoderConfig
 
@@ -14,7 +13,7 @@ _TYPES = {"full_attention": False, "sliding_attention": True}
 
 def window_size(fields: Fields, default: int | None) -> int | None:
     """The number of tokens in a window, as config.json counts them; None for no window."""
-    return None if is_null(fields, "sliding_window") else fields.size("sliding_window", default)
+    return None if fields.is_null("sliding_window") else fields.size("sliding_window", default)
 
 
 def windows(fields: Fields, size: int | None, default: Sequence[bool]) -> list[dict[str, Any]]:

@@ -44,10 +44,9 @@ def read_preprocessor(folder: Path, image_size: int) -> dict[str, Any]:
         size = _side(fields, "size")
         if not cropped and size != image_size:
             raise fields.error("size", f"{image_size}, the image_size of the model")
-        filters = f"one of {', '.join(map(str, _RESAMPLING))}"
         kind = fields.count("resample", 2)
         if kind not in _RESAMPLING:
-            raise fields.error("resample", filters)
+            raise fields.error("resample", f"one of {', '.join(map(str, _RESAMPLING))}")
         found |= {"resize": size, "resample": _RESAMPLING[kind]}
     return found
 

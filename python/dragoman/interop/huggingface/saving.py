@@ -20,6 +20,7 @@ from dragoman.interop.huggingface.beside import files_beside
 from dragoman.interop.huggingface.family import Layout, Part, family_named, joined
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.tokenizers import PretrainedTokenizer, load_tokenizer
+from dragoman.interop.huggingface.tokenizers.files import NAMES
 from dragoman.interop.huggingface.weights import Tensors
 from dragoman.json_file import read_object
 from dragoman.models import EncoderConfig, Model, TextConfig, TransformerConfig
@@ -29,11 +30,9 @@ from dragoman.models.folder import is_theirs
 # What lies beside the weights of a checkpoint and goes with them: tokenizers, settings, and the folders of
 # sentence-transformers.
 _BESIDE = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "vocab.txt", "merges.txt", "normalizer.json", "spiece.model", "sentencepiece.bpe.model"),
-    *("tokenizer.model", "source.spm", "target.spm", "target_vocab.json", "chat_template.jinja"),
-    *("generation_config.json", "preprocessor_config.json", "modules.json", "sentence_bert_config.json"),
-    "config_sentence_transformers.json",
+    *(name for name in NAMES if name != CONFIG),
+    *("normalizer.json", "chat_template.jinja", "preprocessor_config.json", "modules.json"),
+    *("sentence_bert_config.json", "config_sentence_transformers.json"),
 )
 _MODULES = "[0-9]*_*/*"  # files of the modules of sentence-transformers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dragoman.interop.huggingface.decoders import by_layer, is_null
+from dragoman.interop.huggingface.decoders import by_layer
 from dragoman.interop.huggingface.families.llama import ALIASES, NAMES, Sizes, biases, kin
 from dragoman.interop.huggingface.family import ACTIVATION_NAMES, ACTIVATIONS, PLUS_ONE
 from dragoman.interop.huggingface.fields import Fields
@@ -43,7 +43,7 @@ def _gemma3(fields: Fields, sizes: Sizes) -> dict[str, Any]:
 
 
 def _cap(fields: Fields, name: str, default: float | None) -> float | None:
-    return None if is_null(fields, name) else fields.number(name, default)
+    return None if fields.is_null(name) else fields.number(name, default)
 
 
 def _logit_cap(fields: Fields, default: float | None) -> dict[str, Any]:

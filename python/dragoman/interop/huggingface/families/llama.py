@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dragoman.interop.huggingface.decoders import by_layer, head, is_null, special_ids, written_ids
+from dragoman.interop.huggingface.decoders import by_layer, head, special_ids, written_ids
 from dragoman.interop.huggingface.family import ACTIVATION_NAMES, ACTIVATIONS, Family, Form, Layout
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.layer_types import window_size, windows, written_windows
@@ -71,7 +71,7 @@ def kin(
         sizes: dict[str, int] = {ours: fields.size(theirs, defaults[theirs]) for ours, theirs in _SIZES.items()}
         tied, swapped, left = head(tensors, "model.embed_tokens.weight")
         heads = sizes["num_heads"]
-        kv_heads = heads if is_null(fields, "num_key_value_heads") else defaults.get("num_key_value_heads", heads)
+        kv_heads = heads if fields.is_null("num_key_value_heads") else defaults.get("num_key_value_heads", heads)
         values = {
             **sizes,
             "kv_heads": fields.size("num_key_value_heads", kv_heads),
