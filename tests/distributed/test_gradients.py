@@ -90,7 +90,7 @@ def test_sums_are_those_of_one_process_to_the_bit(rng, size, contributors):
             arena.copy_(gradients[ranks.rank])
         own = pieces.owned(ranks.rank)
         total = _core.Tensor.zeros([sum(end - begin for begin, end in own)])
-        exchange = GradientExchange(ranks, arena, total, {})
+        exchange = GradientExchange(ranks, pieces, arena, total, {})
         exchange.begin(contributors)
         exchange.finish()
         assert not arena.numpy().any()

@@ -29,7 +29,7 @@ def test_the_variables_of_launchers(monkeypatch, variables, several):
         monkeypatch.setenv(name, value)
     assert launch._several() == several
     first = all(variables.get(name, "0") == "0" for name in launch._RANKS)
-    assert launch.speaks() == first
+    assert launch.is_first() == first
 
 
 def test_a_signal_that_another_rank_has_told_of_is_no_second_one_here():

@@ -3,8 +3,7 @@
 import types
 
 import pytest
-from dragoman.train import Callback, Trainer
-from dragoman.train import loop as training_loop
+from dragoman.train import Callback, Trainer, limits
 from dragoman.train.schedule import InverseSqrt, fitted_warmup
 from toy_runs import model_of, pairs_of
 
@@ -33,8 +32,8 @@ def pairs(rng):
 def run(monkeypatch, pairs):
     def begin(step, validation=None, resume=False, **options):
         clock = Clock(step, validation or 0.0)
-        own = types.SimpleNamespace(monotonic=lambda: clock.now, perf_counter=training_loop.time.perf_counter)
-        monkeypatch.setattr(training_loop, "time", own)
+        own = types.SimpleNamespace(monotonic=lambda: clock.now)
+        monkeypatch.setattr(limits, "time", own)
         trainer = Trainer(model_of(), callbacks=[clock], **{**OPTIONS, **options})
         records = trainer.fit(pairs, pairs[:5] if validation else None, resume=resume)
         monkeypatch.undo()

@@ -32,7 +32,7 @@ from dragoman.cli.device_option import device
 from dragoman.cli.numbers import THREADS
 from dragoman.cli.parser import Parser, UsageError, name_options
 from dragoman.cli.streams import flush_or_drop, open_closed_streams
-from dragoman.distributed import leave, speaks
+from dragoman.distributed import is_first, leave
 from dragoman.train.progress import tell
 
 COMMANDS = {
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
-        leave("interrupted", 130, told=False)
+        leave("interrupted", 130, printed=False)
         return 130
     except ERRORS as error:
         text = _text(error)
@@ -76,10 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = name_options(text, parser)
         text, status = " ".join(text.split()), 1 if isinstance(error, MemoryError) else 2
         tell(f"dragoman {command}".strip() + f": {text}")
-        leave(text, status, told=speaks())
+        leave(text, status, printed=is_first())
         return status
     except Exception as error:  # a fault of the program
-        leave("".join(traceback.format_exception(error)), 1, told=False)
+        leave("".join(traceback.format_exception(error)), 1, printed=False)
         raise
     finally:
         flush_or_drop()

@@ -16,15 +16,15 @@ _SLURM_SIZE = "SLURM_STEP_NUM_TASKS"
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 
 
-def speaks() -> bool:
-    """Whether this process is the first of its launcher's, or was started alone."""
+def is_first() -> bool:
+    """Whether this process is the first rank, or was started by itself. MPI is not needed to know it."""
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
-def leave(message: str, status: int, *, told: bool) -> None:
-    """Ends the other ranks, too, where this one belongs to several, after a message that it has not told yet."""
+def leave(message: str, status: int, *, printed: bool) -> None:
+    """Ends all ranks, if this process is one of several, and prints the message unless it is `printed`."""
     if this_process.cache_info().currsize:
-        this_process().fail(message, status, told=told)
+        this_process().fail(message, status, printed=printed)
 
 
 def _several() -> bool:

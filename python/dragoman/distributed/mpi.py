@@ -18,13 +18,13 @@ TIMEOUT = 600.0  # seconds that a rank waits for another one
 TIMEOUT_VARIABLE = "DRAGOMAN_MPI_TIMEOUT"
 FAILED = 2  # the exit status of a run that an error has ended
 
-_QUICK = 1e-3  # seconds that are polled without a pause
-_PAUSE = 5e-5
-_FIRST_SPEAKS = 1.0  # seconds that others leave to the first rank
+_QUICK = 1e-3  # seconds in which a rank polls without a pause
+_PAUSE = 5e-5  # seconds between two polls after that
+_FIRST_PRINTS = 1.0  # seconds that the other ranks leave to the first one
 
 
 class _Requests:
-    """Transfer of MPI's nonblocking requests."""
+    """Several nonblocking requests of MPI."""
 
     def __init__(self, testall: Callable[[list[Any]], bool], requests: list[Any]) -> None:
         self._testall = testall
@@ -37,11 +37,10 @@ class _Requests:
 class MPIRanks(Ranks):
     """The processes of MPI's world.
 
-    Only the thread that made it may call it. Nobody waits longer than `timeout` for another rank: then the run ends on
-    all of them.
+    Only the thread that made it may call it.
 
     Args:
-        timeout: in seconds.
+        timeout: seconds that a rank waits for another one; then the run ends on all ranks.
     """
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
@@ -85,11 +84,11 @@ class MPIRanks(Ranks):
             self.fail(f"{type(error).__name__}: {error}", FAILED)
             raise
 
-    def fail(self, message: str, status: int, *, told: bool = False) -> None:
+    def fail(self, message: str, status: int, *, printed: bool = False) -> None:
         if not self.first:
-            time.sleep(_FIRST_SPEAKS)  # an error that all ranks have is told once
+            time.sleep(_FIRST_PRINTS)  # an error that all ranks have is printed once
         with suppress(OSError):
-            if not told:
+            if not printed:
                 print(f"dragoman: rank {self.rank} of {self.size} ends the run: {message}", file=sys.stderr, flush=True)
         self._world.Abort(status)
 

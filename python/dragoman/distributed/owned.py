@@ -1,4 +1,4 @@
-"""Owned: the pieces of an optimizer's arenas that a process updates. Alone, it owns all of them."""
+"""Owned: the pieces of the optimizer's arenas that this process updates. A process by itself owns all of them."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class Owned:
         self._size = int(bounds[-1])
         self._step = _core.Tensor.zeros([], "int64", values.device)
         self._layout = Pieces(self._size, ranks.size)
-        owned = [(0, self._size)] if ranks.size == 1 else self._layout.owned(ranks.rank)
+        owned = self._layout.owned(ranks.rank) if ranks.size > 1 else [(0, self._size)]
         self._pieces = [self._piece(begin, end, bounds, lr_scale, weight_decay) for begin, end in owned]
         self._summed = False  # whether the sum holds the gradients of this step
         self._total: _core.Tensor | None = None
         self._exchange: GradientExchange | None = None
         if ranks.size > 1:
-            self._exchange = GradientExchange(ranks, gradients, self._sum(), places)
+            self._exchange = GradientExchange(ranks, self._layout, gradients, self._sum(), places)
 
     def _piece(
         self,
@@ -106,8 +106,8 @@ class Owned:
         return self._summed
 
     def backward(self, loss: Tensor | None, batches: int, done: int) -> None:
-        """The backward of a batch into the cleared arena, whose gradients are then added to the sum: see
-        `AdamW.backward`."""
+        """Runs backward of a batch and adds its gradients to the sum: see `AdamW.backward`. The arena must be clear,
+        and is clear afterwards."""
         if self._exchange is not None:
             self._exchange.begin(min(batches - done, self.ranks.size))
             if loss is not None:
@@ -125,7 +125,7 @@ class Owned:
         if self.ranks.size == 1:
             return _core.gradient_norm(self._sum() if self._summed else self._gradients)
         squares = np.zeros(-(-self._size // CHUNK))
-        own = [_core.square_sums(gradients) for gradients in self._held()]
+        own = [_core.square_sums(gradients) for gradients in self._gradients_of_pieces()]
         for rank, sums in enumerate(self.ranks.gather(own)):
             for (begin, _), values in zip(self._layout.owned(rank), sums, strict=True):
                 squares[begin // CHUNK : begin // CHUNK + len(values)] = values
@@ -136,8 +136,8 @@ class Owned:
     def update(
         self, lr: _core.Tensor, norm: _core.Tensor, betas: tuple[float, float], eps: float, max_norm: float | None
     ) -> None:
-        """AdamW on the pieces, whose gradients it clears; nothing where the norm is not finite."""
-        for piece, gradients in zip(self._pieces, self._held(), strict=True):
+        """Updates the pieces and clears their gradients. Changes nothing where the norm is not finite."""
+        for piece, gradients in zip(self._pieces, self._gradients_of_pieces(), strict=True):
             _core.adamw_step(
                 piece.values,
                 gradients,
@@ -156,7 +156,7 @@ class Owned:
             )
 
     def share(self) -> None:
-        """After an update: gives every rank the new values of all pieces."""
+        """Copies the updated pieces to all ranks."""
         self._summed = False
         if self.ranks.size == 1:
             return
@@ -175,14 +175,14 @@ class Owned:
     def first_bad(self) -> int | None:
         """The first element whose gradient is not finite on any rank."""
         bad = []
-        for piece, gradients in zip(self._pieces, self._held(), strict=True):
+        for piece, gradients in zip(self._pieces, self._gradients_of_pieces(), strict=True):
             finite = np.isfinite(gradients.numpy())
             if not finite.all():
                 bad.append(piece.begin + int(finite.argmin()))
         return min((place for places in self.ranks.gather(bad) for place in places), default=None)
 
     def moment(self, kind: str) -> npt.NDArray[np.float32] | None:
-        """A moment of all pieces in the arena's layout; None on other ranks than the first. All ranks call it."""
+        """A moment of all parameters, in the arena's layout. All ranks call it; all but the first get None."""
         own = [piece.moments[kind] for piece in self._pieces]
         return own[0].numpy() if self.ranks.size == 1 else collect(self.ranks, own, self._layout, self._size)
 
@@ -199,13 +199,13 @@ class Owned:
             step.copy_(count)
 
     def _sum(self) -> _core.Tensor:
-        """Where the gradients of a step's batches are added up, made at its first use."""
+        """The sum of the gradients of a step's batches, for this rank's pieces; made at its first use."""
         if self._total is None:
             size = sum(piece.end - piece.begin for piece in self._pieces)
             self._total = _core.Tensor.zeros([size], "float32", self._gradients.device)
         return self._total
 
-    def _held(self) -> list[_core.Tensor]:
+    def _gradients_of_pieces(self) -> list[_core.Tensor]:
         """The gradients of each piece."""
         if not self._summed:
             return [self._gradients]

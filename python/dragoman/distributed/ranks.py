@@ -1,8 +1,8 @@
-"""Ranks: the processes that train together, as one of them sees them. Here is the one that is alone."""
+"""Ranks: the processes that train together, as one of them sees them; and ALONE, a process by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ class Transfer(Protocol):
     """Some sends and receives that are under way."""
 
     def done(self) -> bool:
-        """Whether all of them are through."""
+        """Whether all of them are complete."""
         ...
 
 
@@ -25,8 +25,8 @@ class Ranks:
     """One process that trains alone; the base of others.
 
     Attributes:
-        rank: its number, in [0, size).
-        size: how many there are.
+        rank: the number of this process, in [0, size).
+        size: the number of processes.
     """
 
     rank = 0
@@ -34,18 +34,18 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     def gather(self, value: Any, *, patient: bool = False) -> list[Any]:
-        """What each rank has brought, by rank: values that JSON can hold. All ranks call it at the same point.
+        """The `value` of each rank, in their order. JSON must be able to hold it. All ranks call it at the same point.
 
-        A `patient` one waits as long as another rank needs, as for a corpus that the first one reads.
+        With `patient`, there is no limit to the time that a rank waits, for instance while the first reads a corpus.
         """
         return [value]
 
     def after_first(self, make: Callable[[], T]) -> T:
-        """`make()`, on the first rank before the others: they find the files that it has written."""
+        """Calls `make` on the first rank, then on the others, which find the files that it has written."""
         if not self.first:
             self.gather(None, patient=True)
         made = make()
@@ -53,29 +53,34 @@ class Ranks:
             self.gather(None, patient=True)
         return made
 
-    def agree(self, what: str, value: Any) -> None:
-        """ValueError, on every rank, unless all have the same `value` of `what`."""
-        values = self.gather(value)
-        for rank, other in enumerate(values):
-            if other != values[0]:
-                raise ValueError(f"{what} must be the same on all ranks, rank 0 has {values[0]}, rank {rank} {other}")
+    def agree(self, values: Mapping[str, Any]) -> None:
+        """ValueError, on every rank, unless each named value is the same on all ranks. All have the same names."""
+        by_rank = self.gather(list(values.values()))
+        for place, name in enumerate(values):
+            for rank, others in enumerate(by_rank):
+                if others[place] != by_rank[0][place]:
+                    raise ValueError(
+                        f"{name} must be the same on all ranks, rank 0 has {by_rank[0][place]}, "
+                        f"rank {rank} {others[place]}"
+                    )
 
     def transfer(
         self, sends: Sequence[tuple[int, Buffer]], receives: Sequence[tuple[int, Buffer]], tag: int
     ) -> Transfer:
-        """Starts to send and to receive buffers, each with the rank at its other end."""
-        raise NotImplementedError
+        """Starts to send buffers and to receive into others; each comes with the number of the other rank."""
+        raise NotImplementedError  # a process by itself sends nothing
 
     def wait(self, transfers: Sequence[Transfer]) -> None:
-        """Until all of them are done."""
+        """Waits until all of them are done."""
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Inside, an error of one rank ends all of them: no other waits for it for ever."""
+        """Inside, an error on one rank ends all of them, so that none waits for it."""
         yield
 
-    def fail(self, message: str, status: int, *, told: bool = False) -> None:
-        """Ends all ranks with an exit status, after the message if it was not told. A process by itself goes on."""
+    def fail(self, message: str, status: int, *, printed: bool = False) -> None:
+        """Ends all ranks with an exit status, and prints the message unless it is `printed`. Does nothing for a process
+        by itself."""
 
 
 ALONE = Ranks()

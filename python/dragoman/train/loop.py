@@ -7,7 +7,6 @@ import operator
 import signal
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 
 import numpy as np
@@ -27,6 +26,7 @@ from dragoman.train.callbacks import Callback, Record
 from dragoman.train.checkpoint import Stateful
 from dragoman.train.final_weights import final_weights, put_weights
 from dragoman.train.fine_tuning import layer_groups
+from dragoman.train.limits import Limits
 from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import Progress, counted, duration
 from dragoman.train.schedule import capped_warmup, fitted_warmup, make_schedule
@@ -54,8 +54,6 @@ class TrainingRun:
     ) -> None:
         self.ranks = ranks
         self.in_step = options.accumulate * ranks.size  # batches
-        self.stopped = False  # whether a signal has reached a rank
-        self.out_of_time = False
         self.model = model
         self.task = task
         self.options = options
@@ -65,14 +63,15 @@ class TrainingRun:
         self.ranking = Ranking(task, options.best_by)
         self.sound = True  # whether the latest validation was finite
         self.told_left_out = False
-        self.started = time.monotonic()
         self.stop = StopSignals([signal.SIGUSR1] if ranks.size > 1 else [])  # mpirun passes it on to its ranks
         if validation is not None:
             validation.stop = self.stop
         assert options.lr is not None
-        self.total_steps = self._total_steps()
-        self.warmup = capped_warmup(options.warmup, self.total_steps)
-        self.schedule = make_schedule(options.schedule, options.lr, self.warmup, self.total_steps)
+        epoch_steps = math.ceil(len(batches.epoch(0)) / self.in_step)
+        self.limits = Limits(options, ranks, self.stop, epoch_steps)
+        total_steps = self.limits.total_steps
+        self.warmup = capped_warmup(options.warmup, total_steps)
+        self.schedule = make_schedule(options.schedule, options.lr, self.warmup, total_steps)
         self.optimizer = AdamW(
             model,
             self.schedule(1),
@@ -88,11 +87,11 @@ class TrainingRun:
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
         if self.ema is not None:
             parts["ema"] = self.ema
-        plan = {"warmup": self.warmup, "end of the schedule": self.total_steps}
+        plan = {"warmup": self.warmup, "end of the schedule": total_steps}
         if options.schedule == "inverse_sqrt":
             del plan["end of the schedule"]
-        ranks.agree("the number of validation examples", None if validation is None else len(validation.examples))
-        store.use(parts, batches, plan)
+        examples = None if validation is None else len(validation.examples)
+        store.use(parts, batches, plan, {"the number of validation examples": examples})
         if store.resumed:
             self.position, self.sums, missing = store.restore()
             if "ema" in missing and options.ema is not None:  # begins with the weights as they are now
@@ -106,7 +105,7 @@ class TrainingRun:
         self.to_measure = list(MEASURED)
         if self.position.warmup is not None and options.max_minutes is not None:
             self._set_warmup(min(self.warmup, self.position.warmup))
-        self.progress = Progress(self.store.log, self.first_step, self.total_steps)
+        self.progress = Progress(self.store.log, self.first_step, total_steps)
         self.callbacks: list[Callback] = list(options.callbacks)
         if options.tensorboard and self.store.output is not None and ranks.first:
             self.callbacks.append(TensorBoard(self.store.output / "tensorboard"))
@@ -121,7 +120,7 @@ class TrainingRun:
                 self.model.train()
                 if self.position.due:
                     self._checkpoint()
-                while not self._finished():
+                while not self.limits.reached(self.position):
                     self._epoch()
                 self._finish()
         finally:
@@ -150,24 +149,17 @@ class TrainingRun:
         if self.store.differences:
             say(f"resumed with other options than before: {'; '.join(self.store.differences)}")
 
-    def _total_steps(self) -> int | None:
-        """Steps until the limit of steps or epochs, if every epoch is as long as the first."""
-        options = self.options
-        an_epoch = math.ceil(len(self.batches.epoch(0)) / self.in_step)
-        limits = [options.max_steps, options.epochs and options.epochs * an_epoch]
-        return min((limit for limit in limits if limit is not None), default=None)
-
     def _set_warmup(self, steps: int) -> None:
         assert self.options.lr is not None
         self.warmup = steps
-        self.schedule = make_schedule(self.options.schedule, self.options.lr, steps, self.total_steps)
+        self.schedule = make_schedule(self.options.schedule, self.options.lr, steps, self.limits.total_steps)
 
     def _fit_warmup(self) -> None:
         """Cuts a warm-up that would take more than half of the minutes, by the speed so far."""
-        minutes, step = self.options.max_minutes, self.position.step
-        if minutes is None or step >= self.warmup or not self.to_measure:
+        step = self.position.step
+        if self.options.max_minutes is None or step >= self.warmup or not self.to_measure:
             return
-        done = self.ranks.gather((time.monotonic() - self.started) / (60 * minutes))[0]  # the first rank's clock
+        done = self.limits.time_used()
         if done < self.to_measure[0]:
             return
         self.to_measure = [share for share in self.to_measure if done < share]
@@ -179,32 +171,6 @@ class TrainingRun:
                 f"{self.options.warmup:,}"
             )
 
-    def _finished(self) -> bool:
-        options, position = self.options, self.position
-        self._agree()
-        return (
-            self.stopped
-            or self.out_of_time
-            or (options.epochs is not None and position.epoch >= options.epochs)
-            or (options.max_steps is not None and position.step >= options.max_steps)
-            or (options.patience is not None and position.since_best >= options.patience)
-        )
-
-    def _agree(self) -> None:
-        """What all ranks decide alike: whether a signal has come to one of them, and whether the time is over."""
-        minutes = self.options.max_minutes
-        late = minutes is not None and time.monotonic() - self.started >= 60 * minutes
-        told = self.ranks.gather([self.stop.received, late])
-        received = [number for number, _ in told if number is not None]
-        if received:
-            self.stop.learn(received[0])
-        self.stopped = bool(received)
-        self.out_of_time = any(late for _, late in told)
-
-    def _at_once(self) -> AbstractContextManager[None]:
-        """Inside, a signal ends a process that is alone at once. Several end together, between two batches."""
-        return self.stop.at_once() if self.ranks.size == 1 else nullcontext()
-
     def _epoch(self) -> None:
         """Trains from the position to the end of its epoch, or until the run is finished."""
         position = self.position
@@ -215,7 +181,7 @@ class TrainingRun:
             self._steps(starts, ready, len(order))
 
     def _group(self, epoch: int, order: Order, first: int) -> list[Batch]:
-        """This rank's batches of one step: of each round, one for each rank, its own."""
+        """This rank's batches of one step. In each round, rank r takes the batch at place r."""
         numbers = range(first + self.ranks.rank, min(first + self.in_step, len(order)), self.ranks.size)
         return [self._training_batch(order[i], (self.options.seed, epoch, i)) for i in numbers]
 
@@ -242,7 +208,7 @@ class TrainingRun:
             every = self.options.checkpoint_every
             if ended if every is None else position.step % every == 0:
                 self._checkpoint()
-            if self._finished():
+            if self.limits.reached(position):
                 break
 
     def _step(self, group: list[Batch], batches: int) -> None:
@@ -278,8 +244,8 @@ class TrainingRun:
     def _loss_of_step(self, losses: list[Tensor], batches: int) -> Tensor:
         """The sum of a step's losses, in the order of its batches."""
         if self.ranks.size > 1:
-            told = self.ranks.gather([loss.item() for loss in losses])
-            in_order = [told[place % self.ranks.size][place // self.ranks.size] for place in range(batches)]
+            by_rank = self.ranks.gather([loss.item() for loss in losses])
+            in_order = [by_rank[place % self.ranks.size][place // self.ranks.size] for place in range(batches)]
             losses = [tensor(np.float32(value)) for value in in_order]
         with no_grad():
             return reduce(operator.add, losses)
@@ -359,14 +325,7 @@ class TrainingRun:
             callback.on_record(record)
 
     def _seconds_left(self) -> float | None:
-        """Time until the first limit, at the speed so far."""
-        spent, done = time.monotonic() - self.started, self.position.step - self.first_step
-        left = []
-        if self.total_steps is not None:
-            left.append((self.total_steps - self.position.step) * spent / max(done, 1))
-        if self.options.max_minutes is not None:
-            left.append(60 * self.options.max_minutes - spent)
-        return max(min(left), 0.0) if left else None
+        return self.limits.seconds_left(self.first_step, self.position.step)
 
     def _checkpoint(self) -> None:
         """Validates and saves. After a signal, the resumed run does both."""
@@ -382,7 +341,7 @@ class TrainingRun:
     def _validate(self, validation: Validation) -> None:
         """Measures the model and records whether it is the best so far."""
         position, epoch = self.position, self._epochs()
-        with self._at_once():
+        with self.limits.at_once():
             scores = validation()
         self.sound = self.ranking.is_finite(scores)
         if better := self.ranking.is_better(scores, position.best_score):
@@ -414,22 +373,23 @@ class TrainingRun:
         if self.store.saved != self.position.step:
             self._save(regular=False)
         self._record_rest()
-        self._agree()
-        if not self.stopped:
+        limits = self.limits
+        limits.agree()
+        if not limits.stopped:
             self._put_final_weights()
-            self._agree()
-        if not self.stopped:
+            limits.agree()
+        if not limits.stopped:
             self._check_result()
         if self.sound:
             self.store.save_model()
-        if self.stopped and self.store.output is not None:
+        if limits.stopped and self.store.output is not None:
             self.progress.say(f"stopped after step {self.position.step}; it can be resumed from {self.store.output}")
 
     def _put_final_weights(self) -> None:
         """Puts in the weights that the option `final` names; after a signal, the last ones."""
         last = self.model.state_dict()
         try:
-            with self._at_once():
+            with self.limits.at_once():
                 record = self._choose_weights()
         except Stopped:
             self.model.load_state_dict(last)

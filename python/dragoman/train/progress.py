@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.arguments import check_regular
-from dragoman.distributed import speaks
+from dragoman.distributed import is_first
 from dragoman.files import atomic_write
 from dragoman.train.callbacks import Record
 
@@ -35,7 +35,7 @@ class Progress:
         self._path = path
         self._total = total
         self._shown = -QUIET_SECONDS
-        self._bar = _bar(step, total) if speaks() else None
+        self._bar = _bar(step, total) if is_first() else None
         self._loss, self._tokens, self._seconds = math.nan, 0.0, 0.0  # of a step, smoothed
         if path is not None:
             kept = _lines_until(path, step) if step and path.exists() else []
@@ -95,9 +95,9 @@ class Progress:
 
 
 def tell(text: str) -> None:
-    """Shows a line on standard error, if there is one and somebody reads it: nothing depends on that. Of several ranks
-    the first one speaks."""
-    if sys.stderr is None or not speaks():
+    """Shows a line on standard error, if there is one and somebody reads it: nothing depends on that. Only the first of
+    several ranks shows it."""
+    if sys.stderr is None or not is_first():
         return
     try:
         print(text, file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ class StopSignals:
     def __init__(self, more: Sequence[int] = ()) -> None:
         self._numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *more)
         self.received: int | None = None
-        self._told = False  # by another rank
+        self._learnt = False  # from another rank
         self._previous: dict[int, Any] = {}
         self._interrupts = False
 
@@ -59,7 +59,7 @@ class StopSignals:
     def learn(self, number: int) -> None:
         """Another rank has received a signal. The same one may come here, too, and is no second one then."""
         if self.received is None:
-            self.received, self._told = number, True
+            self.received, self._learnt = number, True
 
     def raise_received(self) -> None:
         """KeyboardInterrupt after a SIGINT, SystemExit after a SIGTERM (status 143), a SIGHUP (129) or another."""
@@ -73,8 +73,8 @@ class StopSignals:
         if before is not None and number == signal.SIGHUP:
             self.received = before
             return
-        if self._told:
-            self._told = False
+        if self._learnt:
+            self._learnt = False
             return
         if before not in (None, signal.SIGHUP):
             self.raise_received()

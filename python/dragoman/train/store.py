@@ -147,7 +147,7 @@ class RunStore:
             self._save(self.checkpoints, position, sums, regular)
         else:
             for part in self.parts.values():
-                part.state_dict(copy=False)  # the first rank asks for what lies here
+                part.state_dict(copy=False)  # sends the first rank the moments that this one keeps
         self.ranks.gather(None)
         self.saved = position.step
 
@@ -167,13 +167,14 @@ class RunStore:
             options = {"beside": [TOKENIZER]} if (self.output / TOKENIZER).exists() else {}
             self.model.save(self.output, **options)
 
-    def use(self, parts: Mapping[str, Stateful], batches: Batches, plan: State) -> None:
+    def use(self, parts: Mapping[str, Stateful], batches: Batches, plan: State, same: State) -> None:
         """Takes what is known when the data are read.
 
         Args:
             parts: the objects whose arrays a checkpoint holds.
             batches: the training data.
             plan: what follows from the options and the data, by name, to compare with a resumed run's.
+            same: what else must be equal on all ranks, by name.
 
         Raises:
             ValueError: the checkpoint to resume from is of other data.
@@ -184,7 +185,7 @@ class RunStore:
             return
         self._run |= _identity_of_data(self.task, batches)
         self._options |= plan
-        self._agree()
+        self._agree(same)
         if self._resumed is not None:
             before = _section(self._resumed, "data", {})
             _check_identity(self._resumed.path, before, self._run, self.ranks.size)
@@ -195,15 +196,15 @@ class RunStore:
                 if name in before and before[name] != value
             ]
 
-    def _agree(self) -> None:
+    def _agree(self, same: State) -> None:
         """ValueError, on all ranks, unless they have the same program, options, data and checkpoint."""
         resumed = None if self._resumed is None else Path(self._resumed.path).name
         own = {"dragoman": VERSION, "instruction set": _core.cpu_isa(), "checkpoint": resumed}
         limits = {name: getattr(self.options, name) for name in _LIMITS}
-        for name, value in (own | self._run | self._options | limits).items():
-            self.ranks.agree(name, value)
+        values = own | same | self._run | self._options | limits
         if resumed is None and self.ranks.size > 1:
-            self.ranks.agree("the checksum of the first weights", _checksum(self.model))
+            values["the checksum of the first weights"] = _checksum(self.model)
+        self.ranks.agree(values)
 
     def restore(self) -> tuple[Position, Sums, set[str]]:
         """Puts the checkpoint's arrays into the parts; returns the state of the run, and the parts that it lacked.

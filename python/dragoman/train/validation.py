@@ -101,10 +101,10 @@ class Validation:
                     measured = self._measured(scorer, *batch_of_rank[self._ranks.rank])
                 except FloatingPointError as error:
                     measured = [str(error)]
-            told = self._ranks.gather([self._ranks.size > 1 and self.stop.received is not None, measured])
-            if any(stopped for stopped, _ in told):
+            by_rank = self._ranks.gather([self._ranks.size > 1 and self.stop.received is not None, measured])
+            if any(stopped for stopped, _ in by_rank):
                 raise Stopped
-            for _, each in told[: len(batch_of_rank)]:
+            for _, each in by_rank[: len(batch_of_rank)]:
                 if len(each) == 1:
                     raise FloatingPointError(each[0])
                 yield each
