@@ -5,6 +5,7 @@ import pytest
 from dragoman.cli import main
 from dragoman.train import Classification
 from family import encoder_for, tokenizer_of
+from tiny_translator import write_translator
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -12,14 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def folder(tmp_path):
-    dg.manual_seed(3)
-    tokenizer = dg.Tokenizer.train(["a man sees two dogs"] * 3, 64)
-    config = dg.TransformerConfig(
-        vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=1
-    )
-    dg.Transformer(config).save(tmp_path / "model")
-    tokenizer.save(tmp_path / "model/tokenizer.json")
-    return tmp_path / "model"
+    return write_translator(tmp_path / "model", ["a man sees two dogs"])
 
 
 @pytest.mark.parametrize("kind", ["int8", "bfloat16", "float32"])

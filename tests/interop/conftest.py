@@ -5,21 +5,12 @@ import pytest
 from dragoman.interop import ctranslate2
 from dragoman.models import DecoderConfig, TextDecoder
 from family import SIZES
-
-LINES = ["a man sees two dogs", "two dogs see a man", "a dog"]
+from tiny_translator import write_translator
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    dg.manual_seed(3)
-    tokenizer = dg.Tokenizer.train(LINES * 3, 64)
-    config = dg.TransformerConfig(
-        vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=1
-    )
-    dg.Transformer(config).save(folder)
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+    return write_translator(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,10 @@ from dragoman.generate import attention_maps, generate
 from dragoman.interop import ctranslate2
 from dragoman.interop.ctranslate2 import options as options_of
 from family import encoder_of
+from tiny_translator import LINES, tokens_of
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-LINES = ["a man sees two dogs", "two dogs see a man", "a dog"]
-
-
-def tokens_of(translator, text):
-    tokenizer = translator._served.tokenizer
-    return tokenizer.tokens(tokenizer.encode(text))
 
 
 RULE = {"like": "hf", "early_stopping": True, "renormalize": True}

@@ -5,16 +5,10 @@ import asyncio
 import numpy as np
 import pytest
 from dragoman.interop import ctranslate2
+from tiny_translator import LINES, tokens_of
 
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-LINES = ["a man sees two dogs", "two dogs see a man", "a dog"]
-
-
-def tokens_of(translator, text):
-    tokenizer = translator._served.tokenizer
-    return tokenizer.tokens(tokenizer.encode(text))
 
 
 def rows_of(translator, count):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from dragoman.generate import Generation
 from dragoman.server import Limits, make_app
+from tiny_translator import make_translator
 
 for library in ("tokenizers", "starlette"):
     pytest.importorskip(library)
@@ -17,12 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def model_and_tokenizer():
-    dg.manual_seed(3)
-    tokenizer = dg.Tokenizer.train(["a man sees two dogs"] * 3, 64)
-    config = dg.TransformerConfig(
-        vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=1
-    )
-    return dg.Transformer(config), tokenizer
+    return make_translator(["a man sees two dogs"])
 
 
 @pytest.fixture

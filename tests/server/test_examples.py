@@ -14,6 +14,7 @@ from pathlib import Path
 
 import dragoman as dg
 import pytest
+from tiny_translator import write_translator
 
 EXAMPLES = Path(__file__).parents[2] / "examples/serving"
 
@@ -27,15 +28,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_SERVE_PROXY_READY_CHEC
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     pytest.importorskip("tokenizers")
-    folder = tmp_path_factory.mktemp("model")
-    dg.manual_seed(3)
-    tokenizer = dg.Tokenizer.train([TEXT] * 3, 64)
-    config = dg.TransformerConfig(
-        vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=1
-    )
-    dg.Transformer(config).save(folder)
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+    return write_translator(tmp_path_factory.mktemp("model"), [TEXT])
 
 
 def start(example, folder, seconds):

@@ -14,6 +14,7 @@ import dragoman as dg
 import pytest
 from dragoman.train import Classification
 from family import encoder_for, tokenizer_of
+from tiny_translator import write_translator
 
 for library in ("tokenizers", "starlette", "uvicorn"):
     pytest.importorskip(library)
@@ -53,15 +54,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    dg.manual_seed(3)
-    tokenizer = dg.Tokenizer.train(["a man sees two dogs", "\u00e9"] * 3, 64)
-    config = dg.TransformerConfig(
-        vocab_size=tokenizer.vocab_size, d_model=16, num_heads=2, d_ff=24, num_encoder_layers=1, num_decoder_layers=1
-    )
-    dg.Transformer(config).save(folder)
-    tokenizer.save(folder / "tokenizer.json")
-    return folder
+    return write_translator(tmp_path_factory.mktemp("model"), ["a man sees two dogs", "\u00e9"])
 
 
 @pytest.fixture(scope="module")
