@@ -88,6 +88,7 @@ def test_older_folders_have_the_fields_in_config_json(tmp_path):
         *[("num_beams", "4"), ("num_beams", -1), ("max_length", 2.5), ("length_penalty", -1.0), ("do_sample", 1)],
         *[("early_stopping", "soon"), ("bad_words_ids", [5]), ("bad_words_ids", [[]]), ("suppress_tokens", [-3])],
         *[("eos_token_id", "</s>"), ("forced_eos_token_id", [None]), ("top_p", 0)],
+        *[("repetition_penalty", 10**400), ("length_penalty", 10**400)],
     ],
 )
 def test_what_is_refused(name, value, tmp_path):

@@ -101,6 +101,8 @@ def test_what_does_not_fit_is_refused(rng):
         model_of(std=[0.0])
     with pytest.raises(ValueError, match=r"mean must be a list of one number or 2, got \(0.1, 0.2, 0.3\)"):
         model_of(mean=(0.1, 0.2, 0.3))
+    with pytest.raises(ValueError, match=r"std must be a list of one number or 2, all above 0, got \[1000"):
+        model_of(std=[10**400])  # no float is as large
     with pytest.raises(TypeError, match="logits: images must be uint8 or floats, got dtype int64"):
         model_of().logits(np.zeros((1, 4, 4, 2), int))
     with pytest.raises(ValueError, match=r"loss: images must have shape \(images, 4, 4, 2\), got \(1, 4, 4, 3\)"):

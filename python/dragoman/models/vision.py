@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -113,10 +113,10 @@ class VisionConfig(BlockConfig):
         self._check(
             "resize", self.resize is None or self.resize >= self.image_size, f"None or at least {self.image_size}"
         )
-        for name, least in (("mean", -math.inf), ("std", 0)):
+        for name, least in (("mean", -sys.float_info.max), ("std", 0)):
             values: Any = getattr(self, name)
             good = isinstance(values, list | tuple) and len(values) in (1, self.channels)
-            good = good and all(is_number(value) and least < value < math.inf for value in values)
+            good = good and all(is_number(value) and least < value <= sys.float_info.max for value in values)
             self._check(
                 name, good, f"a list of one number or {self.channels}" + (", all above 0" if least == 0 else "")
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +62,11 @@ class Fields:
         """A number above 0."""
         found: float | D = self._read(name, default, "a number above 0", lambda value: _is_finite(value) and value > 0)
         return found
+
+    def at_least(self, name: str, minimum: float, default: float) -> float:
+        """A number of at least `minimum`."""
+        expected = f"a number of at least {minimum:g}"
+        return float(self._read(name, default, expected, lambda value: _is_finite(value) and value >= minimum))
 
     def rate(self, name: str, default: D | _Required = REQUIRED) -> float | D:
         """A number in [0, 1)."""
@@ -137,4 +142,4 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return is_number(value) and math.isfinite(value)
+    return is_number(value) and abs(value) <= sys.float_info.max

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from dragoman.arguments import is_number
 from dragoman.interop.huggingface.fields import Fields
 from dragoman.interop.huggingface.special_tokens import GENERATION, one_or_more
 from dragoman.models.special_ids import end_ids, start_ids
@@ -106,11 +105,6 @@ class GenerationConfig(Fields):
                 raise self.error(name, "absent, because no search here has it")
             if name not in (*_IGNORED, *_FIELDS, *_NEUTRAL):
                 raise self.error(name, "a field that is known here")
-
-    def at_least(self, name: str, minimum: float, default: float) -> float:
-        """A number of at least `minimum`."""
-        expected = f"a number of at least {minimum:g}"
-        return float(self._read(name, default, expected, lambda value: is_number(value) and value >= minimum))
 
     def some_ids(self, name: str) -> tuple[int, ...]:
         """An id, or several, or none."""
