@@ -9,11 +9,17 @@ from dragoman.distributed.ranks import ALONE, Ranks
 
 NO_EXTRA = "training on several ranks needs the extra: pip install 'dragoman[mpi]'"
 
-# Variables that hold the number of processes: Open MPI's, MPICH's and Intel MPI's; Slurm's beside one of _RANKS.
+# What launchers of MPI set: Open MPI, MPICH and Intel MPI; MPI_LOCALNRANKS counts the ranks of this machine.
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
-_SLURM_SIZE = "SLURM_STEP_NUM_TASKS"
-
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+
+_SLURM_SIZE = "SLURM_STEP_NUM_TASKS"  # set by srun, with MPI and without
+
+# What launchers without MPI set (a process's number, how many there are), who they are, and what to use instead.
+_WITHOUT_MPI = (
+    ("SLURM_PROCID", _SLURM_SIZE, "srun", "mpirun -n {} COMMAND in the script of the job, or srun --mpi=pmix"),
+    ("RANK", "WORLD_SIZE", "torchrun, accelerate launch or the like", "mpirun -n {} COMMAND"),
+)
 
 
 def is_first() -> bool:
@@ -27,10 +33,25 @@ def leave(message: str, status: int, *, printed: bool) -> None:
         this_process().fail(message, status, printed=printed)
 
 
-def _several() -> bool:
-    """Whether the launcher has started more than one process for MPI. `srun` sets its own size without MPI, too."""
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _started() -> int:
+    """The number of processes that a launcher of MPI has started together; 0 without one."""
     names = [*_SIZES, _SLURM_SIZE] if any(name in os.environ for name in _RANKS) else _SIZES
-    return any(os.environ.get(name, "1") not in ("0", "1") for name in names)
+    return next((number for name in names if (number := _number(name))), 0)
+
+
+def _check_without_mpi() -> None:
+    """ValueError if a launcher has started several processes, each of which would think that it trains alone."""
+    for rank, name, launcher, instead in _WITHOUT_MPI:
+        if rank in os.environ and (number := _number(name)) > 1:
+            raise ValueError(
+                f"{launcher} started {number} processes without MPI, as {name} says, and each would train alone: use "
+                f"{instead.format(number)}; unset {name} for runs that are independent"
+            )
 
 
 @cache
@@ -39,9 +60,13 @@ def this_process() -> Ranks:
 
     Raises:
         ModuleNotFoundError: several were started, and mpi4py (extra `mpi`) is missing.
-        ValueError: the time limit in DRAGOMAN_MPI_TIMEOUT is no number above 0.
+        ValueError: several were started without MPI, or by another MPI than mpi4py's; the time limit in
+            DRAGOMAN_MPI_TIMEOUT is no number above 0.
     """
-    if not _several():
+    started = _started()
+    if not started:
+        _check_without_mpi()
+    if started < 2:
         return ALONE
     try:
         from dragoman.distributed.mpi import TIMEOUT, TIMEOUT_VARIABLE, MPIRanks
@@ -58,4 +83,9 @@ def this_process() -> Ranks:
         ranks = MPIRanks(timeout)
     except ModuleNotFoundError:
         raise ModuleNotFoundError(NO_EXTRA) from None
-    return ranks if ranks.size > 1 else ALONE
+    if ranks.size == 1:
+        raise ValueError(
+            f"the launcher started {started} processes, but mpi4py finds one: both must belong to the same MPI, and "
+            "srun needs the --mpi that this MPI was built for"
+        )
+    return ranks
