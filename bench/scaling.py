@@ -3,9 +3,9 @@
     python bench/scaling.py [--model base] [--dtype bfloat16] [--ranks 2] [--rate 10] [--json FILE] [--plot FILE]
 
 The same steps, of as many batches as there are ranks, run on one rank with that many threads, and on that many ranks
-with a thread each (mpirun, extra `mpi`); the ratio of their speeds is the efficiency. On the ranks, steps run with the
-exchange while backward runs, and with the exchange after it: what is hidden of it is the difference. Messages between
-two ranks give a latency and a bandwidth.
+with a thread each (mpirun, extra `mpi`); the ratio of their speeds is the efficiency. On the ranks, backward runs at
+the same time without an exchange, with the exchange after it, and with the exchange while it runs: these say how much
+of the exchange is hidden. Messages between two ranks give a latency and a bandwidth.
 
 From these terms follows a step on N machines: computing, and the exchange as far as backward does not hide it.
 `--gigabits` and `--latency` are those of the network between them. With `--rate R` the ranks talk over TCP through a
@@ -26,7 +26,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from machine import machine
 from training import ADAMW, SMOOTHING, dragoman_model
 from works import MODELS, count_tokens, make_batches
@@ -43,7 +42,7 @@ def work(model: str, dtype: str, steps: int, batches: int) -> Figures:
     """On each rank: the times of steps and of their parts; the first rank's are returned."""
     import dragoman as dg
     from dragoman.distributed import this_process
-    from dragoman.distributed.gradients import GradientExchange
+    from dragoman.distributed.exchange import Exchange
 
     ranks = this_process()
     shape = MODELS[model]
@@ -69,32 +68,43 @@ def work(model: str, dtype: str, steps: int, batches: int) -> Figures:
         timed("update", optimizer.step)
         return time.perf_counter() - began
 
+    def apart() -> float:
+        shares.clear()
+        loss = timed("forward", lambda: transformer.loss(sources, targets, SMOOTHING))
+        timed("backward", loss.backward)
+        optimizer.zero_grad()
+        return sum(shares.values())
+
     found: Figures = {"tokens": count_tokens(batch) * batches, "bytes": 4 * optimizer.size}
-    left = GradientExchange.left
-    for name, hides in (("together", True), ("after", False)) if ranks.size > 1 else (("alone", True),):
-        GradientExchange.left = left if hides else lambda *_: None
-        step()
+    left = Exchange.left
+    for name in ("together", "after", "apart") if ranks.size > 1 else ("alone",):
+        Exchange.left = (lambda *_: None) if name == "after" else left
+        run_once = apart if name == "apart" else step
+        run_once()
         times, parts = [], []
         for _ in range(steps):
             ranks.gather(None)
-            times.append(step())
+            times.append(run_once())
             parts.append(dict(shares))
         found[name] = statistics.median(times)
         found[f"{name}_parts"] = {key: statistics.median(each[key] for each in parts) for key in parts[0]}
     if ranks.size > 1:
-        found["messages"] = {size: _message(ranks, size) for size in MESSAGES}
+        link = ranks.link("cpu")
+        found["messages"] = {size: _message(ranks, link, size) for size in MESSAGES}
     return found
 
 
-def _message(ranks: Any, size: int) -> float:
+def _message(ranks: Any, link: Any, size: int) -> float:
     """Seconds of a message of so many bytes each way between the first two ranks, at the same time."""
-    sent, received, times = np.ones(size // 4, np.float32), np.ones(size // 4, np.float32), []
+    from dragoman import _core
+
+    sent, received, times = _core.Tensor.zeros([size // 4]), _core.Tensor.zeros([size // 4]), []
     for _ in range(12):
         ranks.gather(None)
         began = time.perf_counter()
         if ranks.rank < 2:
             other = 1 - ranks.rank
-            ranks.wait([ranks.transfer([(other, sent)], [(other, received)], 0)])
+            ranks.wait([link.transfer([(other, sent)], [(other, received)], 0)])
         times.append(time.perf_counter() - began)
     return statistics.median(times)
 
@@ -191,11 +201,10 @@ def main() -> None:
     one = run(argparse.Namespace(**{**vars(options), "ranks": 1}), 1, 1)
     latency, bandwidth = fitted(several["messages"])
     parts = one["alone_parts"]
-    exchange, exposed = (several[f"{name}_parts"]["backward"] for name in ("after", "together"))
-    computed = parts["backward"]
+    computed, exchange, exposed = (several[f"{name}_parts"]["backward"] for name in ("apart", "after", "together"))
     hidden = (exchange - exposed) / max(exchange - computed, 1e-9)
     terms = {
-        "compute": parts["forward"] + computed,
+        "compute": parts["forward"] + parts["backward"],
         "update": parts["update"],
         "bytes": several["bytes"],
         "hidden": max(hidden, 0.0),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ml_dtypes
@@ -261,6 +263,9 @@ def _restored(kind: type[Tensor], values: npt.NDArray[Any], dtype: str, device: 
     return restored
 
 
+_calls = count()
+
+
 class Function:
     """An op with its derivative.
 
@@ -277,6 +282,7 @@ class Function:
         self.grad: _core.Tensor | None = None
         self.grad_owned = False
         self.freed = False
+        self.number = 0  # of the call, among all of them
 
     def forward(self, *args: Any) -> _core.Tensor:
         raise NotImplementedError
@@ -289,6 +295,7 @@ class Function:
         if mode.enabled:
             edges = [edge(arg) for arg in args if isinstance(arg, Tensor)]
             self.inputs = tuple(end for end in edges if end is not None)
+            self.number = next(_calls)
         output = Tensor(self.forward(*args))
         if self.inputs:
             output.requires_grad = True
@@ -415,7 +422,7 @@ def backward(root: Tensor, dy: _core.Tensor, ends: Collection[Function] = ()) ->
     if root.function is None or root.function in ends:
         add_grad(root, dy)
         return
-    order = _topological_order(root.function, ends)
+    order = _in_order(root.function, ends)
     root.function.grad = dy
     watcher, _watched.by = _watched.by, None  # of this backward alone, not of those that its functions begin
     if watcher is not None:
@@ -431,7 +438,7 @@ def backward(root: Tensor, dy: _core.Tensor, ends: Collection[Function] = ()) ->
 
 
 class Watcher(Protocol):
-    """What follows a backward: `GradientExchange`."""
+    """What follows a backward: `Exchange`."""
 
     def started(self, order: Sequence[Function]) -> None:
         """The functions that will run, from the last one to the first."""
@@ -457,16 +464,15 @@ def watched(by: Watcher) -> Iterator[None]:
         _watched.by = None
 
 
-def _topological_order(root: Function, ends: Collection[Function]) -> list[Function]:
-    """Every function the root depends on, inputs before users; without `ends` and what only they depend on."""
-    order: list[Function] = []
+def _in_order(root: Function, ends: Collection[Function]) -> list[Function]:
+    """The functions that the root depends on, and itself, as they were called; without `ends` and what only they
+    depend on. So backward goes back over forward, and gradients are complete in the order of parameters, the last
+    ones first."""
+    found: list[Function] = []
     seen = {id(end) for end in ends}
-    stack: list[tuple[Function, bool]] = [(root, False)]
+    stack = [root]
     while stack:
-        function, done = stack.pop()
-        if done:
-            order.append(function)
-            continue
+        function = stack.pop()
         if id(function) in seen:
             continue
         if function.freed:
@@ -474,9 +480,9 @@ def _topological_order(root: Function, ends: Collection[Function]) -> list[Funct
                 "backward: this graph was freed by an earlier backward; run the forward pass again before a second one"
             )
         seen.add(id(function))
-        stack.append((function, True))
-        stack.extend((end, False) for end in function.inputs if isinstance(end, Function))
-    return order
+        found.append(function)
+        stack.extend(end for end in function.inputs if isinstance(end, Function))
+    return sorted(found, key=attrgetter("number"))
 
 
 def check_tensors(op: str, **values: Any) -> None:

@@ -5,7 +5,7 @@ import gc
 import dragoman as dg
 import numpy as np
 import pytest
-from dragoman.tensor import Function, add_grad, edge, is_unit_gradient
+from dragoman.tensor import Function, add_grad, edge, is_unit_gradient, watched
 from gradcheck import backward
 
 
@@ -17,6 +17,28 @@ def scalar(out):
     """The sum of the elements, as a tensor on the tape."""
     ones = dg.tensor(np.ones((1, out.size), np.float32))
     return dg.functional.linear(out.reshape(1, -1), ones).reshape()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_backward_runs_functions_from_the_last_call_to_the_first(rng, place):
+    """Whatever the places of their results among the arguments of another function are."""
+    x, seen = leaf(rng, 3, 4), []
+
+    class Watcher:
+        def started(self, order):
+            seen.extend(order)
+
+        def left(self, functions):
+            assert all(function.freed for function in seen[functions:])
+            assert not any(function.freed for function in seen[:functions])
+
+    first = x.exp()
+    second = first.exp()
+    third = x.exp()
+    parts = (second, third) if place else (third, second)
+    with watched(Watcher()):
+        scalar(dg.functional.residual(*parts)).backward()
+    assert seen[:3] == [first.function, second.function, third.function]
 
 
 def test_a_second_backward_adds(rng):

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core
-from dragoman.distributed.gradients import CHUNK, GradientExchange, Pieces, collect, share
+from dragoman.distributed.exchange import CHUNK, Exchange, Pieces
 from dragoman.distributed.ranks import Ranks
-from dragoman.tensor import Tensor, watched
+from dragoman.tensor import Tensor
 
 MOMENTS = ("mean", "variance")
 
@@ -69,9 +69,9 @@ class Owned:
         self._pieces = [self._piece(begin, end, bounds, lr_scale, weight_decay) for begin, end in owned]
         self._summed = False  # whether the sum holds the gradients of this step
         self._total: _core.Tensor | None = None
-        self._exchange: GradientExchange | None = None
+        self._exchange: Exchange | None = None
         if ranks.size > 1:
-            self._exchange = GradientExchange(ranks, self._layout, gradients, self._sum(), places)
+            self._exchange = Exchange(ranks, self._layout, gradients, self._sum(), places)
 
     def _piece(
         self,
@@ -109,11 +109,7 @@ class Owned:
         """Runs backward of a batch and adds its gradients to the sum: see `AdamW.backward`. The arena must be clear,
         and is clear afterwards."""
         if self._exchange is not None:
-            self._exchange.begin(min(batches - done, self.ranks.size))
-            if loss is not None:
-                with watched(self._exchange):
-                    loss.backward()
-            self._exchange.finish()
+            self._exchange.add_gradients(loss, min(batches - done, self.ranks.size))
         elif loss is not None:
             loss.backward()
             _core.accumulate(self._sum(), self._gradients, 1.0, True)
@@ -158,9 +154,9 @@ class Owned:
     def share(self) -> None:
         """Copies the updated pieces to all ranks."""
         self._summed = False
-        if self.ranks.size == 1:
+        if self._exchange is None:
             return
-        share(self.ranks, self._values, self._layout)
+        self._exchange.share(self._values)
         self._step.copy_(np.array(self.step_count + 1, np.int64))
         self._values.slice(0, [0]).copy_(np.empty(0, np.float32))  # a new version of the arena
         if self._shadow is not None:
@@ -184,7 +180,7 @@ class Owned:
     def moment(self, kind: str) -> npt.NDArray[np.float32] | None:
         """A moment of all parameters, in the arena's layout. All ranks call it; all but the first get None."""
         own = [piece.moments[kind] for piece in self._pieces]
-        return own[0].numpy() if self.ranks.size == 1 else collect(self.ranks, own, self._layout, self._size)
+        return own[0].numpy() if self._exchange is None else self._exchange.collect(own, self._size)
 
     def put(self, kind: str, first: int, values: npt.NDArray[np.float32]) -> None:
         """Sets the moment of the elements from `first` on, as far as they are owned."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
+from dragoman import _core
 
 T = TypeVar("T")
-Buffer = npt.NDArray[np.float32]
+Part = tuple[int, _core.Tensor]  # the number of another rank, and float32 values for it or from it
 
 
 class Transfer(Protocol):
@@ -18,6 +17,23 @@ class Transfer(Protocol):
 
     def done(self) -> bool:
         """Whether all of them are complete."""
+        ...
+
+
+class Link(Protocol):
+    """Moves arrays on one device between the ranks."""
+
+    def transfer(self, sends: Sequence[Part], receives: Sequence[Part], tag: int) -> Transfer:
+        """Starts to send tensors, and to receive into others. All ranks call it in the same order.
+
+        Args:
+            sends, receives: their memory stays as it is until the transfer is done.
+            tag: a number that tells apart the transfers that are under way, the same on both sides.
+        """
+        ...
+
+    def moving(self) -> AbstractContextManager[None]:
+        """Inside, transfers go on while this thread computes."""
         ...
 
 
@@ -64,10 +80,8 @@ class Ranks:
                         f"rank {rank} {others[place]}"
                     )
 
-    def transfer(
-        self, sends: Sequence[tuple[int, Buffer]], receives: Sequence[tuple[int, Buffer]], tag: int
-    ) -> Transfer:
-        """Starts to send buffers and to receive into others; each comes with the number of the other rank."""
+    def link(self, device: str) -> Link:
+        """What moves arrays on a device, "cpu" or "cuda". All ranks call it together."""
         raise NotImplementedError  # a process by itself sends nothing
 
     def wait(self, transfers: Sequence[Transfer]) -> None:

@@ -1,30 +1,38 @@
-"""The exchange of gradients, with ranks that are threads of one process."""
+"""The exchange between ranks, with ranks that are threads of one process."""
 
 import threading
+from contextlib import nullcontext
 from itertools import pairwise
 
 import dragoman as dg
 import numpy as np
 import pytest
 from dragoman import _core
-from dragoman.distributed.gradients import CHUNK, GradientExchange, Pieces, collect, share
+from dragoman.distributed import exchange
+from dragoman.distributed.exchange import CHUNK, Exchange, Pieces
 from dragoman.distributed.ranks import Ranks
 from dragoman.optim import AdamW
 from toy_runs import model_of, pairs_of
 
 
 class ThreadRanks(Ranks):
-    """A rank whose messages lie in a dict that all share."""
+    """A rank whose messages lie in a dict that all share; its own link."""
 
     def __init__(self, rank, size, mail):
         self.rank, self.size = rank, size
         self._mail = mail
 
+    def link(self, device):
+        return self
+
     def transfer(self, sends, receives, tag):
-        for rank, buffer in sends:
+        for rank, tensor in sends:
             with self._mail["lock"]:
-                self._mail.setdefault((self.rank, rank, tag), []).append(buffer.copy())
+                self._mail.setdefault((self.rank, rank, tag), []).append(tensor.numpy().copy())
         return _Arrivals(self, list(receives), tag)
+
+    def moving(self):
+        return nullcontext()
 
     def wait(self, transfers):
         while not all(transfer.done() for transfer in transfers):
@@ -39,11 +47,11 @@ class _Arrivals:
         ranks = self.ranks
         with ranks._mail["lock"]:
             while self.receives:
-                rank, buffer = self.receives[0]
+                rank, tensor = self.receives[0]
                 box = ranks._mail.get((rank, ranks.rank, self.tag))
                 if not box:
                     return False
-                buffer[:] = box.pop(0)
+                tensor.copy_(box.pop(0))
                 self.receives.pop(0)
         return True
 
@@ -90,9 +98,8 @@ def test_sums_are_those_of_one_process_to_the_bit(rng, size, contributors):
             arena.copy_(gradients[ranks.rank])
         own = pieces.owned(ranks.rank)
         total = _core.Tensor.zeros([sum(end - begin for begin, end in own)])
-        exchange = GradientExchange(ranks, pieces, arena, total, {})
-        exchange.begin(contributors)
-        exchange.finish()
+        between = Exchange(ranks, pieces, arena, total, {})
+        between.add_gradients(None, contributors)
         assert not arena.numpy().any()
         parts = np.split(total.numpy(), np.cumsum([end - begin for begin, end in own])[:-1])
         values = _core.Tensor.zeros([count])
@@ -100,8 +107,8 @@ def test_sums_are_those_of_one_process_to_the_bit(rng, size, contributors):
         for (begin, end), part in zip(own, parts, strict=True):
             values.slice(begin, [end - begin]).copy_(part)
             tensors.append(values.slice(begin, [end - begin]))
-        whole = collect(ranks, tensors, pieces, count)
-        share(ranks, values, pieces)
+        whole = between.collect(tensors, count)
+        between.share(values)
         return whole, values.numpy()
 
     found = on_ranks(size, run)
@@ -109,6 +116,25 @@ def test_sums_are_those_of_one_process_to_the_bit(rng, size, contributors):
     assert all(whole is None for whole, _ in found[1:])
     for _, values in found:
         np.testing.assert_array_equal(values, expected)
+
+
+def test_all_but_the_embedding_leaves_while_backward_runs(rng, monkeypatch):
+    """The embedding is tied: its gradient is complete when backward ends, those before it in the arena earlier."""
+    monkeypatch.setattr(exchange, "CHUNK", 32)
+    monkeypatch.setattr(exchange, "BUCKET", 64)
+
+    ranks, sent, left = ThreadRanks(0, 2, {"lock": threading.Lock()}), [], Exchange.left
+
+    def counted(between, functions):
+        left(between, functions)
+        sent.append(between._next)
+
+    monkeypatch.setattr(Exchange, "left", counted)
+    model = model_of()
+    optimizer = AdamW(model, lr=1e-2, ranks=ranks)
+    optimizer.backward(model.loss([[5, 6, 7, 2]], [[8, 9]]), 1)  # of rank 0 alone: it waits for nobody
+    others = (optimizer.size - model.src_embedding.weight.size) // 64
+    assert sent[-2:] == [others, optimizer.size // 64]
 
 
 def test_sums_of_squares_are_those_of_the_norm(rng):

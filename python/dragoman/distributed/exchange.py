@@ -1,21 +1,19 @@
-"""The exchange of gradients: each rank adds up the gradients of all ranks for its own pieces of the arena."""
+"""Exchange: each rank adds up the gradients of all ranks for its own pieces of the arena, and updates these."""
 
 from __future__ import annotations
 
-import ctypes
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core
-from dragoman.distributed.ranks import Buffer, Ranks, Transfer
-from dragoman.tensor import Function, Tensor
+from dragoman.distributed.ranks import Ranks, Transfer
+from dragoman.tensor import Function, Tensor, watched
 
 CHUNK = 16384  # elements of a partial sum of squares: square_chunk in csrc/ops/optimizer.h
 BUCKET = 64 * CHUNK  # elements that are sent together, 4 MiB
@@ -47,28 +45,21 @@ class Pieces:
         return [pieces[rank] for pieces in self.buckets if pieces[rank][0] < pieces[rank][1]]
 
 
-def writeable(tensor: _core.Tensor) -> Buffer:
-    """A float32 tensor on the CPU as an array over its memory that MPI may write into."""
-    view = tensor.numpy()
-    memory: Any = (ctypes.c_char * view.nbytes).from_address(view.ctypes.data)
-    return np.frombuffer(memory, np.float32)
-
-
 @dataclass
 class _Sent:
     """A bucket whose pieces were sent, while those of the other ranks arrive."""
 
     number: int
-    received: dict[int, Buffer]  # by rank
+    received: dict[int, _core.Tensor]  # by rank
     transfer: Transfer
 
 
-class GradientExchange:
-    """Adds up the gradients of all ranks' batches, each piece on the rank that owns it.
+class Exchange:
+    """What the ranks exchange in a step: gradients go to the owners of their pieces, new values come back.
 
-    A bucket is sent as soon as backward has written the last gradient in it, while backward goes on. The owner of a
-    piece adds the gradients in the order of ranks. So the sum has the bits of one process that adds the same batches
-    one after the other.
+    A bucket of gradients is sent as soon as backward has written the last one in it, while backward goes on. The owner
+    of a piece adds the gradients in the order of ranks. So the sum has the bits of one process that adds the same
+    batches one after the other.
 
     Args:
         ranks: the processes.
@@ -87,9 +78,9 @@ class GradientExchange:
         places: Mapping[int, int],
     ) -> None:
         self._ranks = ranks
+        self._link = ranks.link(gradients.device)
         self._buckets = pieces.buckets
         self._gradients = gradients
-        self._values = writeable(gradients)
         self._total = total
         self._parameters = _parameters_of(pieces, places)
         sizes = [bucket[ranks.rank][1] - bucket[ranks.rank][0] for bucket in pieces.buckets]
@@ -99,11 +90,16 @@ class GradientExchange:
         self._next = 0  # the first bucket that was not sent
         self._sent: list[_Sent] = []
 
-    def begin(self, contributors: int) -> None:
-        """Begins a round, in which ranks [0, contributors) have a batch."""
+    def add_gradients(self, loss: Tensor | None, contributors: int) -> None:
+        """Runs backward on each of the ranks [0, contributors), which have a loss; adds their gradients to the totals,
+        and clears the arena. All ranks call it together."""
         self._contributors = contributors
         self._next = 0
         self._ready_at = [0] * len(self._buckets)
+        if loss is not None:
+            with watched(self), self._link.moving():
+                loss.backward()
+        self._finish()
 
     def started(self, order: Sequence[Function]) -> None:
         """Backward calls it with the functions that it will run, from the last one to the first."""
@@ -121,8 +117,41 @@ class GradientExchange:
             self._send()
         self._add_arrived()
 
-    def finish(self) -> None:
-        """Sends the other buckets, waits for all of them, and clears the arena."""
+    def share(self, values: _core.Tensor) -> None:
+        """Copies the owned pieces of an arena to all ranks, which call it together."""
+        transfers, me = [], self._ranks.rank
+        for number, bucket in enumerate(self._buckets):
+            parts = {rank: _part(values, piece) for rank, piece in enumerate(bucket) if piece[0] < piece[1]}
+            own = parts.pop(me, None)
+            sends = [(rank, own) for rank in range(self._ranks.size) if rank != me and own is not None]
+            transfers.append(self._link.transfer(sends, list(parts.items()), number))
+        self._ranks.wait(transfers)
+
+    def collect(self, pieces: Sequence[_core.Tensor], size: int) -> npt.NDArray[np.float32] | None:
+        """The pieces of all owners as one array in the arena's layout, on the first rank; None on the other ranks.
+
+        Args:
+            pieces: those that this rank owns. All ranks call it together.
+            size: of the arena.
+        """
+        left = iter(pieces)
+        whole = np.empty(size, np.float32) if self._ranks.first else None
+        for number, bucket in enumerate(self._buckets):  # one after the other, so that they take the memory of one
+            sizes = [end - begin for begin, end in bucket]
+            own = {self._ranks.rank: next(left)} if sizes[self._ranks.rank] else {}
+            if whole is None:
+                self._ranks.wait([self._link.transfer([(0, part) for part in own.values()], [], number)])
+                continue
+            others = {rank: self._empty(count) for rank, count in enumerate(sizes) if rank and count}
+            self._ranks.wait([self._link.transfer([], list(others.items()), number)])
+            for rank, part in (own | others).items():
+                whole[slice(*bucket[rank])] = part.numpy()
+        return whole
+
+    def _empty(self, size: int) -> _core.Tensor:
+        return _core.Tensor.empty([size], "float32", self._gradients.device)
+
+    def _finish(self) -> None:
         while self._next < len(self._buckets):
             self._send()
         while self._sent:
@@ -138,9 +167,9 @@ class GradientExchange:
         owners = [rank for rank, (begin, end) in enumerate(bucket) if rank != me and begin < end]
         begin, end = bucket[me]
         senders = [rank for rank in range(self._contributors) if rank != me and begin < end]
-        received = {rank: np.empty(end - begin, np.float32) for rank in senders}
-        sends = [(rank, self._values[slice(*bucket[rank])]) for rank in owners if me < self._contributors]
-        self._sent.append(_Sent(number, received, self._ranks.transfer(sends, list(received.items()), number)))
+        received = {rank: self._empty(end - begin) for rank in senders}
+        sends = [(rank, _part(self._gradients, bucket[rank])) for rank in owners if me < self._contributors]
+        self._sent.append(_Sent(number, received, self._link.transfer(sends, list(received.items()), number)))
 
     def _add_arrived(self) -> None:
         """Adds the buckets that have arrived, in their order."""
@@ -151,13 +180,10 @@ class GradientExchange:
         begin, end = self._buckets[sent.number][self._ranks.rank]
         if begin == end:
             return
+        own = {self._ranks.rank: _part(self._gradients, (begin, end))}
         total = self._total.slice(self._offsets[sent.number], [end - begin])
         for rank in range(self._contributors):
-            if rank == self._ranks.rank:
-                piece = self._gradients.slice(begin, [end - begin])
-            else:
-                piece = _core.Tensor.from_numpy(sent.received[rank], "float32")
-            _core.accumulate(total, piece, 1.0, True)
+            _core.accumulate(total, (own | sent.received)[rank], 1.0, True)
 
 
 def _parameters_of(pieces: Pieces, places: Mapping[int, int]) -> list[list[int]]:
@@ -171,33 +197,6 @@ def _parameters_of(pieces: Pieces, places: Mapping[int, int]) -> list[list[int]]
     return found
 
 
-def share(ranks: Ranks, values: _core.Tensor, pieces: Pieces) -> None:
-    """Copies the pieces of every owner to all ranks."""
-    memory = writeable(values)
-    transfers = []
-    for number, bucket in enumerate(pieces.buckets):
-        own = memory[slice(*bucket[ranks.rank])]
-        others = [(rank, memory[slice(*piece)]) for rank, piece in enumerate(bucket) if rank != ranks.rank]
-        sends = [(rank, own) for rank, _ in others if own.size]
-        transfers.append(ranks.transfer(sends, [(rank, part) for rank, part in others if part.size], number))
-    ranks.wait(transfers)
-
-
-def collect(ranks: Ranks, values: Sequence[_core.Tensor], pieces: Pieces, size: int) -> npt.NDArray[np.float32] | None:
-    """The pieces of all owners as one array in the arena's layout, on the first rank; None on the other ranks.
-
-    Args:
-        ranks: the processes; all of them call it.
-        values: the pieces that this rank owns.
-        pieces, size: of the arena.
-    """
-    if not ranks.first:
-        sends = [(0, writeable(tensor)) for tensor in values]
-        ranks.wait([ranks.transfer(sends, [], 0)])
-        return None
-    whole = np.empty(size, np.float32)
-    for (begin, end), tensor in zip(pieces.owned(0), values, strict=True):
-        whole[begin:end] = tensor.numpy()
-    receives = [(rank, whole[begin:end]) for rank in range(1, ranks.size) for begin, end in pieces.owned(rank)]
-    ranks.wait([ranks.transfer([], receives, 0)])
-    return whole
+def _part(arena: _core.Tensor, piece: Piece) -> _core.Tensor:
+    begin, end = piece
+    return arena.slice(begin, [end - begin])
