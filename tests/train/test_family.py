@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from dragoman.train import Classification, ImageClassification, MaskedLM, Tagging, Trainer, TrainingOptions
+from dragoman.data.frame import Frame
+from dragoman.train import Classification, ImageClassification, MaskedLM, Tagging, Trainer, TrainingOptions, Translation
 from dragoman.train.task import TASK
 from family import OPTIONS, bits, encoder_for, encoder_of, reviews_of, sentences_of, tokenizer_of, untimed, vision_for
 
@@ -139,6 +140,18 @@ def test_long_texts_are_cut_and_words_that_do_not_fit_are_left_out():
     assert batch.columns["tokens"] == [[1, 5, 6, 7, 8, 2], [1, 2]]
     costs = task.costs({"tokens": np.array([7, 2])}, holder, TrainingOptions(max_length=5))
     assert costs.tolist() == [0, 2]
+
+
+def test_what_is_cut_keeps_the_whole_suffix_of_its_frame():
+    """As in use: mBART's sources end with </s> and the language, and both stay."""
+    translation, classification = Translation(tokenizer_of()), Classification(tokenizer_of(), ["a"])
+    translation.tokenizer.source_frame = Frame((), (2, 9))
+    classification.tokenizer.text_frame = Frame((1,), (2, 9))
+    holder = SimpleNamespace(config=SimpleNamespace(max_source_length=4, max_length=5))
+    batch = translation.batch({"source": [[5, 6, 7, 8, 2, 9]], "target": [[5]]}, holder, (0,))
+    assert batch.columns["source"] == [[5, 6, 2, 9]]
+    batch = classification.batch({"tokens": [[1, 5, 6, 7, 8, 2, 9]], "label": [[0]]}, holder, (0,))
+    assert batch.columns["tokens"] == [[1, 5, 6, 2, 9]]
 
 
 def test_what_does_not_fit_is_named(rng):

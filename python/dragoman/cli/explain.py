@@ -10,9 +10,9 @@ from typing import Any
 from dragoman.arguments import with_article
 from dragoman.cli.device_option import add_device_argument
 from dragoman.cli.served import add_language_arguments
-from dragoman.data.framing import cut, framed_texts, framed_words, prompts
+from dragoman.data.framing import framed_texts, framed_words, prompts
 from dragoman.data.images import read_image
-from dragoman.data.pairs import cut_source, source_ids, target_ids
+from dragoman.data.pairs import source_ids, target_ids
 from dragoman.data.tokenizer import Tokenizer, with_token
 from dragoman.generate.search import generate, limit_of
 from dragoman.models.decoder import TextDecoder
@@ -79,7 +79,7 @@ def command(options: argparse.Namespace) -> None:
 def _pair(model: Any, tokenizer: Tokenizer, options: argparse.Namespace) -> None:
     """Writes the page of a text and its translation, and prints the model's own."""
     (whole,) = source_ids(tokenizer, [options.text])
-    source = list(cut_source(whole, model.config.max_source_length))
+    source = list(tokenizer.source_frame.cut(whole, model.config.max_source_length))
     _check_length("TEXT", source)
     if options.target is None:
         longest = min(LONGEST, limit_of("explain", model, len(source), None))
@@ -98,7 +98,7 @@ def _read_by(model: TextEncoder | TextDecoder, tokenizer: Tokenizer, text: str) 
     if isinstance(model, TextDecoder):
         return prompts(tokenizer, [text])[0][: model.config.max_length]
     ids = framed_words(tokenizer, [text.split()])[0] if model.config.head == "tag" else framed_texts(tokenizer, [text])
-    return list(cut(ids[0], model.config.max_length))
+    return list(tokenizer.text_frame.cut(ids[0], model.config.max_length))
 
 
 def _check_length(name: str, ids: Sequence[int]) -> None:

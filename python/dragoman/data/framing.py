@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dragoman.data.columns import Ids
 from dragoman.data.tokenizer import Tokenizer
 
 
@@ -34,11 +33,6 @@ def framed_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]) -> tu
         ids.append(tokenizer.text_frame.around([id for part in parts for id in part]))
         counts.append([len(part) for part in parts])
     return ids, counts
-
-
-def cut(ids: Ids, maximum: int) -> Ids:
-    """The first `maximum` ids, of which the last stays the last."""
-    return ids if len(ids) <= maximum else [*ids[: maximum - 1], ids[-1]]
 
 
 def words_within(counts: Sequence[int], maximum: int) -> int:

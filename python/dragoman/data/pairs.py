@@ -82,11 +82,6 @@ def _kind(side: object) -> str | None:
     return "ids" if is_ids and not isinstance(side, bytes) else None
 
 
-def cut_source(ids: Ids, maximum: int | None) -> Ids:
-    """The first `maximum` ids of a source, the last of them its </s>; all for None."""
-    return ids if maximum is None or len(ids) <= maximum else [*ids[: maximum - 1], ids[-1]]
-
-
 def pair_costs(
     source: npt.NDArray[np.integer[Any]],
     target: npt.NDArray[np.integer[Any]],

@@ -77,7 +77,7 @@ class ModelConfig:
             self._check(name, value is None or _is_size(value), "None or an int above 0")
         for name in self.rates:
             value = getattr(self, name)
-            self._check(name, is_number(value) and 0 <= value < 1, "a number in [0, 1)")
+            self._check(name, is_json_number(value) and 0 <= value < 1, "a number in [0, 1)")
         for name in self.flags:
             self._check(name, isinstance(getattr(self, name), bool), "a bool")
 
@@ -92,7 +92,7 @@ class ModelConfig:
     def _check_factor(self, name: str) -> None:
         """Checks a field that is None or a number above 0."""
         value = getattr(self, name)
-        fits = value is None or (is_number(value) and 0 < value < math.inf)
+        fits = value is None or (is_json_number(value) and 0 < value < math.inf)
         self._check(name, fits, "None or a number above 0")
 
     def _check(self, name: str, good: bool, expected: str) -> None:
@@ -227,7 +227,7 @@ class BlockConfig(ModelConfig):
         super().__post_init__()
         self._check("final_norm", isinstance(self.final_norm, bool | None), "None or a bool")
         eps = self.norm_eps
-        self._check("norm_eps", is_number(eps) and 0 < eps < 1, "a number in (0, 1)")
+        self._check("norm_eps", is_json_number(eps) and 0 < eps < 1, "a number in (0, 1)")
         self._check("sandwich_norm", self.norm_first or not self.sandwich_norm, "False without norm_first")
         fits = self.head_dim is not None or self.d_model % self.num_heads == 0
         self._check("num_heads", fits, f"a divisor of d_model = {self.d_model}")
@@ -372,7 +372,7 @@ class TextConfig(BlockConfig):
         self._check("position_offset", _is_int(offset) and offset >= 0, "an int of at least 0")
         rows = self.position_rows
         self._check("position_rows", rows is None or rows >= self.max_length, f"None or at least {self.max_length}")
-        self._check("rotary_base", is_number(base) and 0 < base < math.inf, "a number above 0")
+        self._check("rotary_base", is_json_number(base) and 0 < base < math.inf, "a number above 0")
         plain = self.positions not in ("relative", "alibi", "shaw")
         self._check("score_cap", self.score_cap is None or plain, "None with positions that change scores")
         if self.rotary_scaling is not None:
@@ -403,6 +403,7 @@ def check_labels(config: ModelConfig, needed: bool) -> tuple[str, ...]:
 
 
 def _is_int(value: object) -> bool:
+    """As `is_json_number`, of an int."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -410,5 +411,6 @@ def _is_size(value: Any) -> bool:
     return _is_int(value) and value >= 1
 
 
-def is_number(value: object) -> bool:
+def is_json_number(value: object) -> bool:
+    """Whether config.json can hold `value` as a number. A bool and a number of NumPy are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)

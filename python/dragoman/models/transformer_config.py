@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
-from dragoman.models.config import TextConfig, is_number
+from dragoman.models.config import TextConfig, is_json_number
 
 SIDES = ("encoder", "decoder")
 
@@ -111,7 +111,7 @@ class TransformerConfig(TextConfig):
             reach = f"at most max_length = {source.max_length}, the rows of learned positions"
             self._check("max_source_length", longest <= source.max_length, reach)
         scale = self.output_scale
-        self._check("output_scale", is_number(scale) and 0 < scale < math.inf, "a number above 0")
+        self._check("output_scale", is_json_number(scale) and 0 < scale < math.inf, "a number above 0")
         if self.start_id is not None:
             self._check_id("start_id", several=True)
         self._check("eos_id", self.eos_id is not None, "given")

@@ -15,7 +15,7 @@ from dragoman.arguments import integer
 from dragoman.creation import tensor
 from dragoman.models import blocks
 from dragoman.models.base import Model, register
-from dragoman.models.config import BlockConfig, check_labels, is_number
+from dragoman.models.config import BlockConfig, check_labels, is_json_number
 from dragoman.models.heads import LABEL_KINDS, LabelHead
 from dragoman.nn import (
     Dropout,
@@ -116,7 +116,7 @@ class VisionConfig(BlockConfig):
         for name, least in (("mean", -sys.float_info.max), ("std", 0)):
             values: Any = getattr(self, name)
             good = isinstance(values, list | tuple) and len(values) in (1, self.channels)
-            good = good and all(is_number(value) and least < value <= sys.float_info.max for value in values)
+            good = good and all(is_json_number(value) and least < value <= sys.float_info.max for value in values)
             self._check(
                 name, good, f"a list of one number or {self.channels}" + (", all above 0" if least == 0 else "")
             )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dragoman import arguments
 from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Ids, Lengths
-from dragoman.data.framing import cut, framed_texts
+from dragoman.data.framing import framed_texts
 from dragoman.data.text import Files
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.data.tsv import iter_tsv
@@ -187,7 +187,7 @@ class Classification(LabelTask):
         return text_costs(lengths["tokens"], model.config.max_length, options)
 
     def batch(self, rows: Columns, model: TextEncoder, seed: Sequence[int]) -> Batch:
-        tokens = [cut(ids, model.config.max_length) for ids in rows["tokens"]]
+        tokens = self.cut(rows["tokens"], model)
         return Batch({"tokens": tokens, "label": rows["label"]}, len(tokens), sum(map(len, tokens)))
 
     def loss(self, model: TextEncoder, batch: Batch, num_targets: int, options: TrainingOptions) -> Tensor:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dragoman import arguments
 from dragoman.data.columns import Columns, Lengths
-from dragoman.data.pairs import cut_source
+from dragoman.data.frame import Frame
 from dragoman.data.text import Files, iter_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.config import ModelConfig
@@ -92,7 +92,7 @@ class Denoising(TextTask):
         return np.where(tokens >= 2, text_costs(tokens + 1, _longest(model.config) + 1, options), 0)
 
     def batch(self, rows: Columns, model: Transformer, seed: Sequence[int]) -> Batch:
-        draw, end = np.random.default_rng(seed), end_ids(model.config)[0]
+        draw, frame = np.random.default_rng(seed), Frame(suffix=end_ids(model.config)[:1])
         maximum, first = _longest(model.config), model.config.vocab_size - 1
         sources, targets = [], []
         for tokens, sentences in zip(rows["tokens"], rows["sentences"], strict=True):
@@ -103,7 +103,7 @@ class Denoising(TextTask):
             else:
                 whole = permute(ids, sentences, draw) if len(ids) == len(tokens) else ids
                 source, target = fill_in(whole, self.density, self.mean_span, first, draw), [*map(int, ids)]
-            sources.append(cut_source([*source, end], model.config.max_source_length))
+            sources.append(frame.cut(frame.around(source), model.config.max_source_length))
             targets.append(target)
         count = sum(map(len, targets)) + len(targets)
         return Batch({"source": sources, "target": targets}, count, count + sum(map(len, sources)))

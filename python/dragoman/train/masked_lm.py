@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dragoman import arguments
 from dragoman.data.columns import Columns, Lengths, lengths_of
-from dragoman.data.framing import cut, framed_texts
+from dragoman.data.framing import framed_texts
 from dragoman.data.text import Files, iter_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.models.config import ModelConfig
@@ -79,7 +79,7 @@ class MaskedLM(TextTask):
 
     def batch(self, rows: Columns, model: TextEncoder, seed: Sequence[int]) -> Batch:
         config = model.config
-        tokens = [cut(ids, config.max_length) for ids in rows["tokens"]]
+        tokens = self.cut(rows["tokens"], model)
         lengths = lengths_of(tokens)
         ids = np.concatenate([np.asarray(each, np.int32) for each in tokens])
         ends = end_ids(config)

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import arguments
-from dragoman.data.columns import Columns, columns_of
+from dragoman.data.columns import Columns, Ids, columns_of
 from dragoman.data.text import Files, sample_texts
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.data.vocabulary import Kind
 from dragoman.files import atomic_write
 from dragoman.json_file import read_object
 from dragoman.models.base import TOKENIZER, Model
+from dragoman.models.encoder import TextEncoder
 from dragoman.nn.module import Module
 from dragoman.train.options import TrainingOptions
 from dragoman.train.task import TASK, Task
@@ -77,6 +78,11 @@ class TextTask(Task):
     @property
     def vocab_size(self) -> int:
         return self._tokenizer().vocab_size
+
+    def cut(self, tokens: Sequence[Ids], model: TextEncoder) -> list[Ids]:
+        """What the model reads of framed texts that may be too long for it, in training as in use."""
+        frame = (Tokenizer if self.tokenizer is None else self.tokenizer).text_frame
+        return [frame.cut(ids, model.config.max_length) for ids in tokens]
 
     def settings(self) -> dict[str, Any]:
         """The other arguments that the task was made with, as JSON values."""

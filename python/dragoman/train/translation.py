@@ -12,7 +12,7 @@ import numpy.typing as npt
 from dragoman import arguments
 from dragoman.data.bpe_dropout import BpeDropout
 from dragoman.data.columns import Columns, Lengths, columns_of
-from dragoman.data.pairs import SIDES, Pair, check_pairs, cut_source, encode_pairs, pair_costs
+from dragoman.data.pairs import SIDES, Pair, check_pairs, encode_pairs, pair_costs
 from dragoman.data.text import Files, as_files, iter_parallel, sample_lines
 from dragoman.data.tokenizer import Tokenizer, with_token
 from dragoman.data.vocabulary import Kind
@@ -85,8 +85,8 @@ class Translation(Task):
         )
 
     def batch(self, rows: Columns, model: Model, seed: Sequence[int]) -> Batch:
-        maximum = model.config.max_source_length
-        source = [cut_source(ids, maximum) for ids in rows["source"]]
+        frame = (Tokenizer if self.tokenizer is None else self.tokenizer).source_frame
+        source = [frame.cut(ids, model.config.max_source_length) for ids in rows["source"]]
         target = rows["target"]
         targets = sum(map(len, target)) + len(target)  # each is followed by </s>
         return Batch({"source": source, "target": target}, targets, targets + sum(map(len, source)))
