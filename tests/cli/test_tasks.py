@@ -11,10 +11,8 @@ from family import reviews_of, sentences_of
 
 pytest.importorskip("tokenizers")
 
-SMALL = [
-    "--threads=1", "--vocab-size=64", "--tokenizer=char", "--batch-tokens=300", "--warmup=2", "--lr=1e-3",
-    "--dropout=0", "--checkpoint-every=20",
-]  # fmt: skip
+SMALL = ["--threads=1", "--batch-tokens=300", "--warmup=2", "--lr=1e-3", "--dropout=0", "--checkpoint-every=20"]
+TOKENIZER = ["--vocab-size=64", "--tokenizer=char"]  # of a new one
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,8 @@ def data(tmp_path_factory):
 
 def train(data, output, task, suffix, *more):
     files = ["--data", str(data / f"train{suffix}"), "--valid", str(data / f"valid{suffix}")]
-    return main(["train", "--task", task, *files, "--output", str(output), *SMALL, *more])
+    made = [] if task == "image" or any(option.startswith("--from") for option in more) else TOKENIZER
+    return main(["train", "--task", task, *files, "--output", str(output), *SMALL, *made, *more])
 
 
 def evaluate(capsys, *arguments):

@@ -58,6 +58,12 @@ def name_options(message: str, parser: argparse.ArgumentParser) -> str:
     return re.sub(word, lambda found: flags[found[1]] if "_" in found[1] else found[0], message)
 
 
+def flag_of(options: argparse.Namespace, name: str) -> str:
+    """The name of the option that sets `name`, for a message: --tokenizer of `tokenizer_kind`."""
+    actions: list[argparse.Action] = options.parser._actions
+    return next(action.option_strings[0] for action in actions if action.dest == name)
+
+
 _FIELDS = {
     "validation": "valid_fraction",
     "fraction": "valid_fraction",

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.cli import config_file
+from dragoman.cli.parser import flag_of
 from dragoman.train.folder import OPTIONS
 from dragoman.train.tasks import task_name
 
 KEPT = (
     "task", "max_source_length", "preset", "vocab_size", "tokenizer_kind", "lowercase", "dropout", "body",
-    "pooling", "token_dropout", "mask_ratio", "noise", "image_size", "channels", "patch_size", "shift", "model_option",
+    "source_language", "target_language", "pooling", "token_dropout", "mask_ratio", "noise", "image_size", "channels",
+    "patch_size", "shift", "model_option",
 )  # fmt: skip
 
 
@@ -31,13 +33,12 @@ def keep_as_begun(options: argparse.Namespace, tasks: Mapping[str, str]) -> None
     path = Path(options.output) / OPTIONS
     begun: dict[str, Any] | None = config_file.read(path, options.define) if path.exists() else None
     values = {"task": task_name(options.output)} if begun is None else begun  # a run from Python leaves no options
-    flags = {action.dest: action.option_strings[0] for action in options.parser._actions if action.option_strings}
     for name in KEPT:
         given, was = getattr(options, name), values.get(name)
         if given is not None and tasks.get(str(given), given) != tasks.get(str(was), was):
             how = "was begun without it" if was is None else f"was begun with{_words(was)}"
             raise ValueError(
-                f"{flags[name]}{_words(given)} does not go with --resume: the run in {options.output} "
+                f"{flag_of(options, name)}{_words(given)} does not go with --resume: the run in {options.output} "
                 f"{'has its own' if begun is None and was is None else how}"
             )
         setattr(options, name, was)

@@ -8,12 +8,12 @@ from typing import Any
 from dragoman.arguments import with_article
 from dragoman.predict import Translator
 
-_LANGUAGES = ("source_language", "target_language")
+LANGUAGES = ("source_language", "target_language")
 
 
 def add_language_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """--source-language and --target-language."""
-    for name in _LANGUAGES:
+    for name in LANGUAGES:
         side = name.partition("_")[0]
         parser.add_argument(
             f"--{side}-language",
@@ -27,7 +27,7 @@ def load_served(kind: Any, options: argparse.Namespace, **more: Any) -> Any:
 
     ValueError, naming the folder, for another kind of model, too.
     """
-    languages = {name: code for name in _LANGUAGES if (code := getattr(options, name, None)) is not None}
+    languages = {name: code for name in LANGUAGES if (code := getattr(options, name, None)) is not None}
     if languages and not issubclass(kind, Translator):
         name = next(iter(languages)).replace("_", "-")
         raise ValueError(f"--{name} needs a model that translates, got one for {with_article(kind.__name__)}")

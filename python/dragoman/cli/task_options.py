@@ -6,13 +6,14 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dragoman.arguments import did_you_mean, shown
 from dragoman.cli.config_file import assigned
 from dragoman.cli.numbers import COUNT, REAL
+from dragoman.cli.parser import flag_of
 from dragoman.cli.presets import PAIRS
-from dragoman.cli.served import add_language_arguments
+from dragoman.cli.served import LANGUAGES, add_language_arguments
 from dragoman.data.text import Files
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.functional.pool import POOLINGS
@@ -20,8 +21,11 @@ from dragoman.models.base import Model, class_of_config
 from dragoman.models.body import load_body
 from dragoman.models.config import ModelConfig
 from dragoman.models.folder import model_folder, read_config
+from dragoman.models.speech import SpeechConfig
+from dragoman.models.vision import VisionConfig
 from dragoman.random import manual_seed
 from dragoman.train.denoising import NOISES
+from dragoman.train.fine_tuning import fine_tuning_defaults
 from dragoman.train.folder import OPTIONS
 from dragoman.train.image_classification import ImageClassification
 from dragoman.train.options import TrainingOptions
@@ -40,6 +44,9 @@ LIMITS = ("epochs", "max_steps", "max_minutes")  # of a run
 DROPOUTS = ("dropout", "embedding_dropout")  # fields that --dropout sets
 
 PATCHES = 8  # at most so many along a side of an image, where --patch-size is not given; one has 2 pixels or more
+
+_OF_TOKENIZER = ("vocab_size", "tokenizer_kind", "lowercase")  # what only a new one reads, by `dest`
+_OF_NEW_MODEL = ("preset", "patch_size")
 
 _TASKS_OF = {  # options of some tasks alone, by their `dest`
     "max_source_length": ("summarise",),
@@ -68,8 +75,8 @@ def add_file_arguments(group: argparse._ArgumentGroup) -> None:
         "--from",
         dest="body",
         metavar="FOLDER",
-        help="begin with the sizes, the vocabulary and, where they fit, the weights of a trained model; --preset, "
-        "--vocab-size, --tokenizer and --lowercase do not count then",
+        help="train a trained model further, or give its sizes, its vocabulary and the weights that fit to another "
+        "task; see docs/guide/checkpoints.md",
     )
     add_language_arguments(group)
 
@@ -114,8 +121,8 @@ def check_given(options: argparse.Namespace, kind: type[Task]) -> None:
     for name, tasks in _TASKS_OF.items():
         if getattr(options, name) is not None and kind.name not in tasks:
             raise ValueError(f"--{name.replace('_', '-')} needs --task {' or '.join(tasks)}, got {kind.name}")
-    if options.lowercase and kind.name == "image":
-        raise ValueError("--lowercase does not belong to --task image")
+    if not options.resume:  # a resumed run has what it was begun with
+        _check_new(options, kind)
     for name in kind.files:
         if getattr(options, name) is None:
             raise ValueError(f"--task {kind.name} needs {' and '.join(f'--{file}' for file in kind.files)}")
@@ -126,6 +133,26 @@ def check_given(options: argparse.Namespace, kind: type[Task]) -> None:
     if options.columns is not None and kind.name in ("tag", "image"):
         raise ValueError(f"--columns does not belong to --task {kind.name}")
     model_options(options, kind)
+
+
+def _check_new(options: argparse.Namespace, kind: type[Task]) -> None:
+    """ValueError for an option that would have no effect: of a tokenizer or a model where none is made, or of a
+    trained model without --from. And for a trained model that does not fit."""
+    for name in _OF_TOKENIZER:
+        if getattr(options, name) is not None and kind is ImageClassification:
+            raise ValueError(f"{flag_of(options, name)} does not belong to --task image")
+    languages = [name for name in LANGUAGES if getattr(options, name) is not None]
+    if options.body is None:
+        if languages:
+            raise ValueError(f"{flag_of(options, languages[0])} needs --from, a model that knows several languages")
+        return
+    if languages and not issubclass(kind, Translation):
+        raise ValueError(f"{flag_of(options, languages[0])} does not belong to --task {kind.name}")
+    for name in (*_OF_TOKENIZER, *_OF_NEW_MODEL):
+        if getattr(options, name) is not None:
+            has = "its own vocabulary" if name in _OF_TOKENIZER else "its own sizes"
+            raise ValueError(f"{flag_of(options, name)} does not go with --from: the model in {options.body} has {has}")
+    _body_config(options, kind)
 
 
 def model_options(options: argparse.Namespace, kind: type[Task]) -> dict[str, Any]:
@@ -142,6 +169,16 @@ def model_options(options: argparse.Namespace, kind: type[Task]) -> dict[str, An
     return chosen
 
 
+def complete(options: argparse.Namespace, kind: type[Task]) -> None:
+    """Puts in defaults for options of a new model and its tokenizer that are not given, where the run makes them."""
+    if options.body is not None:
+        return
+    options.preset = options.preset or "tiny"
+    if kind is not ImageClassification:
+        options.vocab_size = options.vocab_size or preset_defaults(options, kind).get("vocab_size", 10000)
+        options.tokenizer_kind = options.tokenizer_kind or "bpe"
+
+
 def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Files]) -> Task:
     """The task that the options describe, with what its training data teach: vocabulary and labels."""
     settings: dict[str, Any] = {}
@@ -151,7 +188,10 @@ def learn(options: argparse.Namespace, kind: type[Task], files: Mapping[str, Fil
         settings["ratio"] = options.mask_ratio
     names = ("noise", "token_dropout", "lowercase", "image_size", "channels", "shift")
     settings |= {name: v for name in names if (v := getattr(options, name)) is not None}
-    if options.body is not None and kind is not ImageClassification:
+    if options.body is not None and kind is ImageClassification:
+        config = cast(VisionConfig, _body_config(options, kind))
+        settings = {"image_size": config.image_size, "channels": config.channels} | settings
+    elif options.body is not None:
         with model_folder(Path(options.body)):
             tokenizer = Tokenizer.load(Path(options.body))
         if issubclass(kind, Translation):
@@ -168,10 +208,13 @@ def preset_defaults(options: argparse.Namespace, kind: type[Task]) -> Mapping[st
 
 
 def training_defaults(
-    options: argparse.Namespace, kind: type[Task], given: Mapping[str, Any], validated: bool
+    options: argparse.Namespace, task: Task, model: Model, given: Mapping[str, Any], validated: bool
 ) -> dict[str, Any]:
-    """Defaults of task and preset for options of training, without those that are given or do not go with them."""
-    defaults = {**kind.defaults, **preset_defaults(options, kind)}
+    """Defaults for options of training, of the task, and of the preset or of --from. Without those that are given or
+    do not go with them."""
+    defaults = {**task.defaults, **preset_defaults(options, type(task))}
+    if options.body is not None:
+        defaults |= fine_tuning_defaults(model.config.d_model)
     limited = not given.keys().isdisjoint(LIMITS)
     without = {*given, *(LIMITS if limited else ()), *(() if validated else ("final",))}
     if limited and given.keys().isdisjoint(("epochs", "max_steps")):
@@ -190,7 +233,7 @@ def new_model(options: argparse.Namespace, task: Task) -> Model:
             fields[name] = value
     chosen = model_options(options, type(task))
     if options.body is not None:
-        config = _body_config(Path(options.body), task, fields | chosen)
+        config = _changed(_body_config(options, type(task)), task, fields | chosen)
         model = class_of_config(type(config))(config)
         tell(f"{options.body}: {load_body(model, options.body)}")
         return model
@@ -209,12 +252,18 @@ def cuts_texts(task: Task) -> bool:
     return "head" in task.config_fields()
 
 
-def _body_config(folder: Path, task: Task, fields: dict[str, Any]) -> ModelConfig:
-    """The config of a trained model, changed to fit the task."""
+def _body_config(options: argparse.Namespace, kind: type[Task]) -> ModelConfig:
+    """The config of the model that --from names. OSError, ValueError if the task cannot use it."""
+    folder = Path(options.body)
     _, config = read_config(folder)
-    if not isinstance(config, task.config_class):
-        expected = f"a model with the config {task.config_class.__name__}"
-        raise ValueError(f"{folder}: must hold {expected} for --task {task.name}, got {type(config).__name__}")
+    if not isinstance(config, kind.config_class) or isinstance(config, SpeechConfig):
+        expected = f"a model with the config {kind.config_class.__name__}"
+        raise ValueError(f"{folder}: must hold {expected} for --task {kind.name}, got {type(config).__name__}")
+    return config
+
+
+def _changed(config: ModelConfig, task: Task, fields: dict[str, Any]) -> ModelConfig:
+    """The config of a trained model, changed to fit the task."""
     if "vocab_size" in fields:
         fields["vocab_size"] = max(fields["vocab_size"], getattr(config, "vocab_size", 0))
     changed: ModelConfig = dataclasses.replace(config, **fields)

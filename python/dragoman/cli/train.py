@@ -18,9 +18,9 @@ from dragoman.cli.task_options import (
     add_file_arguments,
     add_model_arguments,
     check_given,
+    complete,
     learn,
     new_model,
-    preset_defaults,
     training_defaults,
 )
 from dragoman.data.learning import LARGEST, MINIMUM
@@ -30,6 +30,7 @@ from dragoman.files import atomic_write
 from dragoman.functional.operands import ACTIVATION_DTYPES
 from dragoman.models.folder import load
 from dragoman.train.callbacks import Callback
+from dragoman.train.fine_tuning import RATE
 from dragoman.train.folder import DATA, OPTIONS, check_folder
 from dragoman.train.options import FINALS, TrainingOptions
 from dragoman.train.progress import tell
@@ -53,7 +54,7 @@ examples:
 """
 
 
-DEFAULTS = {"task": "translate", "preset": "tiny", "vocab_size": 10000, "tokenizer_kind": "bpe"}
+TASK = "translate"
 
 ALIASES = {"translation": "translate", "seq2seq": "summarise"}
 
@@ -141,7 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{flag}", dest=name, choices=values, default=argparse.SUPPRESS, help=text)
 
     limits = parser.add_argument_group(
-        "limits", "the first one reached ends the run; by default 30 epochs, of labels 10"
+        "limits", "the first one reached ends the run; by default 30 epochs, of labels 10, with --from 3"
     )
     option(limits, "epochs", "epochs", COUNT, "passes over the data")
     option(limits, "steps", "max_steps", COUNT, "optimizer steps")
@@ -174,14 +175,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "lr",
         "lr",
         REAL,
-        "peak learning rate (default: 0.64 / d_model; of tiny translators 0.003, labels and mlm 0.001)",
+        "peak learning rate (default: 0.64 / d_model; of tiny translators 0.003, labels and mlm 0.001; "
+        f"with --from {RATE} / d_model, which is 5e-5 for a d_model of 768)",
     )
     option(
         training,
         "warmup",
         "warmup",
         COUNT,
-        "steps until the peak, at most half of the run (default: 2000; of tiny translators 1000, labels 200)",
+        "steps until the peak, at most half of the run (default: 2000; of tiny translators 1000, of labels and with "
+        "--from 200)",
     )
     option(
         training,
@@ -213,7 +216,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "schedule",
         "schedule",
         SCHEDULES,
-        "decay of the learning rate (default: inverse_sqrt; of labels linear)",
+        "decay of the learning rate (default: inverse_sqrt; of labels and with --from linear)",
     )
     option(
         training,
@@ -264,12 +267,10 @@ def command(options: argparse.Namespace) -> None:
         check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
     if options.resume:
         keep_as_begun(options, ALIASES)
-    given = {name: value for name in DEFAULTS if (value := getattr(options, name)) is not None}
-    vars(options).update(DEFAULTS | given)
+    options.task = options.task or TASK
     kind = TASKS[ALIASES.get(options.task, options.task)]
-    if "vocab_size" not in given:
-        options.vocab_size = preset_defaults(options, kind).get("vocab_size", options.vocab_size)
     check_given(options, kind)
+    complete(options, kind)
     chosen = None if kind.name == "classify" else options.columns  # it reads its tables itself
     with corpora(options, kind.files, chosen) as (files, held_out):
         _train(options, kind, files, held_out)
@@ -285,7 +286,7 @@ def _train(options: argparse.Namespace, kind: type[Task], files: Corpus, held_ou
     names = [field.name for field in fields(TrainingOptions) if hasattr(options, field.name)]
     given = {name: getattr(options, name) for name in names}
     validated = held_out is not None or options.valid_fraction is not None
-    trainer = Trainer(model, task=task, **training_defaults(options, kind, given, validated), **given)
+    trainer = Trainer(model, task=task, **training_defaults(options, task, model, given, validated), **given)
     if not options.resume and this_process().first:
         trainer.callbacks = [_KeepOptions(output / OPTIONS, config_file.dump(options, vars(trainer), options.define))]
     validation = options.valid_fraction if held_out is None else list(task.read(held_out))

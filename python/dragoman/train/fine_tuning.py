@@ -1,15 +1,34 @@
-"""Learning rates that fall with depth, and frozen parameters."""
+"""Training a trained model further: its usual options, learning rates that fall with depth, frozen parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from typing import Any
 
 from dragoman import arguments
 from dragoman.nn.module import Module
 from dragoman.nn.transformer import TransformerLayer
 from dragoman.parameter_groups import ParameterGroup
+
+RATE = 0.04  # over d_model, a peak learning rate
+
+
+def fine_tuning_defaults(d_model: int) -> dict[str, Any]:
+    """Options with which a trained model learns more, and does not lose what it knows.
+
+    The peak is 0.04 / d_model: 5e-5 for d_model 768, 1e-5 for 4096. These lie among the rates that the field uses:
+    2e-5 to 5e-5 for BERT (Devlin et al. 2019, arXiv:1810.04805), 3e-5 for BART (Lewis et al. 2020, arXiv:1910.13461),
+    2e-5 for LLaMA 2 (Touvron et al. 2023, arXiv:2307.09288). A new model begins with 16 times as much.
+
+    Args:
+        d_model: of the model's config.
+
+    Returns:
+        By the names of TrainingOptions.
+    """
+    return {"lr": RATE / d_model, "warmup": 200, "schedule": "linear", "epochs": 3}
 
 
 def layer_groups(model: Module, decay: float) -> list[ParameterGroup]:
