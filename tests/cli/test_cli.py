@@ -262,7 +262,7 @@ def mistakes(data, folder):
         ("train", en, de, out, "--max-ratio=0.5"): "train: --max-ratio must be at least 1",
         ("train", en, de, out, "--config=" + str(short)): "short: not a TOML file",
         ("train", en, de, out, "--batch-tokens=3"): "more than --batch-tokens 3; raise it or set --max-length",
-        ("train", en, de, out, "--valid-source=x"): "--valid-target go together",
+        ("train", en, de, out, "--valid-source=x"): "--valid-target must be given together",
         ("train", en, de, out, "--resume"): "out/checkpoints: no checkpoint to resume from",
         ("train", en, de, f"--output={short}"): "short.*: (Not a directory|File exists)",
         ("translate", folder / "none"): "none: not a model folder$",

@@ -76,7 +76,7 @@ def test_a_fraction_is_held_out(data, tmp_path, capsys):
     assert "train: --valid-fraction must leave a row to train with, got 0.5 of 1 rows" in capsys.readouterr().err
     valid = [f"--valid-source={one}", f"--valid-target={one}"]
     for fraction, message in (
-        ("0.1", "-fraction and --valid-source exclude each other"),
+        ("0.1", "-fraction and --valid-source must not be given together"),
         ("0", r"-fraction must be a"),
     ):
         assert train(data, "en", "de", tmp_path / "x", f"--valid-fraction={fraction}", *valid) == 2

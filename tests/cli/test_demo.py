@@ -132,7 +132,7 @@ def test_the_demo_replaces_no_model_of_another_origin(tmp_path, capsys):
     (tmp_path / "model.safetensors").write_text("precious")
     (tmp_path / "loss.png").write_text("a picture")
     assert main(["demo", "--output", str(tmp_path)]) == 2
-    message = f"{tmp_path}: holds loss.png, model.safetensors of another origin; choose another --output"
+    message = f"{tmp_path}: holds loss.png, model.safetensors, which the demo did not write; choose another --output"
     assert capsys.readouterr().err == f"dragoman demo: {message}\n"
     assert (tmp_path / "model.safetensors").read_text() == "precious"
 

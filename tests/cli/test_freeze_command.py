@@ -57,4 +57,4 @@ def test_mistakes(folder, tmp_path, capsys):
     assert main(["freeze", str(tmp_path / "none"), "--compute-type", "int8", "--output", str(tmp_path / "x")]) == 2
     assert not (tmp_path / "x").exists()
     assert main(["evaluate", str(folder), "--data", "x", "--compute-type", "int8"]) == 2
-    assert "--compute-type needs --source and --target" in capsys.readouterr().err
+    assert "--compute-type does not go with --data; freeze the model first" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_a_refused_run_changes_nothing(data, tmp_path, capsys):
         (["--steps=4"], {}, "holds a training run; --resume goes on with it, --overwrite replaces it"),
         (["--overwrite", "--schedule=cosine", "--minutes=1"], {}, "needs --epochs or --steps"),
         (["--overwrite", "--batch-tokens=3"], {}, "more than --batch-tokens 3"),
-        (["--overwrite", "--resume"], {}, "--resume and --overwrite exclude each other"),
+        (["--overwrite", "--resume"], {}, "--resume and --overwrite must not be given together"),
         (["--resume", "--steps=4", "--seed=1"], {"source": "de", "target": "en"}, "--seed must be the same to resume"),
     ):
         assert train(data, output, *more, **files) == 2

@@ -239,7 +239,7 @@ def test_a_column_of_prefixes(folder, translator, tmp_path, monkeypatch, capsysb
     [
         (["--suppress=a", "--suppress="], "--suppress[1] must have a visible character, got ''"),
         (["--constraint= "], "--constraint[0] must have a visible character, got ' '"),
-        (["--constraint=a", "--like=hf"], "--constraint need a search like dragoman, got like hf"),
+        (["--constraint=a", "--like=hf"], "--constraint need --like dragoman, got --like hf"),
         (["--prefix=a", "--prefix-column"], "--prefix must not be given with --prefix-column"),
         (
             ["--prefix=two dogs", "--max-length=3"],

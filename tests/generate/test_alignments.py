@@ -59,7 +59,7 @@ def test_only_the_chosen_attentions_leave_their_weights():
         ({"outputs": [[4], [23], []]}, ValueError, r"attention_maps: outputs\[1\]\[0\] must lie in"),
         ({"layers": [3]}, ValueError, r"attention_maps: layers must lie in \[-3, 3\), got 3"),
         ({"heads": [-5]}, ValueError, r"attention_maps: heads must lie in \[-4, 4\), got -5"),
-        ({"heads": []}, ValueError, "attention_maps: heads must name at least one, got none"),
+        ({"heads": []}, ValueError, "attention_maps: heads must hold at least one number, got none"),
         ({"layers": [1.5]}, TypeError, "attention_maps: layers"),
     ],
     ids=str,

@@ -89,7 +89,7 @@ def test_special_ids_against_brute_force(fields, start, ends, never):
 def test_forced_tokens_take_places_of_learned_positions():
     model = make_model(positions="learned", max_length=8, start_id=[1, 7, 4])
     assert all(len(h.ids) <= 6 for (h,) in generate(model, SOURCES))
-    with pytest.raises(ValueError, match="generate: max_length must be at most 6, got 7"):
+    with pytest.raises(ValueError, match="generate: max_length must be at most 6, the model's last position, got 7"):
         generate(model, SOURCES, max_length=7)
     sides = {"encoder": {"max_length": 6}, "decoder": {"max_length": 20}}
     model = make_model(positions="learned", max_length=8, **sides)
@@ -219,7 +219,7 @@ def test_bad_arguments_are_named(arguments, message):
 def test_bad_sources_are_named():
     with pytest.raises(ValueError, match=r"generate: src_batch\[0\]\[1\] must lie in \[0, 13\)"):
         generate(make_model(), [[5, 13]])
-    with pytest.raises(ValueError, match="max_length must be at most 8, got 9"):
+    with pytest.raises(ValueError, match="max_length must be at most 8, the model's last position, got 9"):
         generate(make_model(positions="learned", max_length=8), [[5]], max_length=9)
 
 

@@ -142,10 +142,13 @@ def test_a_text_that_leaves_no_room_is_an_error(positions):
     model = make_decoder(positions=positions, max_length=4)
     assert len(generate(model, [[1, 5, 6]])[0][0].token_logprobs) == 1
     assert generate(model, [[1, 5, 6, 7]], max_length=0)[0][0].ids == []
-    with pytest.raises(ValueError, match="generate: a text to go on from must have at most 3 tokens, got 4"):
+    with pytest.raises(
+        ValueError,
+        match="generate: a text to continue must have at most 3 tokens, one less than the config's max_length, got 4",
+    ):
         generate(model, [[1, 5], [1, 5, 6, 7]])
     if positions == "learned":
-        with pytest.raises(ValueError, match="at most 3 tokens, got 5"):
+        with pytest.raises(ValueError, match=r"at most 3 tokens, .*, got 5"):
             generate(model, [[1, 5, 6, 7, 8]], max_length=2)
     else:
         assert len(generate(model, [[1, 5, 6, 7, 8]], max_length=2)) == 1
@@ -214,13 +217,13 @@ def test_an_ensemble_averages_log_probabilities():
     [
         (lambda: [], ValueError, "model must be a model or a list of at least one, got none"),
         (lambda: [make_model(), 3], TypeError, "model must be an EncoderDecoder or a TextDecoder, got int"),
-        (lambda: [make_model(), make_decoder()], ValueError, r"model\[1\] must have the kind of model\[0\], "),
-        (lambda: [make_model(), make_model(vocab_size=14)], ValueError, r"model\[1\] must have the vocabulary"),
-        (lambda: [make_model(), make_model(eos_id=5)], ValueError, r"model\[1\] must have the special ids"),
+        (lambda: [make_model(), make_decoder()], ValueError, r"model\[1\] must have the same kind as model\[0\], enc"),
+        (lambda: [make_model(), make_model(vocab_size=14)], ValueError, "the same vocabulary size as .*, 13, got 14"),
+        (lambda: [make_model(), make_model(eos_id=5)], ValueError, r"the same eos ids as .*, \(2,\), got \(5,\)"),
     ],
 )  # fmt: skip
 def test_models_that_are_no_ensemble(models, error, message):
-    with pytest.raises(error, match=f"generate: {message}"):
+    with pytest.raises(error, match=f"^generate: .*{message}"):
         generate(models(), [[5]])
 
 
@@ -316,7 +319,9 @@ def test_sampled_tokens_obey_the_options():
         assert h.ids[0] == 8 and len(h.ids) >= 3 and not {4, 6, 5} & set(h.ids) and len(set(h.ids)) == len(h.ids)
         (again,) = score(model, [[1, 5]], [h.ids], ended=h.length > len(h.ids), length_penalty=0.0)
         assert again.score == pytest.approx(h.score, abs=1e-5)
-    with pytest.raises(ValueError, match="sample: count must be 1, got 2; generate takes a temperature and a count"):
+    with pytest.raises(
+        ValueError, match="sample: count must be 1, got 2; generate\\(temperature=, count=\\) draws several"
+    ):
         sample(model, [[1, 5]], count=2)
 
 

@@ -328,44 +328,47 @@ def test_what_was_not_given_follows_other_options():
     options = replace(SearchOptions(beam=5), beam=2)
     assert options.outputs == 2 and options.count is None and options.exponent == 0.6
     assert replace(options, like="hf").exponent == 1.0 and replace(options, beam=1, temperature=2.0).outputs == 1
-    with pytest.raises(ValueError, match="count must be at most 2, as beam, got 4"):
+    with pytest.raises(ValueError, match="count must be at most 2, the value of beam, got 4"):
         replace(SearchOptions(beam=5, count=4), beam=2)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": 3, "beam": 2}, "count must be at most 2, as beam, got 3"),
-        ({"min_length": 5, "max_length": 4}, "min_length must be at most 4, as max_length, got 5"),
+        ({"count": 3, "beam": 2}, "count must be at most 2, the value of beam, got 3"),
+        ({"min_length": 5, "max_length": 4}, "min_length must be at most 4, the value of max_length, got 5"),
         ({"like": "bart"}, "like must be one of dragoman, marian, fairseq, hf, got 'bart'"),
-        ({"coverage_penalty": 0.2, "like": "hf"}, "coverage_penalty needs a search like dragoman, got like hf"),
-        ({"coverage_penalty": 0.2, "temperature": 1}, "coverage_penalty needs a .*, got a temperature above 0"),
+        ({"coverage_penalty": 0.2, "like": "hf"}, "coverage_penalty needs like='dragoman', got like='hf'"),
+        ({"coverage_penalty": 0.2, "temperature": 1}, "coverage_penalty needs temperature 0, got 1"),
         ({"coverage_penalty": -0.2}, "coverage_penalty must be at least 0, got -0.2"),
         ({"coverage_penalty": 11}, "coverage_penalty must be at most 10, got 11"),
-        ({"early_stopping": True}, "early_stopping needs a search like hf, got like dragoman"),
-        ({"early_stopping": "never", "like": "marian"}, "early_stopping needs a search like hf, got like marian"),
+        ({"early_stopping": True}, "early_stopping needs like='hf', got like='dragoman'"),
+        ({"early_stopping": "never", "like": "marian"}, "early_stopping needs like='hf', got like='marian'"),
         ({"early_stopping": "always", "like": "hf"}, "early_stopping must be True, False or \"never\", got 'always'"),
-        ({"forced_last": 2, "like": "fairseq"}, "forced_last needs a search like hf, got like fairseq"),
-        ({"forced_last": 13, "like": "hf"}, r"forced_last must lie in \[0, 13\), the vocabulary, got 13"),
-        ({"begin_suppress": [13]}, r"begin_suppress\[0\] must lie in \[0, 13\), the vocabulary, got 13"),
+        ({"forced_last": 2, "like": "fairseq"}, "forced_last needs like='hf', got like='fairseq'"),
+        ({"forced_last": 13, "like": "hf"}, r"forced_last must lie in \[0, 13\), the ids of the vocabulary, got 13"),
+        ({"begin_suppress": [13]}, r"begin_suppress\[0\] must lie in \[0, 13\), the ids of the vocabulary, got 13"),
         ({"bad_words": [[5], []]}, r"bad_words\[1\] must hold at least one id, got none"),
-        ({"bad_words": [[5, 13]]}, r"bad_words\[0\]\[1\] must lie in \[0, 13\), the vocabulary, got 13"),
+        ({"bad_words": [[5, 13]]}, r"bad_words\[0\]\[1\] must lie in \[0, 13\), the ids of the vocabulary, got 13"),
         ({"constraints": [[5]], "renormalize": True}, "renormalize must be False with constraints, got True"),
         ({"top_k": 3}, "top_k needs a temperature above 0, got 0"),
         ({"min_p": 0.1}, "min_p needs a temperature above 0, got 0"),
         ({"temperature": 1.0, "beam": 2}, "beam must be 1 where temperature is above 0, got 2"),
         ({"min_p": 1.0, "temperature": 1.0}, r"min_p must lie in \[0, 1\), got 1.0"),
-        ({"prefix": [5, 13]}, r"prefix\[1\] must lie in \[0, 13\), the vocabulary, got 13"),
+        ({"prefix": [5, 13]}, r"prefix\[1\] must lie in \[0, 13\), the ids of the vocabulary, got 13"),
         ({"suppress": [-1]}, "suppress must be at least 0, got -1"),
         ({"allowed": []}, "allowed must hold at least one id, got none"),
         ({"constraints": [[5], []]}, r"constraints\[1\] must hold at least one id, got none"),
-        ({"constraints": [[5], [14]]}, r"constraints\[1\]\[0\] must lie in \[0, 13\), the vocabulary, got 14"),
-        ({"constraints": [[5, 2]]}, r"constraints\[0\] must not hold an eos, got 2"),
-        ({"constraints": [[5]], "like": "hf"}, "constraints need a search like dragoman, got like hf"),
+        (
+            {"constraints": [[5], [14]]},
+            r"constraints\[1\]\[0\] must lie in \[0, 13\), the ids of the vocabulary, got 14",
+        ),
+        ({"constraints": [[5, 2]]}, r"constraints\[0\] must not hold an eos id, got 2"),
+        ({"constraints": [[5]], "like": "hf"}, "constraints need like='dragoman', got like='hf'"),
         ({"repetition_penalty": 0}, "repetition_penalty must be above 0, got 0"),
         ({"repetition_penalty": 1e-300}, r"repetition_penalty must lie in \[1e-06, 1e\+06\], got 1e-300"),
         ({"repetition_penalty": 1e7}, r"repetition_penalty must lie in \[1e-06, 1e\+06\], got 1e\+07"),
-        ({"prefix": [5] * 9, "max_length": 8}, "prefix must have at most 8 ids, as the output, got 9"),
+        ({"prefix": [5] * 9, "max_length": 8}, "prefix must have at most 8 ids, the limit of the output, got 9"),
     ],
 )
 def test_bad_options_are_named(options, message):

@@ -191,7 +191,7 @@ def test_a_result_with_its_prompt(generator):
         ({"coverage_penalty": 1}, ValueError, "coverage_penalty must be 0, the default; it is not supported here"),
         ({"target_prefix": [["a"], ["b"]]}, ValueError, "target_prefix must hold 1 prefixes, got 2"),
         ({"beam_size": 0}, ValueError, "beam_size must be at least 1, got 0"),
-        ({"num_hypotheses": 3}, ValueError, "num_hypotheses must be at most 2, as beam_size, got 3"),
+        ({"num_hypotheses": 3}, ValueError, "num_hypotheses must be at most 2, the value of beam_size, got 3"),
         ({"min_decoding_length": 9, "max_decoding_length": 3}, ValueError, "min_decoding_length must be at most 3"),
         ({"sampling_topk": 5}, ValueError, "beam_size must be 1 where sampling_temperature is above 0, got 2"),
         ({"target_prefix": ["ab"]}, TypeError, "a text must be a list of tokens, got str 'ab'"),
@@ -214,7 +214,7 @@ def test_a_text_is_not_its_tokens(translator, generator):
 
 
 def test_options_of_a_generator_have_its_names(generator):
-    with pytest.raises(ValueError, match=r"^Generator: min_length must be at most 3, as max_length, got 9"):
+    with pytest.raises(ValueError, match=r"^Generator: min_length must be at most 3, the value of max_length, got 9"):
         generator.generate_batch([["<s>"]], min_length=9, max_length=3)
 
 

@@ -115,7 +115,10 @@ def test_a_search_goes_on_from_each_text(fields, beam):
 def test_by_default_a_text_ends_at_max_length():
     model = model_of(3, max_length=6)
     assert all(len(found[0].ids) <= 6 - 4 for found in generate(model, [[1, 5, 6, 7]]))
-    with pytest.raises(ValueError, match="generate: a text to go on from must have at most 5 tokens, got 7"):
+    with pytest.raises(
+        ValueError,
+        match="generate: a text to continue must have at most 5 tokens, one less than the config's max_length, got 7",
+    ):
         generate(model, [[1, 5, 6, 7, 8, 9, 4]])
 
 

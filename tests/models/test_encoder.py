@@ -271,7 +271,9 @@ def test_bad_batches_are_refused():
         tagger.loss([[1, 2]], [[0]])
     with pytest.raises(ValueError, match=r"logits: words must have \[3\] tokens with one on either side, got \[4\]"):
         tagger.logits([[1, 5, 2]], [[2]])
-    with pytest.raises(ValueError, match=r"logits: batch\[0\]\[1\] must lie in \[0, 10\), the vocabulary, got 10"):
+    with pytest.raises(
+        ValueError, match=r"logits: batch\[0\]\[1\] must lie in \[0, 10\), the ids of the vocabulary, got 10"
+    ):
         tagger.logits([[1, 10]])
     with pytest.raises(ValueError, match='words must be None but for the head "tag", got them for "mlm"'):
         model_of(head="mlm", mask_id=9).logits([[1, 5, 2]], [[1]])

@@ -182,7 +182,7 @@ def test_other_sources_are_refused(rng):
             generate(model, [np.zeros(shape, np.float32)])
     with pytest.raises(ValueError, match=r"src_batch\[1\] must have at most 60 frames, got 62"):
         model.logits(frames_of(rng, 2, 62), [[3], [3]])
-    with pytest.raises(ValueError, match=r"model must be one where it reads sound, got 2"):
+    with pytest.raises(ValueError, match=r"model must be a single SpeechTransformer, not a list of several, got 2"):
         generate([model, model], frames_of(rng, 4))
     with pytest.raises(ValueError, match=r"encode: src_ids must be frames of shape \(8, 5\)"):
         model.encode(np.zeros((7, bins), np.float32), dg.Sequences([4]))

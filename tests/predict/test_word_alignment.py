@@ -132,7 +132,7 @@ def test_tokens_and_their_words(kind):
         ([("a", "a"), ("a" * 40, "a")], {}, ValueError, r"pairs\[1\]\[0\] must have at most 32 tokens, got 42"),
         ([("a", "a" * 10_000)], {}, ValueError, r"pairs\[0\]\[1\] must have at most 10,000 tokens, got 10,001"),
         ([], {"layers": [1]}, ValueError, r"layers must lie in \[-1, 1\), got 1"),
-        ([], {"heads": []}, ValueError, "heads must name at least one, got none"),
+        ([], {"heads": []}, ValueError, "heads must hold at least one number, got none"),
     ],
     ids=str,
 )

@@ -93,7 +93,7 @@ def test_a_run_is_resumed_or_replaced_but_not_mixed(pairs, tmp_path):
     assert [name for name in now if name.startswith("tensorboard")] == ["tensorboard/notes"]
     assert [json.loads(line)["step"] for line in now["log.jsonl"].splitlines()] == [1, 2]
     fit(tmp_path, pairs, resume=True, max_steps=3)
-    with pytest.raises(ValueError, match="resume=True and overwrite=True exclude each other"):
+    with pytest.raises(ValueError, match="resume=True and overwrite=True must not be given together"):
         fit(tmp_path, pairs, resume=True, overwrite=True)
 
 

@@ -26,9 +26,9 @@ def corpora(
     """
     training, held_out = ({side: getattr(options, f"{kind}{side}") for side in sides} for kind in ("", "valid_"))
     if len({files is None for files in held_out.values()}) > 1:
-        raise ValueError(f"{' and '.join(f'--valid-{side}' for side in sides)} go together")
+        raise ValueError(f"{' and '.join(f'--valid-{side}' for side in sides)} must be given together")
     if options.valid_fraction is not None and held_out[sides[0]] is not None:
-        raise ValueError(f"--valid-fraction and --valid-{sides[0]} exclude each other")
+        raise ValueError(f"--valid-fraction and --valid-{sides[0]} must not be given together")
     names = [name for files in (training, held_out) for side in sides for name in files[side] or ()]
     _columns(chosen, sides)  # an error comes before the pipes are read
     if this_process().size > 1 and (pipes := pipes_among(names)):

@@ -96,7 +96,9 @@ def run(output: str | Path, seed: int = 0) -> dict[str, Any]:
     output.mkdir(parents=True, exist_ok=True)
     found = FILES.intersection(path.name for path in output.iterdir())
     if found and found != FILES:
-        raise ValueError(f"{output}: holds {', '.join(sorted(found))} of another origin; choose another --output")
+        raise ValueError(
+            f"{output}: holds {', '.join(sorted(found))}, which the demo did not write; choose another --output"
+        )
     tell(f"writing {PAIRS:,} dates in {len(LOCALES)} locales")
     corpus = make_corpus(PAIRS, TESTS, HELD_OUT, seed)
     tokenizer = make_tokenizer(line for pair in corpus.train for line in pair)

@@ -53,7 +53,7 @@ def command(options: argparse.Namespace) -> None:
         _translations(options)
     elif options.data is not None and options.source is options.target is None:
         if options.compute_type != "default":
-            raise ValueError("--compute-type needs --source and --target; freeze the model for --data")
+            raise ValueError("--compute-type does not go with --data; freeze the model first, by dragoman freeze")
         _task(options)
     else:
         raise ValueError("evaluate needs --source and --target, or --data")
@@ -62,7 +62,9 @@ def command(options: argparse.Namespace) -> None:
 def _task(options: argparse.Namespace) -> None:
     task = load_task(options.folder)
     if isinstance(task, Translation):
-        raise ValueError(f"--data needs a model of another task; --task {task.name} is scored by --source and --target")
+        raise ValueError(
+            f"{options.folder}: holds a model of the task {task.name}, which needs --source and --target, not --data"
+        )
     if options.columns is not None:
         if not isinstance(task, Classification):
             raise ValueError(f"--columns needs a model that classifies texts, got the task {task.name}")

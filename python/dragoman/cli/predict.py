@@ -88,7 +88,7 @@ def command(options: argparse.Namespace) -> None:
                 f"--{name.replace('_', '-')} needs a model for {needed}, got one for {with_article(kind.__name__)}"
             )
     if issubclass(kind, Transcriber):
-        raise ValueError("a model of speech is for dragoman transcribe")
+        raise ValueError(f"{options.folder}: holds a model of speech; use dragoman transcribe")
     draws = draw_options(options)
     predictor: Any = load_served(kind, options, batch_tokens=options.batch_tokens)
     if kind is LanguageModel:

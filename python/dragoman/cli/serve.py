@@ -61,6 +61,6 @@ def command(options: argparse.Namespace) -> None:
     limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits)})
     kind: Any = predictor_class(options.folder)
     if issubclass(kind, Transcriber):
-        raise ValueError("a model of speech is not served; see dragoman transcribe")
+        raise ValueError(f"{options.folder}: holds a model of speech, which cannot be served; use dragoman transcribe")
     predictor = load_served(kind, options, queue_limit=options.queue_limit, batch_tokens=options.batch_tokens)
     serve(predictor, options.host, options.port, limits)

@@ -103,7 +103,7 @@ def chosen_heads(
     attentions = [layer.cross_attention for layer in model.decoder.layers if layer.cross_attention]
     read = [(attentions[i], _places(op, "heads", heads, attentions[i].num_heads)) for i in chosen]
     if any(len(of_layer) != len(read[0][1]) for _, of_layer in read):
-        raise ValueError(f"{op}: heads must be chosen where layers differ in their number, got None")
+        raise ValueError(f"{op}: heads must be given where the layers have different numbers of heads, got None")
     return read
 
 
@@ -137,7 +137,7 @@ def _places(op: str, argument: str, places: Sequence[int] | None, count: int) ->
         return list(range(count))
     chosen = arguments.integers(op, argument, places, minimum=-(2**63))
     if not chosen:
-        raise ValueError(f"{op}: {argument} must name at least one, got none")
+        raise ValueError(f"{op}: {argument} must hold at least one number, got none")
     for place in chosen:
         if not -count <= place < count:
             raise ValueError(f"{op}: {argument} must lie in [{-count}, {count}), got {place}")

@@ -131,7 +131,7 @@ class Generation:
     def _check_prefix(self, options: SearchOptions, limit: int) -> None:
         if len(options.prefix) > limit:
             got = len(options.prefix)
-            raise ValueError(f"{self._op}: prefix must have at most {limit} ids, as the output, got {got}")
+            raise ValueError(f"{self._op}: prefix must have at most {limit} ids, the limit of the output, got {got}")
 
     def step(self) -> list[int]:
         """One step of all requests.

@@ -23,13 +23,20 @@ def models_of(op: str, model: SearchModels) -> list[SearchModel]:
     for each in models:
         check_model(op, each)
     if len(models) > 1 and isinstance(models[0], SpeechTransformer):
-        raise ValueError(f"{op}: model must be one where it reads sound, got {len(models)}")
+        raise ValueError(f"{op}: model must be a single SpeechTransformer, not a list of several, got {len(models)}")
     traits: dict[str, Callable[[SearchModel], Any]]
-    traits = {"kind": _kind, "vocabulary": output_size, "special ids": _special_ids}
+    traits = {
+        "kind": _kind,
+        "vocabulary size": output_size,
+        "start ids": _start,
+        "eos ids": _ends,
+        "ids that are never written": _unwritten,
+    }
     for i, each in enumerate(models):
         for name, of in traits.items():
             if of(each) != of(models[0]):
-                raise ValueError(f"{op}: model[{i}] must have the {name} of model[0], {of(models[0])}, got {of(each)}")
+                expected = f"the same {name} as model[0], {of(models[0])}"
+                raise ValueError(f"{op}: model[{i}] must have {expected}, got {of(each)}")
     return models
 
 
@@ -54,12 +61,13 @@ def limit_of(op: str, model: SearchModel, length: int, max_length: int | None, s
         taken = (len(start_ids(model.config)) if started is None else started) - 1
     room = max(int(side.max_length) - taken, 0)
     if goes_on and not room and (max_length is None or (max_length and side.positions == "learned")):
-        raise ValueError(f"{op}: a text to go on from must have at most {side.max_length - 1} tokens, got {length}")
+        most = f"{side.max_length - 1} tokens, one less than the config's max_length"
+        raise ValueError(f"{op}: a text to continue must have at most {most}, got {length}")
     if max_length is None:
         whole = goes_on or isinstance(model, SpeechTransformer)  # the length of a source says nothing
         return room if whole else min(2 * length + 10, room)
     if side.positions == "learned" and max_length > room:
-        raise ValueError(f"{op}: max_length must be at most {room}, got {max_length}")
+        raise ValueError(f"{op}: max_length must be at most {room}, the model's last position, got {max_length}")
     return max_length
 
 
@@ -76,7 +84,13 @@ def _kind(model: SearchModel) -> str:
     return "decoder" if isinstance(model, TextDecoder) else "encoder-decoder"
 
 
-def _special_ids(model: SearchModel) -> tuple[tuple[int, ...], ...]:
-    config = model.config
-    start = () if isinstance(model, TextDecoder) else start_ids(config)
-    return start, end_ids(config), unwritten_ids(config)
+def _start(model: SearchModel) -> tuple[int, ...]:
+    return () if isinstance(model, TextDecoder) else start_ids(model.config)
+
+
+def _ends(model: SearchModel) -> tuple[int, ...]:
+    return end_ids(model.config)
+
+
+def _unwritten(model: SearchModel) -> tuple[int, ...]:
+    return unwritten_ids(model.config)

@@ -150,7 +150,9 @@ class SearchOptions:
         count = arguments.integer(op, "count", self.count, 1)
         most = MAX_BEAM if temperature else beam
         if count > most:
-            raise ValueError(f"{op}: count must be at most {most}{'' if temperature else ', as beam'}, got {count}")
+            raise ValueError(
+                f"{op}: count must be at most {most}{'' if temperature else ', the value of beam'}, got {count}"
+            )
         return count
 
     def _checked_rule(self, op: str) -> dict[str, Any]:
@@ -163,7 +165,7 @@ class SearchOptions:
         last = None if self.forced_last is None else arguments.integer(op, "forced_last", self.forced_last)
         for name, is_given in (("early_stopping", early), ("forced_last", last is not None)):
             if is_given and like != "hf":
-                raise ValueError(f"{op}: {name} needs a search like hf, got like {like}")
+                raise ValueError(f"{op}: {name} needs like='hf', got like='{like}'")
         length_penalty = None if self.length_penalty is None else self._checked_penalty(op, "length_penalty")
         coverage_penalty = self._checked_penalty(op, "coverage_penalty")
         if coverage_penalty:
@@ -185,14 +187,15 @@ class SearchOptions:
     def _check_own_rule(self, op: str, needs: str) -> None:
         """ValueError unless this is a search like "dragoman". `needs` begins the message: "constraints need"."""
         if self.temperature or self.like != "dragoman":
-            other = f"like {self.like}" if self.like != "dragoman" else "a temperature above 0"
-            raise ValueError(f"{op}: {needs} a search like dragoman, got {other}")
+            if self.like != "dragoman":
+                raise ValueError(f"{op}: {needs} like='dragoman', got like='{self.like}'")
+            raise ValueError(f"{op}: {needs} temperature 0, got {self.temperature:g}")
 
     def _checked_lengths(self, op: str) -> dict[str, Any]:
         most = None if self.max_length is None else arguments.integer(op, "max_length", self.max_length)
         least = None if self.min_length is None else arguments.integer(op, "min_length", self.min_length)
         if most is not None and least is not None and least > most:
-            raise ValueError(f"{op}: min_length must be at most {most}, as max_length, got {least}")
+            raise ValueError(f"{op}: min_length must be at most {most}, the value of max_length, got {least}")
         return {"max_length": most, "min_length": least}
 
     def _checked_draws(self, op: str, beam: int, temperature: float) -> dict[str, Any]:
@@ -257,12 +260,14 @@ class SearchOptions:
         for name, ids in given.items():
             for i, id in enumerate(ids):
                 if id >= size:
-                    raise ValueError(f"{op}: {name}[{i}] must lie in [0, {size}), the vocabulary, got {id}")
+                    raise ValueError(f"{op}: {name}[{i}] must lie in [0, {size}), the ids of the vocabulary, got {id}")
         if self.forced_last is not None and self.forced_last >= size:
-            raise ValueError(f"{op}: forced_last must lie in [0, {size}), the vocabulary, got {self.forced_last}")
+            raise ValueError(
+                f"{op}: forced_last must lie in [0, {size}), the ids of the vocabulary, got {self.forced_last}"
+            )
         for i, phrase in enumerate(self.constraints):
             if found := {*phrase} & {*ends}:
-                raise ValueError(f"{op}: constraints[{i}] must not hold an eos, got {min(found)}")
+                raise ValueError(f"{op}: constraints[{i}] must not hold an eos id, got {min(found)}")
         if len({*self.suppress, *self._unwritten(unwritten)}) == size:
             raise ValueError(f"{op}: suppress must leave at least one token that may be chosen")
 

@@ -60,9 +60,9 @@ def sample(
         **options,
     )
     if chosen.outputs != 1:
-        raise ValueError(f"sample: count must be 1, got {chosen.outputs}; generate takes a temperature and a count")
+        raise ValueError(f"sample: count must be 1, got {chosen.outputs}; generate(temperature=, count=) draws several")
     check_sources("sample", generation.models, src_batch)
     places = range(len(src_batch)) if places is None else arguments.integers("sample", "places", places)
     if len(places) != len(src_batch):
-        raise ValueError(f"sample: places must hold {len(src_batch)} ints, one a sentence, got {len(places)}")
+        raise ValueError(f"sample: places must hold {len(src_batch)} ints, one for each source, got {len(places)}")
     return [found[0] for found in run(generation, src_batch, chosen, places)]

@@ -48,7 +48,7 @@ def _refuse(op: str, argument: str, batch: IdBatch, vocab_size: int) -> None:
             if isinstance(value, bool) or not isinstance(value, int | np.integer):
                 raise TypeError(f"{op}: {place} must be an int, got {type(value).__name__} {value!r}")
             if not 0 <= value < vocab_size:
-                raise ValueError(f"{op}: {place} must lie in [0, {vocab_size}), the vocabulary, got {value}")
+                raise ValueError(f"{op}: {place} must lie in [0, {vocab_size}), the ids of the vocabulary, got {value}")
 
 
 def check_pairs(op: str, src_batch: IdBatch, tgt_batch: IdBatch) -> None:

@@ -46,7 +46,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path | None, *, resume: bool = False, overwrite: bool = False) -> None:
         if resume and overwrite:
-            raise ValueError("Trainer: resume=True and overwrite=True exclude each other")
+            raise ValueError("Trainer: resume=True and overwrite=True must not be given together")
         self.path = None if path is None else Path(path)
         self._resume = resume
         self._overwrite = overwrite
