@@ -65,7 +65,7 @@ def test_after_a_bad_step_training_goes_on_as_if_its_batch_had_not_been(pairs, m
             dg.manual_seed(0)
             model = Transformer(CONFIG.with_dropout(0.0))
             watch = Watch(model, poison(patch, bad))
-            patch.setattr("dragoman.train.loop.make_schedule", lambda *arguments: lambda step: 1e-3)
+            patch.setattr("dragoman.train.learning_rate.make_schedule", lambda *arguments: lambda step: 1e-3)
             order = [[0], [1], [2]] if bad else [[0], [2]]
             patch.setattr("dragoman.data.batches.Batches.epoch", lambda self, epoch, order=order: order)
             Trainer(model, epochs=1, callbacks=[watch], **OPTIONS).fit(pairs)

@@ -6,15 +6,14 @@ import math
 import operator
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import reduce
 
 import numpy as np
 
 from dragoman import random
 from dragoman.creation import tensor
-from dragoman.data.batches import Batches, Order
-from dragoman.data.columns import Columns
+from dragoman.data.batches import Batches
 from dragoman.data.prefetch import Prefetch
 from dragoman.distributed.ranks import Ranks
 from dragoman.grad_mode import no_grad
@@ -26,17 +25,16 @@ from dragoman.train.callbacks import Callback, Record
 from dragoman.train.checkpoint import Stateful
 from dragoman.train.final_weights import final_weights, put_weights
 from dragoman.train.fine_tuning import layer_groups
+from dragoman.train.learning_rate import LearningRate
 from dragoman.train.limits import Limits
 from dragoman.train.options import TrainingOptions
 from dragoman.train.progress import Progress, counted, duration
-from dragoman.train.schedule import capped_warmup, fitted_warmup, make_schedule
 from dragoman.train.signals import Stopped, StopSignals
+from dragoman.train.step_batches import StepBatches, StepOfBatches
 from dragoman.train.store import Position, RunStore, Sums
 from dragoman.train.task import Batch, Task
 from dragoman.train.tensorboard import TensorBoard
 from dragoman.train.validation import Ranking, Validation
-
-MEASURED = (0.05, 0.5)  # shares of the time limit after which the warm-up is fitted to it
 
 
 class TrainingRun:
@@ -53,7 +51,6 @@ class TrainingRun:
         ranks: Ranks,
     ) -> None:
         self.ranks = ranks
-        self.in_step = options.accumulate * ranks.size  # batches
         self.model = model
         self.task = task
         self.options = options
@@ -66,15 +63,13 @@ class TrainingRun:
         self.stop = StopSignals([signal.SIGUSR1] if ranks.size > 1 else [])  # mpirun passes it on to its ranks
         if validation is not None:
             validation.stop = self.stop
-        assert options.lr is not None
-        epoch_steps = math.ceil(len(batches.epoch(0)) / self.in_step)
-        self.limits = Limits(options, ranks, self.stop, epoch_steps)
+        self.step_batches = StepBatches(task, model, batches, options, ranks)
+        self.limits = Limits(options, ranks, self.stop, self.step_batches.epoch_steps)
         total_steps = self.limits.total_steps
-        self.warmup = capped_warmup(options.warmup, total_steps)
-        self.schedule = make_schedule(options.schedule, options.lr, self.warmup, total_steps)
+        self.rate = LearningRate(options, self.limits)
         self.optimizer = AdamW(
             model,
-            self.schedule(1),
+            self.rate(1),
             options.betas,
             options.eps,
             options.weight_decay,
@@ -82,12 +77,11 @@ class TrainingRun:
             [] if options.layer_decay is None else layer_groups(model, options.layer_decay),
             ranks,
         )
-        self.split = task.splitter(options) if options.bpe_dropout else None
         self.ema = None if options.ema is None else ExponentialAverage(model, options.ema)
         parts: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
         if self.ema is not None:
             parts["ema"] = self.ema
-        plan = {"warmup": self.warmup, "end of the schedule": total_steps}
+        plan = {"warmup": self.rate.warmup, "end of the schedule": total_steps}
         if options.schedule == "inverse_sqrt":
             del plan["end of the schedule"]
         examples = None if validation is None else len(validation.examples)
@@ -102,9 +96,8 @@ class TrainingRun:
             self.position, self.sums = Position(), Sums()
             store.begin(self.position, self.sums)
         self.first_step = self.position.step
-        self.to_measure = list(MEASURED)
         if self.position.warmup is not None and options.max_minutes is not None:
-            self._set_warmup(min(self.warmup, self.position.warmup))
+            self.rate.set_warmup(min(self.rate.warmup, self.position.warmup))
         self.progress = Progress(self.store.log, self.first_step, total_steps)
         self.callbacks: list[Callback] = list(options.callbacks)
         if options.tensorboard and self.store.output is not None and ranks.first:
@@ -131,7 +124,7 @@ class TrainingRun:
 
     def _introduce(self) -> None:
         """Says what is trained on, and what the user may not expect."""
-        padding = self.batches.padding(lambda rows: self._batch(rows).columns)
+        padding = self.batches.padding(lambda rows: self.step_batches.batch(rows).columns)
         self.probe = self.batches.epoch(0)[0]  # rows for the last check
         say = self.progress.say
         say(
@@ -142,65 +135,26 @@ class TrainingRun:
         )
         for remark in self.task.remarks():
             say(remark)
-        if self.warmup != self.options.warmup and not self.first_step:
-            say(f"warm-up in {counted(self.warmup, 'step')}, half of the run, instead of {self.options.warmup:,}")
+        if self.rate.warmup != self.options.warmup and not self.first_step:
+            say(f"warm-up in {counted(self.rate.warmup, 'step')}, half of the run, instead of {self.options.warmup:,}")
         for path in self.store.damaged:
             say(f"{path}: damaged; going on from step {self.first_step}")
         if self.store.differences:
             say(f"resumed with other options than before: {'; '.join(self.store.differences)}")
 
-    def _set_warmup(self, steps: int) -> None:
-        assert self.options.lr is not None
-        self.warmup = steps
-        self.schedule = make_schedule(self.options.schedule, self.options.lr, steps, self.limits.total_steps)
-
-    def _fit_warmup(self) -> None:
-        """Cuts a warm-up that would take more than half of the minutes, by the speed so far."""
-        step = self.position.step
-        if self.options.max_minutes is None or step >= self.warmup or not self.to_measure:
-            return
-        done = self.limits.time_used()
-        if done < self.to_measure[0]:
-            return
-        self.to_measure = [share for share in self.to_measure if done < share]
-        if (warmup := fitted_warmup(self.warmup, self.first_step, step, done)) < self.warmup:
-            self._set_warmup(warmup)
-            self.position.warmup = warmup
-            self.progress.say(
-                f"warm-up in {counted(warmup, 'step')}, half of what the time limit allows, instead of "
-                f"{self.options.warmup:,}"
-            )
-
     def _epoch(self) -> None:
         """Trains from the position to the end of its epoch, or until the run is finished."""
         position = self.position
-        order = self.batches.epoch(position.epoch)
-        starts = range(position.batch, len(order), self.in_step)
-        groups = (self._group(position.epoch, order, first) for first in starts)
-        with Prefetch(groups) as ready:
-            self._steps(starts, ready, len(order))
+        with Prefetch(self.step_batches.steps(position.epoch, position.batch)) as ready:
+            self._steps(ready, len(self.batches.epoch(position.epoch)))
 
-    def _group(self, epoch: int, order: Order, first: int) -> list[Batch]:
-        """This rank's batches of one step. In each round, rank r takes the batch at place r."""
-        numbers = range(first + self.ranks.rank, min(first + self.in_step, len(order)), self.ranks.size)
-        return [self._training_batch(order[i], (self.options.seed, epoch, i)) for i in numbers]
-
-    def _training_batch(self, places: Sequence[int], seed: tuple[int, ...]) -> Batch:
-        rows = self.batches.dataset.take(places)
-        rows = self.task.augment(rows if self.split is None else self.split(rows, seed), seed)
-        return self._batch(rows, seed)
-
-    def _batch(self, rows: Columns, seed: tuple[int, ...] = (0,)) -> Batch:
-        return self.task.batch(rows, self.model, seed)
-
-    def _steps(self, starts: range, groups: Iterable[list[Batch]], batches: int) -> None:
-        """One step for each group. `starts` has the place of each group's first batch, among `batches` of the epoch."""
+    def _steps(self, steps: Iterable[StepOfBatches], batches: int) -> None:
+        """Some steps of an epoch that has so many batches."""
         position = self.position
-        for first, group in zip(starts, groups, strict=True):
-            end = min(first + self.in_step, batches)
-            self._step(group, end - first)
+        for step in steps:
+            self._step(step.own, step.count)
             self._fit_warmup()
-            position.batch = end
+            position.batch = step.end
             if ended := position.batch == batches:
                 position.epoch, position.batch = position.epoch + 1, 0
             if position.step % self.options.log_interval == 0 or ended:
@@ -210,6 +164,14 @@ class TrainingRun:
                 self._checkpoint()
             if self.limits.reached(position):
                 break
+
+    def _fit_warmup(self) -> None:
+        if self.rate.fit(self.first_step, self.position.step):
+            self.position.warmup = self.rate.warmup
+            self.progress.say(
+                f"warm-up in {counted(self.rate.warmup, 'step')}, half of what the time limit allows, instead of "
+                f"{self.options.warmup:,}"
+            )
 
     def _step(self, group: list[Batch], batches: int) -> None:
         """One optimizer step, on this rank's batches of `batches` in all. The host reads no device memory before it is
@@ -256,7 +218,7 @@ class TrainingRun:
         A step is bad if the norm or the loss is not finite. Then no weight changes.
         """
         position, optimizer = self.position, self.optimizer
-        optimizer.lr = self.schedule(position.step)
+        optimizer.lr = self.rate(position.step)
         try:
             norm = optimizer.step(loss)
         except FloatingPointError as error:
@@ -412,7 +374,7 @@ class TrainingRun:
 
     def _check_result(self) -> None:
         """FloatingPointError if the final model's loss, in validation or on a batch of training, is not finite."""
-        batch = self._batch(self.batches.dataset.take(self.probe))
+        batch = self.step_batches.batch(self.batches.dataset.take(self.probe))
         with self.model.inference():
             loss = self.task.loss(self.model, batch, batch.num_targets, self.options).item()
         if not (math.isfinite(loss) and self.sound):
