@@ -1,6 +1,6 @@
 """Goes on from a text with a GPT-2 in the layout of the Hugging Face libraries, without PyTorch.
 
-huggingface-cli download openai-community/gpt2 --local-dir gpt2
+hf download openai-community/gpt2 --local-dir gpt2
 python examples/continue_text.py gpt2 "The old house at the end of the street"
 
 Without arguments it makes such a folder: a small model, trained for some seconds on sentences.

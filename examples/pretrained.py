@@ -1,14 +1,14 @@
 """Translates or summarises with a checkpoint in the layout of the Hugging Face libraries, without PyTorch.
 
-huggingface-cli download Helsinki-NLP/opus-mt-en-de --local-dir opus-mt-en-de
+hf download Helsinki-NLP/opus-mt-en-de --local-dir opus-mt-en-de
 python examples/pretrained.py opus-mt-en-de "A man is reading a book."
 
-huggingface-cli download facebook/bart-large-cnn --local-dir bart-large-cnn
+hf download facebook/bart-large-cnn --local-dir bart-large-cnn
 python examples/pretrained.py bart-large-cnn "$(cat article.txt)"
 
 A model of several languages needs the codes of two of them:
 
-huggingface-cli download facebook/nllb-200-distilled-600M --local-dir nllb
+hf download facebook/nllb-200-distilled-600M --local-dir nllb
 python examples/pretrained.py nllb "A man is reading a book." eng_Latn deu_Latn
 
 Without arguments it makes such a folder: a small model of BART's shape, trained for some seconds on German numbers.
