@@ -1,7 +1,6 @@
 """The exchange between ranks, with ranks that are threads of one process."""
 
 import threading
-from contextlib import nullcontext
 from itertools import pairwise
 
 import dragoman as dg
@@ -30,9 +29,6 @@ class ThreadRanks(Ranks):
             with self._mail["lock"]:
                 self._mail.setdefault((self.rank, rank, tag), []).append(tensor.numpy().copy())
         return _Arrivals(self, list(receives), tag)
-
-    def moving(self):
-        return nullcontext()
 
     def wait(self, transfers):
         while not all(transfer.done() for transfer in transfers):

@@ -97,7 +97,7 @@ class Exchange:
         self._next = 0
         self._ready_at = [0] * len(self._buckets)
         if loss is not None:
-            with watched(self), self._link.moving():
+            with watched(self):
                 loss.backward()
         self._finish()
 

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -24,28 +23,24 @@ FAILED = 2  # the exit status of a run that an error has ended
 
 _QUICK = 1e-3  # seconds in which a rank polls without a pause
 _PAUSE = 5e-5  # seconds between two polls after that
-_MOVE = 1e-3  # seconds between two calls that move messages on while ops run
 _FIRST_PRINTS = 1.0  # seconds that the other ranks leave to the first one
 
 
 class _Requests:
     """Several nonblocking requests of MPI."""
 
-    def __init__(self, mpi: Any, lock: Lock, requests: list[Any]) -> None:
+    def __init__(self, mpi: Any, requests: list[Any]) -> None:
         self._testall = mpi.Request.Testall
-        self._lock = lock
         self._requests = requests
 
     def done(self) -> bool:
-        with self._lock:
-            return bool(self._testall(self._requests))
+        return bool(self._testall(self._requests))
 
 
 class MPIRanks(Ranks):
-    """The processes of MPI's world.
+    """The processes of MPI's world, and the link between them for arrays on the CPU.
 
-    Only the thread that made it may call it. One call of MPI runs at a time: it needs MPI_THREAD_SERIALIZED for the
-    thread of `MPILink.moving`, and does without that thread where MPI gives less.
+    Only the thread that made it may call it.
 
     Args:
         timeout: seconds that a rank waits for another one; then the run ends on all ranks.
@@ -56,7 +51,6 @@ class MPIRanks(Ranks):
 
         self._mpi = MPI
         self._world = MPI.COMM_WORLD
-        self._lock = Lock()  # around calls while messages move
         self._timeout = timeout
         self.rank = self._world.Get_rank()
         self.size = self._world.Get_size()
@@ -76,7 +70,12 @@ class MPIRanks(Ranks):
         return [json.loads(piece.tobytes()) for piece in pieces]
 
     def link(self, device: str) -> Link:
-        return MPILink(self._mpi, self._lock)
+        return self
+
+    def transfer(self, sends: Sequence[Part], receives: Sequence[Part], tag: int) -> Transfer:
+        requests = [self._world.Irecv(_array(tensor), rank, tag) for rank, tensor in receives]
+        requests += [self._world.Isend(_array(tensor), rank, tag) for rank, tensor in sends]
+        return _Requests(self._mpi, requests)
 
     def wait(self, transfers: Sequence[Transfer]) -> None:
         self._wait(transfers, self._timeout)
@@ -98,7 +97,7 @@ class MPIRanks(Ranks):
         self._world.Abort(status)
 
     def _complete(self, request: Any, limit: float) -> None:
-        self._wait([_Requests(self._mpi, self._lock, [request])], limit)
+        self._wait([_Requests(self._mpi, [request])], limit)
 
     def _wait(self, transfers: Sequence[Transfer], limit: float) -> None:
         began = time.monotonic()
@@ -109,41 +108,6 @@ class MPIRanks(Ranks):
                 raise TimeoutError(f"no answer of another rank in {limit:g} seconds; {TIMEOUT_VARIABLE} sets the limit")
             if waited > _QUICK:
                 time.sleep(_PAUSE)
-
-
-class MPILink(Link):
-    """Moves arrays on the CPU between the ranks of MPI's world. Made by `MPIRanks.link`."""
-
-    def __init__(self, mpi: Any, lock: Lock) -> None:
-        self._mpi = mpi
-        self._world = mpi.COMM_WORLD
-        self._lock = lock
-
-    def transfer(self, sends: Sequence[Part], receives: Sequence[Part], tag: int) -> Transfer:
-        with self._lock:
-            requests = [self._world.Irecv(_array(tensor), rank, tag) for rank, tensor in receives]
-            requests += [self._world.Isend(_array(tensor), rank, tag) for rank, tensor in sends]
-        return _Requests(self._mpi, self._lock, requests)
-
-    @contextmanager
-    def moving(self) -> Iterator[None]:
-        """MPI moves messages on only while it is called: a thread calls it, as an op may run for long."""
-        if self._mpi.Query_thread() < self._mpi.THREAD_SERIALIZED:
-            yield
-            return
-        stop = Event()
-        thread = Thread(target=self._move, args=(stop,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    def _move(self, stop: Event) -> None:
-        while not stop.wait(_MOVE):
-            with self._lock:
-                self._world.Iprobe()  # whatever there is
 
 
 def _array(tensor: _core.Tensor) -> npt.NDArray[np.float32]:

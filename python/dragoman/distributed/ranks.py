@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from dragoman import _core
@@ -30,10 +30,6 @@ class Link(Protocol):
             sends, receives: their memory stays as it is until the transfer is done.
             tag: a number that tells apart the transfers that are under way, the same on both sides.
         """
-        ...
-
-    def moving(self) -> AbstractContextManager[None]:
-        """Inside, transfers go on while this thread computes."""
         ...
 
 
