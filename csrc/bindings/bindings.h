@@ -13,5 +13,6 @@ void bind_attention(pybind11::module_& m);
 void bind_ops(pybind11::module_& m);
 void bind_program(pybind11::module_& m);
 void bind_decode(pybind11::module_& m);
+void bind_exchange(pybind11::module_& m);
 
 }  // namespace dragoman

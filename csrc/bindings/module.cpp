@@ -32,6 +32,7 @@ PYBIND11_MODULE(_core, m) {
   bind_ops(m);
   bind_program(m);
   bind_decode(m);
+  bind_exchange(m);
 
   m.def("cpu_isa", &cpu_isa, "The CPU instruction-set variant in use.");
   m.def("cpu_isas", &cpu_isas, "The variants this machine runs, best last.");

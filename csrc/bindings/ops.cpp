@@ -87,6 +87,7 @@ void bind_ops(py::module_& m) {
   def_op(m, "accumulate", accumulate, "y"_a, "x"_a, "factor"_a, "accumulate"_a);
   def_op(m, "scale_by", scale_by, "y"_a, "factor"_a);
   def_op(m, "cast", cast, "x"_a, "dtype"_a);
+  def_op(m, "cast_into", cast_into, "x"_a, "y"_a);
   def_op(m, "reduce_forward", reduce_forward, "kind"_a, "x"_a, "axis"_a, "keepdims"_a);
   def_op(m, "reduce_backward", reduce_backward, "kind"_a, "dy"_a, "shape"_a, "axis"_a);
   def_op(m, "gather_forward", gather_forward, "x"_a, "ids"_a);
@@ -111,6 +112,7 @@ void bind_ops(py::module_& m) {
          "eps"_a, "max_norm"_a);
   def_op(m, "gradient_norm", gradient_norm, "gradients"_a);
   m.def("square_sums", square_sums, "gradients"_a, py::call_guard<ReleaseGil>());
+  m.def("norm_of_sums", norm_of_sums, "sums"_a, "device"_a, py::call_guard<ReleaseGil>());
   def_op(m, "moving_average", moving_average, "average"_a, "x"_a, "gain"_a);
   def_op(m, "kv_cache_extend", kv_cache_extend, "cache"_a, "new_sequences"_a);
   def_op(m, "kv_cache_append", kv_cache_append, "cache"_a, "attention"_a, "k"_a, "v"_a, "new_sequences"_a);

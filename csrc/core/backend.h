@@ -54,7 +54,8 @@ namespace dragoman {
   X(cross_entropy_forward, CrossEntropyForward)              \
   X(linear_cross_entropy_forward, LinearCrossEntropyForward) \
   X(adamw_step, AdamW)                                       \
-  X(gradient_norm, GradientNorm)                             \
+  X(square_sums, SquareSums)                                 \
+  X(norm_of_sums, NormOfSums)                                \
   X(moving_average, MovingAverage)                           \
   X(kv_cache_append, KVCacheAppend)                          \
   X(kv_cache_reorder, KVCacheReorder)

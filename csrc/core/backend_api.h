@@ -12,6 +12,22 @@ namespace dragoman {
 
 enum class Status : int32_t { done, out_of_memory, failed };
 
+// What core/exchange.h asks of a backend.
+constexpr int64_t exchange_id_size = 128;  // bytes
+
+struct ExchangePart {
+  int32_t rank;  // of the other process
+  void* data;    // (count,) float32, on the device
+  int64_t count;
+};
+
+struct ExchangeGroup {
+  const ExchangePart* sends;
+  int64_t num_sends;
+  const ExchangePart* receives;
+  int64_t num_receives;
+};
+
 struct BackendApi {
   const char* (*last_message)();  // why this thread's last call was not `done`
   Status (*allocate)(void** block, int64_t size);
@@ -21,6 +37,13 @@ struct BackendApi {
   Status (*synchronize)();
   Status (*stream)(uintptr_t* stream);
   Status (*let_wait)(uintptr_t stream);
+  Status (*exchange_version)(char* text, int64_t size);
+  Status (*exchange_id)(char* id);
+  Status (*join_exchange)(const char* id, int64_t rank, int64_t size);
+  Status (*exchange_ready)(bool* ready);
+  Status (*start_exchange)(int64_t* number, const ExchangeGroup* group);
+  Status (*exchange_done)(bool* done, int64_t number);
+  Status (*leave_exchange)();
   Status (*packed_weight_size)(int64_t* size, const PackWeight*);
   Status (*loss_chunk)(LossChunk* chunk, int64_t rows, int64_t vocabulary, DType dtype);
 #define DRAGOMAN_MEMBER(name, Params) Status (*name)(const Params*);

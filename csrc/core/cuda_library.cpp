@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <cstring>
+#include <sstream>
 #include <string>
 
 #include "core/allocator.h"
@@ -46,9 +48,29 @@ bool exists(const std::string& path) {
   return file != nullptr;
 }
 
+// Of the processes that a launcher starts on a machine, each takes one GPU, by its number among them. CUDA
+// reads the variable when it starts. Where it names one GPU, the launcher has chosen.
+void take_gpu() {
+  const char* number = nullptr;
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
+    if (number == nullptr) number = std::getenv(name);
+  }
+  if (number == nullptr) return;
+  std::string gpu = number;
+  if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) {
+    if (std::strchr(visible, ',') == nullptr) return;
+    std::istringstream gpus(visible);
+    for (int left = std::atoi(number); left >= 0; --left) {
+      if (!std::getline(gpus, gpu, ',')) gpu.clear();  // more processes than GPUs
+    }
+  }
+  setenv("CUDA_VISIBLE_DEVICES", gpu.c_str(), 1);
+}
+
 CudaLibrary open_library() {
   const std::string path = library_path();
   if (!exists(path)) return {nullptr, "this build has no CUDA backend"};
+  take_gpu();
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed
   if (handle == nullptr) return {nullptr, concat("the CUDA backend cannot be opened (", dlerror(), ")")};
   const auto entry = reinterpret_cast<CudaEntry>(dlsym(handle, "dragoman_cuda_api"));
@@ -74,6 +96,11 @@ void check_cuda(Device device) {
   CHECK(library.api != nullptr, "device: ", library.problem, "; use device=\"cpu\"");
   CHECK(device.index == 0, "device: a process uses one GPU, cuda; got ", name(device),
         " (CUDA_VISIBLE_DEVICES chooses which one)");
+}
+
+const BackendApi& checked_cuda_api() {
+  check_cuda(cuda_device);
+  return cuda_api();
 }
 
 constinit const Memory cuda_memory = memory_of<cuda_api>(/*cached=*/true);

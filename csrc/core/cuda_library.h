@@ -22,6 +22,9 @@ using CudaEntry = const BackendApi* (*)(int32_t version, const HostFunctions* ho
 // ValueError that says what is missing where this device cannot be used.
 void check_cuda(Device device);
 
+// The library's functions, as check_cuda.
+const BackendApi& checked_cuda_api();
+
 extern const Memory cuda_memory;
 extern const Kernels cuda_kernels;
 

@@ -82,15 +82,15 @@ static double sum_of_squares(const float* x, int64_t size) {
   return total;
 }
 
-void gradient_norm(const GradientNorm& p) {
-  const int64_t chunks = (p.size + square_chunk - 1) / square_chunk;
-  const Scratch scratch(chunks * static_cast<int64_t>(sizeof(double)));
-  double* partial = p.sums == nullptr ? static_cast<double*>(scratch.data) : p.sums;
+void square_sums(const SquareSums& p) {
   parallel_for(p.size, square_chunk, [&](int64_t begin, int64_t end) {
-    partial[begin / square_chunk] = sum_of_squares(p.gradients + begin, end - begin);
+    p.sums[begin / square_chunk] = sum_of_squares(p.gradients + begin, end - begin);
   });
+}
+
+void norm_of_sums(const NormOfSums& p) {
   double total = 0.0;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) total += partial[chunk];
+  for (int64_t chunk = 0; chunk < p.count; ++chunk) total += p.sums[chunk];
   *p.norm = static_cast<float>(__builtin_sqrt(total));
 }
 

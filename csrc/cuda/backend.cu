@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <string>
@@ -10,6 +11,7 @@
 #include "core/check.h"
 #include "core/cuda_version.h"
 #include "cuda/cublaslt.h"
+#include "cuda/exchange.h"
 #include "cuda/kernels.h"
 
 namespace dragoman::cuda {
@@ -102,14 +104,6 @@ void copy(void* to, const void* from, int64_t nbytes, CopyKind kind) {
   }
 }
 
-void let_wait(cudaStream_t stream) {
-  cudaEvent_t reached = nullptr;
-  check(cudaEventCreateWithFlags(&reached, cudaEventDisableTiming), "event");
-  check(cudaEventRecord(reached, the_stream), "event");
-  check(cudaStreamWaitEvent(stream, reached, 0), "event");
-  check(cudaEventDestroy(reached), "event");  // once it is reached
-}
-
 constexpr BackendApi api = {
     .last_message = [] { return static_cast<const char*>(message); },
     .allocate =
@@ -133,6 +127,22 @@ constexpr BackendApi api = {
         },
     .let_wait =
         [](uintptr_t stream) { return guarded([&] { let_wait(reinterpret_cast<cudaStream_t>(stream)); }); },
+    .exchange_version =
+        [](char* text, int64_t size) {
+          return guarded(
+              [&] { std::snprintf(text, static_cast<size_t>(size), "%s", exchange_version().c_str()); });
+        },
+    .exchange_id = [](char* id) { return guarded([&] { exchange_id(id); }); },
+    .join_exchange = [](const char* id, int64_t rank,
+                        int64_t size) { return guarded([&] { join_exchange(id, rank, size); }); },
+    .exchange_ready = [](bool* ready) { return guarded([&] { *ready = exchange_ready(); }); },
+    .start_exchange =
+        [](int64_t* number, const ExchangeGroup* group) {
+          return guarded([&] { *number = start_exchange(*group); });
+        },
+    .exchange_done = [](bool* done,
+                        int64_t number) { return guarded([&] { *done = exchange_done(number); }); },
+    .leave_exchange = [] { return guarded([] { leave_exchange(); }); },
     .packed_weight_size =
         [](int64_t* size, const PackWeight* p) { return guarded([&] { *size = packed_weight_size(*p); }); },
     .loss_chunk = [](LossChunk* chunk, int64_t rows, int64_t vocabulary,
@@ -152,8 +162,13 @@ std::string problem() {
                   CUDART_VERSION / 1000);
   }
   const cudaError_t counted = cudaGetDeviceCount(&devices);
+  if (counted == cudaErrorNoDevice || (counted == cudaSuccess && devices == 0)) {
+    const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    if (visible == nullptr) return "this machine has no CUDA device";
+    return concat("CUDA_VISIBLE_DEVICES=\"", visible,
+                  "\" leaves this process no GPU; mpirun and srun may start one process for each GPU");
+  }
   if (counted != cudaSuccess) return std::string("CUDA does not start: ") + cudaGetErrorString(counted);
-  if (devices == 0) return "this machine has no CUDA device";
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
   if (major < 8)
@@ -167,6 +182,14 @@ std::string problem() {
 
 cudaStream_t stream() {
   return the_stream;
+}
+
+void let_wait(cudaStream_t stream) {
+  cudaEvent_t reached = nullptr;
+  check(cudaEventCreateWithFlags(&reached, cudaEventDisableTiming), "event");
+  check(cudaEventRecord(reached, the_stream), "event");
+  check(cudaStreamWaitEvent(stream, reached, 0), "event");
+  check(cudaEventDestroy(reached), "event");  // once it is reached
 }
 
 Scratch::Scratch(int64_t nbytes) : data(host->allocate(nbytes)), nbytes_(nbytes) {

@@ -47,7 +47,7 @@ Library open() {
 #ifdef DRAGOMAN_EMULATOR
 #define DRAGOMAN_FIND(name, parameters) library.name = &::name;
 #else
-  void* file = open_library("libcublasLt.so.13", library.problem);
+  void* file = open_library("libcublasLt.so.13", "cu13", library.problem);
   if (file == nullptr) {
     library.problem =
         concat("cuBLASLt was not found; install it by: pip install 'dragoman[cuda]' (", library.problem, ")");

@@ -1,4 +1,4 @@
-// Starts kernels on the backend's one stream.
+// Starts kernels on the backend's stream.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,6 +11,7 @@
 namespace dragoman::cuda {
 
 cudaStream_t stream();
+void let_wait(cudaStream_t other);  // what begins there from now on waits for what was started here so far
 
 __host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;

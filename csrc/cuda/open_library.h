@@ -9,17 +9,17 @@
 namespace dragoman::cuda {
 
 // The file that this process has loaded already; else the one in the first folder of the environment's
-// DRAGOMAN_CUDA_LIBRARIES (with colons between them) that has it; else the one that NVIDIA's packages put
-// beside this package; else the one that the dynamic linker finds. It is never closed. Null where there is
+// DRAGOMAN_CUDA_LIBRARIES (with colons between them) that has it; else the one that NVIDIA's `package` has
+// put beside this one; else the one that the dynamic linker finds. It is never closed. Null where there is
 // none; then `problem` says why, for every place.
-inline void* open_library(const std::string& file, std::string& problem) {
+inline void* open_library(const std::string& file, const std::string& package, std::string& problem) {
   if (void* loaded = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD)) return loaded;
   const char* listed = std::getenv("DRAGOMAN_CUDA_LIBRARIES");
   std::string folders = listed == nullptr ? "" : std::string(listed) + ":";
   Dl_info self;
   if (dladdr(reinterpret_cast<const void*>(&open_library), &self) != 0 && self.dli_fname != nullptr) {
     const std::string path = self.dli_fname;
-    folders += path.substr(0, path.rfind('/') + 1) + "../nvidia/cu13/lib:";
+    folders += path.substr(0, path.rfind('/') + 1) + "../nvidia/" + package + "/lib:";
   }
   while (true) {
     const size_t end = folders.find(':');  // none is left: the file by its name

@@ -68,31 +68,26 @@ __global__ void __launch_bounds__(block_threads) adamw_kernel(AdamW p, const Ste
   if (p.shadow != nullptr) store8(reinterpret_cast<bf16*>(p.shadow) + index, count, parameter);
 }
 
-constexpr int64_t norm_chunk = 16384;
-
-// partial (chunks,): the sum of squares of each chunk
-__global__ void __launch_bounds__(block_threads)
-    square_chunks_kernel(const float* x, int64_t size, double* partial) {
+__global__ void __launch_bounds__(block_threads) square_chunks_kernel(SquareSums p) {
   __shared__ double sums[block_threads];
-  const int64_t begin = int64_t{blockIdx.x} * norm_chunk, end = min(size, begin + norm_chunk);
+  const int64_t begin = int64_t{blockIdx.x} * square_chunk, end = min(p.size, begin + square_chunk);
   double total = 0.0;
   for (int64_t at = begin + threadIdx.x * group_size; at < end; at += block_threads * group_size) {
     float value[8];
-    load8(x + at, end - at, value);
+    load8(p.gradients + at, end - at, value);
 #pragma unroll
     for (int j = 0; j < 8; ++j) total += static_cast<double>(value[j]) * static_cast<double>(value[j]);
   }
   total = sum_of_threads(total, sums);
-  if (threadIdx.x == 0) partial[blockIdx.x] = total;
+  if (threadIdx.x == 0) p.sums[blockIdx.x] = total;
 }
 
-__global__ void __launch_bounds__(block_threads)
-    norm_kernel(const double* partial, int64_t chunks, float* norm) {
+__global__ void __launch_bounds__(block_threads) norm_kernel(NormOfSums p) {
   __shared__ double sums[block_threads];
   double total = 0.0;
-  for (int64_t chunk = threadIdx.x; chunk < chunks; chunk += block_threads) total += partial[chunk];
+  for (int64_t chunk = threadIdx.x; chunk < p.count; chunk += block_threads) total += p.sums[chunk];
   total = sum_of_threads(total, sums);
-  if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(total));
+  if (threadIdx.x == 0) *p.norm = static_cast<float>(sqrt(total));
 }
 
 // average + gain * (x - average)
@@ -114,11 +109,12 @@ void adamw_step(const AdamW& p) {
          factors.as<StepFactors>());
 }
 
-void gradient_norm(const GradientNorm& p) {
-  const int64_t chunks = ceil_div(p.size, norm_chunk);
-  const Scratch partial(chunks * static_cast<int64_t>(sizeof(double)));
-  launch(square_chunks_kernel, grid_of(chunks), block_threads, 0, p.gradients, p.size, partial.as<double>());
-  launch(norm_kernel, 1, block_threads, 0, partial.as<double>(), chunks, p.norm);
+void square_sums(const SquareSums& p) {
+  launch(square_chunks_kernel, grid_of(ceil_div(p.size, square_chunk)), block_threads, 0, p);
+}
+
+void norm_of_sums(const NormOfSums& p) {
+  launch(norm_kernel, 1, block_threads, 0, p);
 }
 
 void moving_average(const MovingAverage& p) {

@@ -206,8 +206,16 @@ Tensor cast(const Tensor& x, const std::string& dtype) {
   check_activations("cast", "x", x);
   const DType to = parse_activation_dtype("cast", dtype);
   Tensor y = Tensor::empty(x.shape(), to, x.device());
-  kernels(x).cast({.x = x.raw(), .y = y.raw(), .size = x.numel(), .from = x.dtype(), .to = to});
+  cast_into(x, y);
   return y;
+}
+
+void cast_into(const Tensor& x, const Tensor& y) {
+  check_activations("cast_into", "x", x);
+  check_activations("cast_into", "y", y);
+  check_shape("cast_into", "y", y, x.shape());
+  check_writeable("cast_into", "y", y);
+  kernels(x).cast({.x = x.raw(), .y = y.raw(), .size = x.numel(), .from = x.dtype(), .to = y.dtype()});
 }
 
 }  // namespace dragoman

@@ -81,5 +81,6 @@ Tensor unary_backward(const std::string& kind, const Tensor& dy, const Tensor& s
 void accumulate(const Tensor& y, const Tensor& x, double factor, bool accumulate);
 void scale_by(const Tensor& y, const Tensor& factor);    // y *= factor, one float32 element
 Tensor cast(const Tensor& x, const std::string& dtype);  // float32 and bfloat16, to the nearest value
+void cast_into(const Tensor& x, const Tensor& y);        // y = x in the dtype of y
 
 }  // namespace dragoman

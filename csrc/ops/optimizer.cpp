@@ -11,6 +11,23 @@ void check_float32(const char* argument, const Tensor& tensor, const Shape& shap
   check_shape("adamw_step", argument, tensor, shape);
 }
 
+constexpr DType float64_words = DType::int64;  // holds float64: there is no dtype of this name
+
+Tensor square_sums_of(const Tensor& gradients) {
+  const int64_t chunks = (gradients.numel() + square_chunk - 1) / square_chunk;
+  const Tensor sums = Tensor::empty({chunks}, float64_words, gradients.device());
+  kernels(gradients).square_sums(
+      {.gradients = gradients.data<float>(), .sums = sums.data<double>(), .size = gradients.numel()});
+  return sums;
+}
+
+Tensor norm_of(const Tensor& sums) {
+  const Tensor norm = Tensor::empty({}, DType::float32, sums.device());
+  kernels(sums).norm_of_sums(
+      {.sums = sums.data<double>(), .norm = norm.data<float>(), .count = sums.numel()});
+  return norm;
+}
+
 }  // namespace
 
 void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor& mean, const Tensor& variance,
@@ -66,21 +83,20 @@ void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor&
 
 Tensor gradient_norm(const Tensor& gradients) {
   check_dtype("gradient_norm", "gradients", gradients, DType::float32);
-  Tensor norm = Tensor::empty({}, DType::float32, gradients.device());
-  kernels(gradients).gradient_norm(
-      {.gradients = gradients.data<float>(), .norm = norm.data<float>(), .size = gradients.numel()});
-  return norm;
+  return norm_of(square_sums_of(gradients));
 }
 
 std::vector<double> square_sums(const Tensor& gradients) {
   check_dtype("square_sums", "gradients", gradients, DType::float32);
-  CHECK(gradients.device() == cpu_device, "square_sums: gradients must be on cpu, got ",
-        name(gradients.device()));
-  std::vector<double> sums(static_cast<size_t>((gradients.numel() + square_chunk - 1) / square_chunk));
-  float norm = 0.0f;
-  kernels(gradients).gradient_norm(
-      {.gradients = gradients.data<float>(), .norm = &norm, .size = gradients.numel(), .sums = sums.data()});
-  return sums;
+  const Tensor sums = square_sums_of(gradients);
+  std::vector<double> values(static_cast<size_t>(sums.numel()));
+  sums.copy_to_host(values.data());
+  return values;
+}
+
+Tensor norm_of_sums(const std::vector<double>& sums, const std::string& device) {
+  return norm_of(Tensor::from_host(sums.data(), {std::ssize(sums)}, float64_words,
+                                   parse_device("norm_of_sums", device)));
 }
 
 void moving_average(const Tensor& average, const Tensor& x, double gain) {

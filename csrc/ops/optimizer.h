@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/tensor.h"
@@ -29,15 +30,21 @@ struct AdamW {
   double max_norm;  // infinity: no clipping
 };
 
-// The root of the sum of squares, in float64, over chunks of a fixed size whose sums are added in order.
-struct GradientNorm {
+constexpr int64_t square_chunk = 16384;
+
+// sums = the sum of squares of each chunk, in float64.
+struct SquareSums {
   const float* gradients;  // (size,)
-  float* norm;             // (1,)
+  double* sums;            // (ceil(size / square_chunk),)
   int64_t size;
-  double* sums = nullptr;  // (ceil(size / square_chunk),) or null: the sums of the chunks, on the host
 };
 
-constexpr int64_t square_chunk = 16384;
+// norm = the root of the sum of `sums`, added in a fixed order.
+struct NormOfSums {
+  const double* sums;  // (count,)
+  float* norm;         // (1,)
+  int64_t count;
+};
 
 // average += gain * (x - average).
 struct MovingAverage {
@@ -55,9 +62,9 @@ void adamw_step(const Tensor& parameters, const Tensor& gradients, const Tensor&
                 const Tensor& weight_decay, const Tensor& lr, const Tensor& norm, const Tensor& step,
                 double beta1, double beta2, double eps, double max_norm);
 Tensor gradient_norm(const Tensor& gradients);  // ()
-// The sums of squares of the chunks of square_chunk elements, on the CPU: where each process has the
-// gradients of some chunks, their norm is the root of what these are, added in order.
+// Where each process has the gradients of some chunks, their norm is that of the sums of all chunks.
 std::vector<double> square_sums(const Tensor& gradients);
+Tensor norm_of_sums(const std::vector<double>& sums, const std::string& device);  // ()
 void moving_average(const Tensor& average, const Tensor& x, double gain);
 
 }  // namespace dragoman

@@ -134,6 +134,13 @@ constinit const BackendApi api = {.last_message = [] { return message.c_str(); }
                                         return Status::done;
                                       },
                                   .let_wait = [](uintptr_t) { return Status::done; },
+                                  .exchange_version = nullptr,  // of cuda alone
+                                  .exchange_id = nullptr,
+                                  .join_exchange = nullptr,
+                                  .exchange_ready = nullptr,
+                                  .start_exchange = nullptr,
+                                  .exchange_done = nullptr,
+                                  .leave_exchange = nullptr,
                                   .packed_weight_size =
                                       [](int64_t* size, const PackWeight* p) {
                                         *size = cpu().packed_weight_size(*p);

@@ -488,6 +488,7 @@ def binary_backward(
 ) -> Tensor: ...
 def binary_forward(kind: str, a: Tensor | None, b: Tensor | None, number: float = 0.0) -> Tensor: ...
 def cast(x: Tensor, dtype: str) -> Tensor: ...
+def cast_into(x: Tensor, y: Tensor) -> None: ...
 def check_device(op: str, device: str) -> None:
     """
     ValueError, in the name of `op`, unless tensors can lie on this device.
@@ -556,6 +557,26 @@ def empty_cache(device: str = "cpu") -> None:
     Returns cached blocks of memory to the system.
     """
 
+def exchange_done(number: int) -> bool:
+    """
+    Whether the groups up to this one have ended.
+    """
+
+def exchange_id() -> bytes:
+    """
+    An identity by which processes join. One of them makes it.
+    """
+
+def exchange_ready() -> bool:
+    """
+    Whether all have joined, and the device has the group that was started last.
+    """
+
+def exchange_version() -> str:
+    """
+    The version of NCCL that was found.
+    """
+
 def from_dlpack(capsule: typing.Any) -> Tensor:
     """
     A Tensor over the memory of a DLPack capsule.
@@ -590,6 +611,11 @@ def gather_backward(dy: Tensor, ids: Tensor, shape: collections.abc.Sequence[int
 def gather_forward(x: Tensor, ids: Tensor) -> Tensor: ...
 def gradient_norm(gradients: Tensor) -> Tensor: ...
 def is_recording() -> bool: ...
+def join_exchange(id: bytes, rank: int, size: int) -> None:
+    """
+    Begins to join the other processes, each of which has a GPU of its own.
+    """
+
 def kv_cache_append(
     cache: KVCache, attention: int, k: Tensor, v: Tensor, new_sequences: Sequences
 ) -> tuple[Tensor, Tensor, Sequences]: ...
@@ -615,6 +641,11 @@ def layer_norm_backward(
 def layer_norm_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, sequences: Sequences | None
 ) -> tuple[Tensor, Tensor, Tensor]: ...
+def leave_exchange() -> None:
+    """
+    Ends what is under way.
+    """
+
 def linear_backward(
     dy: Tensor,
     x: Tensor,
@@ -658,6 +689,7 @@ def memory_stats(device: str = "cpu") -> dict[str, int]:
 
 def moving_average(average: Tensor, x: Tensor, gain: float) -> None: ...
 def normalised_score(like: str, log_prob: float, length: int, length_penalty: float) -> float: ...
+def norm_of_sums(sums: collections.abc.Sequence[float], device: str) -> Tensor: ...
 def num_threads() -> int:
     """
     Threads that an op of the calling thread uses at most.
@@ -720,6 +752,13 @@ def slice_forward(x: Tensor, axis: int, begin: int, end: int) -> Tensor: ...
 def softmax_backward(dy: Tensor, y: Tensor) -> Tensor: ...
 def softmax_forward(x: Tensor) -> Tensor: ...
 def square_sums(gradients: Tensor) -> list[float]: ...
+def start_exchange(
+    sends: collections.abc.Sequence[tuple[int, Tensor]], receives: collections.abc.Sequence[tuple[int, Tensor]]
+) -> int:
+    """
+    Starts a group of sends and receives, each the other process's rank and a float32 tensor; its number.
+    """
+
 def startable_threads(n: int) -> int: ...
 def test_device_counts() -> dict[str, int]:
     """

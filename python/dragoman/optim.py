@@ -97,8 +97,6 @@ class AdamW:
         bounds = _bounds(trainable.values())
         total, device = int(bounds[-1]), next(iter(trainable.values())).device
         check_types("AdamW", Ranks, ranks=ranks)
-        if ranks.size > 1 and device != "cpu":
-            raise ValueError(f"AdamW: model must be on cpu to train on {ranks.size} ranks, got {device}")
         self._values = _core.Tensor.zeros([total], "float32", device)
         self._gradients = _core.Tensor.zeros([total], "float32", device)
         self._lr = _core.Tensor.zeros([], "float32", device)

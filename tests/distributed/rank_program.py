@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import dragoman as dg
 import numpy as np
-from dragoman.distributed import this_process
+from dragoman.distributed import exchange, this_process
 from dragoman.train import Callback
 from toy_runs import CONFIG, model_of, pairs_of
 
@@ -31,8 +31,9 @@ class Fault(Callback):
             os.kill(os.getpid(), self.what)
 
 
-def main(batches, steps, resume=False, fault=None, kill=None, d_ff=64, lora=False, seed=0, **options):
+def main(batches, steps, resume=False, fault=None, kill=None, d_ff=64, lora=False, seed=0, bucket=None, **options):
     ranks = this_process()
+    exchange.BUCKET = bucket or exchange.BUCKET
     if kill and kill[0] == ranks.rank:
         timer = threading.Timer(kill[1], os.kill, (os.getpid(), signal.SIGKILL))
         timer.daemon = True

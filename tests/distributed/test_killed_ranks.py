@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from test_mpirun import MPIRUN, files, start
+from mpi_runs import MPIRUN, files, start
 
 pytest.importorskip("mpi4py")
 pytestmark = [pytest.mark.cpu, pytest.mark.skipif(MPIRUN is None, reason="no mpirun")]

@@ -1,19 +1,24 @@
 // The run time of the emulator: streams whose work waits, events, and memory that starts as NaN.
 //
-// DRAGOMAN_EMULATOR_MEMORY is the device's memory in bytes. With CUDA_LAUNCH_BLOCKING=1, as with CUDA itself,
-// kernels run when they are launched, and their errors have the name of the op.
+// DRAGOMAN_EMULATOR_MEMORY is the device's memory in bytes, DRAGOMAN_EMULATOR_DEVICES the number of GPUs, of
+// which a process uses the first that CUDA_VISIBLE_DEVICES names. With CUDA_LAUNCH_BLOCKING=1, as with CUDA
+// itself, kernels run when they are launched, and their errors have the name of the op.
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "cuda_runtime.h"
 
 struct EmulatedStream {
-  std::deque<std::function<void()>> work;
+  std::deque<std::function<bool()>> work;  // false: not over yet
 };
 
 struct EmulatedEvent {
@@ -47,37 +52,65 @@ EmulatedStream& stream_of(cudaStream_t handle) {
   return reinterpret_cast<uintptr_t>(handle) <= 2 ? runtime().streams.front() : *handle;
 }
 
+// cudaErrorNotReady where it is not over: it waits for another process.
 cudaError_t run_first(EmulatedStream& stream) {
-  const std::function<void()> work = std::move(stream.work.front());
+  std::function<bool()> work = std::move(stream.work.front());
   stream.work.pop_front();
   try {
-    work();
+    if (work()) return cudaSuccess;
   } catch (const std::exception& error) {
     runtime().error = error.what();
     stream.work.clear();
     return cudaErrorLaunchFailure;
   }
+  stream.work.push_front(std::move(work));
+  return cudaErrorNotReady;
+}
+
+template <class Condition>
+cudaError_t run_while(EmulatedStream& stream, const Condition& condition) {
+  while (!stream.work.empty() && condition()) {
+    const cudaError_t error = run_first(stream);
+    if (error == cudaErrorNotReady) {
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    } else if (error != cudaSuccess) {
+      return error;
+    }
+  }
   return cudaSuccess;
 }
 
 cudaError_t run_all(EmulatedStream& stream) {
-  while (!stream.work.empty()) {
-    if (const cudaError_t error = run_first(stream); error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
+  return run_while(stream, [] { return true; });
 }
 
 cudaError_t reach(EmulatedEvent& event, int64_t count) {
-  while (event.reached < count && !event.stream->work.empty()) {
-    if (const cudaError_t error = run_first(*event.stream); error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
+  if (event.stream == nullptr) return cudaSuccess;
+  return run_while(*event.stream, [&] { return event.reached < count; });
 }
 
 bool holds(const std::map<uintptr_t, size_t>& blocks, const void* data, size_t size) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(data);
   const auto after = blocks.upper_bound(begin);
   return after != blocks.begin() && begin + size <= std::prev(after)->first + std::prev(after)->second;
+}
+
+// The GPUs that CUDA_VISIBLE_DEVICES leaves of DRAGOMAN_EMULATOR_DEVICES. A wrong number ends them.
+std::vector<int> devices() {
+  const char* wanted = std::getenv("DRAGOMAN_EMULATOR_DEVICES");
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  const int count = wanted != nullptr ? std::atoi(wanted) : 1;
+  std::vector<int> found;
+  if (visible == nullptr) {
+    for (int device = 0; device < count; ++device) found.push_back(device);
+    return found;
+  }
+  std::istringstream numbers(visible);
+  for (std::string number; std::getline(numbers, number, ',');) {
+    if (number.empty() || std::atoi(number.c_str()) >= count) break;
+    found.push_back(std::atoi(number.c_str()));
+  }
+  return found;
 }
 
 size_t device_memory() {
@@ -87,10 +120,24 @@ size_t device_memory() {
 
 }  // namespace
 
-void enqueue(cudaStream_t stream, std::function<void()> work) {
+void enqueue_until(cudaStream_t stream, std::function<bool()> over) {
   const Lock lock(runtime().mutex);
-  stream_of(stream).work.push_back(std::move(work));
+  stream_of(stream).work.push_back(std::move(over));
 }
+
+void enqueue(cudaStream_t stream, std::function<void()> work) {
+  enqueue_until(stream, [work = std::move(work)] {
+    work();
+    return true;
+  });
+}
+
+bool is_device_memory(const void* data, size_t size) {
+  const Lock lock(runtime().mutex);
+  return holds(runtime().device, data, size);
+}
+
+int device() { return devices().at(0); }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> body) {
   const Lock lock(runtime().mutex);
@@ -122,6 +169,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInvalidConfiguration:
       return "invalid configuration argument";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
     case cudaErrorLaunchFailure:
       return runtime().error.c_str();
     default:
@@ -145,8 +194,8 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
+  *count = static_cast<int>(devices().size());
+  return *count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -235,6 +284,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(runtime().mutex);
   event->stream = &stream_of(stream);
   enqueue(stream, [event, count = ++event->recorded] { event->reached = count; });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const Lock lock(runtime().mutex);
+  while (event->reached < event->recorded && !event->stream->work.empty()) {
+    if (const cudaError_t error = run_first(*event->stream); error != cudaSuccess) return error;
+  }
   return cudaSuccess;
 }
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from dragoman import random
 from dragoman.cli import main
-from dragoman.distributed import Ranks
 from dragoman.generate import generate
 from dragoman.models import DecoderConfig, EncoderConfig, TextDecoder, TextEncoder, VisionConfig, VisionTransformer
 from dragoman.optim import AdamW
@@ -122,13 +121,6 @@ def test_options_of_a_search_are_those_of_the_cpu(options):
     for few, same in zip(here, there, strict=True):
         assert [h.ids for h in same] == [h.ids for h in few]
         assert [h.score for h in same] == pytest.approx([h.score for h in few], abs=1e-4)
-
-
-def test_several_ranks_are_refused():
-    ranks = Ranks()
-    ranks.size = 2
-    with pytest.raises(ValueError, match="AdamW: model must be on cpu to train on 2 ranks, got cuda"):
-        AdamW(build("translation", "cuda"), 1e-3, ranks=ranks)
 
 
 def test_a_trainer_takes_the_device_and_goes_on_there(rng, tmp_path):

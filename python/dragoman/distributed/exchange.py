@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 from operator import itemgetter
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core
-from dragoman.distributed.ranks import Ranks, Transfer
+from dragoman.distributed.ranks import Link, Ranks, Transfer
 from dragoman.tensor import Function, Tensor, watched
 
 CHUNK = 16384  # elements of a partial sum of squares: square_chunk in csrc/ops/optimizer.h
@@ -78,7 +79,6 @@ class Exchange:
         places: Mapping[int, int],
     ) -> None:
         self._ranks = ranks
-        self._link = ranks.link(gradients.device)
         self._buckets = pieces.buckets
         self._gradients = gradients
         self._total = total
@@ -89,6 +89,11 @@ class Exchange:
         self._ready_at: list[int] = []  # for each bucket, how many functions are left when it is complete
         self._next = 0  # the first bucket that was not sent
         self._sent: list[_Sent] = []
+
+    @cached_property
+    def _link(self) -> Link:
+        """Made at its first use, which all ranks come to together. A plan of memory makes none."""
+        return self._ranks.link(self._gradients.device)
 
     def add_gradients(self, loss: Tensor | None, contributors: int) -> None:
         """Runs backward on each of the ranks [0, contributors), which have a loss; adds their gradients to the totals,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman import _core
+from dragoman.distributed.nccl import NCCLLink
 from dragoman.distributed.ranks import Link, Part, Ranks, Transfer
 
 TIMEOUT = 600.0  # seconds that a rank waits for another one
@@ -52,6 +53,7 @@ class MPIRanks(Ranks):
         self._mpi = MPI
         self._world = MPI.COMM_WORLD
         self._timeout = timeout
+        self._of_gpus: NCCLLink | None = None
         self.rank = self._world.Get_rank()
         self.size = self._world.Get_size()
 
@@ -70,7 +72,11 @@ class MPIRanks(Ranks):
         return [json.loads(piece.tobytes()) for piece in pieces]
 
     def link(self, device: str) -> Link:
-        return self
+        if device == "cpu":
+            return self
+        if self._of_gpus is None:
+            self._of_gpus = NCCLLink(self)
+        return self._of_gpus
 
     def transfer(self, sends: Sequence[Part], receives: Sequence[Part], tag: int) -> Transfer:
         requests = [self._world.Irecv(_array(tensor), rank, tag) for rank, tensor in receives]

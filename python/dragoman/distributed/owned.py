@@ -125,9 +125,7 @@ class Owned:
         for rank, sums in enumerate(self.ranks.gather(own)):
             for (begin, _), values in zip(self._layout.owned(rank), sums, strict=True):
                 squares[begin // CHUNK : begin // CHUNK + len(values)] = values
-        norm = _core.Tensor.empty([])
-        norm.copy_(np.array(np.sqrt(np.add.accumulate(squares)[-1]), np.float32))
-        return norm
+        return _core.norm_of_sums(squares.tolist(), self._gradients.device)
 
     def update(
         self, lr: _core.Tensor, norm: _core.Tensor, betas: tuple[float, float], eps: float, max_norm: float | None
@@ -160,7 +158,7 @@ class Owned:
         self._step.copy_(np.array(self.step_count + 1, np.int64))
         self._values.slice(0, [0]).copy_(np.empty(0, np.float32))  # a new version of the arena
         if self._shadow is not None:
-            self._shadow.copy_(_core.cast(self._values, "bfloat16").numpy())
+            _core.cast_into(self._values, self._shadow)
 
     def clear(self) -> None:
         """Clears the sum."""

@@ -208,7 +208,8 @@ class TrainingRun:
         if self.ranks.size > 1:
             by_rank = self.ranks.gather([loss.item() for loss in losses])
             in_order = [by_rank[place % self.ranks.size][place // self.ranks.size] for place in range(batches)]
-            losses = [tensor(np.float32(value)) for value in in_order]
+            device = next(iter(self.model.parameters())).device
+            losses = [tensor(np.float32(value), device) for value in in_order]
         with no_grad():
             return reduce(operator.add, losses)
 

@@ -199,7 +199,8 @@ class RunStore:
     def _agree(self, same: State) -> None:
         """ValueError, on all ranks, unless they have the same program, options, data and checkpoint."""
         resumed = None if self._resumed is None else Path(self._resumed.path).name
-        own = {"dragoman": VERSION, "instruction set": _core.cpu_isa(), "checkpoint": resumed}
+        device = next(iter(self.model.parameters())).device
+        own = {"dragoman": VERSION, "instruction set": _core.cpu_isa(), "device": device, "checkpoint": resumed}
         limits = {name: getattr(self.options, name) for name in _LIMITS}
         values = own | same | self._run | self._options | limits
         if resumed is None and self.ranks.size > 1:

@@ -5,5 +5,6 @@
 
 int main(int, char** arguments) {
   std::string problem;
-  std::puts(dragoman::cuda::open_library(arguments[1], problem) != nullptr ? "found" : problem.c_str());
+  std::puts(dragoman::cuda::open_library(arguments[1], "cu13", problem) != nullptr ? "found"
+                                                                                   : problem.c_str());
 }
