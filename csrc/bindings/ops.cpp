@@ -38,6 +38,7 @@ void bind_ops(py::module_& m) {
   def_op(m, "reshape", reshape, "x"_a, "shape"_a);
   def_op(m, "to", to, "x"_a, "device"_a);
   def_op(m, "pack_weight", pack_weight, "weight"_a, "out"_a = py::none());
+  def_op(m, "pack_rows", pack_rows, "rows"_a, "first"_a, "shape"_a, "packed"_a);
   def_op(m, "linear_forward", linear_forward, "x"_a, "weight"_a, "bias"_a, "activation"_a, "dropout"_a,
          "sequences"_a, "packed"_a = py::none());
   def_op(m, "linear_backward", linear_backward, "dy"_a, "x"_a, "weight"_a, "saved"_a, "activation"_a,

@@ -8,7 +8,9 @@
 
 #include "bindings/bindings.h"
 #include "bindings/foreign.h"
+#include "bindings/gil.h"
 #include "core/program.h"
+#include "core/read_floats.h"
 #include "core/sequences.h"
 #include "ops/linear.h"
 
@@ -91,6 +93,21 @@ void copy_from(const Tensor& tensor, const py::array& array) {
   CHECK(shape_of(array) == tensor.shape(), "copy_: array must have shape ", tensor.shape(), ", got ",
         shape_of(array));
   tensor.copy_from_host(array.data());
+}
+
+bool read(int descriptor, int64_t place, const std::string& dtype, const Tensor& out) {
+  check_not_recording("a tensor of host values");
+  int failed = 0;
+  {
+    const ReleaseGil released;
+    failed = read_floats(descriptor, place, dtype, out);
+  }
+  if (failed > 0) {
+    errno = failed;
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw py::error_already_set();
+  }
+  return failed == 0;
 }
 
 }  // namespace
@@ -206,6 +223,8 @@ void bind_tensor(py::module_& m) {
         return packed_weight_size(shape, parse_dtype(dtype), parse_device("pack_weight", device));
       },
       "shape"_a, "dtype"_a, "device"_a = "cpu");
+  m.def("read_floats", read, "descriptor"_a, "place"_a, "dtype"_a, "out"_a,
+        "Fills a float32 tensor on the CPU from an open file; False where the file ends before.");
 }
 
 }  // namespace dragoman

@@ -1,5 +1,6 @@
 #include "ops/linear.h"
 
+#include "core/populate.h"
 #include "cpu/activation.h"
 #include "cpu/dropout_mask.h"
 #include "cpu/gemm/gemm.h"
@@ -40,10 +41,12 @@ int64_t packed_weight_size(const PackWeight& p) {
 }
 
 void pack_weight(const PackWeight& p) {
+  if (p.first_row == 0) populate(p.packed, packed_weight_size(p));  // a few rows are written all over it
+  const PackedRows rows{p.first_row, p.first_row + p.rows};
   if (p.dtype == DType::int8) {
-    return pack_int8(p.out_features, p.in_features, static_cast<const int8_t*>(p.weight), p.packed);
+    return pack_int8(p.out_features, p.in_features, static_cast<const int8_t*>(p.weight), rows, p.packed);
   }
-  pack_b(p.out_features, p.in_features, p.weight, p.dtype, static_cast<float*>(p.packed));
+  pack_b(p.out_features, p.in_features, p.weight, p.dtype, rows, static_cast<float*>(p.packed));
 }
 
 // dpre (size,) = dy times the derivative of dropout and activation: the gradient of x W^T + bias. After ReLU

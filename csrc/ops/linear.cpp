@@ -22,6 +22,16 @@ int64_t packed_size_of(const Tensor& weight) {
   return packed_weight_size(weight.shape(), weight.dtype(), weight.device());
 }
 
+void check_packable(const char* op, const char* argument, const Tensor& weight) {
+  constexpr int64_t longest = 65536;  // 255 * 128 * longest still fits in int32
+  const DType dtype = weight.dtype();
+  CHECK_TYPE(dtype == DType::float32 || dtype == DType::bfloat16 || dtype == DType::int8, op, ": ", argument,
+             " must be float32, bfloat16 or int8, got ", dtype);
+  check_rank(op, argument, weight, 2);
+  CHECK(dtype != DType::int8 || weight.dim(1) <= longest, op, ": ", argument, " may have at most ", longest,
+        " columns in int8, got ", weight.dim(1));
+}
+
 }  // namespace
 
 int64_t packed_weight_size(const Shape& shape, DType dtype, Device device) {
@@ -31,17 +41,13 @@ int64_t packed_weight_size(const Shape& shape, DType dtype, Device device) {
                                              .packed = nullptr,
                                              .in_features = shape[1],
                                              .out_features = shape[0],
+                                             .first_row = 0,
+                                             .rows = shape[0],
                                              .dtype = dtype});
 }
 
 std::optional<Tensor> pack_weight(const Tensor& weight, const std::optional<Tensor>& out) {
-  constexpr int64_t longest = 65536;  // 255 * 128 * longest still fits in int32
-  const DType dtype = weight.dtype();
-  CHECK_TYPE(dtype == DType::float32 || dtype == DType::bfloat16 || dtype == DType::int8,
-             "pack_weight: weight must be float32, bfloat16 or int8, got ", dtype);
-  check_rank("pack_weight", "weight", weight, 2);
-  CHECK(dtype != DType::int8 || weight.dim(1) <= longest, "pack_weight: weight may have at most ", longest,
-        " columns in int8, got ", weight.dim(1));
+  check_packable("pack_weight", "weight", weight);
   const int64_t nbytes = packed_size_of(weight);
   if (nbytes == 0) return std::nullopt;
   if (out) {
@@ -53,8 +59,31 @@ std::optional<Tensor> pack_weight(const Tensor& weight, const std::optional<Tens
                                .packed = packed.raw(),
                                .in_features = weight.dim(1),
                                .out_features = weight.dim(0),
-                               .dtype = dtype});
+                               .first_row = 0,
+                               .rows = weight.dim(0),
+                               .dtype = weight.dtype()});
   return packed;
+}
+
+void pack_rows(const Tensor& rows, int64_t first, const Shape& shape, const Tensor& packed) {
+  constexpr const char* op = "pack_rows";
+  constexpr int64_t step = 64;  // whole panels on every instruction set
+  check_packable(op, "rows", rows);
+  const int64_t nbytes = packed_weight_size(shape, rows.dtype(), packed.device());
+  check_dtype(op, "packed", packed, DType::uint8);
+  check_shape(op, "packed", packed, {nbytes});
+  CHECK(first >= 0 && first % step == 0 && first + rows.dim(0) <= shape[0] &&
+            (rows.dim(0) % step == 0 || first + rows.dim(0) == shape[0]),
+        op, ": first and the number of rows must be multiples of ", step, " up to ", shape[0], ", got ",
+        first, " and ", rows.dim(0));
+  check_shape(op, "rows", rows, {rows.dim(0), shape[1]});
+  kernels(packed).pack_weight({.weight = rows.raw(),
+                               .packed = packed.raw(),
+                               .in_features = shape[1],
+                               .out_features = shape[0],
+                               .first_row = first,
+                               .rows = rows.dim(0),
+                               .dtype = rows.dtype()});
 }
 
 std::tuple<Tensor, std::optional<Tensor>> linear_forward(

@@ -13,10 +13,11 @@
 namespace dragoman {
 
 struct PackWeight {
-  const void* weight;  // (out_features, in_features)
-  void* packed;        // packed_weight_size bytes, in the backend's own order
+  const void* weight;  // (rows, in_features): rows of the whole weight (out_features, in_features)
+  void* packed;        // packed_weight_size bytes for the whole weight, in the backend's own order
   int64_t in_features, out_features;
-  DType dtype;  // of weight: float32, bfloat16 or int8
+  int64_t first_row, rows;  // rows [first_row, first_row + rows) are packed
+  DType dtype;              // of weight: float32, bfloat16 or int8
 };
 
 struct LinearForward {
@@ -53,6 +54,9 @@ struct LinearBackward {
 // rows. int8 is for frozen_linear alone. The order depends on the backend, so it must not be saved. uint8
 // (packed_weight_size,), `out` where it is given; absent where the backend keeps none.
 std::optional<Tensor> pack_weight(const Tensor& weight, const std::optional<Tensor>& out = std::nullopt);
+// Packs some rows of a weight `shape` into `packed`, from row `first` on. `first` is a multiple of 64, and so
+// is their number, unless they are the last ones. Parts of all rows give what pack_weight gives.
+void pack_rows(const Tensor& rows, int64_t first, const Shape& shape, const Tensor& packed);
 // Bytes of such a copy of a weight (rows, columns) on a device; 0 where the backend keeps none.
 int64_t packed_weight_size(const Shape& shape, DType dtype, Device device);
 

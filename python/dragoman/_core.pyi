@@ -76,11 +76,13 @@ __all__: list[str] = [
     "moving_average",
     "normalised_score",
     "num_threads",
+    "pack_rows",
     "pack_weight",
     "packed_weight_size",
     "pool_backward",
     "pool_forward",
     "quantize_rows",
+    "read_floats",
     "reduce_backward",
     "reduce_forward",
     "reset_peak_memory_stats",
@@ -695,11 +697,17 @@ def num_threads() -> int:
     Threads that an op of the calling thread uses at most.
     """
 
+def pack_rows(rows: Tensor, first: int, shape: collections.abc.Sequence[int], packed: Tensor) -> None: ...
 def pack_weight(weight: Tensor, out: Tensor | None = None) -> Tensor | None: ...
 def packed_weight_size(shape: collections.abc.Sequence[int], dtype: str, device: str = "cpu") -> int: ...
 def pool_backward(kind: str, dy: Tensor, places: Tensor | None, sequences: Sequences) -> Tensor: ...
 def pool_forward(kind: str, x: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor | None]: ...
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]: ...
+def read_floats(descriptor: int, place: int, dtype: str, out: Tensor) -> bool:
+    """
+    Fills a float32 tensor on the CPU from an open file; False where the file ends before.
+    """
+
 def reduce_backward(kind: str, dy: Tensor, shape: collections.abc.Sequence[int], axis: int | None) -> Tensor: ...
 def reduce_forward(kind: str, x: Tensor, axis: int | None, keepdims: bool) -> Tensor: ...
 def reset_peak_memory_stats(device: str = "cpu") -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from dragoman import _core
 from dragoman.arguments import check_regular, shown
 from dragoman.arrays import DTYPES
 from dragoman.json_file import parse_object
@@ -306,10 +307,21 @@ class SafetensorsFile:
         while rest:
             count = os.preadv(self._descriptor, [rest], place)
             if not count:
-                size = math.prod(self.headers[name].shape) * values.itemsize
-                raise ValueError(f"{self.path}: array {shown(name)} must have {size} bytes, got fewer")
+                raise self._shorter(name)
             rest, place = rest[count:], place + count
         return values
+
+    def fill(self, name: str, begin: int, out: _core.Tensor) -> None:
+        """Fills a float32 tensor on the CPU, on all threads, with the values of an array of floats from `begin` on, in
+        C order. ValueError as of `array`, and for an array of integers."""
+        dtype = self.headers[name].dtype
+        if not _core.read_floats(self._descriptor, self._starts[name] + begin * dtype.itemsize, dtype.name, out):
+            raise self._shorter(name)
+
+    def _shorter(self, name: str) -> ValueError:
+        header = self.headers[name]
+        size = math.prod(header.shape) * header.dtype.itemsize
+        return ValueError(f"{self.path}: array {shown(name)} must have {size} bytes, got fewer")
 
 
 def _starts(path: str | Path) -> dict[str, int]:

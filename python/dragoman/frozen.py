@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any
 
@@ -16,6 +16,12 @@ from dragoman.grad_mode import is_grad_enabled
 from dragoman.tensor import Tensor
 
 FROZEN_DTYPES = ("int8", "bfloat16", "float32")
+
+# Fills a float32 tensor on the CPU with the values of a weight from one of them on, in C order.
+Filler = Callable[[int, _core.Tensor], None]
+
+_PART = 1 << 21  # values of a weight that are read at a time; they stay in the cache
+_STEP = 64  # rows, of which `_core.pack_rows` takes multiples
 
 
 def quantize(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -82,6 +88,41 @@ class FrozenWeight:
         # Where no order is faster, products read the plain values, and lookups float32.
         self._plain = Tensor(plain.clone()) if self._packed is None else None
         self._table: _core.Tensor | None = None
+
+    @classmethod
+    def filled(cls, shape: tuple[int, ...], dtype: str, fill: Filler, place: _core.Tensor, name: str) -> FrozenWeight:
+        """A weight (rows, columns) of float32 values that are never whole in memory: some rows are read and packed
+        after the others.
+
+        Args:
+            shape: of the weight.
+            dtype: that it is frozen in.
+            fill: reads the values.
+            place: of `places`.
+            name: of the weight, for messages.
+
+        Raises:
+            ValueError: a value for int8 that is not finite.
+        """
+        weight = cls.__new__(cls)
+        rows, columns = weight.shape = shape[0], shape[1]
+        weight.dtype, weight.device = dtype, "cpu"
+        weight._packed, weight._plain, weight._table = place, None, None
+        count = min(rows, max(_PART // max(columns, 1) // _STEP, 1) * _STEP)
+        buffer = _core.Tensor.from_numpy(np.empty((count, columns), np.float32), "float32")
+        scales: list[npt.NDArray[np.float32]] = []
+        for begin in range(0, rows, max(count, 1)):
+            part = buffer.narrow(0, min(count, rows - begin))
+            fill(begin * columns, part)
+            if dtype == "int8":
+                try:
+                    part, scale = _core.quantize_rows(part)
+                except ValueError:
+                    raise ValueError(f'{name} must be finite for "int8", got a value that is not') from None
+                scales.append(scale.numpy())
+            _core.pack_rows(_core.cast(part, dtype) if dtype == "bfloat16" else part, begin, weight.shape, place)
+        weight.scales = core_tensor("freeze", np.concatenate(scales), "float32", "cpu").clone() if scales else None
+        return weight
 
     @property
     def size(self) -> int:

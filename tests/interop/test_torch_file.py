@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch_writer as tw
+from dragoman import _core
 from dragoman.interop.huggingface.torch_file import TorchFile
 
 WRITERS = {"zip": tw.write_zip, "legacy": tw.write_legacy}
@@ -47,7 +48,19 @@ def test_views_of_one_storage(rng, tmp_path):
     expected = {"whole": w, "turned": w.T, "part": w[2:5, 1:3], "row": w[1:2], "parameter": w.reshape(-1)}
     for name, array in expected.items():
         np.testing.assert_array_equal(array_of(file, name), array)
+        filled = _core.Tensor.empty([array.size - 3])
+        file.fill(name, 3, filled)
+        np.testing.assert_array_equal(filled.numpy(), array.reshape(-1)[3:])
     np.testing.assert_array_equal(file.values("turned", 4, 9), w.T.reshape(-1)[4:9])
+
+
+def test_a_file_that_becomes_shorter(rng, tmp_path):
+    path = tmp_path / "a.bin"
+    tw.write_zip(path, {"w": rng.normal(size=9).astype(np.float32)})
+    file = TorchFile(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.bin: it must have 36 bytes at \d+, got fewer"):
+        file.fill("w", 0, _core.Tensor.empty([9]))
 
 
 class Evil:

@@ -9,6 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from dragoman import _core, lora
+from dragoman import frozen as frozen_module
+from dragoman.arrays import DTYPES as DTYPES_OF
 from dragoman.files import SafetensorsFile
 from dragoman.frozen import FrozenWeight, quantize
 from dragoman.generate import generate
@@ -16,6 +18,7 @@ from dragoman.models import DecoderConfig, EncoderConfig, TextDecoder, TextEncod
 from dragoman.models.folder import freeze_folder
 from dragoman.nn import Linear
 from dragoman.nn.kv_cache import cache_dtype
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 pytestmark = pytest.mark.cpu
@@ -337,6 +340,8 @@ def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"model\.safetensors: array .*norm1\.weight\W* must have 96 bytes, got fewer"):
         file.array("decoder.layers.0.norm1.weight")
+    with pytest.raises(ValueError, match=r"model\.safetensors: array .*norm1\.weight\W* must have 96 bytes, got fewer"):
+        file.fill("decoder.layers.0.norm1.weight", 0, _core.Tensor.empty([24]))
 
 
 def test_weights_that_are_not_finite_are_not_loaded_in_int8(tmp_path):
@@ -372,6 +377,29 @@ def test_keys_and_values_of_a_frozen_model_are_kept_in_bfloat16(dtype):
     ids = [*best.ids, model.config.eos_id][: best.length]
     expected = log_probs[np.arange(len(ids)), ids]
     np.testing.assert_allclose(best.token_logprobs, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
+def test_weights_are_frozen_in_parts_as_they_are_read(monkeypatch, tmp_path, stored, dtype):
+    monkeypatch.setattr(frozen_module, "_PART", 1)  # 64 rows
+    dg.manual_seed(4)
+    fields = {"vocab_size": 333, "d_model": 24, "num_heads": 3, "d_ff": 150, "num_layers": 1}
+    model = TextDecoder(DecoderConfig(**fields)).eval()
+    model.save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    kind = DTYPES_OF.get(stored, stored)
+    save_file({name: array.astype(kind) for name, array in load_file(path).items()}, path, metadata)
+    frozen, plain = dg.load(tmp_path, compute_type=dtype), dg.load(tmp_path)
+    expected = dict(plain.freeze(dtype).named_frozen())
+    for name, weight in frozen.named_frozen():
+        np.testing.assert_array_equal(weight.values(), expected[name].values())
+        if dtype == "int8":
+            np.testing.assert_array_equal(weight.scales.numpy(), expected[name].scales.numpy())
+    ids = [[5, 6, 7, 30, 12], [8, 9]]
+    np.testing.assert_array_equal(frozen.logits(ids), plain.logits(ids))
 
 
 def test_compute_types_of_load(tmp_path):

@@ -55,6 +55,50 @@ def test_bits_are_those_of_the_plain_weight(rng, rows, in_features, out_features
                 np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, "int8"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 5), (64, 3), (200, 700), (257, 1025), (128, 0), (1100, 1024)])
+def test_rows_packed_in_parts(rng, rows, columns, dtype):
+    """The bytes are those of a whole weight. The largest is a fresh block of several huge pages."""
+    values = rng.integers(-127, 128, (rows, columns)).astype(np.int8)
+    weight = _core.Tensor.from_numpy(values, "int8") if dtype == "int8" else dg.tensor(values, dtype=dtype).data
+    whole = _core.pack_weight(weight)
+    size = _core.packed_weight_size((rows, columns), dtype)
+    if whole is None:
+        assert size == 0
+        return
+    for count in (64, 128):
+        packed = _core.Tensor.empty([size], "uint8")
+        for begin in range(0, rows, count):
+            _core.pack_rows(weight.narrow(begin, min(count, rows - begin)), begin, (rows, columns), packed)
+        np.testing.assert_array_equal(packed.numpy(), whole.numpy())
+
+
+def test_packing_keeps_what_lies_beside(rng):
+    """A place in a block, whose first and last huge pages hold other values too."""
+    weight = dg.tensor(rng.standard_normal((1300, 1024))).data
+    whole = _core.pack_weight(weight)
+    block = _core.Tensor.from_numpy(np.full(whole.numel + 384, 7, np.uint8), "uint8")
+    _core.pack_weight(weight, block.slice(128, [whole.numel]))
+    np.testing.assert_array_equal(block.numpy()[128:-256], whole.numpy())
+    assert (block.numpy()[:128] == 7).all()
+    assert (block.numpy()[-256:] == 7).all()
+
+
+def test_errors_of_parts():
+    weight, shape = _core.Tensor.zeros([100, 8]), (200, 8)
+    packed = _core.Tensor.empty([_core.packed_weight_size(shape, "float32")], "uint8")
+    multiples = "pack_rows: first and the number of rows must be multiples of 64 up to 200"
+    for first, rows in [(0, 100), (32, 64), (-64, 64), (192, 64), (128, 71)]:
+        with pytest.raises(ValueError, match=f"{multiples}, got {first} and {rows}"):
+            _core.pack_rows(weight.narrow(0, rows), first, shape, packed)
+    with pytest.raises(ValueError, match=r"pack_rows: rows must have shape \(64, 8\), got \(64, 4\)"):
+        _core.pack_rows(_core.Tensor.zeros([64, 4]), 0, shape, packed)
+    with pytest.raises(ValueError, match="pack_rows: packed must have shape"):
+        _core.pack_rows(weight.narrow(0, 64), 0, (300, 8), packed)
+    with pytest.raises(TypeError, match="pack_rows: rows must be float32, bfloat16 or int8, got uint8"):
+        _core.pack_rows(_core.Tensor.zeros([64, 8], "uint8"), 0, shape, packed)
+
+
 def test_no_bytes_are_no_packed_copy():
     assert _core.pack_weight(_core.Tensor.zeros([0, 4])) is None
 

@@ -197,15 +197,16 @@ static void run(const Gemm& g) {
 }
 
 template <class T>
-static void pack_whole(int64_t n, int64_t k, const void* b, float* packed) {
+static void pack_rows(int64_t n, int64_t k, const void* b, const PackedRows& rows, float* packed) {
   using Units = typename T::Units;
   constexpr int64_t columns = 4 * tile_columns;  // of a task
-  parallel_for(divide_up(n, columns), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t column = begin * columns; column < min_of(end * columns, n); column += columns) {
+  const int64_t count = rows.end - rows.begin;
+  parallel_for(divide_up(count, columns), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t column = begin * columns; column < min_of(end * columns, count); column += columns) {
       for (int64_t l = 0; l < k; l += depth_block * Units::elements) {
         const int64_t depth = min_of(depth_block * Units::elements, k - l);
-        pack_block<T>(b, k, true, l, depth, column, min_of(column + columns, n),
-                      packed + packed_offset<Units>(n, l, units_of<Units>(depth), column));
+        pack_block<T>(b, k, true, l, depth, column, min_of(column + columns, count),
+                      packed + packed_offset<Units>(n, l, units_of<Units>(depth), rows.begin + column));
       }
     }
   });
@@ -247,11 +248,11 @@ void unpack_b(int64_t n, int64_t k, const float* packed, DType dtype, int64_t j,
   }
 }
 
-void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed) {
+void pack_b(int64_t n, int64_t k, const void* b, DType dtype, const PackedRows& rows, float* packed) {
   if (dtype == DType::bfloat16) {
-    pack_whole<BFloatTypes<float>>(n, k, b, packed);
+    pack_rows<BFloatTypes<float>>(n, k, b, rows, packed);
   } else {
-    pack_whole<FloatTypes<float>>(n, k, b, packed);
+    pack_rows<FloatTypes<float>>(n, k, b, rows, packed);
   }
 }
 

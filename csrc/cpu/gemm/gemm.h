@@ -51,10 +51,15 @@ static inline Gemm times_weight(int64_t m, int64_t n, int64_t k, const void* x, 
           .dtype = dtype};
 }
 
+// Rows [begin, end) of a matrix. `begin` is a multiple of 64, and so is `end`, unless it is the last row's.
+struct PackedRows {
+  int64_t begin, end;
+};
+
 // packed (packed_size,) = b (n, k) in the order in which `gemm` with transpose_b reads it on this instruction
-// set.
+// set. pack_b packs some rows, of which the first is at `b`.
 int64_t packed_size(int64_t n, int64_t k, DType dtype);
-void pack_b(int64_t n, int64_t k, const void* b, DType dtype, float* packed);
+void pack_b(int64_t n, int64_t k, const void* b, DType dtype, const PackedRows& rows, float* packed);
 // row (k,) = row j of b
 void unpack_b(int64_t n, int64_t k, const float* packed, DType dtype, int64_t j, void* row);
 

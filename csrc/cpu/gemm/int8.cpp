@@ -71,11 +71,13 @@ static int32_t sum_of_row(const int8_t* row, int64_t k) {
   return sum;
 }
 
-void pack_int8(int64_t n, int64_t k, const int8_t* w, void* packed) {
-  int8_t* panels = static_cast<int8_t*>(packed);
-  int32_t* offsets = reinterpret_cast<int32_t*>(panels + panels_of(n) * panel_size(k));
-  parallel_for(panels_of(n), 1, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * tile_columns, last = min_of(end * tile_columns, n);
+void pack_int8(int64_t n, int64_t k, const int8_t* w, const PackedRows& rows, void* packed) {
+  const int64_t count = rows.end - rows.begin;
+  int8_t* panels = static_cast<int8_t*>(packed) + rows.begin / tile_columns * panel_size(k);
+  int32_t* offsets =
+      reinterpret_cast<int32_t*>(static_cast<int8_t*>(packed) + panels_of(n) * panel_size(k)) + rows.begin;
+  parallel_for(panels_of(count), 1, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * tile_columns, last = min_of(end * tile_columns, count);
     pack_rows(k, last - first, w + first * k, panels + begin * panel_size(k));
     zero(offsets + first, (end - begin) * tile_columns);
     for (int64_t j = first; j < last; ++j) offsets[j] = 128 * sum_of_row(w + j * k, k);

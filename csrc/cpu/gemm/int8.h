@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cpu/gemm/gemm.h"
 #include "ops/activation.h"
 
 namespace dragoman::cpu::DRAGOMAN_ISA {
@@ -28,9 +29,9 @@ void gemm_int8(const Int8Gemm& g);
 float round_to_int8(const float* x, int64_t k, int8_t* row);
 
 // packed (int8_packed_size bytes) = w (n, k) in the order in which gemm_int8 reads it on this instruction
-// set.
+// set. pack_int8 packs some rows, of which the first is at `w`.
 int64_t int8_packed_size(int64_t n, int64_t k);
-void pack_int8(int64_t n, int64_t k, const int8_t* w, void* packed);
+void pack_int8(int64_t n, int64_t k, const int8_t* w, const PackedRows& rows, void* packed);
 // row (k,) = row j of w
 void unpack_int8(int64_t k, const void* packed, int64_t j, int8_t* row);
 

@@ -6,6 +6,7 @@ import errno
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from dragoman import arguments
 from dragoman.arguments import shown
 from dragoman.files import SafetensorsFile, atomic_write_all
-from dragoman.frozen import FROZEN_DTYPES
+from dragoman.frozen import FROZEN_DTYPES, Filler
 from dragoman.json_file import parse_object, read_bytes, read_object
 from dragoman.models.base import (
     CONFIG,
@@ -121,9 +122,13 @@ def load_with(
     _check_digests(folder, {CONFIG: content, **contents}, weights)
     if frozen is None and compute_type == "default":
         for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name].array(name))
+            weights[name].fill(name, 0, parameter.data)
         return model.to(device).eval()
-    fill_frozen(model, frozen or compute_type, lambda name: weights[name].array(name), device, path)
+
+    def filler(name: str) -> Filler | None:
+        return partial(weights[name].fill, name) if frozen is None else None
+
+    fill_frozen(model, frozen or compute_type, lambda name: weights[name].array(name), device, path, filler)
     return model
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dragoman import _core, arguments, lora
 from dragoman.arrays import DTYPES
-from dragoman.frozen import FROZEN_DTYPES, FrozenWeight, places, quantize
+from dragoman.frozen import FROZEN_DTYPES, Filler, FrozenWeight, places, quantize
 from dragoman.nn import Embedding, Linear, Module, Parameter
 from dragoman.nn.lora import LoRALinear
 from dragoman.runtime import empty_cache
@@ -73,9 +73,15 @@ def check_frozen_state(model: Module, dtype: str, headers: Mapping[str, Any]) ->
 
 
 def fill_frozen(
-    model: Module, dtype: str, read: Callable[[str], npt.NDArray[Any]], device: str, path: str | Path
+    model: Module,
+    dtype: str,
+    read: Callable[[str], npt.NDArray[Any]],
+    device: str,
+    path: str | Path,
+    filler: Callable[[str], Filler | None] = lambda name: None,
 ) -> None:
-    """Freezes a new model, whose parameters hold no values yet. One array after the other is read.
+    """Freezes a new model, whose parameters hold no values yet. One array after the other is read, or some rows of it
+    after the others.
 
     Args:
         model: to be filled.
@@ -83,6 +89,7 @@ def fill_frozen(
         read: the stored array of a name: float32, float16 or bfloat16, or what `frozen_state` wrote in `dtype`.
         device: where the model shall be.
         path: of the file, for messages.
+        filler: of a name, what reads rows of the stored array as float32; None where it can only be read whole.
 
     Raises:
         ValueError: naming the file and a weight for int8, or its scales, with a value that is not finite.
@@ -93,6 +100,9 @@ def fill_frozen(
             parameter.copy_(read(name))
 
     def frozen(name: str, place: _core.Tensor | None) -> FrozenWeight:
+        fill = filler(name)
+        if fill is not None and place is not None:
+            return FrozenWeight.filled(weights[name].shape, dtype, fill, place, f"{path}: {name}")
         stored = read(name)
         if dtype != "int8":
             return FrozenWeight(np.asarray(stored, DTYPES[dtype]), None, device, place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dragoman.arguments import shown
+from dragoman.frozen import Filler
 from dragoman.interop.huggingface.beside import with_files_beside
 from dragoman.interop.huggingface.family import SAME, Layout, family_of
 from dragoman.interop.huggingface.fields import Fields
@@ -24,8 +26,8 @@ from dragoman.nn.init import skip_init
 def load(op: str, folder: Path, values: Mapping[str, Any], device: str, compute_type: str) -> Model:
     """The model in a folder of theirs, in inference mode.
 
-    Each tensor is read into its parameter. Beside the model, memory holds at most a million values at a time, or one
-    tensor where its form changes, as where it is transposed.
+    Each tensor is read into its parameter, on all threads. Beside the model, memory holds some rows of a weight that is
+    frozen, or one tensor where its form changes, as where it is transposed.
 
     Args:
         op: in whose name errors are raised.
@@ -56,12 +58,15 @@ def load(op: str, folder: Path, values: Mapping[str, Any], device: str, compute_
         array = tensors.array(layout.name(ours))
         return array if layout.form(ours) is SAME else layout.form(ours).read(array)
 
+    def filler(ours: str) -> Filler | None:
+        return partial(tensors.fill, layout.name(ours)) if layout.form(ours) is SAME else None
+
     if compute_type != "default":
-        fill_frozen(model, compute_type, read, device, tensors.path)
+        fill_frozen(model, compute_type, read, device, tensors.path, filler)
         return model
     for ours, parameter in model.named_parameters():
         if layout.form(ours) is SAME:
-            tensors.fill(layout.name(ours), parameter)
+            tensors.fill(layout.name(ours), 0, parameter.data)
         else:
             parameter.copy_(read(ours))
     return model.to(device).eval()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dragoman import lora
+from dragoman import _core, lora
 from dragoman.arguments import shown
 from dragoman.data.tokenizer import Tokenizer
 from dragoman.files import ArrayHeader, array_parts, atomic_write_all
@@ -153,6 +153,9 @@ class _Arrays:
 
     def values(self, name: str, begin: int, end: int) -> npt.NDArray[Any]:
         return np.ascontiguousarray(self._arrays[name]).reshape(-1)[begin:end]
+
+    def fill(self, name: str, begin: int, out: _core.Tensor) -> None:
+        out.copy_(self.values(name, begin, begin + out.numel).astype(np.float32, copy=False).reshape(out.shape))
 
 
 def _copy_beside(origin: Path, folder: Path) -> None:

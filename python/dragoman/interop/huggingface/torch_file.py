@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import _core
 from dragoman.arguments import check_regular, shown
 from dragoman.files import ArrayHeader
 from dragoman.interop.huggingface.closed_pickle import ClosedPickle, Storage, View
@@ -60,6 +61,18 @@ class TorchFile:
         strides = [stride * raw.itemsize for stride in view.strides]
         array = np.lib.stride_tricks.as_strided(raw, view.shape, strides, writeable=False)
         return array.reshape(-1)[begin:end]
+
+    def fill(self, name: str, begin: int, out: _core.Tensor) -> None:
+        """Fills a float32 tensor on the CPU, on all threads, with the values of an array of floats from `begin` on, in
+        C order."""
+        view = self._views[name]
+        if not view.contiguous:
+            out.copy_(self.values(name, begin, begin + out.numel).astype(np.float32).reshape(out.shape))
+            return
+        dtype = view.storage.dtype
+        place = self._starts[view.storage.key] + (view.offset + begin) * dtype.itemsize
+        if not _core.read_floats(self._descriptor, place, dtype.name, out):
+            raise ValueError(f"{self.path}: it must have {out.numel * dtype.itemsize} bytes at {place}, got fewer")
 
     def _zip(self) -> dict[str, View]:
         with _archive(self.path) as archive:

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dragoman import _core
 from dragoman.arguments import shown
 from dragoman.files import ArrayHeader, SafetensorsFile
 from dragoman.json_file import read_object
-from dragoman.nn import Parameter
 
 _CHUNK = 1 << 20  # values that are read at a time
 
@@ -39,6 +39,9 @@ class WeightFile(Protocol):
 
     def values(self, name: str, begin: int, end: int) -> npt.NDArray[Any]:
         """The values [begin, end) of an array, in C order, in its dtype."""
+
+    def fill(self, name: str, begin: int, out: _core.Tensor) -> None:
+        """Fills a float32 tensor on the CPU with the values of an array of floats, in C order, from `begin` on."""
 
 
 class Tensors(Mapping[str, ArrayHeader]):
@@ -88,19 +91,16 @@ class Tensors(Mapping[str, ArrayHeader]):
 
     def array(self, name: str) -> npt.NDArray[np.float32]:
         """One tensor, float32. ValueError, naming the file, for one that holds no floats."""
-        self.check_floats(name)
-        header = self[name]
-        array = np.empty(header.shape, np.float32)
-        flat = array.reshape(-1)
-        for begin, values in self._chunks(name):
-            flat[begin : begin + len(values)] = values
+        array = np.empty(self[name].shape, np.float32)
+        self.fill(name, 0, _core.Tensor.from_numpy(array, "float32"))
         return array
 
-    def fill(self, name: str, parameter: Parameter) -> None:
-        """Copies a tensor into a parameter of its shape, a million values at a time. ValueError as `array`."""
+    def fill(self, name: str, begin: int, out: _core.Tensor) -> None:
+        """Fills a float32 tensor of the core, on the CPU, with the values of a tensor from `begin` on, in C order.
+        ValueError as of `array`."""
         self.check_floats(name)
-        for begin, values in self._chunks(name):
-            parameter.data.slice(begin, [len(values)]).copy_(values.astype(np.float32, copy=False))
+        file, stored = self._found[name]
+        file.fill(stored, begin, out)
 
     def check_floats(self, name: str) -> None:
         """ValueError, naming the file, for a tensor that holds no floats."""
@@ -125,9 +125,6 @@ class Tensors(Mapping[str, ArrayHeader]):
         """The dtypes of all tensors, the most frequent first."""
         found = [str(header.dtype) for header in self.values()]
         return sorted(set(found), key=lambda dtype: (-found.count(dtype), dtype))
-
-    def _chunks(self, name: str) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        return _chunks(*self._found[name])
 
 
 def open_tensors(folder: Path, aliases: Sequence[tuple[str, str]] = ()) -> Tensors:
