@@ -33,7 +33,7 @@ Exchange& exchange() {
 }
 
 Exchange& joined() {
-  if (exchange().communicator == nullptr) throw std::runtime_error("exchange: this process has not joined");
+  if (exchange().communicator == nullptr) throw std::runtime_error("this process has not joined");
   return exchange();
 }
 
@@ -59,7 +59,7 @@ void exchange_id(char* id) {
 
 void join_exchange(const char* id, int64_t rank, int64_t size) {
   Exchange& x = exchange();
-  if (x.communicator != nullptr) throw std::runtime_error("exchange: this process has joined already");
+  if (x.communicator != nullptr) throw std::runtime_error("this process has joined already");
   if (x.stream == nullptr) check(cudaStreamCreateWithFlags(&x.stream, cudaStreamNonBlocking), "stream");
   nccl::Id given;
   std::memcpy(given.bytes, id, sizeof(given));
@@ -73,7 +73,7 @@ bool exchange_ready() {
   Exchange& x = joined();
   nccl::Result state = nccl::success;
   library().check(library().ncclCommGetAsyncError(x.communicator, &state), "ncclCommGetAsyncError");
-  library().check(state, "exchange", x.communicator);
+  library().check(state, "ncclCommGetAsyncError", x.communicator);
   if (state == nccl::in_progress) return false;
   if (x.issuing) record_end(x);
   x.issuing = false;
@@ -82,7 +82,7 @@ bool exchange_ready() {
 
 int64_t start_exchange(const ExchangeGroup& group) {
   Exchange& x = joined();
-  if (!exchange_ready()) throw std::runtime_error("exchange: the group before is not in the stream yet");
+  if (!exchange_ready()) throw std::runtime_error("the group before is not in the stream yet");
   let_wait(x.stream);
   nccl::Result result = library().ncclGroupStart();
   const auto add = [&](nccl::Result next) {
@@ -97,7 +97,7 @@ int64_t start_exchange(const ExchangeGroup& group) {
     add(library().ncclRecv(part.data, part.count, nccl::float32, part.rank, x.communicator, x.stream));
   }
   add(library().ncclGroupEnd());  // even after an error
-  library().check(result, "exchange", x.communicator);
+  library().check(result, "ncclGroupEnd", x.communicator);
   x.issuing = true;
   return ++x.started;
 }
@@ -108,7 +108,7 @@ bool exchange_done(int64_t number) {
   while (!x.ends.empty()) {
     const cudaError_t reached = cudaEventQuery(x.ends.front());
     if (reached == cudaErrorNotReady) break;
-    check(reached, "exchange");
+    check(reached, "group");
     check(cudaEventDestroy(x.ends.front()), "event");
     x.ends.pop_front();
     ++x.ended;

@@ -1,6 +1,7 @@
 """A run for test_mpirun.py: rank_program.py OPTIONS, a JSON object.
 
 `fault` is [what, rank, step]: that rank raises, or sends itself a signal, after that step. `kill` is [rank, seconds].
+`report` is a file for the memory that the last rank holds on cuda after a step, and for its plan.
 """
 
 import json
@@ -31,7 +32,27 @@ class Fault(Callback):
             os.kill(os.getpid(), self.what)
 
 
-def main(batches, steps, resume=False, fault=None, kill=None, d_ff=64, lora=False, seed=0, bucket=None, **options):
+class Report(Callback):
+    def __init__(self, path, plan):
+        self.path, self.plan = path, plan
+
+    def on_step(self, step, loss):
+        Path(self.path).write_text(json.dumps([dg.memory_stats("cuda")["allocated"], self.plan]))
+
+
+def main(
+    batches,
+    steps,
+    resume=False,
+    fault=None,
+    kill=None,
+    report=None,
+    d_ff=64,
+    lora=False,
+    seed=0,
+    bucket=None,
+    **options,
+):
     ranks = this_process()
     exchange.BUCKET = bucket or exchange.BUCKET
     if kill and kill[0] == ranks.rank:
@@ -46,6 +67,8 @@ def main(batches, steps, resume=False, fault=None, kill=None, d_ff=64, lora=Fals
     pairs, held_out = pairs_of(rng, 120), pairs_of(rng, 30)
     options = {"batch_tokens": 60, "checkpoint_every": 4, "warmup": 3, "lr": 1e-2, "log_interval": 1, **options}
     callbacks = [Fault(fault[0], fault[2])] if fault and fault[1] == ranks.rank else []
+    if report and ranks.rank == ranks.size - 1:
+        callbacks.append(Report(report, model.memory_plan(60, ranks=ranks.size)))
     accumulate = batches // ranks.size
     trainer = dg.Trainer(model, accumulate=accumulate, max_steps=steps, callbacks=callbacks, **options)
     trainer.fit(pairs, held_out, resume=resume)

@@ -49,7 +49,7 @@ def test_what_kernels_compute_travels_both_ways(size):
 def test_a_message_of_another_size_is_an_error():
     sent, received = run("sizes", 2)
     assert sent == "TimeoutError: "
-    assert received == "RuntimeError: exchange: exchange: rank 0 sent 12 bytes to rank 1, which receives 16"
+    assert received == "RuntimeError: exchange: group: rank 0 sent 12 bytes to rank 1, which receives 16"
 
 
 @needs_gpus

@@ -1,5 +1,6 @@
 """Training by mpirun on emulated GPUs: the files of a run on several ranks are those of a run on one."""
 
+import json
 import os
 import signal
 
@@ -45,6 +46,15 @@ def test_a_run_that_was_stopped_goes_on_with_other_ranks(tmp_path):
     resumed = run(2, tmp_path / "parts", resume=True)
     assert resumed.returncode == 0, resumed.stderr
     assert files(tmp_path / "parts")["model.safetensors"] == files(tmp_path / "whole")["model.safetensors"]
+
+
+def test_a_rank_takes_the_memory_of_its_plan(tmp_path):
+    """Of 280,000 weights, 18 chunks, each rank owns 9."""
+    report = tmp_path / "memory"
+    done = run(2, tmp_path / "run", steps=1, d_ff=2048, report=str(report))
+    assert done.returncode == 0, done.stderr
+    held, plan = json.loads(report.read_text())
+    assert held == pytest.approx(plan["parameters"] + plan["gradients"] + plan["optimizer"], rel=0.01)
 
 
 @pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
