@@ -1,4 +1,4 @@
-// What a backend brings for its device: memory functions and kernels. For the CPU, also the choice of the
+// A backend: the memory functions and the kernels of one device. For the CPU, also the choice of the
 // instruction set.
 #pragma once
 
@@ -64,7 +64,7 @@ namespace dragoman {
 DRAGOMAN_KERNELS(DRAGOMAN_FORWARD_DECLARE)
 #undef DRAGOMAN_FORWARD_DECLARE
 
-// The logits that exist at a time in linear_cross_entropy_forward.
+// linear_cross_entropy_forward computes its logits in chunks; this is the size of one.
 struct LossChunk {
   int64_t rows;
   int64_t logits_row;  // elements from a row to the next, at least the vocabulary
@@ -80,7 +80,7 @@ struct Kernels {
 
 enum class CopyKind : int32_t { to_device, to_host, within };
 
-// Copies and zero take their turn among the kernels that were started before and after them.
+// Kernels, copies and zero run in the order in which they were started.
 struct Memory {
   void* (*allocate)(int64_t size);  // null when there is none left; 64-byte aligned
   void (*free)(void* block, int64_t size);

@@ -8,7 +8,7 @@
 
 namespace dragoman {
 
-// What the library takes from this one.
+// What the CUDA library calls in this one.
 struct HostFunctions {
   // Device memory from the caching allocator; null when there is none left.
   void* (*allocate)(int64_t nbytes);

@@ -1,4 +1,4 @@
-// By which a library of the CUDA backend and this one know that they were built together.
+// The number by which this library and that of the CUDA backend know that they were built together.
 #pragma once
 
 #include <cstdint>

@@ -47,13 +47,14 @@ class KVCache {
   void extend(const std::vector<int64_t>& new_rows);  // of each sequence; there must be room
   int64_t slot_size_for(int64_t length) const;        // the present one, doubled until there is room
 
-  // Where the memory of each sequence lies in every buffer of `memory`; sequences may share one. None before
-  // the first set_sources. The first `memory_rows` rows may be in use.
+  // Where the encoder's output for each sequence lies, in every buffer of `memory`. Sequences may share rows.
+  // None before the first set_sources. Only the first `memory_rows` rows of the buffers may be in use.
   const std::optional<Sequences>& sources() const { return sources_; }
   int64_t memory_rows() const { return memory_rows_; }
   void set_sources(std::optional<Sequences> sources, int64_t memory_rows) noexcept;
 
-  // By the number of the attention. The dtype and the features are those of the first rows that came.
+  // The key is the number of the attention in the model. The first rows that arrive decide dtype and
+  // features.
   std::map<int64_t, KeysValues> decoded;  // (num_slots * slot_size, features)
   std::map<int64_t, KeysValues> memory;   // (rows of the memory, features)
 

@@ -37,8 +37,8 @@ class KVPlaces {
   struct Place {
     std::vector<int32_t> slots;  // of each row
     int32_t slot;                // its own
-    int32_t family;              // of sequences that began as one: they share slots
-    bool straight;               // all rows lie in its own slot
+    int32_t family;              // number that sequences with a common beginning have: they share slots
+    bool straight;               // whether all rows lie in its own slot
   };
 
   int32_t new_slot(int32_t family);

@@ -1,4 +1,5 @@
-// The only way to the threads. Nothing here allocates or throws inside a parallel region.
+// parallel_for: all parallel code on the CPU goes through it. Inside a parallel region, nothing here
+// allocates or throws.
 //
 // Results never depend on the number of threads. A body writes only to its own range. A reduction runs over
 // chunks of a fixed size, which are added in order afterwards.
@@ -30,8 +31,8 @@ using RangeFunction = void (*)(void* context, int64_t begin, int64_t end);
 void parallel_for_ranges(int64_t size, int64_t grain, RangeFunction function, void* context) noexcept;
 
 // Calls body(begin, end) on ranges that cover [0, size), each at most `grain` long, on the pool's threads.
-// A call from inside a body runs on the calling thread. Static: an object of an instruction set may hold no
-// weak symbols.
+// A call from inside a body runs on the calling thread. It is static because files that are compiled for one
+// instruction set must not define weak symbols: the linker could choose them for all.
 template <class Body>
 static inline void parallel_for(int64_t size, int64_t grain, const Body& body) {
   parallel_for_ranges(

@@ -30,7 +30,7 @@ struct Dropout {
   bool operator==(const Dropout&) const = default;
 };
 
-// A kernel's first use of a mask: the step is read from memory, once.
+// The mask with its step read from memory. A kernel calls it once, before it draws.
 DRAGOMAN_DEVICE static inline Dropout at_its_step(const Dropout& dropout) {
   Dropout fixed = dropout;
   if (dropout.step_at != nullptr) fixed.step = static_cast<uint64_t>(*dropout.step_at);

@@ -27,10 +27,10 @@ struct SequencesView {
   int64_t num_sequences;
   const int32_t* offsets;  // (num_sequences,) first row of each sequence
   const int32_t* lengths;  // (num_sequences,) rows of each sequence
-  Rows rows;               // of a layout that is not packed: all rows
+  Rows rows;               // of the buffers; all are in use where the layout is not packed
   int64_t max_length;      // at least the longest length
-  const int32_t* index =
-      nullptr;  // null, or of an indexed layout: row j of sequence i is index[offsets[i] + j]
+  // For an indexed layout, row j of sequence i is index[offsets[i] + j]. Else null.
+  const int32_t* index = nullptr;
 };
 
 // Immutable. Copies share one layout.
@@ -43,7 +43,7 @@ class Sequences {
   static Sequences slotted(std::vector<int64_t> lengths, int64_t slot);
   // Sequence i begins at row offsets[i].
   static Sequences placed(std::vector<int64_t> lengths, std::vector<int64_t> offsets, int64_t capacity);
-  // Row by row where the sequences lie, one after the other: sum(lengths) rows.
+  // Each row lies anywhere: `rows` has the place of every row, sequence after sequence, (sum(lengths),).
   static Sequences indexed(std::vector<int64_t> lengths, std::vector<int32_t> rows, int64_t capacity);
   // Sequence i of the result reads the rows of sequence indices[i].
   Sequences select(const std::vector<int64_t>& indices) const;

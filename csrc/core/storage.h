@@ -21,9 +21,9 @@ void empty_cache(Device device);  // returns cached blocks to the system
 
 class BlockAllocator;
 
-// During its lifetime, memory that its thread asks for, on any device, is counted separately, and kernels and
-// copies do nothing. So a training step can run only for its peak of memory. Pages that nobody writes cost
-// nothing.
+// A trial run of the calling thread, to find out how much memory a training step takes. While a Rehearsal
+// lives, memory on any device is counted apart, and kernels and copies do nothing. The blocks are really
+// reserved, but a page that nobody writes takes no memory.
 class Rehearsal {
  public:
   Rehearsal();  // ValueError when this thread has one already
@@ -54,8 +54,9 @@ class Storage {
   Device device() const { return device_; }
   bool writeable() const { return writeable_; }
 
-  // A number of the contents, by which a copy can be checked: every write in the process has a new one.
-  // copy_, zero_ and an optimizer's step change it. It is 0 where other libraries may write.
+  // A number that changes with the contents, so that a copy of them knows whether it is still right. copy_,
+  // zero_ and an optimizer's step set a number that no other write in the process has. It is 0 where other
+  // libraries may write.
   int64_t version() const { return version_; }
   void written();
   void lend() { version_ = 0; }
@@ -72,7 +73,8 @@ class Storage {
 };
 
 // A CPU kernel's scratch memory, taken from the cache before its parallel region and returned at the end of
-// the scope. Nothing is inline, because objects of instruction sets use it and may hold no weak symbols.
+// the scope. Nothing is inline: files that are compiled for one instruction set use it, and they must not
+// define weak symbols.
 class Scratch {
  public:
   explicit Scratch(int64_t nbytes);

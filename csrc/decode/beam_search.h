@@ -21,32 +21,35 @@ class BeamSearch : public Search {
  private:
   struct Live {
     int64_t path;
-    double total;
-    Progress progress;  // of the constraints
-    Coverage coverage;  // with a penalty on it
+    double total;       // sum of the log probabilities of its tokens
+    Progress progress;  // through the constraints
+    Coverage coverage;  // empty without a coverage penalty
   };
   struct Finished {
-    int64_t path;               // without the end
-    std::optional<double> end;  // its log probability; none: cut at the limit
+    int64_t path;               // without the end token
+    std::optional<double> end;  // log probability of the end token; none: the limit cut the hypothesis
     double total, score;
   };
   struct Extension {
-    int64_t parent;
+    int64_t parent;  // row of the hypothesis that takes the token
     int32_t id;
-    double log_prob, total;
+    double log_prob, total;  // of the token; of the hypothesis with it
   };
 
+  // Whether the next token must be an end token, because it is the last.
   bool must_end() const { return options_.like == Like::fairseq && length_ + 1 == options_.limit; }
-  std::vector<Extension> extensions(const ScoredRows& rows) const;  // in order
-  // Indices of the extensions that go on, of those that do not end.
+  std::vector<Extension> extensions(const ScoredRows& rows) const;  // of all rows, the best first
+  // The extensions that become the live hypotheses, at most `width`: indices into `found`. The first
+  // `considered` are looked at, or all where constraints share the beam; those with an end token are passed
+  // over.
   std::vector<size_t> chosen(const std::vector<Extension>& found, size_t considered, size_t width) const;
-  // What the hypotheses cover with the token that this step chooses.
+  // The coverage of each row's hypothesis with the token that this step chooses.
   std::vector<Coverage> coverage_after(const ScoredRows& rows) const;
   double score(double total, int64_t length, const Coverage& coverage) const;
   void finish(const Extension& extension, const Coverage& coverage);
-  void cut();
-  void end();
-  bool decided() const;
+  void cut();            // moves the live hypotheses to cut_: they have reached the limit
+  void end();            // the search is over
+  bool decided() const;  // whether more steps cannot change the result
 
   const Constraints constraints_;
   std::vector<Live> hypotheses_;

@@ -7,8 +7,8 @@
 
 namespace dragoman {
 
-// Of each phrase: how many of its first tokens a hypothesis ends with, or all of them once it has contained
-// it.
+// How far a hypothesis is with each phrase, (phrases,): the number of the phrase's first tokens that the
+// hypothesis ends with. Once it has contained the whole phrase, the number stays at the phrase's length.
 using Progress = std::vector<int32_t>;
 
 class Constraints {
@@ -20,14 +20,16 @@ class Constraints {
   Progress advanced(const Progress& progress, int32_t id) const;
   bool complete(const Progress& progress) const;
   std::vector<int32_t> wanted(const Progress& progress) const;  // tokens that would make progress, in order
-  int64_t tokens(const Progress& progress) const;               // that are there: a hypothesis's bank
+  // Tokens of the phrases that are there already, in all. Hypotheses with the same number form a bank.
+  int64_t tokens(const Progress& progress) const;
 
  private:
   std::vector<std::vector<int32_t>> phrases_;
 };
 
-// Which of the hypotheses with these banks, the best first, share a beam: the banks take turns, the one with
-// the most tokens first, and in each the best comes first. In the order of the hypotheses.
+// Chooses at most `beam` hypotheses. banks[i] is the bank of hypothesis i; the best hypothesis comes first.
+// The banks take turns, beginning with the one that has most tokens, and each gives its best hypothesis that
+// is left. Returns indices in rising order.
 std::vector<size_t> share_beam(const std::vector<int64_t>& banks, int64_t beam);
 
 }  // namespace dragoman

@@ -8,9 +8,11 @@
 
 namespace dragoman {
 
+// (source tokens,): for each, the sum of the attention that the tokens of an output have paid to it.
 using Coverage = std::vector<float>;
 
-// The coverage after one more token, which looked so at the source. `before` is empty at first.
+// The coverage with one more token. `attention`, (source tokens,), is where that token looks; `before` is the
+// coverage of the tokens before it, empty for the first one.
 inline Coverage covered(const Coverage& before, const std::vector<float>& attention) {
   Coverage after = attention;
   for (size_t i = 0; i < before.size(); ++i) after[i] += before[i];

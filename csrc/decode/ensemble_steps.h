@@ -1,4 +1,4 @@
-// Several models that decode as one.
+// EnsembleSteps: several models that decode as one.
 #pragma once
 
 #include <memory>
@@ -20,7 +20,8 @@ class EnsembleSteps : public Steps {
   void narrow(const std::vector<int32_t>& tokens) override;
 
  private:
-  Tensor leave();  // all rows of all models, also after one throws; the first error is thrown in the end
+  // Takes all rows out of all models. Goes on when one throws, and throws the first error in the end.
+  Tensor leave();
 
   std::vector<std::shared_ptr<Steps>> models_;
 };

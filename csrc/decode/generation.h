@@ -20,14 +20,15 @@ class Generation {
   // One step of all requests. Returns the keys of those that ended. When the model throws, all requests are
   // gone.
   std::vector<int64_t> step();
-  // Of a request that ended, which is forgotten. Throws what ended it: FloatingPointError where its logits
-  // are not finite, ValueError where its options leave no token. ValueError for another key.
+  // The result of a request that has ended; the request is forgotten. Throws the error that ended it:
+  // FloatingPointError where its logits are not finite, ValueError where its options leave no token.
+  // ValueError for the key of no such request.
   std::vector<Hypothesis> take(int64_t key);
   // The ids that all hypotheses of a request share, which its result begins with: a stream's text so far.
   std::vector<int32_t> stable(int64_t key) const;
   void cancel(int64_t key);  // its rows leave at the next step; nothing for a key that is gone
   int64_t rows() const;      // live rows
-  int64_t pending() const;   // requests that have not ended, or whose end no step has told yet
+  int64_t pending() const;   // requests whose keys step() has not returned yet
 
  private:
   struct Request {
@@ -35,29 +36,29 @@ class Generation {
     Entry entry;
     SearchOptions options;
     std::unique_ptr<Search> search;
-    int64_t first_row = 0;  // among the model's rows
+    int64_t first_row = 0;  // of its rows among the model's rows
   };
   struct Ended {
     std::vector<Hypothesis> result;
     std::exception_ptr error;
   };
 
-  // What the next step asks of the model: attention where a search reads it, and all logits or those of a
-  // shortlist that all requests share.
+  // Tells the model what the next step needs: attention, where a search reads it; the logits of a shortlist,
+  // where all requests share one, else all logits.
   void prepare();
   std::vector<int32_t> shared_shortlist() const;  // empty: none
-  void advance();                                 // the running requests
-  void join();                                    // the waiting ones
+  void advance();                                 // one step of the running requests
+  void join();                                    // the waiting requests join, with their first step
   // One step of each request's search. The rows of `logits` are those of the model from `first_row` on.
   void search(const Tensor& logits, std::vector<Request>& requests, int64_t first_row);
   // Moves the requests that have ended from `requests` to `ended_`, and adds their keys.
   void settle(std::vector<Request>& requests, std::vector<int64_t>& keys);
-  void leave();  // all rows of the model
+  void leave();  // takes all rows out of the model
 
   std::shared_ptr<Steps> steps_;
   Vocabulary vocabulary_;
   int64_t next_key_ = 0;
-  int64_t model_rows_ = 0;  // that the model holds
+  int64_t model_rows_ = 0;  // rows that the model holds
   bool keeps_attention_ = false;
   std::vector<int32_t> shortlist_;
   std::vector<Request> running_, waiting_;  // running: in the order of their rows

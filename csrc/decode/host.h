@@ -1,4 +1,4 @@
-// Values of a tensor, wherever it lies.
+// The values of a tensor on any device, copied to the host.
 #pragma once
 
 #include <vector>

@@ -12,7 +12,7 @@ namespace dragoman {
 
 struct Hypothesis {
   std::vector<int32_t> ids;  // without the end
-  double score;              // sum_logprob / length penalty
+  double score;              // see normalised_score in options.h
   double sum_logprob;
   int64_t length;                      // tokens that the score counts, with the end
   std::vector<double> token_logprobs;  // (length,)
@@ -20,7 +20,8 @@ struct Hypothesis {
 
 class Paths {
  public:
-  static constexpr int64_t none = -1;  // before the first token
+  // A path is the index of its last token; `none` is the path without a token.
+  static constexpr int64_t none = -1;
 
   int64_t append(int64_t path, int32_t id, double log_prob) {
     tokens_.push_back({path, id, log_prob});
@@ -34,7 +35,7 @@ class Paths {
     return found;
   }
 
-  // What ends with `path`, and then with an end of this log probability, if it has one.
+  // The hypothesis of a path. `end` is the log probability of the end token that follows it, if one does.
   Hypothesis hypothesis(int64_t path, std::optional<double> end, double total, double score) const {
     std::vector<double> log_probs;
     if (end) log_probs.push_back(*end);

@@ -13,10 +13,13 @@ void penalise_repetition(float* row, const std::vector<int32_t>& history, double
 // Whether mask() has anything to do.
 bool has_masks(const SearchOptions& options);
 
-// Sets the logits of forbidden tokens to -inf, for the token after `written` tokens of an output: of
-// `suppress` and `begin_suppress`, outside `allowed`, and those that would end a bad word or an n-gram that
-// `history`, all that the decoder has read, holds already. `ends` stay allowed. To renormalize, also of what
-// a search passes over: tokens that are never chosen, and ends before min_length.
+// Sets the logits of forbidden tokens to -inf. `row`, (vocabulary,), has the logits of the next token;
+// `history` is all that the decoder has read; `written` counts the output's tokens in it. Forbidden are
+//   - the tokens of `suppress`, and of `begin_suppress` at the output's first place after the prefix;
+//   - all tokens outside `allowed`, but for the end tokens;
+//   - a token that would complete a bad word, or an n-gram that `history` holds already;
+//   - with `renormalize`, so that the softmax leaves them out: tokens that are never chosen, and end tokens
+//     before min_length. Else the search passes over them.
 void mask(float* row, const std::vector<int32_t>& history, int64_t written, const SearchOptions& options,
           const Vocabulary& vocabulary);
 

@@ -1,11 +1,12 @@
-// Draws tokens from a model's distribution: `count` outputs, a row each.
+// Sampler: draws `count` outputs from a model's distribution. Each output has a row of logits.
 #pragma once
 
 #include "decode/search.h"
 
 namespace dragoman {
 
-// Uniform in [0, 1). It depends on its arguments alone: what a request draws is the same in every batch.
+// A number in [0, 1), uniformly distributed. It depends on the arguments alone, so a request draws the same
+// in every batch.
 double uniform_draw(uint64_t seed, uint64_t place, uint64_t output, uint64_t step);
 
 struct Weighted {
@@ -13,10 +14,11 @@ struct Weighted {
   float weight;  // above 0
 };
 
-// The id that `draw` in [0, 1) falls on, where ids have probabilities in proportion to their weights. Of
-// these the `top_k` most probable are kept (Fan et al. 2018, arXiv:1805.04833), then the most probable that
-// together reach `top_p` (Holtzman et al. 2020, arXiv:1904.09751), then those of at least `min_p` times the
-// largest probability (Nguyen et al. 2024, arXiv:2407.01082). `ids` is not empty and in the order of the ids.
+// Draws an id: the probabilities of `ids` are in proportion to their weights, and `draw` in [0, 1) chooses
+// among them. Before that, the `top_k` most probable are kept (Fan et al. 2018, arXiv:1805.04833), then the
+// most probable that together reach `top_p` (Holtzman et al. 2020, arXiv:1904.09751), then those of at least
+// `min_p` times the largest probability (Nguyen et al. 2024, arXiv:2407.01082). `ids` is not empty and in the
+// order of the ids.
 int32_t draw_id(std::vector<Weighted> ids, double draw, const SearchOptions& options);
 
 class Sampler : public Search {
@@ -40,14 +42,14 @@ class Sampler : public Search {
   bool may_choose(int32_t id) const {
     return !options_.is_unwritten(id) && (length_ >= options_.min_length || !vocabulary_.is_end(id));
   }
-  // What may be chosen in each row, at the temperature.
+  // For each row the tokens that may be chosen, with their weights at the temperature.
   std::vector<std::vector<Weighted>> weights(const ScoredRows& rows) const;
   float logit_of(const ScoredRows& rows, int64_t row, int32_t id) const;
   std::vector<Weighted> weights_of_candidates(const ScoredRows& rows, int64_t row) const;
 
   std::vector<Output> outputs_;
-  std::vector<int64_t> drawn_;  // the output of each row
-  bool one_row_ = true;         // before the first step all share a row
+  std::vector<int64_t> drawn_;  // (rows,): the index in outputs_ of each row
+  bool one_row_ = true;         // before the first step all outputs share one row
 };
 
 }  // namespace dragoman

@@ -1,4 +1,4 @@
-// The search of one request, step by step. Its rows of logits are its live hypotheses.
+// The search of one request, step by step. Each live hypothesis, one that has not ended, has a row of logits.
 #pragma once
 
 #include <cmath>
@@ -12,15 +12,20 @@
 
 namespace dragoman {
 
-// What a step shows a search of its rows.
+// What a search gets to see of a step's logits: usually the k largest of each row, with what turns them into
+// log probabilities.
 struct ScoredRows {
-  int64_t k;                            // columns of ids and logits
-  const int32_t* ids;                   // (rows, k): the most probable, in order; equal ones by id
-  const float* logits;                  // (rows, k): of `ids`
-  const float* softmax;                 // (rows, 2): maximum and sum, as of csrc/ops/top_k.h
-  std::optional<Tensor> all;            // (rows, vocabulary) on the host, where the search asked for it
-  const std::vector<float>* attention;  // (rows,): of each its source, where the search asked for it
+  int64_t k;             // number of candidates in each row
+  const int32_t* ids;    // (rows, k): the tokens with the largest logits, in order; equal ones by id
+  const float* logits;   // (rows, k): their logits
+  const float* softmax;  // (rows, 2): maximum and sum of the softmax, see csrc/ops/top_k.h
+  // (rows, vocabulary): all logits, on the host. Where reads_rows() asked for them.
+  std::optional<Tensor> all;
+  // One vector for each row: the weight of each token of its source, (source tokens,), with sum 1. Where
+  // reads_attention() asked for it, else null.
+  const std::vector<float>* attention;
 
+  // A token's logit, from `all`.
   float of(int64_t row, const Vocabulary& vocabulary, int32_t id) const {
     return all->data<float>()[row * vocabulary.size + id];
   }
@@ -31,9 +36,9 @@ struct ScoredRows {
   }
 };
 
-// A token that a live hypothesis takes.
+// How a new live hypothesis came about: the hypothesis in row `parent` went on with token `id`.
 struct Taken {
-  int64_t parent;  // row of the hypothesis that it extends
+  int64_t parent;
   int32_t id;
 };
 
@@ -42,13 +47,14 @@ class Search {
   Search(const SearchOptions& options, const Vocabulary& vocabulary);
   virtual ~Search() = default;
 
-  // Of the next step: how many candidates a row needs, and whether the search reads whole rows.
+  // What the search needs of the next step: the number of candidates in a row; whether it reads all logits;
+  // whether it reads the attention.
   virtual int64_t candidates() const = 0;
   virtual bool reads_rows() const = 0;
   bool reads_attention() const { return options_.coverage_penalty != 0.0; }
-  // The token that the prefix or forced_last gives in the next step.
+  // The token that the next step must take, because of the prefix or of forced_last.
   std::optional<int32_t> forced() const;
-  // The next step. FloatingPointError or ValueError where no hypothesis is left.
+  // Chooses the next token of each hypothesis. FloatingPointError or ValueError where none may be chosen.
   virtual void step(const ScoredRows& rows) = 0;
 
   int64_t length() const { return length_; }  // tokens of the live hypotheses
@@ -66,7 +72,7 @@ class Search {
   const SearchOptions options_;
   const Vocabulary& vocabulary_;
   Paths paths_;
-  int64_t begin_ = Paths::none;  // the path of what is there before the first step
+  int64_t begin_ = Paths::none;  // the path of the tokens that are there before the first step
   int64_t length_ = 0;
   std::vector<Taken> live_;
 };

@@ -1,4 +1,4 @@
-// What a search asks of a model: rows of logits. A row belongs to one hypothesis.
+// Steps: what a search asks of a model, rows of logits. A row belongs to one live hypothesis.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ struct Entry {
   std::vector<int32_t> source;  // ids that the encoder reads; empty for a decoder-only model
   std::vector<int32_t> prefix;  // ids that the decoder reads first: start ids and a forced prefix, or the
                                 // prompt; at least one
-  int64_t place = 0;            // among all requests: where the adapter stands that a batch chose for it
-  // The encoder's output, (rows, features), of a caller that has run the encoder; `source` is empty then.
+  int64_t place = 0;            // the request's place among all, by which its adapter is found
+  // The encoder's output, (rows, features), from a caller that has run the encoder. `source` is empty then.
   std::optional<Tensor> memory = std::nullopt;
 };
 
@@ -25,17 +25,19 @@ class Steps {
   // Adds a row for each entry after the rows that are there. Returns the logits of the token after each
   // prefix, (entries, vocabulary) float32, which the caller may overwrite.
   virtual Tensor add(const std::vector<Entry>& entries) = 0;
-  // Row i of the new rows goes on from row parents[i] by the token ids[i] and belongs to the same source.
-  // Rows that none goes on from leave; their memory is freed. Rows of an entry stay beside each other, and
-  // entries keep their order. Returns the logits of the next token, (rows, vocabulary) float32, which the
-  // caller may overwrite. ids may be empty: all rows leave.
+  // One step. New row i continues old row parents[i] with the token ids[i]; it belongs to the same entry. An
+  // old row that is no parent is dropped, and its memory is freed. The rows of an entry must stay beside each
+  // other, and the entries in order. Returns the logits of the next token, (new rows, vocabulary) float32,
+  // which the caller may overwrite. Empty ids drop all rows.
   virtual Tensor next(const std::vector<int32_t>& ids, const std::vector<int64_t>& parents) = 0;
-  // Whether the calls that follow keep where each row looks. Throws where a model cannot say.
+  // Whether the calls that follow keep the attention to the source, for attention(). Throws for a model that
+  // cannot give it.
   virtual void keep_attention(bool kept) = 0;
-  // How much each row of the last add or next looks at each token of its source when it chooses the next
-  // token; adds up to 1. Of calls that keep it.
+  // The attention of the last add or next, where it was kept. For each row the weight of each token of its
+  // source, (source tokens,), with sum 1.
   virtual std::vector<std::vector<float>> attention() = 0;
-  // The calls that follow need the logits of these tokens alone: others may be -inf. Empty: of all tokens.
+  // The calls that follow need only the logits of these tokens; the logits of others may be -inf. Empty: the
+  // logits of all tokens.
   virtual void narrow(const std::vector<int32_t>& tokens) = 0;
 };
 
