@@ -90,6 +90,16 @@ def test_another_mpi_than_the_launchers_is_refused(monkeypatch):
         launch.this_process()
 
 
+def test_an_error_that_only_another_rank_has_is_printed(monkeypatch, capsys):
+    """Before the ranks know of each other. Where the first has it too, the launcher ends the others in that second."""
+    waited = []
+    monkeypatch.setattr(launch.time, "sleep", waited.append)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    assert main(["train", "--output"]) == 2
+    assert capsys.readouterr().err.startswith("dragoman: on a rank that is not the first: ")
+    assert waited == [1.0]
+
+
 def test_a_signal_that_another_rank_has_told_of_is_no_second_one_here():
     stop = StopSignals()
     with stop:

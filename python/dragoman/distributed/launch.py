@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from functools import cache
 
-from dragoman.distributed.ranks import ALONE, Ranks
+from dragoman.distributed.ranks import ALONE, FIRST_PRINTS, Ranks
 
 NO_EXTRA = "training on several ranks needs the extra: pip install 'dragoman[mpi]'"
 
@@ -31,6 +33,9 @@ def leave(message: str, status: int, *, printed: bool) -> None:
     """Ends all ranks, if this process is one of several, and prints the message unless it is `printed`."""
     if this_process.cache_info().currsize:
         this_process().fail(message, status, printed=printed)
+    elif not printed and not is_first():
+        time.sleep(FIRST_PRINTS)  # where the first has the same error, the launcher ends this one meanwhile
+        print(f"dragoman: on a rank that is not the first: {message}", file=sys.stderr, flush=True)
 
 
 def _number(name: str) -> int:

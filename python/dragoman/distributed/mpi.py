@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dragoman import _core
 from dragoman.distributed.nccl import NCCLLink
-from dragoman.distributed.ranks import Link, Part, Ranks, Transfer
+from dragoman.distributed.ranks import FIRST_PRINTS, Link, Part, Ranks, Transfer
 
 TIMEOUT = 600.0  # seconds that a rank waits for another one
 TIMEOUT_VARIABLE = "DRAGOMAN_MPI_TIMEOUT"
@@ -24,7 +24,6 @@ FAILED = 2  # the exit status of a run that an error has ended
 
 _QUICK = 1e-3  # seconds in which a rank polls without a pause
 _PAUSE = 5e-5  # seconds between two polls after that
-_FIRST_PRINTS = 1.0  # seconds that the other ranks leave to the first one
 
 
 class _Requests:
@@ -96,7 +95,7 @@ class MPIRanks(Ranks):
 
     def fail(self, message: str, status: int, *, printed: bool = False) -> None:
         if not self.first:
-            time.sleep(_FIRST_PRINTS)  # an error that all ranks have is printed once
+            time.sleep(FIRST_PRINTS)  # an error that all ranks have is printed once
         with suppress(OSError):
             if not printed:
                 print(f"dragoman: rank {self.rank} of {self.size} ends the run: {message}", file=sys.stderr, flush=True)

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from dragoman import _core
 
+FIRST_PRINTS = 1.0  # seconds that the other ranks leave to the first one, before they print an error
+
 T = TypeVar("T")
 Part = tuple[int, _core.Tensor]  # the number of another rank, and float32 values for it or from it
 
