@@ -94,7 +94,8 @@ int read_floats(int descriptor, int64_t place, const std::string& dtype, const T
   check_output("read_floats", "out", out, out.shape());
   CHECK(out.device() == cpu_device, "read_floats: out must be on cpu, got ", name(out.device()));
   if (Rehearsal::standing()) return 0;
-  constexpr int64_t grain = (int64_t{2} << 20) / sizeof(float);  // a huge page of fresh memory for one thread
+  constexpr int64_t huge_page = (int64_t{2} << 20) / sizeof(float);  // of fresh memory, for one thread
+  const int64_t grain = std::clamp(out.numel() / num_threads(), huge_page / 8, huge_page);
   std::atomic<int> failed{0};
   parallel_for(out.numel(), grain, [&](int64_t begin, int64_t end) {
     if (failed != 0) return;

@@ -20,7 +20,7 @@ FROZEN_DTYPES = ("int8", "bfloat16", "float32")
 # Fills a float32 tensor on the CPU with the values of a weight from one of them on, in C order.
 Filler = Callable[[int, _core.Tensor], None]
 
-_PART = 1 << 21  # values of a weight that are read at a time; they stay in the cache
+_PART = 1 << 20  # values of a weight that are read at a time; they stay in the cache
 _STEP = 64  # rows, of which `_core.pack_rows` takes multiples
 
 
@@ -43,6 +43,12 @@ def places(shapes: Iterable[tuple[int, ...]], dtype: str, device: str) -> list[_
     *firsts, end = accumulate((-(-size // 64) * 64 for size in sizes), initial=0)  # whole cache lines
     block = _core.Tensor.empty([end], "uint8", device)
     return [block.slice(first, [size]) for first, size in zip(firsts, sizes, strict=True)]
+
+
+def part_buffer(shapes: Iterable[tuple[int, ...]]) -> _core.Tensor:
+    """Memory for some rows of any weight of these shapes, for `FrozenWeight.filled`."""
+    largest = max((_STEP * columns for _, columns in shapes), default=0)
+    return _core.Tensor.from_numpy(np.empty(max(_PART, largest), np.float32), "float32")
 
 
 class FrozenWeight:
@@ -90,7 +96,9 @@ class FrozenWeight:
         self._table: _core.Tensor | None = None
 
     @classmethod
-    def filled(cls, shape: tuple[int, ...], dtype: str, fill: Filler, place: _core.Tensor, name: str) -> FrozenWeight:
+    def filled(
+        cls, shape: tuple[int, ...], dtype: str, fill: Filler, place: _core.Tensor, buffer: _core.Tensor, name: str
+    ) -> FrozenWeight:
         """A weight (rows, columns) of float32 values that are never whole in memory: some rows are read and packed
         after the others.
 
@@ -99,6 +107,7 @@ class FrozenWeight:
             dtype: that it is frozen in.
             fill: reads the values.
             place: of `places`.
+            buffer: of `part_buffer`.
             name: of the weight, for messages.
 
         Raises:
@@ -108,11 +117,10 @@ class FrozenWeight:
         rows, columns = weight.shape = shape[0], shape[1]
         weight.dtype, weight.device = dtype, "cpu"
         weight._packed, weight._plain, weight._table = place, None, None
-        count = min(rows, max(_PART // max(columns, 1) // _STEP, 1) * _STEP)
-        buffer = _core.Tensor.from_numpy(np.empty((count, columns), np.float32), "float32")
+        count = buffer.numel // columns // _STEP * _STEP
         scales: list[npt.NDArray[np.float32]] = []
-        for begin in range(0, rows, max(count, 1)):
-            part = buffer.narrow(0, min(count, rows - begin))
+        for begin in range(0, rows, count):
+            part = buffer.slice(0, [min(count, rows - begin), columns])
             fill(begin * columns, part)
             if dtype == "int8":
                 try:

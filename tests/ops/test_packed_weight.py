@@ -6,6 +6,7 @@ import pytest
 from dragoman import _core
 from dragoman.generate import generate
 from dragoman.nn import Linear, Parameter
+from dragoman.nn.weight import packing_at_once
 from dragoman.optim import AdamW
 from dragoman.train.averaging import ExponentialAverage
 
@@ -20,7 +21,8 @@ def layer():
 
 
 def check_fresh(layer, rng):
-    """Under no_grad, twice, the result equals that of a plain tensor with the same values, and used packed weights."""
+    """Under no_grad, twice, the result equals that of a plain tensor with the same values; the second used packed
+    weights."""
     x = dg.tensor(rng.standard_normal((5, layer.weight.shape[1])).astype(np.float32))
     values = dg.tensor(layer.weight.numpy().copy())
     with dg.no_grad():
@@ -112,13 +114,18 @@ def test_the_packed_copy_is_what_is_read(rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_parameter_is_packed_once(rng, dtype):
-    """A Parameter is packed only off the tape, a plain Tensor never."""
+    """A Parameter is packed only off the tape, from the second use of its values on, a plain Tensor never."""
     layer = Linear(5, 3)
     x = dg.tensor(rng.standard_normal((2, 5)), dtype=dtype)
     layer(x)
     with dg.no_grad():
         assert dg.tensor(np.ones((3, 5))).packed(dtype) is None
+        before = dg.memory_stats()["allocated"]
+        y = layer(x)
+        assert dg.memory_stats()["allocated"] <= before + 1024  # y alone
+        del y
         first = layer.weight.packed(dtype)
+        assert first is not None
         for _ in range(2):
             layer(x)
             assert layer.weight.packed(dtype) is first
@@ -194,6 +201,16 @@ def test_a_program_follows_the_weight(rng, layer):
             recorder.stop()
         layer.weight.copy_(rng.standard_normal(layer.weight.shape))
         np.testing.assert_array_equal(program.replay([x.data])[0].numpy(), layer(x).numpy())
+
+
+def test_packing_at_once(layer):
+    with dg.no_grad():
+        with packing_at_once():
+            packed = layer.weight.packed("float32")
+        assert packed is not None
+        assert layer.weight.packed("float32") is packed
+        layer.weight.copy_(np.ones(layer.weight.shape))
+        assert layer.weight.packed("float32") is None
 
 
 def test_training_gives_the_memory_back():

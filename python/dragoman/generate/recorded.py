@@ -30,6 +30,7 @@ from dragoman.nn import KVCache, Module, Parameter
 from dragoman.nn.attention import is_recording_attention, record_attention
 from dragoman.nn.kv_cache import cache_dtype
 from dragoman.nn.lora import Choice
+from dragoman.nn.weight import packing_at_once
 from dragoman.program import record
 from dragoman.tensor import Tensor
 
@@ -223,7 +224,8 @@ def _record(model: Any, longest_source: int, longest: int, kind: Kind = PLAIN) -
 
     lengths = longest_source, longest
     with model.inference():
-        first(*of_first(_Example(model, [1], [1], lengths, left=0)))  # makes tables and packed weights
+        with packing_at_once():
+            first(*of_first(_Example(model, [1], [1], lengths, left=0)))  # makes tables and packed weights
         rehearsal = _core.Rehearsal()  # from here on no kernel runs
         try:
             examples = [_Example(model, *rows, lengths) for rows in (([2, 3], [2, 1]), ([1, 4, 2], [3, 1, 2]))]

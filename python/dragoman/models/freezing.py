@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dragoman import _core, arguments, lora
 from dragoman.arrays import DTYPES
-from dragoman.frozen import FROZEN_DTYPES, Filler, FrozenWeight, places, quantize
+from dragoman.frozen import FROZEN_DTYPES, Filler, FrozenWeight, part_buffer, places, quantize
 from dragoman.nn import Embedding, Linear, Module, Parameter
 from dragoman.nn.lora import LoRALinear
 from dragoman.runtime import empty_cache
@@ -99,10 +99,12 @@ def fill_frozen(
         if name not in weights:
             parameter.copy_(read(name))
 
+    buffer = part_buffer(weight.shape for weight in weights.values())
+
     def frozen(name: str, place: _core.Tensor | None) -> FrozenWeight:
         fill = filler(name)
         if fill is not None and place is not None:
-            return FrozenWeight.filled(weights[name].shape, dtype, fill, place, f"{path}: {name}")
+            return FrozenWeight.filled(weights[name].shape, dtype, fill, place, buffer, f"{path}: {name}")
         stored = read(name)
         if dtype != "int8":
             return FrozenWeight(np.asarray(stored, DTYPES[dtype]), None, device, place)

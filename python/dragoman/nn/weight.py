@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,23 @@ from dragoman.nn import init
 from dragoman.tensor import Tensor
 
 
+class _Packing(threading.local):
+    at_once = False
+
+
+_packing = _Packing()
+
+
+@contextmanager
+def packing_at_once() -> Iterator[None]:
+    """Products of this thread inside pack weights at their first use, as for those who keep the packed copies."""
+    before, _packing.at_once = _packing.at_once, True
+    try:
+        yield
+    finally:
+        _packing.at_once = before
+
+
 class WeightForms:
     """Copies of one float32 weight in the forms that products read: in bfloat16, and packed.
 
@@ -21,21 +40,23 @@ class WeightForms:
     values changes the version, and a copy of another version is never read: it is made again at the next use.
     The version is 0 where another library shares the memory and may write it at any time. Then no copy is kept.
 
-    The packed copy is a second copy of the weight. It serves inference: the first product off the tape makes it, a
-    product on the tape drops it.
+    The packed copy is a second copy of the weight. It serves inference: the second product off the tape with the same
+    values makes it, because for one alone it costs as much as the product and twice the memory. A product on the tape
+    drops it.
 
     Attributes:
         shared: version and bfloat16 copy that an optimizer writes with each step, or None; set by the optimizer.
         on_drop: called when the packed copy is dropped, for who else holds it, or None.
     """
 
-    __slots__ = ("_bfloat16", "_packed", "on_drop", "shared")
+    __slots__ = ("_bfloat16", "_packed", "_used", "on_drop", "shared")
 
     def __init__(self) -> None:
         self.shared: tuple[int, _core.Tensor] | None = None
         self.on_drop: Callable[[], None] | None = None
         self._bfloat16: tuple[int, _core.Tensor] | None = None  # version, copy
         self._packed: tuple[int, str, _core.Tensor | None] | None = None  # version, dtype of the product, copy
+        self._used: tuple[int, str] | None = None  # version and dtype of the last product that found no packed copy
 
     def in_dtype(self, values: _core.Tensor, dtype: str) -> _core.Tensor:
         """The values as a product in `dtype`, "float32" or "bfloat16", takes them.
@@ -59,13 +80,17 @@ class WeightForms:
     def packed(self, values: _core.Tensor, dtype: str) -> _core.Tensor | None:
         """The values packed for products in `dtype`.
 
-        None on the tape; while a Program is recorded, which reads the weight itself; for what is no matrix; where
-        another library shares the memory; and where the backend keeps no packed copy.
+        None at the first use of these values, outside of `packing_at_once`; on the tape; while a Program is recorded,
+        which reads the weight itself; for what is no matrix; where another library shares the memory; and where the
+        backend keeps no packed copy.
         """
         version = values.version
         if is_grad_enabled() or version == 0 or _core.is_recording() or len(values.shape) != 2:
             return None
         if self._packed is None or self._packed[:2] != (version, dtype):
+            if self._used != (version, dtype) and not _packing.at_once:
+                self._used = version, dtype
+                return None
             self._packed = (version, dtype, _core.pack_weight(self.in_dtype(values, dtype)))
         return self._packed[2]
 
