@@ -95,6 +95,28 @@ def test_gradient_norm_matches_reference(rng, size):
     np.testing.assert_allclose(norm.numpy(), reference.gradient_norm(gradients), rtol=2e-7)
 
 
+@pytest.mark.parametrize("chunks", [1, 3, 300])
+def test_the_norm_of_pieces_is_that_of_the_whole_to_the_bit(rng, device, chunks):
+    """Several processes have the gradients of some chunks each, and exchange the sums of their squares."""
+    gradients = (1e3 * rng.standard_normal(chunks * 16384 - 5)).astype(np.float32)
+    pieces = np.split(gradients, [16384 * (chunks // 3)])
+    sums = [value for piece in pieces for value in _core.square_sums(core(piece))]
+    assert len(sums) == chunks
+    norm = _core.norm_of_sums(sums, device)
+    assert norm.device == device
+    assert norm.numpy() == _core.gradient_norm(core(gradients)).numpy()
+
+
+def test_cast_into_rounds_as_a_cast(rng):
+    x = core(rng.standard_normal(1023).astype(np.float32))
+    rounded = _core.cast(x, "bfloat16")
+    y = _core.Tensor.zeros([1023], "bfloat16", x.device)
+    _core.cast_into(x, y)
+    np.testing.assert_array_equal(y.numpy(), rounded.numpy())
+    with pytest.raises(ValueError, match=r"cast_into: y must have shape \(1023,\), got \(1022,\)"):
+        _core.cast_into(x, y.narrow(0, 1022))
+
+
 def test_gradient_norm_neither_overflows_nor_hides_a_nan():
     np.testing.assert_allclose(_core.gradient_norm(core(np.full(4, 1e30, np.float32))).numpy(), 2e30, rtol=1e-6)
     gradients = np.zeros(100_000, np.float32)
