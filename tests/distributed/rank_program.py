@@ -1,6 +1,7 @@
 """A run for test_mpirun.py: rank_program.py OPTIONS, a JSON object.
 
-`fault` is [what, rank, step]: that rank raises, or sends itself a signal, after that step. `kill` is [rank, seconds].
+`fault` is [what, rank, step]: that rank raises, exits, or sends itself a signal, after that step; or it has bad data
+for "validation", or raises "between" two runs. `kill` is [rank, seconds].
 `report` is a file for the memory that the last rank holds on cuda after a step, and for its plan.
 """
 
@@ -29,6 +30,10 @@ class Fault(Callback):
         if step == self.step:
             if self.what == "raise":
                 raise RuntimeError("a fault of this test")
+            if self.what == "exit":
+                sys.exit(3)
+            if self.what in ("validation", "between"):
+                return
             os.kill(os.getpid(), self.what)
 
 
@@ -66,12 +71,19 @@ def main(
     rng = np.random.default_rng(seed)
     pairs, held_out = pairs_of(rng, 120), pairs_of(rng, 30)
     options = {"batch_tokens": 60, "checkpoint_every": 4, "warmup": 3, "lr": 1e-2, "log_interval": 1, **options}
-    callbacks = [Fault(fault[0], fault[2])] if fault and fault[1] == ranks.rank else []
+    what = fault[0] if fault and fault[1] == ranks.rank else None
+    callbacks = [Fault(what, fault[2])] if what else []
+    if what == "validation":
+        held_out = [([5] * 999, [5] * 999)]
     if report and ranks.rank == ranks.size - 1:
         callbacks.append(Report(report, model.memory_plan(60, ranks=ranks.size)))
     accumulate = batches // ranks.size
     trainer = dg.Trainer(model, accumulate=accumulate, max_steps=steps, callbacks=callbacks, **options)
     trainer.fit(pairs, held_out, resume=resume)
+    if what == "between":
+        raise ValueError("a fault of this test")
+    if fault and fault[0] == "between":
+        trainer.fit(pairs, held_out, resume=True)
 
 
 if __name__ == "__main__":

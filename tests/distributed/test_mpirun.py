@@ -75,3 +75,17 @@ def test_ranks_that_differ_are_refused(tmp_path, name, values):
     assert done.returncode != 0
     assert "must be the same on all ranks, rank 0 has" in done.stderr
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("what", "status"), [("validation", 2), ("between", 2), ("exit", 3)])
+def test_an_error_outside_the_steps_ends_all_ranks_at_once(tmp_path, what, status):
+    """Before a run begins and between two runs, where the others wait for this rank, for ten minutes."""
+    began = time.monotonic()
+    failed = start(2, tmp_path / "run", fault=[what, 1, 2])
+    assert failed.returncode == status
+    assert time.monotonic() - began < 60
+    if what == "exit":
+        assert "rank 1 of 2 ends the run: SystemExit: 3" in failed.stderr
+    else:
+        assert "rank 1 of 2 ends the run: ValueError: " in failed.stderr
+        assert "Traceback (most recent call last)" in failed.stderr

@@ -54,6 +54,15 @@ def test_inference_is_as_before():
     np.testing.assert_array_equal(model.logits([[4, 5]], [[1, 6]]), plain)
 
 
+def test_an_input_that_the_function_does_not_read():
+    x, unread = (dg.tensor(np.array([1.0, -2.0]), requires_grad=True) for _ in range(2))
+    fixed = x.detach()
+    y = dg.functional.checkpoint(lambda fixed, unread: fixed * 2.0, fixed, unread)
+    (x * y).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2.0, -4.0])
+    assert unread.grad is None
+
+
 def test_checkpoint_of_any_function():
     x = dg.tensor(np.array([[1.0, -2.0, 3.0]]), requires_grad=True)
     weight = dg.tensor(np.array([[0.5, 1.0, -1.0]]), requires_grad=True)

@@ -263,7 +263,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> None:
     """Trains a tokenizer and a model from files of text, or resumes a run."""
-    if this_process().first:
+    ranks = this_process()
+    ranks.told_by_caller = True
+    if ranks.first:
         check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
     if options.resume:
         keep_as_begun(options, ALIASES)

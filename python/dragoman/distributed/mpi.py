@@ -7,8 +7,10 @@ import json
 import math
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from dragoman.distributed.ranks import FIRST_PRINTS, Link, Part, Ranks, Transfer
 TIMEOUT = 600.0  # seconds that a rank waits for another one
 TIMEOUT_VARIABLE = "DRAGOMAN_MPI_TIMEOUT"
 FAILED = 2  # the exit status of a run that an error has ended
+INTERRUPTED = 130  # of one that Ctrl-C has ended
 
 _QUICK = 1e-3  # seconds in which a rank polls without a pause
 _PAUSE = 5e-5  # seconds between two polls after that
@@ -55,6 +58,8 @@ class MPIRanks(Ranks):
         self._of_gpus: NCCLLink | None = None
         self.rank = self._world.Get_rank()
         self.size = self._world.Get_size()
+        if self.size > 1:
+            sys.excepthook = self._end
 
     def gather(self, value: Any, *, patient: bool = False) -> list[Any]:
         limit = math.inf if patient else self._timeout
@@ -90,8 +95,18 @@ class MPIRanks(Ranks):
         try:
             yield
         except BaseException as error:
-            self.fail(f"{type(error).__name__}: {error}", FAILED)
+            if isinstance(error, SystemExit) or not self.told_by_caller:
+                self._end(type(error), error, error.__traceback__)
             raise
+
+    def _end(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Ends all ranks after an error of a program. Outside `together` it is Python's hook for errors: without it,
+        this process would wait in MPI_Finalize for the others."""
+        if isinstance(error, SystemExit):
+            self.fail(f"SystemExit: {error}", error.code if isinstance(error.code, int) else FAILED)
+        where = "".join(traceback.format_exception(kind, error, trace))
+        status = INTERRUPTED if issubclass(kind, KeyboardInterrupt) else FAILED
+        self.fail(f"{traceback.format_exception_only(kind, error)[-1].strip()}\n{where}", status)
 
     def fail(self, message: str, status: int, *, printed: bool = False) -> None:
         if not self.first:

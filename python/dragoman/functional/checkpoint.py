@@ -20,7 +20,8 @@ class Checkpoint(Function):
             y = run(*inputs)
         # The inputs are those of the first run, so their gradients arrive in the order that they have without a
         # checkpoint. Their own functions run later.
-        backward(y, dy, {end for x in inputs if isinstance(end := edge(x), Function)})
+        if y.requires_grad:  # not where it reads none of the tensors that want a gradient
+            backward(y, dy, {end for x in inputs if isinstance(end := edge(x), Function)})
 
 
 def checkpoint(run: Callable[..., Tensor], *inputs: Tensor, parameters: Sequence[Tensor] = ()) -> Tensor:

@@ -103,8 +103,8 @@ class TrainingRun:
         if options.tensorboard and self.store.output is not None and ranks.first:
             self.callbacks.append(TensorBoard(self.store.output / "tensorboard"))
 
-    def run(self) -> list[Record]:
-        """Trains until a limit or a signal; returns the records."""
+    def run(self) -> None:
+        """Trains until a limit or a signal; the records are those of `progress`."""
         self._introduce()
         try:
             for callback in self.callbacks:
@@ -120,7 +120,6 @@ class TrainingRun:
             self.progress.close()
             for callback in self.callbacks:
                 callback.on_end()
-        return self.progress.records
 
     def _introduce(self) -> None:
         """Says what is trained on, and what the user may not expect."""

@@ -128,12 +128,18 @@ class Trainer(TrainingOptions):
             self._check("validation", validation)
         if validation is None and (self.final == "best" or self.patience is not None):
             raise ValueError("Trainer: final='best' and patience need validation data, got None")
+        with this_process().together():
+            run = self._run(train, validation, share, resume=resume, overwrite=overwrite)
+        run.stop.raise_received()
+        return run.progress.records
+
+    def _run(self, train: Any, validation: Any, share: float | None, *, resume: bool, overwrite: bool) -> TrainingRun:
         options, ranks = self.options, this_process()
         measured = None
         if validation is not None and share is None:
             measured = Validation(self.model, self.task, validation, options, ranks)
         folder = RunFolder(options.output if ranks.first else None, resume=resume, overwrite=overwrite)
-        with ranks.together(), folder, frozen(self.model, options.freeze):
+        with folder, frozen(self.model, options.freeze):
             store = RunStore(self.model, self.task, options, resume=resume, ranks=ranks)
             if isinstance(train, Later):
                 train = ranks.after_first(train.make)
@@ -144,9 +150,8 @@ class Trainer(TrainingOptions):
                 measured = Validation(self.model, self.task, held_out, options, ranks)
             batches = self._batches(dataset, options)
             run = TrainingRun(self.model, self.task, options, batches, measured, store, ranks)
-            records = run.run()
-        run.stop.raise_received()
-        return records
+            run.run()
+        return run
 
     def _batches(self, dataset: Dataset, options: TrainingOptions) -> Batches:
         task, model = self.task, self.model
