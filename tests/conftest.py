@@ -38,14 +38,17 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def _device(request, monkeypatch):
-    """Tensors of float32 and bfloat16 and parameters lie on the device by default; ids and indices stay on the CPU."""
+    """Tensors of float32 and bfloat16 and parameters lie on the device by default; ids and indices stay on the CPU.
+
+    So do models that are loaded, until they are moved: `load` reads into memory of the CPU.
+    """
     if request.config.getoption("device") == "cpu":
         return
-    tensor = dg.tensor
+    tensor, stored = dg.tensor, dg.nn.init._skipped
 
     def on_device(array, device=None, dtype=None, requires_grad=False):
         made = tensor(array, device or "cpu", dtype, requires_grad)
-        if device is not None or made.dtype not in ("float32", "bfloat16"):
+        if device is not None or stored.get() or made.dtype not in ("float32", "bfloat16"):
             return made
         return tensor(array, "cuda", dtype, requires_grad)
 
@@ -55,7 +58,8 @@ def _device(request, monkeypatch):
 
     def init_on_device(self, array):
         init(self, array)
-        self.move("cuda")
+        if not stored.get():
+            self.move("cuda")
 
     monkeypatch.setattr(dg.nn.Parameter, "__init__", init_on_device)
 

@@ -282,8 +282,8 @@ class AdamW:
         """The step count and the moments: with the parameters, all that the next step depends on.
 
         The moments of parameter NAME are `mean.NAME` and `variance.NAME`, float32 of the parameter's shape. With
-        copy=False they are read-only views, which later steps change. All ranks call it together; the first one gets
-        the moments, the others the step count alone.
+        copy=False they are, on the CPU, read-only views, which later steps change. All ranks call it together; the
+        first one gets the moments, the others the step count alone.
         """
         copy = flag("state_dict", "copy", copy)
         state: dict[str, npt.NDArray[Any]] = {"step": np.array(self.step_count, np.int64)}

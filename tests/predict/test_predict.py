@@ -81,10 +81,10 @@ def test_tags_for_words(tagger, rng):
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-def test_vectors(tmp_path, normalise, rng):
+def test_vectors(tmp_path, device, normalise, rng):
     task = Classification(tokenizer_of(), ["neg", "pos"])
     model = saved(task, encoder_for(task, normalise=normalise), tmp_path)
-    encoder = dg.SentenceEncoder.load(tmp_path)
+    encoder = dg.SentenceEncoder.load(tmp_path, device=device)
     texts = [text for text, _ in reviews_of(rng, 20)]
     vectors = encoder(texts)
     assert vectors.shape == (20, 16)

@@ -224,6 +224,7 @@ def test_files_are_those_of_the_library(tmp_path):
     assert (tmp_path / "ours").read_bytes() == save(contiguous, metadata={"format": 'a "b" ü'})
 
 
+@pytest.mark.cpu  # from another device, a save copies everything first
 def test_a_save_needs_no_memory(tmp_path):
     model = dg.Transformer(dg.TransformerConfig.tiny(vocab_size=2000))
     parts = {"model": model, "optimizer": dg.optim.AdamW(model, 1e-3), "ema": ExponentialAverage(model, 0.9)}

@@ -57,6 +57,7 @@ def start(output):
     return process
 
 
+@pytest.mark.cpu  # a forked child has no CUDA
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_killed_at_any_moment_a_run_ends_in_the_same_bits(tmp_path, rng):
     began = time.monotonic()

@@ -41,10 +41,11 @@ def memory_plan(
     with _rehearsal() as rehearsal, skip_init():
         twin = type(model)(model.config, compute_dtype or model.compute_dtype)
         twin.checkpoint_layers = model.checkpoint_layers
-        twin.to(next(iter(model.parameters())).device)
         parameters = rehearsal.memory_stats()["allocated"]
+        twin.to(next(iter(model.parameters())).device)
+        tables = rehearsal.memory_stats()["allocated"] - parameters  # of positions; on the CPU, NumPy has their memory
         optimizer = AdamW(twin, lr=0.0, ranks=together)
-        held = rehearsal.memory_stats()["allocated"]
+        held = rehearsal.memory_stats()["allocated"] - tables
         loss = twin.loss(*batch)
         loss.backward()
         peak = rehearsal.memory_stats()["peak_allocated"]

@@ -81,6 +81,7 @@ class Module:
 
     def state_dict(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
         """Every parameter by name: float32 copies, or with copy=False read-only views, which training changes.
+        From another device than the CPU they are copies in both cases.
 
         Raises:
             ValueError: the model is frozen.

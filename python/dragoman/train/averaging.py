@@ -77,7 +77,8 @@ class ExponentialAverage:
             _core.moving_average(average, self._parameters[name].data, gain)
 
     def state_dict(self, *, copy: bool = True) -> Arrays:
-        """The averages, by the names of the trainable parameters; with copy=False views, which `update` changes."""
+        """The averages, by the names of the trainable parameters; with copy=False, on the CPU, views, which `update`
+        changes."""
         arrays = ((name, average.numpy()) for name, average in self._averages.items())
         return {name: array.copy() if copy else array for name, array in arrays}
 
