@@ -54,7 +54,7 @@ def test_a_rank_takes_the_memory_of_its_plan(tmp_path):
     done = run(2, tmp_path / "run", steps=1, d_ff=2048, report=str(report))
     assert done.returncode == 0, done.stderr
     held, plan = json.loads(report.read_text())
-    assert held == pytest.approx(plan["parameters"] + plan["gradients"] + plan["optimizer"], rel=0.01)
+    assert held == pytest.approx(plan["parameters"] + plan["gradients"] + plan["optimizer"], rel=0.05)
 
 
 @pytest.mark.parametrize("what", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
