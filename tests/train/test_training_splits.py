@@ -70,5 +70,5 @@ def test_the_command_line(tmp_path, capsys):
     assert "bpe_dropout = 0.1\n" in options
     translator = dg.Translator.load(tmp_path / "out")
     assert translator("THE SINGERS") == translator("the singers")
-    assert main(["train", *sides, *small, "--lowercase", "--task=image", "--overwrite"]) == 2
+    assert main(["train", *sides, "--lowercase", "--task=image", "--overwrite"]) == 2
     assert "--lowercase does not belong to --task image" in capsys.readouterr().err
