@@ -77,13 +77,13 @@ def this_process() -> Ranks:
         from dragoman.distributed.mpi import TIMEOUT, TIMEOUT_VARIABLE, MPIRanks
     except ModuleNotFoundError:
         raise ModuleNotFoundError(NO_EXTRA) from None
-    text = os.environ.get(TIMEOUT_VARIABLE, str(TIMEOUT))
+    text = os.environ.get(TIMEOUT_VARIABLE) or str(TIMEOUT)
     try:
         timeout = float(text)
     except ValueError:
         timeout = -1.0
     if not 0 < timeout < 1e6:
-        raise ValueError(f"{TIMEOUT_VARIABLE} must be a number of seconds above 0, got {text}")
+        raise ValueError(f"{TIMEOUT_VARIABLE} must be a number of seconds in (0, 1e6), got {text}")
     try:
         ranks = MPIRanks(timeout)
     except ModuleNotFoundError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from dragoman.data.shards import INDEX
+from dragoman.distributed.ranks import Ranks
 from dragoman.files import lock
 from dragoman.json_file import read_object
 from dragoman.models.base import CONFIG, TOKENIZER, WEIGHTS
@@ -85,6 +86,19 @@ class RunFolder:
                 self.path.rmdir()  # of a run that was refused: empty
 
 
+def check_shared(path: str | Path, ranks: Ranks) -> None:
+    """ValueError, on all ranks, unless all see the folder that the first one has locked. They call it together."""
+    if ranks.size == 1:
+        return
+    ranks.gather(None)  # until the first has locked it
+    for rank, holder in enumerate(holders := ranks.gather(_holder(Path(path)))):
+        if holder != holders[0]:
+            raise ValueError(
+                f"{path}: rank {rank} does not see what rank 0 writes there; output must be one folder, on a file "
+                "system that all ranks share"
+            )
+
+
 def check_folder(path: str | Path, *, resume: bool, overwrite: bool) -> None:
     """Raises what `RunFolder` would raise now. Makes no folder."""
     folder = RunFolder(path, resume=resume, overwrite=overwrite)
@@ -104,6 +118,14 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for path in (folder / TENSORBOARD).glob("events.out.tfevents.*"):
         path.unlink()
+
+
+def _holder(folder: Path) -> str | None:
+    """The process that has locked the folder, in words; None where nobody has."""
+    try:
+        return (folder / _LOCK).read_text(errors="replace")
+    except OSError:
+        return None
 
 
 def _lock(folder: Path) -> int:

@@ -16,7 +16,7 @@ from dragoman.nn.module import Module
 from dragoman.train.callbacks import Record
 from dragoman.train.checkpoint import checkpoints_to_keep
 from dragoman.train.fine_tuning import frozen
-from dragoman.train.folder import RunFolder
+from dragoman.train.folder import RunFolder, check_shared
 from dragoman.train.loop import TrainingRun
 from dragoman.train.options import TrainingOptions
 from dragoman.train.store import RunStore
@@ -140,6 +140,8 @@ class Trainer(TrainingOptions):
             measured = Validation(self.model, self.task, validation, options, ranks)
         folder = RunFolder(options.output if ranks.first else None, resume=resume, overwrite=overwrite)
         with folder, frozen(self.model, options.freeze):
+            if options.output is not None:
+                check_shared(options.output, ranks)
             store = RunStore(self.model, self.task, options, resume=resume, ranks=ranks)
             if isinstance(train, Later):
                 train = ranks.after_first(train.make)
