@@ -8,6 +8,8 @@ import pytest
 from damaged_json import GONE, text_of, with_part
 from safetensors.numpy import load_file, save_file
 
+pytestmark = pytest.mark.cpu
+
 CONFIG = dg.TransformerConfig(vocab_size=11, d_model=8, num_heads=2, d_ff=6, num_encoder_layers=1, num_decoder_layers=1)
 NAME = "src_embedding.weight"
 NO_FILE = "model.safetensors: not a safetensors file"

@@ -7,6 +7,8 @@ from dragoman import _core, random
 from dragoman.generate import generate
 from dragoman.optim import AdamW
 
+pytestmark = pytest.mark.cpu
+
 SOURCES, TARGETS = [[4, 5, 6, 7], [8, 9], [10, 11, 12]], [[14, 15], [16], [17, 18, 19, 20]]
 SIZES = {"d_model": 16, "num_heads": 2, "d_ff": 32, "num_encoder_layers": 1, "num_decoder_layers": 1}
 
@@ -99,7 +101,6 @@ def test_a_trainer_takes_a_device(tmp_path):
     assert weights[0] == weights[1]
 
 
-@pytest.mark.cpu
 def test_a_translator_takes_a_device(tmp_path):
     tokenizer = dg.Tokenizer.train(["A man is standing on a ladder.", "Ein Mann steht auf einer Leiter."] * 20, 80)
     build("cpu", vocab_size=tokenizer.vocab_size).save(tmp_path)

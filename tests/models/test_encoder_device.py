@@ -7,6 +7,8 @@ from dragoman import _core, random
 from dragoman.models import EncoderConfig, TextEncoder, VisionConfig, VisionTransformer
 from dragoman.optim import AdamW
 
+pytestmark = pytest.mark.cpu
+
 SIZES = {"d_model": 16, "num_heads": 2, "d_ff": 32, "num_layers": 1}
 TEXTS = [[1, 5, 6, 2], [1, 7, 8, 9, 2]]
 

@@ -125,6 +125,7 @@ def test_a_recorded_step_is_the_eager_one(model, rng):
             np.testing.assert_array_equal(replayed.numpy(), step(*inputs(lengths, steps, 2)).numpy())
 
 
+@pytest.mark.cpu
 def test_training_has_the_same_bits_for_any_thread_count(model):
     """Parameters and gradients of three steps; every parameter has a gradient."""
     state = model.state_dict()

@@ -208,6 +208,7 @@ def test_configs_that_do_not_fit(fields, message):
     assert SpeechConfig.from_dict(speech_model().config.to_dict()) == speech_model().config
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
 def test_another_device_has_the_bits_of_the_cpu(compute_dtype, rng):
     batch, targets = frames_of(rng, 20, 8), [[5, 7, 9], [4]]
