@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from dragoman.cli import main
 from dragoman.distributed import launch
+from dragoman.distributed.mpi import MPIRanks
 from dragoman.distributed.ranks import ALONE, Ranks
 from dragoman.train import Trainer
 from dragoman.train.signals import StopSignals
@@ -98,6 +101,19 @@ def test_an_error_that_only_another_rank_has_is_printed(monkeypatch, capsys):
     assert main(["train", "--output"]) == 2
     assert capsys.readouterr().err.startswith("dragoman: on a rank that is not the first: ")
     assert waited == [1.0]
+
+
+def test_a_rank_that_fails_goes_no_further(monkeypatch, capsys):
+    """Where Abort returns, as MPICH's does."""
+    aborted = []
+    ranks = MPIRanks.__new__(MPIRanks)
+    ranks.size = 2
+    ranks._world = SimpleNamespace(Abort=aborted.append)
+    monkeypatch.setattr("os._exit", sys.exit)
+    with pytest.raises(SystemExit, match=r"^3$"), ranks.together():
+        sys.exit(3)
+    assert aborted == [3]
+    assert capsys.readouterr().err == "dragoman: rank 0 of 2 ends the run: SystemExit: 3\n"
 
 
 def test_a_signal_that_another_rank_has_told_of_is_no_second_one_here():

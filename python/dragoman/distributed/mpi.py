@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import os
 import sys
 import time
 import traceback
@@ -27,6 +28,7 @@ INTERRUPTED = 130  # of one that Ctrl-C has ended
 
 _QUICK = 1e-3  # seconds in which a rank polls without a pause
 _PAUSE = 5e-5  # seconds between two polls after that
+_PASSED_ON = 0.2  # seconds in which the launcher passes an error on, before it ends all
 
 
 class _Requests:
@@ -103,10 +105,12 @@ class MPIRanks(Ranks):
         """Ends all ranks after an error of a program. Outside `together` it is Python's hook for errors: without it,
         this process would wait in MPI_Finalize for the others."""
         if isinstance(error, SystemExit):
-            self.fail(f"SystemExit: {error}", error.code if isinstance(error.code, int) else FAILED)
-        where = "".join(traceback.format_exception(kind, error, trace))
-        status = INTERRUPTED if issubclass(kind, KeyboardInterrupt) else FAILED
-        self.fail(f"{traceback.format_exception_only(kind, error)[-1].strip()}\n{where}", status)
+            message, status = f"SystemExit: {error}", error.code if isinstance(error.code, int) else FAILED
+        else:
+            where = "".join(traceback.format_exception(kind, error, trace))
+            message = f"{traceback.format_exception_only(kind, error)[-1].strip()}\n{where}"
+            status = INTERRUPTED if issubclass(kind, KeyboardInterrupt) else FAILED
+        self.fail(message, status)
 
     def fail(self, message: str, status: int, *, printed: bool = False) -> None:
         if not self.first:
@@ -114,7 +118,9 @@ class MPIRanks(Ranks):
         with suppress(OSError):
             if not printed:
                 print(f"dragoman: rank {self.rank} of {self.size} ends the run: {message}", file=sys.stderr, flush=True)
+        time.sleep(_PASSED_ON)
         self._world.Abort(status)
+        os._exit(status)  # MPICH's Abort returns on some ranks
 
     def _complete(self, request: Any, limit: float) -> None:
         self._wait([_Requests(self._mpi, [request])], limit)
