@@ -264,7 +264,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> None:
     """Trains a tokenizer and a model from files of text, or resumes a run."""
     ranks = this_process()
-    ranks.told_by_caller = True
+    ranks.caller_reports = True
     if ranks.first:
         check_folder(options.output, resume=options.resume, overwrite=options.overwrite)  # before minutes of reading
     if options.resume:

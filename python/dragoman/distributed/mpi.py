@@ -97,7 +97,7 @@ class MPIRanks(Ranks):
         try:
             yield
         except BaseException as error:
-            if isinstance(error, SystemExit) or not self.told_by_caller:
+            if isinstance(error, SystemExit) or not self.caller_reports:
                 self._end(type(error), error, error.__traceback__)
             raise
 

@@ -41,12 +41,12 @@ class Ranks:
     Attributes:
         rank: the number of this process, in [0, size).
         size: the number of processes.
-        told_by_caller: whether the caller of `Trainer.fit` tells an error and ends the ranks, as the commands do.
+        caller_reports: whether the caller of `Trainer.fit` prints an error and ends the ranks, as the commands do.
     """
 
     rank = 0
     size = 1
-    told_by_caller = False
+    caller_reports = False
 
     @property
     def first(self) -> bool:
@@ -89,8 +89,8 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Inside, an error on one rank ends all of them, so that none waits for it. With `told_by_caller`, an exit
-        alone does."""
+        """Inside, an error on one rank ends all of them, so that none waits for it. With `caller_reports`,
+        `sys.exit` alone does."""
         yield
 
     def fail(self, message: str, status: int, *, printed: bool = False) -> None:
